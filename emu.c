@@ -1,0 +1,1005 @@
+/* emu.c - a PC in one C file. GENERATED from src/ by `make emu.c`: edit there, not here.
+ *
+ * Build:  cc -O2 emu.c -o emu
+ * Use:    ./emu -nographic disk.img
+ * Embed:  compile with -DEMU_NO_MAIN and read emu.h.
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#define EMU_AMALGAMATION 1
+
+/* ======================================== src/base.h ======================================== */
+
+/* base.h - compiler, byte order and plain C helpers under everything else.
+ *
+ * Contract   Every part includes machine.h, which includes this first. It is the only file that uses a compiler extension;
+ *            each one has a plain C99 fallback, chosen with -DEMU_PLAIN too so that tests can build it.
+ * Invariants 1. No object here has state: inline functions and macros only.
+ *            2. Guest, packet and image bytes are read and written by ld*()/st*() only: any alignment, any host order.
+ */
+#ifndef EMU_BASE_H
+#define EMU_BASE_H
+
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE 1 /* POSIX, pty and namespace calls in host/; must precede every system header */
+#endif
+#ifndef _FILE_OFFSET_BITS
+#define _FILE_OFFSET_BITS 64
+#endif
+#if defined(__APPLE__) && !defined(_DARWIN_C_SOURCE)
+#define _DARWIN_C_SOURCE 1
+#endif
+
+#include <assert.h>
+#include <inttypes.h>
+#include <limits.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Functions used across parts: static in the one-file build, external when the parts are compiled one by one. */
+#ifdef EMU_AMALGAMATION
+#define EMU_PRIV static
+#else
+#define EMU_PRIV
+#endif
+
+#if defined(__GNUC__) && !defined(EMU_PLAIN)
+#define EMU_LIKELY(x) __builtin_expect(!!(x), 1)
+#define EMU_UNLIKELY(x) __builtin_expect(!!(x), 0)
+#define EMU_NOINLINE __attribute__((noinline))
+#define EMU_ALWAYS_INLINE static inline __attribute__((always_inline, unused))
+#define EMU_INLINE static inline __attribute__((unused))
+#define EMU_UNUSED __attribute__((unused))
+#define EMU_PRINTF(fmt, first) __attribute__((format(printf, fmt, first)))
+#define EMU_COLD __attribute__((cold, noinline))
+#define EMU_PREFETCH(p) __builtin_prefetch(p)
+#else
+#define EMU_LIKELY(x) (x)
+#define EMU_UNLIKELY(x) (x)
+#define EMU_NOINLINE
+#define EMU_ALWAYS_INLINE static inline
+#define EMU_INLINE static inline
+#define EMU_UNUSED
+#define EMU_PRINTF(fmt, first)
+#define EMU_COLD
+#define EMU_PREFETCH(p) ((void)(p))
+#endif
+
+#if (defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__) || defined(__BIG_ENDIAN__)
+#define EMU_BIG_ENDIAN 1
+#else
+#define EMU_BIG_ENDIAN 0
+#endif
+
+#define EMU_ARRAY_LEN(a) (sizeof(a) / sizeof((a)[0]))
+#define EMU_CONTAINER(ptr, type, member) ((type *)(void *)((char *)(ptr) - offsetof(type, member)))
+/* Static assertion for C99: a negative array size stops the build; tag must be unique in the amalgamation. */
+#define EMU_STATIC_ASSERT(cond, tag) typedef char emu_static_assert_##tag[(cond) ? 1 : -1] EMU_UNUSED
+#define EMU_MIN(a, b) ((a) < (b) ? (a) : (b))
+#define EMU_MAX(a, b) ((a) > (b) ? (a) : (b))
+
+#define NS_PER_SEC INT64_C(1000000000)
+#define NS_PER_MS INT64_C(1000000)
+#define NS_PER_US INT64_C(1000)
+#define KIB ((uint64_t)1 << 10)
+#define MIB ((uint64_t)1 << 20)
+#define GIB ((uint64_t)1 << 30)
+
+/* ---- byte swapping and unaligned little/big-endian access ---- */
+#if defined(__GNUC__) && !defined(EMU_PLAIN)
+#define bswap16(x) __builtin_bswap16(x)
+#define bswap32(x) __builtin_bswap32(x)
+#define bswap64(x) __builtin_bswap64(x)
+#else
+EMU_INLINE uint16_t bswap16(uint16_t x) { return (uint16_t)((x >> 8) | (x << 8)); }
+EMU_INLINE uint32_t bswap32(uint32_t x)
+{
+    return (x >> 24) | ((x >> 8) & 0xFF00u) | ((x << 8) & 0xFF0000u) | (x << 24);
+}
+EMU_INLINE uint64_t bswap64(uint64_t x) { return ((uint64_t)bswap32((uint32_t)x) << 32) | bswap32((uint32_t)(x >> 32)); }
+#endif
+
+#if EMU_BIG_ENDIAN
+#define EMU_LE16(x) bswap16(x)
+#define EMU_LE32(x) bswap32(x)
+#define EMU_LE64(x) bswap64(x)
+#define EMU_BE16(x) (x)
+#define EMU_BE32(x) (x)
+#define EMU_BE64(x) (x)
+#else
+#define EMU_LE16(x) (x)
+#define EMU_LE32(x) (x)
+#define EMU_LE64(x) (x)
+#define EMU_BE16(x) bswap16(x)
+#define EMU_BE32(x) bswap32(x)
+#define EMU_BE64(x) bswap64(x)
+#endif
+
+EMU_ALWAYS_INLINE uint8_t ld8(const void *p) { return *(const uint8_t *)p; }
+EMU_ALWAYS_INLINE void st8(void *p, uint8_t v) { *(uint8_t *)p = v; }
+#define EMU_DEFINE_ACCESS(bits, order, ORDER)                                                                          \
+    EMU_ALWAYS_INLINE uint##bits##_t ld##bits##order(const void *p)                                                    \
+    {                                                                                                                  \
+        uint##bits##_t v;                                                                                              \
+        memcpy(&v, p, sizeof v);                                                                                       \
+        return (uint##bits##_t)EMU_##ORDER##bits(v);                                                                   \
+    }                                                                                                                  \
+    EMU_ALWAYS_INLINE void st##bits##order(void *p, uint##bits##_t v)                                                  \
+    {                                                                                                                  \
+        v = (uint##bits##_t)EMU_##ORDER##bits(v);                                                                      \
+        memcpy(p, &v, sizeof v);                                                                                       \
+    }
+EMU_DEFINE_ACCESS(16, le, LE)
+EMU_DEFINE_ACCESS(32, le, LE)
+EMU_DEFINE_ACCESS(64, le, LE)
+EMU_DEFINE_ACCESS(16, be, BE)
+EMU_DEFINE_ACCESS(32, be, BE)
+EMU_DEFINE_ACCESS(64, be, BE)
+#undef EMU_DEFINE_ACCESS
+
+/* A little-endian value of 1, 2, 4 or 8 bytes. */
+EMU_INLINE uint64_t ldn_le(const void *p, unsigned size)
+{
+    switch (size) {
+    case 1: return ld8(p);
+    case 2: return ld16le(p);
+    case 4: return ld32le(p);
+    default: return ld64le(p);
+    }
+}
+EMU_INLINE void stn_le(void *p, uint64_t v, unsigned size)
+{
+    switch (size) {
+    case 1: st8(p, (uint8_t)v); break;
+    case 2: st16le(p, (uint16_t)v); break;
+    case 4: st32le(p, (uint32_t)v); break;
+    default: st64le(p, v); break;
+    }
+}
+
+/* ---- bits ---- */
+/* Leading/trailing zeros and set bits; clz/ctz are undefined for 0, as the builtins are. */
+#if defined(__GNUC__) && !defined(EMU_PLAIN)
+EMU_ALWAYS_INLINE unsigned clz64(uint64_t x) { return (unsigned)__builtin_clzll(x); }
+EMU_ALWAYS_INLINE unsigned ctz64(uint64_t x) { return (unsigned)__builtin_ctzll(x); }
+EMU_ALWAYS_INLINE unsigned popcount64(uint64_t x) { return (unsigned)__builtin_popcountll(x); }
+#else
+EMU_INLINE unsigned clz64(uint64_t x)
+{
+    unsigned n = 0, s;
+    for (s = 32; s; s >>= 1)
+        if (!(x >> (64 - s))) {
+            n += s;
+            x <<= s;
+        }
+    return n;
+}
+EMU_INLINE unsigned ctz64(uint64_t x) { return 63 - clz64(x & (0 - x)); }
+EMU_INLINE unsigned popcount64(uint64_t x)
+{
+    x -= (x >> 1) & UINT64_C(0x5555555555555555);
+    x = (x & UINT64_C(0x3333333333333333)) + ((x >> 2) & UINT64_C(0x3333333333333333));
+    x = (x + (x >> 4)) & UINT64_C(0x0F0F0F0F0F0F0F0F);
+    return (unsigned)((x * UINT64_C(0x0101010101010101)) >> 56);
+}
+#endif
+
+/* Signed value of the low bits, without relying on implementation-defined shifts. */
+EMU_ALWAYS_INLINE int64_t sext64(uint64_t x, unsigned bits)
+{
+    uint64_t m = UINT64_C(1) << (bits - 1);
+    x &= (m << 1) - 1;
+    return (int64_t)((x ^ m) - m);
+}
+/* Arithmetic shift right of a 64-bit pattern, 0 <= n <= 63. */
+EMU_ALWAYS_INLINE uint64_t sar64(uint64_t x, unsigned n) { return (x >> 63) ? ~(~x >> n) : x >> n; }
+
+/* ---- 64x64 -> 128 bit multiplication, 128/64 division ---- */
+#if defined(__SIZEOF_INT128__) && !defined(EMU_PLAIN)
+__extension__ typedef unsigned __int128 emu_u128;
+#define EMU_HAVE_U128 1
+EMU_ALWAYS_INLINE uint64_t mul64(uint64_t a, uint64_t b, uint64_t *high)
+{
+    emu_u128 r = (emu_u128)a * b;
+    *high = (uint64_t)(r >> 64);
+    return (uint64_t)r;
+}
+#else
+#define EMU_HAVE_U128 0
+EMU_INLINE uint64_t mul64(uint64_t a, uint64_t b, uint64_t *high)
+{
+    uint64_t al = (uint32_t)a, ah = a >> 32, bl = (uint32_t)b, bh = b >> 32;
+    uint64_t ll = al * bl, lh = al * bh, hl = ah * bl, hh = ah * bh;
+    uint64_t mid = (ll >> 32) + (uint32_t)lh + (uint32_t)hl;
+    *high = hh + (lh >> 32) + (hl >> 32) + (mid >> 32);
+    return (mid << 32) | (uint32_t)ll;
+}
+#endif
+/* Signed product: low half returned, high half (two's complement) in *high. */
+EMU_INLINE uint64_t muls64(uint64_t a, uint64_t b, uint64_t *high)
+{
+    uint64_t lo = mul64(a, b, high);
+    if (a >> 63)
+        *high -= b;
+    if (b >> 63)
+        *high -= a;
+    return lo;
+}
+/* (high:low) / divisor for high < divisor: quotient returned, remainder in *rem. */
+EMU_INLINE uint64_t div128(uint64_t high, uint64_t low, uint64_t divisor, uint64_t *rem)
+{
+#if EMU_HAVE_U128
+    emu_u128 n = ((emu_u128)high << 64) | low;
+    *rem = (uint64_t)(n % divisor);
+    return (uint64_t)(n / divisor);
+#else
+    int i;
+    for (i = 0; i < 64; i++) {
+        uint64_t carry = high >> 63;
+        high = (high << 1) | (low >> 63);
+        low <<= 1;
+        if (carry || high >= divisor) {
+            high -= divisor;
+            low |= 1;
+        }
+    }
+    *rem = high;
+    return low;
+#endif
+}
+/* a * b / c without overflow of the intermediate product; c != 0, result must fit 64 bits. */
+EMU_INLINE uint64_t muldiv64(uint64_t a, uint64_t b, uint64_t c)
+{
+    uint64_t high, rem, low = mul64(a, b, &high);
+    return div128(high % c, low, c, &rem);
+}
+
+#endif
+
+/* ======================================== src/host/host.h ======================================== */
+
+/* host/host.h - everything emu asks of the operating system.
+ *
+ * Contract   The only interface to OS calls. Implemented by host/posix.c, host/windows.c or host/none.c (one of them is compiled in).
+ *            Calls return >= 0 or a negative EMU_E... code; *err (may be NULL) then names the cause in the host's words.
+ * Invariants 1. Nothing here knows a device, a guest or a packet.
+ *            2. No call blocks, except host_poll() with a timeout and file I/O on local files.
+ */
+#ifndef EMU_HOST_H
+#define EMU_HOST_H
+
+struct err; /* machine.h */
+
+/* A file descriptor, or a socket or handle on Windows. */
+typedef intptr_t host_fd;
+#define HOST_FD_NONE ((host_fd)-1)
+
+/* ---- time and randomness ---- */
+EMU_PRIV int64_t host_clock_ns(void);                    /* monotonic */
+EMU_PRIV int64_t host_wall_ns(void);                     /* since 1970-01-01 UTC */
+EMU_PRIV int64_t host_local_offset_s(int64_t wall_s);    /* local time minus UTC at that moment, seconds */
+EMU_PRIV void host_random(void *buf, size_t size);       /* from the OS; never fails (falls back to the clock) */
+
+/* ---- memory: zero-filled, taken from the host only as it is touched; NULL when refused ---- */
+EMU_PRIV void *host_map_memory(size_t size_bytes);
+EMU_PRIV void host_unmap_memory(void *p, size_t size_bytes);
+EMU_PRIV void host_discard_memory(void *p, size_t size_bytes); /* back to zeros, pages returned to the host */
+
+/* ---- files (images): positioned, whole-transfer I/O with 64-bit offsets ---- */
+struct host_file;
+enum { HOST_OPEN_WRITE = 1, HOST_OPEN_CREATE = 2, HOST_OPEN_TRUNCATE = 4, HOST_OPEN_EXCLUSIVE = 8, HOST_OPEN_DIRECT = 16 };
+EMU_PRIV int host_file_open(struct host_file **out, const char *path, int flags, struct err *err);
+EMU_PRIV int host_file_temp(struct host_file **out, struct err *err); /* unnamed, gone when closed */
+EMU_PRIV void host_file_close(struct host_file *f);
+EMU_PRIV int64_t host_file_size(struct host_file *f); /* bytes (block devices too), or EMU_E... */
+EMU_PRIV int host_file_read(struct host_file *f, uint64_t offset, void *buf, size_t size);  /* past the end: zeros */
+EMU_PRIV int host_file_write(struct host_file *f, uint64_t offset, const void *buf, size_t size);
+EMU_PRIV int host_file_flush(struct host_file *f);                       /* data is on stable storage when it returns */
+EMU_PRIV int host_file_discard(struct host_file *f, uint64_t offset, uint64_t size); /* reads as zeros after; EMU_ENOTSUP if it can't */
+EMU_PRIV int host_file_resize(struct host_file *f, uint64_t size);
+EMU_PRIV int host_file_next_data(struct host_file *f, uint64_t offset, uint64_t *data_start, uint64_t *data_end); /* sparse map; EMU_ENOTSUP */
+EMU_PRIV int host_file_lock(struct host_file *f, bool exclusive);        /* against other emulators and qemu (OFD locks); EMU_EBUSY */
+EMU_PRIV int host_file_load(const char *path, uint8_t **data, size_t *size, size_t limit, struct err *err); /* whole file, free() it */
+EMU_PRIV int host_file_save(const char *path, const void *data, size_t size, struct err *err);
+enum host_file_kind { HOST_KIND_NONE, HOST_KIND_FILE, HOST_KIND_DIR, HOST_KIND_SOCKET, HOST_KIND_CHAR, HOST_KIND_BLOCK, HOST_KIND_OTHER };
+EMU_PRIV enum host_file_kind host_path_kind(const char *path);
+EMU_PRIV int host_path_remove(const char *path);
+
+/* ---- readiness: one wait for everything ---- */
+enum { HOST_READ = 1, HOST_WRITE = 2, HOST_ERROR = 4 };
+struct host_poll_item {
+    host_fd fd;
+    uint8_t want;  /* HOST_READ | HOST_WRITE */
+    uint8_t ready; /* set by host_poll */
+};
+/* Waits until one item is ready or timeout_ns passed (0: just looks, < 0: no limit). Returns how many are ready. */
+EMU_PRIV int host_poll(struct host_poll_item *items, size_t count, int64_t timeout_ns);
+/* A pipe-like pair that wakes host_poll from a signal handler or another thread. */
+EMU_PRIV int host_wake_create(host_fd *read_end, host_fd *write_end);
+EMU_PRIV void host_wake(host_fd write_end); /* async-signal-safe */
+EMU_PRIV void host_wake_drain(host_fd read_end);
+
+/* ---- byte streams: descriptors, all non-blocking; EMU_EAGAIN when nothing can move now ---- */
+EMU_PRIV int host_fd_read(host_fd fd, void *buf, size_t size);         /* bytes, 0 at the end of the stream, or EMU_E... */
+EMU_PRIV int host_fd_write(host_fd fd, const void *buf, size_t size);  /* bytes taken, or EMU_E... (EMU_EPIPE: peer gone; no signal) */
+EMU_PRIV void host_fd_close(host_fd fd);
+EMU_PRIV int host_fd_nonblocking(host_fd fd, bool on);
+EMU_PRIV int host_open_stream(host_fd *out, const char *path, bool write, bool append, struct err *err); /* files, fifos, ttys of -serial */
+EMU_PRIV int host_open_pty(host_fd *out, char *name, size_t name_size, struct err *err);
+EMU_PRIV int host_spawn(host_fd *out, long *pid, const char *const *argv, struct err *err); /* child's stdin and stdout on one descriptor */
+EMU_PRIV void host_reap(long pid);
+
+/* ---- sockets ---- */
+struct host_addr {
+    uint8_t family;   /* HOST_INET, HOST_INET6, HOST_UNIX */
+    uint16_t port;    /* host order */
+    uint8_t ip[16];   /* 4 or 16 bytes, network order */
+    uint32_t scope_id;
+    char path[108];   /* HOST_UNIX */
+};
+enum { HOST_INET = 4, HOST_INET6 = 6, HOST_UNIX = 1 };
+enum { HOST_STREAM = 1, HOST_DGRAM = 2, HOST_PING = 3 };
+EMU_PRIV int host_resolve(const char *name, uint16_t port, struct host_addr *out, size_t max, struct err *err); /* literal or name; count; may block: start-up only */
+EMU_PRIV bool host_addr_parse(const char *text, struct host_addr *out); /* literal IPv4, IPv6, with or without brackets; no port */
+EMU_PRIV void host_addr_format(const struct host_addr *a, char *buf, size_t size);
+EMU_PRIV int host_socket(host_fd *out, int family, int type);
+EMU_PRIV int host_bind(host_fd fd, const struct host_addr *a, bool reuse);
+EMU_PRIV int host_listen(host_fd fd, int backlog);
+EMU_PRIV int host_accept(host_fd fd, host_fd *out, struct host_addr *peer);
+EMU_PRIV int host_connect(host_fd fd, const struct host_addr *a); /* 0, or EMU_EAGAIN while under way: writable when done */
+EMU_PRIV int host_socket_error(host_fd fd);                      /* pending SO_ERROR as 0 or EMU_E... */
+EMU_PRIV int host_local_addr(host_fd fd, struct host_addr *a);
+EMU_PRIV int host_peer_addr(host_fd fd, struct host_addr *a);
+EMU_PRIV int host_shutdown_write(host_fd fd);
+EMU_PRIV int host_send_to(host_fd fd, const void *buf, size_t size, const struct host_addr *to);
+EMU_PRIV int host_recv_from(host_fd fd, void *buf, size_t size, struct host_addr *from);
+struct host_iov {
+    void *base;
+    size_t size;
+};
+EMU_PRIV int host_readv(host_fd fd, const struct host_iov *iov, int count);
+EMU_PRIV int host_writev(host_fd fd, const struct host_iov *iov, int count);
+EMU_PRIV int host_set_option(host_fd fd, int option, int value);
+enum { HOST_OPT_NODELAY, HOST_OPT_KEEPALIVE, HOST_OPT_SNDBUF, HOST_OPT_RCVBUF, HOST_OPT_TTL, HOST_OPT_BROADCAST, HOST_OPT_OOBINLINE, HOST_OPT_LINGER0, HOST_OPT_V6ONLY, HOST_OPT_RECVERR };
+EMU_PRIV int host_join_multicast(host_fd fd, const struct host_addr *group, const struct host_addr *local);
+EMU_PRIV int host_resolvers(struct host_addr *out, size_t max, int64_t *changed); /* name servers of the host; *changed: a stamp that moves when they do */
+
+/* ---- the terminal emu was started on ---- */
+EMU_PRIV bool host_is_terminal(host_fd fd);
+EMU_PRIV host_fd host_stdin(void);
+EMU_PRIV host_fd host_stdout(void);
+EMU_PRIV int host_terminal_raw(bool raw, bool signals); /* remembered; restored on every exit, also by signal */
+EMU_PRIV void host_terminal_size(int *columns, int *rows);
+
+/* ---- process ---- */
+EMU_PRIV int host_daemonize(struct err *err);
+EMU_PRIV long host_pid(void);
+EMU_PRIV void host_on_signals(void (*handler)(int kind)); /* SIGINT, SIGTERM, SIGHUP -> 1; SIGWINCH -> 2; handler must be async-signal-safe */
+EMU_PRIV int host_tap_open(host_fd *out, char *ifname, size_t ifname_size, bool *vnet_hdr, struct err *err); /* EMU_ENOTSUP where there is no tap */
+
+#endif
+
+/* ======================================== src/machine.h ======================================== */
+
+/* machine.h - every struct and prototype that crosses files, grouped by file.
+ *
+ * The way out:   cpu store -> TLB says I/O -> region write -> device doorbell -> dma_read -> net/blk/chr interface -> backend -> host.
+ * The way back:  run loop polls host -> backend -> receive() of the interface -> device -> dma_write -> irq_set -> APIC -> CPU.
+ * Dependencies point down: front -> fw/board -> dev -> machine -> base; backends (disk, net, chr) know no device; the CPU knows memory,
+ * interrupt acknowledge and exit reasons, no device. Calls upward go through the function pointers declared here.
+ *
+ * Units: _ns virtual nanoseconds unless it says host; _gpa guest physical; _gva guest virtual (linear); _bytes.
+ * Ownership: struct emu owns everything; a struct that a device embeds (region, timer, irq) is owned by that device and must be
+ * removed in its destroy(). Errors: 0 or a negative EMU_E... (emu.h); the text for a person goes into struct err.
+ */
+#ifndef EMU_MACHINE_H
+#define EMU_MACHINE_H
+
+#include "emu.h"
+
+struct emu;
+struct cpu;
+struct device;
+struct options;
+
+/* ================= machine/util.c: errors, log, allocation, options ================= */
+
+/* One line for a person: what was asked, what is wrong, what to do. */
+struct err {
+    char text[480];
+};
+EMU_PRIV int err_set(struct err *err, int code, const char *fmt, ...) EMU_PRINTF(3, 4);    /* stores, returns code; err may be NULL */
+EMU_PRIV int err_prefix(struct err *err, int code, const char *fmt, ...) EMU_PRINTF(3, 4); /* puts "prefix: " before the text */
+
+enum log_mask { /* -d */
+    LOG_GUEST_ERROR = 1 << 0,
+    LOG_INT = 1 << 1,
+    LOG_CPU_RESET = 1 << 2,
+    LOG_IN_ASM = 1 << 3,
+    LOG_EXEC = 1 << 4,
+    LOG_CPU = 1 << 5,
+    LOG_UNIMP = 1 << 6,
+    LOG_NET = 1 << 7,
+    LOG_TRACE = 1 << 8,
+    LOG_NOTICE = 1 << 30 /* for the person at the terminal: always shown, on stderr as "emu: ..." */
+};
+EMU_PRIV void emu_log(struct emu *e, unsigned mask, const char *fmt, ...) EMU_PRINTF(3, 4); /* a line, no newline at the end */
+#define EMU_LOG_ENABLED(e, mask) (EMU_UNLIKELY((e)->log_mask & (mask)))
+EMU_PRIV void emu_log_once(struct emu *e, bool *said, unsigned mask, const char *fmt, ...) EMU_PRINTF(4, 5);
+
+/* Zeroed memory through the embedder's allocator, or NULL. */
+EMU_PRIV void *emu_alloc(struct emu *e, size_t size);
+EMU_PRIV void *emu_realloc(struct emu *e, void *p, size_t size); /* new bytes are not zeroed */
+EMU_PRIV void emu_free(struct emu *e, void *p);
+EMU_PRIV char *emu_strdup(struct emu *e, const char *s);
+
+/* Growing byte buffer, used by monitor replies, packets, tables. A failed growth sets failed and drops further bytes. */
+struct buf {
+    struct emu *emu;
+    uint8_t *data;
+    size_t size, capacity;
+    bool failed;
+};
+EMU_PRIV void buf_init(struct buf *b, struct emu *e);
+EMU_PRIV void buf_free(struct buf *b);
+EMU_PRIV void buf_add(struct buf *b, const void *data, size_t size);
+EMU_PRIV void buf_printf(struct buf *b, const char *fmt, ...) EMU_PRINTF(2, 3);
+
+/* key=value,key=value lists of the command line ("," is written ",,"). A bare first word takes the key that the option calls its
+ * implied key; other bare words are key=on, and "nokey" is key=off. Order and repetition are kept. Each read marks its entry used;
+ * options_check_used() makes an error of the first unused one. */
+struct option {
+    char *key, *value;
+    bool used;
+};
+struct options {
+    struct emu *emu;
+    char *origin; /* as written, for messages: "-drive file=x,if=ide" */
+    struct option *items;
+    size_t count;
+};
+EMU_PRIV int options_parse(struct options *o, struct emu *e, const char *origin, const char *text, const char *implied_key, struct err *err);
+EMU_PRIV void options_free(struct options *o);
+EMU_PRIV int options_set(struct options *o, const char *key, const char *value);
+EMU_PRIV const char *options_get(struct options *o, const char *key);                          /* last value, or NULL */
+EMU_PRIV const char *options_get_nth(struct options *o, const char *key, size_t n);            /* n-th repetition, or NULL */
+EMU_PRIV int options_bool(struct options *o, const char *key, bool *value, struct err *err);   /* unchanged where absent */
+EMU_PRIV int options_u64(struct options *o, const char *key, uint64_t min, uint64_t max, uint64_t *value, struct err *err);
+EMU_PRIV int options_size(struct options *o, const char *key, uint64_t *bytes, struct err *err); /* 64K, 1.5G; plain = bytes */
+EMU_PRIV int options_check_used(struct options *o, struct err *err);
+EMU_PRIV int parse_u64(const char *s, uint64_t min, uint64_t max, uint64_t *value);            /* decimal, 0x, 0 octal; whole string */
+EMU_PRIV int parse_size(const char *s, char default_suffix, uint64_t *bytes);                  /* suffix b k M G T P E */
+
+/* ================= machine/clock.c: virtual time and events ================= */
+
+typedef void (*timer_fn)(void *opaque);
+struct timer {
+    int64_t deadline_ns;
+    timer_fn fn;
+    void *opaque;
+    uint64_t order; /* equal deadlines fire in the order they were armed */
+    int heap_index; /* -1: not armed */
+    struct emu *emu;
+};
+EMU_PRIV int64_t emu_now_ns(struct emu *e); /* virtual; monotonic; exact instruction count under -icount */
+EMU_PRIV void timer_init(struct timer *t, struct emu *e, timer_fn fn, void *opaque);
+EMU_PRIV void timer_arm(struct timer *t, int64_t deadline_ns); /* moves it if it is armed; a past deadline fires at the next look */
+EMU_PRIV void timer_cancel(struct timer *t);
+EMU_PRIV bool timer_armed(const struct timer *t);
+EMU_PRIV int64_t clock_next_deadline(struct emu *e); /* INT64_MAX: none */
+EMU_PRIV void clock_run_timers(struct emu *e);
+EMU_PRIV void clock_freeze(struct emu *e, bool frozen); /* monitor stop / cont */
+EMU_PRIV void clock_warp_to(struct emu *e, int64_t ns); /* -icount only: idle time is skipped */
+EMU_PRIV int clock_create(struct emu *e);
+EMU_PRIV void clock_destroy(struct emu *e);
+
+/* ================= machine/memory.c: guest memory and port space ================= */
+
+typedef uint64_t (*region_read_fn)(void *opaque, uint64_t offset, unsigned size);
+typedef void (*region_write_fn)(void *opaque, uint64_t offset, uint64_t value, unsigned size);
+/* How a device answers. min/max: sizes the callbacks see (1, 2, 4, 8; 0 = 1 and 4). Wider guest accesses are cut, narrower ones are
+ * widened by read (aligned) for reads; narrower writes are passed on as they are where write_any is set, else read-modify-written. */
+struct region_ops {
+    region_read_fn read;
+    region_write_fn write;
+    uint8_t min_size, max_size;
+    bool write_any;
+};
+
+/* A host-backed block of guest bytes. page_flags: one byte per 4 KiB page. */
+enum page_flag {
+    PAGE_HAS_CODE = 1, /* cached traces were made from it: writers call mem_written() */
+    PAGE_TRACKED = 2,  /* clean for a dirty tracker (display): the first write sets PAGE_DIRTY and clears this */
+    PAGE_DIRTY = 4,
+    PAGE_WATCHED = 8   /* debugger watchpoint: every access takes the slow path */
+};
+struct ram_block {
+    char name[24];
+    uint32_t id; /* index in emu->blocks */
+    uint8_t *bytes;
+    uint64_t size_bytes;
+    uint8_t *page_flags;
+    bool rom; /* guest stores are dropped */
+};
+/* size is rounded up to 4 KiB. NULL and err when the host refuses. Freed with the machine. */
+EMU_PRIV struct ram_block *ram_block_create(struct emu *e, const char *name, uint64_t size_bytes, bool rom, struct err *err);
+
+enum region_kind { REGION_RAM, REGION_IO };
+enum { REGION_READS = 1, REGION_WRITES = 2 }; /* which accesses it answers: PAM sends reads and writes to different places */
+struct region {
+    const char *name;
+    uint64_t base, size; /* base: guest-physical address or port number */
+    int priority;        /* of overlapping regions the highest wins; then the one added last */
+    uint8_t kind;
+    uint8_t access; /* REGION_READS | REGION_WRITES */
+    bool enabled;
+    bool added;
+    const struct region_ops *ops; /* REGION_IO */
+    void *opaque;
+    struct ram_block *block; /* REGION_RAM */
+    uint64_t block_offset;
+    uint64_t order;
+    struct region *next;
+};
+/* The flattened map: sorted, gap-free ranges; NULL = nobody there (reads all ones, writes dropped). */
+struct map_range {
+    uint64_t start, end; /* end is exclusive, 0 = 2^64 */
+    struct region *rd, *wr;
+};
+struct map {
+    struct region *regions;
+    struct map_range *ranges;
+    size_t range_count, range_capacity;
+    uint64_t order;
+    bool dirty;
+    uint16_t *port_index; /* port map only: range of each port */
+};
+EMU_PRIV void region_init_io(struct region *r, const char *name, const struct region_ops *ops, void *opaque, uint64_t size);
+EMU_PRIV void region_init_ram(struct region *r, const char *name, struct ram_block *block, uint64_t block_offset, uint64_t size);
+EMU_PRIV int region_add(struct emu *e, struct map *map, struct region *r, uint64_t base, int priority); /* enabled */
+EMU_PRIV void region_remove(struct emu *e, struct map *map, struct region *r);
+EMU_PRIV void region_set(struct emu *e, struct map *map, struct region *r, uint64_t base, bool enabled);
+/* Ports, the short way: maps [port, port+count) to ops. */
+EMU_PRIV int port_add(struct emu *e, struct region *r, const char *name, uint16_t port, unsigned count, const struct region_ops *ops, void *opaque);
+EMU_PRIV uint64_t port_read(struct emu *e, uint16_t port, unsigned size);
+EMU_PRIV void port_write(struct emu *e, uint16_t port, uint64_t value, unsigned size);
+
+/* What a guest-physical page is, for TLB and trace cache. */
+struct phys_page {
+    struct region *rd, *wr;       /* NULL: unmapped */
+    struct ram_block *block;      /* block that reads (and fetches) come from, or NULL: I/O */
+    uint64_t block_offset;        /* of the page's first byte */
+    uint8_t *host;                /* block->bytes + block_offset, or NULL */
+    bool writable_direct;         /* stores may go to host too (same RAM for both, not rom); page_flags still to be asked */
+    bool partial;                 /* the page holds more than one range: every access must go through mem_read/mem_write */
+};
+EMU_PRIV void mem_resolve(struct emu *e, uint64_t gpa, struct phys_page *out); /* gpa: any address within the page */
+
+/* DMA and every other access by guest-physical address. RAM, ROM and I/O, page crossing and code invalidation are handled.
+ * Never fails: unmapped reads give all ones. */
+EMU_PRIV void mem_read(struct emu *e, uint64_t gpa, void *buf, size_t size);
+EMU_PRIV void mem_write(struct emu *e, uint64_t gpa, const void *buf, size_t size);
+EMU_PRIV uint64_t mem_ld(struct emu *e, uint64_t gpa, unsigned size); /* 1, 2, 4, 8; little-endian */
+EMU_PRIV void mem_st(struct emu *e, uint64_t gpa, uint64_t value, unsigned size);
+EMU_PRIV bool mem_is_ram(struct emu *e, uint64_t gpa, uint64_t size); /* wholly plain RAM: no side effect */
+#define dma_read mem_read
+#define dma_write mem_write
+/* Host pointer to [gpa, gpa+*size) with *size cut at the end of the RAM; NULL if it is no plain RAM. After writing call mem_written. */
+EMU_PRIV uint8_t *mem_host(struct emu *e, uint64_t gpa, uint64_t *size, bool write);
+/* To be called by everyone who writes to block bytes behind the CPU's back, after the write. */
+EMU_PRIV void mem_written(struct emu *e, struct ram_block *block, uint64_t block_offset, uint64_t size);
+/* Loader's door: writes into RAM and ROM alike. EMU_EFAULT if something else is there. */
+EMU_PRIV int mem_load(struct emu *e, uint64_t gpa, const void *data, size_t size);
+EMU_PRIV void mem_track_dirty(struct emu *e, struct ram_block *block, uint64_t offset, uint64_t size); /* marks clean and tracked */
+EMU_PRIV int memory_create(struct emu *e, struct err *err);
+EMU_PRIV void memory_destroy(struct emu *e);
+EMU_PRIV void mem_print_map(struct emu *e, struct buf *out); /* info mtree */
+
+/* ================= interrupt lines ================= */
+struct irq {
+    void (*set)(void *opaque, int line, int level);
+    void *opaque;
+    int line;
+};
+EMU_INLINE void irq_set(const struct irq *irq, int level)
+{
+    if (irq->set)
+        irq->set(irq->opaque, irq->line, level);
+}
+EMU_INLINE void irq_pulse(const struct irq *irq)
+{
+    irq_set(irq, 1);
+    irq_set(irq, 0);
+}
+
+/* ================= machine/loop.c: the run loop, polling, stop and reset requests ================= */
+
+enum run_state { RUN_STATE_RUNNING, RUN_STATE_PAUSED, RUN_STATE_SHUTDOWN, RUN_STATE_SUSPENDED };
+enum request { /* bits of emu->requests; set from devices, monitor, signal handlers */
+    REQ_RESET = 1,
+    REQ_SHUTDOWN = 2,  /* ends the run (or pauses, -no-shutdown) */
+    REQ_POWERDOWN = 4, /* ACPI power button */
+    REQ_STOP = 8,      /* pause */
+    REQ_EXIT = 16,     /* leave emu_run with status emu->exit_status */
+    REQ_BREAK = 32,    /* debugger: leave the CPU loop and look */
+    REQ_EMBEDDER = 64  /* emu_stop() */
+};
+EMU_PRIV void emu_request(struct emu *e, unsigned bits); /* from the machine's thread or a signal handler */
+EMU_PRIV void emu_exit_with(struct emu *e, int status);  /* REQ_EXIT and its status (isa-debug-exit, quit) */
+
+/* A descriptor somebody waits for. Embedded in its owner. */
+struct watch {
+    host_fd fd;
+    uint8_t want; /* HOST_READ | HOST_WRITE; 0: dormant */
+    void (*ready)(void *opaque, unsigned events);
+    void *opaque;
+    struct watch *next, **link;
+    bool removed;
+};
+EMU_PRIV void watch_add(struct emu *e, struct watch *w, host_fd fd, unsigned want, void (*ready)(void *, unsigned), void *opaque);
+EMU_PRIV void watch_remove(struct emu *e, struct watch *w);
+EMU_INLINE void watch_want(struct watch *w, unsigned want) { w->want = (uint8_t)want; }
+/* A callback once per poll round (at most every poll interval): backends that batch (NAT). */
+struct poll_hook {
+    void (*fn)(void *opaque);
+    void *opaque;
+    struct poll_hook *next;
+};
+EMU_PRIV void poll_hook_add(struct emu *e, struct poll_hook *h);
+EMU_PRIV void poll_hook_remove(struct emu *e, struct poll_hook *h);
+EMU_PRIV void emu_poll_now(struct emu *e); /* network activity: look at descriptors soon (within 0.2 ms) */
+/* Work to be done outside of callbacks, before the next instruction runs. */
+EMU_PRIV int machine_run(struct emu *e, int64_t max_host_ns, int64_t max_insns, bool may_block); /* emu_run's engine; front/api.c */
+
+/* ================= devices ================= */
+
+struct opt_desc { /* a device's option, for help and for checking names */
+    const char *name, *type, *help; /* type: "bool", "u32", "size", "str", "mac", "drive", "netdev", "chardev" */
+};
+struct device_class {
+    const char *name, *bus, *help;     /* bus: "pci", "isa", "ide", "system" */
+    const struct opt_desc *options;    /* ends with a NULL name */
+    size_t instance_size;              /* struct whose first member is struct device (or struct pci_device) */
+    int (*create)(struct device *dev, struct options *opts, struct err *err); /* dev is zeroed, cls/emu/id set */
+    void (*reset)(struct device *dev); /* power-on and system reset */
+    void (*destroy)(struct device *dev);
+    bool user_creatable;               /* -device NAME */
+};
+struct device {
+    const struct device_class *cls;
+    struct emu *emu;
+    char *id; /* -device id=, or NULL */
+    struct device *next;
+};
+/* machine/board.c: the table of all classes, the PC's wiring. */
+EMU_PRIV const struct device_class *device_class_find(const char *name);
+EMU_PRIV const struct device_class *device_class_at(size_t i); /* NULL at the end */
+EMU_PRIV struct device *device_create(struct emu *e, const char *class_name, const char *id, struct options *opts, struct err *err);
+EMU_PRIV void device_destroy(struct device *dev);
+EMU_PRIV struct device *device_find(struct emu *e, const char *class_name); /* first of that class, or NULL */
+EMU_PRIV int board_create(struct emu *e, struct err *err);   /* from emu->config */
+EMU_PRIV void board_destroy(struct emu *e);
+EMU_PRIV void board_reset(struct emu *e);
+
+/* ================= dev/pci.c ================= */
+struct pci_device;
+struct pci_bar {
+    struct region region;
+    uint64_t size;
+    bool io, mem64, prefetch, present;
+};
+struct pci_device {
+    struct device dev;
+    struct pci_bus *bus;
+    uint8_t devfn;
+    uint8_t config[256];
+    uint8_t wmask[256]; /* bits a guest may change */
+    uint8_t w1c[256];   /* bits a guest clears by writing one */
+    struct pci_bar bars[7]; /* 6: expansion ROM */
+    uint8_t intx_level;
+    uint16_t msi_cap, msix_cap; /* offset in config, 0 = none */
+    uint32_t (*config_read)(struct pci_device *d, unsigned offset, unsigned size);               /* NULL: pci_config_read */
+    void (*config_write)(struct pci_device *d, unsigned offset, uint32_t value, unsigned size);  /* NULL: pci_config_write */
+};
+struct pci_bus {
+    struct emu *emu;
+    struct pci_device *devices[256];
+    struct irq intx[4];       /* PIRQ A-D of the host bridge's router */
+    uint8_t intx_count[4];
+    uint32_t address;         /* CF8h */
+    struct region cf8, cfc;
+};
+/* Fills ids and header; devfn < 0: the next free slot. To be called first in a PCI device's create(). */
+EMU_PRIV int pci_device_init(struct pci_device *d, int devfn, uint16_t vendor, uint16_t device, uint32_t class_rev, struct err *err);
+EMU_PRIV void pci_set_subsystem(struct pci_device *d, uint16_t vendor, uint16_t device);
+EMU_PRIV void pci_add_bar_io(struct pci_device *d, unsigned bar, const char *name, uint64_t size, bool port_space, const struct region_ops *ops, void *opaque);
+EMU_PRIV void pci_add_bar_ram(struct pci_device *d, unsigned bar, struct ram_block *block, bool prefetch);
+EMU_PRIV unsigned pci_add_capability(struct pci_device *d, uint8_t id, unsigned size); /* offset */
+EMU_PRIV void pci_set_intx(struct pci_device *d, int level); /* level of its INTA# (per interrupt pin register) */
+EMU_PRIV uint32_t pci_config_read(struct pci_device *d, unsigned offset, unsigned size);
+EMU_PRIV void pci_config_write(struct pci_device *d, unsigned offset, uint32_t value, unsigned size);
+EMU_PRIV void pci_device_reset(struct pci_device *d); /* command, BARs, interrupt line; called by the bus before cls->reset */
+EMU_PRIV void pci_device_remove(struct pci_device *d);
+EMU_INLINE bool pci_bus_master(const struct pci_device *d) { return (d->config[4] & 4) != 0; }
+EMU_PRIV int pci_add_msi(struct pci_device *d, unsigned vectors);
+EMU_PRIV bool pci_msi_enabled(const struct pci_device *d);
+EMU_PRIV void pci_msi_send(struct pci_device *d, unsigned vector);
+EMU_PRIV int pci_bus_create(struct emu *e, struct err *err);
+EMU_PRIV void pci_print_info(struct emu *e, struct buf *out);
+
+/* ================= chipset: dev/{i440fx,piix3,pic,ioapic,lapic,pit,hpet,rtc,dma,acpi_pm}.c ================= */
+/* Interrupt input n (0-23) of the PC: ISA lines 0-15 go to the 8259 pair and the IO-APIC (line 0 to its pin 2), 16-23 to the IO-APIC. */
+EMU_PRIV struct irq board_gsi(struct emu *e, int gsi);
+EMU_PRIV void apic_deliver_msi(struct emu *e, uint64_t address, uint32_t data);
+/* The interrupt controllers' side of a CPU: which vector it is to take now (-1: none after all), and whether one waits. */
+EMU_PRIV int apic_acknowledge(struct emu *e, struct cpu *cpu);
+EMU_PRIV uint64_t lapic_msr_read(struct cpu *cpu, uint32_t msr, bool *fault);   /* IA32_APIC_BASE, x2APIC range, TSC_DEADLINE */
+EMU_PRIV void lapic_msr_write(struct cpu *cpu, uint32_t msr, uint64_t value, bool *fault);
+EMU_PRIV uint64_t lapic_get_tpr(struct cpu *cpu); /* CR8 */
+EMU_PRIV void lapic_set_tpr(struct cpu *cpu, uint64_t value);
+EMU_PRIV uint8_t rtc_get_cmos(struct emu *e, unsigned index);
+EMU_PRIV void rtc_set_cmos(struct emu *e, unsigned index, uint8_t value);
+/* 8237: a device on channel n asks for a transfer. read: memory -> device. Returns bytes moved. */
+EMU_PRIV size_t dma8237_transfer(struct emu *e, unsigned channel, uint8_t *buf, size_t size, bool to_memory, bool *terminal_count);
+EMU_PRIV void acpi_power_button(struct emu *e);
+EMU_PRIV void acpi_sleep_button(struct emu *e);
+
+/* ================= dev/fw_cfg.c ================= */
+EMU_PRIV int fw_cfg_add_file(struct emu *e, const char *name, const void *data, size_t size); /* copied */
+EMU_PRIV int fw_cfg_add_key(struct emu *e, uint16_t key, const void *data, size_t size);
+
+/* ================= block interface (disk/block.c; images: disk/raw.c, disk/qcow2.c) ================= */
+enum blk_op { BLK_READ, BLK_WRITE, BLK_FLUSH, BLK_DISCARD, BLK_WRITE_ZEROES };
+struct blk;
+struct blk_request { /* owned by the device until done() was called */
+    uint8_t op;
+    uint64_t offset; /* bytes, multiple of 512 */
+    uint64_t size;
+    const struct host_iov *iov;
+    int iov_count;
+    void (*done)(void *opaque, int result); /* 0 or EMU_E...; always from the event queue, never inside blk_submit() */
+    void *opaque;
+    struct blk_request *next;
+    int result;
+    struct timer timer;
+    struct blk *blk;
+};
+struct blk { /* what a device sees: a drive, with or without medium */
+    struct emu *emu;
+    char *id;
+    struct image *image; /* NULL: empty */
+    bool read_only, removable, locked, tray_open;
+    uint64_t size_bytes;
+    void (*media_changed)(void *opaque); /* set by the device */
+    void *opaque;
+    struct blk *next;
+    unsigned in_flight;
+    struct options *opts; /* the -drive line */
+    bool in_use; /* a device took it */
+    uint64_t stat_reads, stat_writes, stat_read_bytes, stat_write_bytes, stat_flushes;
+};
+EMU_PRIV void blk_submit(struct blk *b, struct blk_request *r);
+EMU_PRIV void blk_cancel(struct blk *b, struct blk_request *r); /* done() will not be called */
+EMU_PRIV int blk_read_sync(struct blk *b, uint64_t offset, void *buf, size_t size);  /* firmware and polling PIO only */
+EMU_PRIV int blk_write_sync(struct blk *b, uint64_t offset, const void *buf, size_t size);
+EMU_PRIV int blk_flush_sync(struct blk *b);
+EMU_PRIV struct blk *blk_find(struct emu *e, const char *id);
+EMU_PRIV struct blk *blk_create(struct emu *e, const char *id, struct err *err); /* an empty drive */
+/* opts: file, format, read-only/readonly, snapshot, cache, discard, ... as -drive spells them. */
+EMU_PRIV int blk_open(struct blk *b, struct options *opts, struct err *err);
+EMU_PRIV int blk_change(struct blk *b, const char *file, const char *format, struct err *err); /* monitor change */
+EMU_PRIV int blk_eject(struct blk *b, bool force, struct err *err);
+EMU_PRIV void blk_destroy(struct blk *b);
+EMU_PRIV void blk_close_all(struct emu *e); /* flushes */
+EMU_PRIV void blk_print_info(struct emu *e, struct buf *out);
+
+/* ================= character interface (front/chardev.c) ================= */
+enum chr_event { CHR_OPENED, CHR_CLOSED, CHR_BREAK };
+struct chr;
+struct chr_ops {
+    int (*write)(struct chr *c, const void *buf, size_t size); /* bytes taken, 0 = full now */
+    void (*accept_input)(struct chr *c);                       /* the front end can receive again */
+    void (*close)(struct chr *c);
+};
+struct chr {
+    struct emu *emu;
+    char *id;
+    const struct chr_ops *ops; /* backend */
+    void *backend;
+    /* set by the device or the monitor that uses it */
+    size_t (*can_receive)(void *opaque);
+    void (*receive)(void *opaque, const uint8_t *buf, size_t size);
+    void (*event)(void *opaque, enum chr_event ev);
+    void (*writable)(void *opaque); /* room again after a short write */
+    void *opaque;
+    bool in_use, open;
+    struct chr *next;
+};
+EMU_PRIV struct chr *chr_find(struct emu *e, const char *id);
+/* spec as after -serial/-monitor: stdio, mon:stdio, file:x, pty, null, tcp:..., unix:..., chardev:id; or with -chardev's syntax */
+EMU_PRIV struct chr *chr_open(struct emu *e, const char *id, const char *spec, struct err *err);
+EMU_PRIV struct chr *chr_create(struct emu *e, const char *id, struct options *opts, struct err *err); /* -chardev backend,... */
+EMU_PRIV int chr_write(struct chr *c, const void *buf, size_t size); /* c may be NULL: everything is taken and dropped */
+EMU_PRIV void chr_accept_input(struct chr *c);
+EMU_PRIV void chr_close_all(struct emu *e);
+
+/* ================= network link layer (net/link.c): ports and super-frames ================= */
+enum net_gso { NET_GSO_NONE, NET_GSO_TCP4, NET_GSO_TCP6, NET_GSO_UDP };
+#define NET_FRAME_MAX_PIECES 64
+struct net_frame { /* a frame, or one that stands for many (gso); valid during the receive() call only */
+    const struct host_iov *pieces;
+    int count;
+    size_t size;
+    uint8_t gso;             /* enum net_gso */
+    uint16_t gso_size;       /* payload bytes of each cut segment */
+    uint16_t header_bytes;   /* ethernet + ip + tcp/udp headers (gso) */
+    bool needs_csum;         /* checksum at csum_start + csum_offset is to be filled in over [csum_start, end) by whoever needs it;
+                                the field holds the pseudo-header sum */
+    bool csum_valid;         /* sender vouches for all checksums */
+    uint16_t csum_start, csum_offset;
+};
+struct net_port {
+    struct emu *emu;
+    char name[64];
+    char model[24];      /* info network */
+    struct net_port *peer;
+    bool link_down;
+    bool takes_gso, takes_csum; /* may receive super-frames / frames with needs_csum */
+    uint32_t max_frame;  /* bytes it can take, without gso */
+    bool (*can_receive)(struct net_port *p);
+    /* 1: taken (or dropped for good), 0: full: the sender keeps it and waits for its own kick() */
+    int (*receive)(struct net_port *p, const struct net_frame *f);
+    void (*kick)(struct net_port *p); /* the peer can receive again */
+    void (*link_changed)(struct net_port *p);
+    void (*info)(struct net_port *p, struct buf *out);
+    void (*destroy)(struct net_port *p);
+    void *opaque;
+    struct net_port *next;
+    struct net_filter *filters;
+    uint64_t frames_in, bytes_in, drops_in;
+};
+EMU_PRIV int net_send(struct net_port *from, const struct net_frame *f); /* 1 taken, 0 wait for kick() */
+EMU_PRIV bool net_can_send(struct net_port *from);
+EMU_PRIV void net_kick_peer(struct net_port *p); /* p can receive again */
+EMU_PRIV void net_port_register(struct emu *e, struct net_port *p);
+EMU_PRIV void net_port_unregister(struct emu *e, struct net_port *p);
+EMU_PRIV int net_port_connect(struct net_port *a, struct net_port *b, struct err *err);
+EMU_PRIV struct net_port *net_port_find(struct emu *e, const char *name);
+EMU_PRIV void net_set_link(struct net_port *p, bool up);
+
+/* ================= display and input ================= */
+struct screen { /* XRGB 8888, host order; owned by the VGA device; valid until the next update */
+    uint32_t *pixels;
+    int width, height, stride_pixels;
+};
+struct screen_text { /* text mode contents */
+    int columns, rows, cursor_x, cursor_y;
+    bool cursor_on;
+    uint16_t cells[200 * 100]; /* character | attribute << 8 */
+};
+struct display_source { /* set by the VGA device in emu->display */
+    void (*update)(void *opaque, struct screen *out);         /* renders the present picture */
+    bool (*text)(void *opaque, struct screen_text *out);      /* false: a graphics mode */
+    uint64_t (*change_count)(void *opaque);                   /* grows when the picture may have changed */
+    void *opaque;
+};
+/* Keys by their AT set 1 code: 0x01-0x7F, 0xE0xx for extended ones as 0x80 | code, Pause as 0xC6, PrintScreen 0xB7. */
+struct input_sink {
+    void (*key)(void *opaque, int keynum, bool down);
+    void (*mouse)(void *opaque, int dx, int dy, int dz, unsigned buttons); /* bit 0 left, 1 right, 2 middle */
+    void *opaque;
+    struct input_sink *next;
+};
+EMU_PRIV void input_add(struct emu *e, struct input_sink *s);
+EMU_PRIV void input_key(struct emu *e, int keynum, bool down);
+EMU_PRIV void input_mouse(struct emu *e, int dx, int dy, int dz, unsigned buttons);
+
+/* ================= firmware (fw/) ================= */
+EMU_PRIV int firmware_create(struct emu *e, struct err *err); /* built-in BIOS or -bios; after the board */
+EMU_PRIV void firmware_reset(struct emu *e);                  /* before the CPU's first instruction */
+EMU_PRIV void firmware_destroy(struct emu *e);
+EMU_PRIV int loader_load(struct emu *e, struct err *err);     /* -kernel: Linux, multiboot, PVH; at every reset */
+
+/* ================= configuration (front/options.c fills it, board.c and fw/ read it) ================= */
+struct config_line { /* one -device, -drive, -netdev ... in the order given */
+    struct options opts;
+    struct config_line *next;
+};
+struct config {
+    uint64_t ram_bytes;
+    unsigned cpus;
+    char *cpu_model; /* NAME,+f,-f */
+    char *machine;   /* "pc" */
+    char *kernel, *initrd, *append, *dtb, *bios, *name, *uuid;
+    char boot_order[16]; /* letters c d a n; "" = default "cad" */
+    bool boot_menu, boot_strict;
+    unsigned boot_menu_timeout_ms;
+    char *vga; /* std, none */
+    struct config_line *drives, *devices, *smbios, *fw_cfg, *netdevs, *nics, *objects;
+    char *serial[4];   /* chr_open spec; NULL = none */
+    char *parallel[3];
+    bool no_defaults, no_reboot, no_shutdown, start_paused, snapshot, no_acpi, no_hpet;
+    bool icount;
+    unsigned icount_shift; /* virtual ns per instruction = 1 << shift */
+    bool icount_auto_sleep;
+    int64_t rtc_base_s;    /* wall clock at start, seconds since 1970 */
+    bool rtc_localtime, rtc_vm_clock, rtc_base_set;
+    uint64_t seed;
+    bool seed_set;
+};
+
+/* ================= the machine ================= */
+struct emu {
+    struct config config;
+
+    /* embedder */
+    void *(*alloc_fn)(void *opaque, void *p, size_t size); /* size 0: free; not zeroing */
+    void (*log_fn)(void *opaque, unsigned mask, const char *text);
+    void *hook_opaque;
+    unsigned log_mask;
+    void *api;   /* front/api.c */
+    void *front; /* front/: monitor, terminal, gdb stub */
+
+    /* clock.c */
+    struct timer **timer_heap;
+    size_t timer_count, timer_capacity;
+    uint64_t timer_order;
+    int64_t clock_base_ns, clock_last_ns, clock_host_origin_ns;
+    bool clock_frozen;
+    int64_t icount_bias_ns; /* -icount: virtual time warped while idle */
+
+    /* memory.c */
+    struct map memory, ports;
+    struct ram_block *blocks[64];
+    unsigned block_count;
+    struct ram_block *ram;
+    uint64_t ram_below_4g;
+    uint64_t a20_mask; /* ~0, or ~(1 << 20) */
+    /* the CPU's ears (cpu/): set when CPUs are created */
+    void (*on_map_change)(struct emu *e);
+    void (*on_code_write)(struct emu *e, struct ram_block *b, uint64_t offset, uint64_t size);
+
+    /* CPUs */
+    struct cpu **cpus;
+    unsigned cpu_count;
+    struct cpu *current_cpu;  /* the one whose instruction is running, or NULL */
+    struct trace_cache *traces;
+    uint64_t insn_total;      /* retired by all CPUs, up to the last CPU exit */
+
+    /* loop.c */
+    volatile unsigned requests;
+    enum run_state run_state;
+    int exit_status;
+    struct watch *watches;
+    struct poll_hook *poll_hooks;
+    struct host_poll_item *poll_items;
+    struct watch **poll_watches;
+    size_t poll_capacity;
+    int64_t next_poll_host_ns;
+    int64_t poll_interval_ns;
+    host_fd wake_read, wake_write;
+
+    /* devices */
+    struct device *devices;
+    struct pci_bus *pci;
+    struct irq gsi[24];
+    struct display_source *display;
+    struct input_sink *inputs;
+    void *chipset; /* board.c: pointers to pic, ioapic, lapics, rtc ... */
+    struct lapic **lapics;
+    struct fw_cfg *fw_cfg;
+    void *firmware;
+
+    /* backends */
+    struct blk *drives;
+    struct chr *chars;
+    struct net_port *net_ports;
+    struct nat *nats;
+};
+
+#endif
