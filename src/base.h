@@ -29,13 +29,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Functions used across parts: static in the one-file build, external when the parts are compiled one by one. */
-#ifdef EMU_AMALGAMATION
-#define EMU_PRIV static
-#else
-#define EMU_PRIV
-#endif
-
 #if defined(__GNUC__) && !defined(EMU_PLAIN)
 #define EMU_LIKELY(x) __builtin_expect(!!(x), 1)
 #define EMU_UNLIKELY(x) __builtin_expect(!!(x), 0)
@@ -56,6 +49,13 @@
 #define EMU_PRINTF(fmt, first)
 #define EMU_COLD
 #define EMU_PREFETCH(p) ((void)(p))
+#endif
+
+/* Functions used across parts: static in the one-file build, external when the parts are compiled one by one. */
+#ifdef EMU_AMALGAMATION
+#define EMU_PRIV static EMU_UNUSED
+#else
+#define EMU_PRIV
 #endif
 
 #if (defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__) || defined(__BIG_ENDIAN__)

@@ -65,7 +65,7 @@ EMU_PRIV void buf_add(struct buf *b, const void *data, size_t size);
 EMU_PRIV void buf_printf(struct buf *b, const char *fmt, ...) EMU_PRINTF(2, 3);
 
 /* key=value,key=value lists of the command line ("," is written ",,"). A bare first word takes the key that the option calls its
- * implied key; other bare words are key=on, and "nokey" is key=off. Order and repetition are kept. Each read marks its entry used;
+ * implied key; other bare words are key=on, and nowait is wait=off. Order and repetition are kept. Each read marks its entry used;
  * options_check_used() makes an error of the first unused one. */
 struct option {
     char *key, *value;
@@ -556,6 +556,9 @@ struct emu {
     void (*log_fn)(void *opaque, unsigned mask, const char *text);
     void *hook_opaque;
     unsigned log_mask;
+#ifdef EMU_TORTURE
+    unsigned torture_alloc_countdown; /* 1: the next allocation fails; 0: none does */
+#endif
     void *api;   /* front/api.c */
     void *front; /* front/: monitor, terminal, gdb stub */
 
@@ -584,6 +587,7 @@ struct emu {
     struct cpu *current_cpu;  /* the one whose instruction is running, or NULL */
     struct trace_cache *traces;
     uint64_t insn_total;      /* retired by all CPUs, up to the last CPU exit */
+    uint64_t insn_at_entry;   /* current_cpu's count when it was entered */
 
     /* loop.c */
     volatile unsigned requests;

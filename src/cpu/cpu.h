@@ -489,6 +489,11 @@ enum cpu_int { /* bits of cpu->pending */
     CPU_INT_INTR = 1, /* level: apic_acknowledge() has a vector */
     CPU_INT_NMI = 2, CPU_INT_INIT = 4, CPU_INT_SIPI = 8, CPU_INT_SMI = 16
 };
+enum cpu_attention { /* bits of cpu->attention: why the engine is to leave at the next exit */
+    CPU_ATTENTION_INT = 1,    /* pending changed */
+    CPU_ATTENTION_TIMER = 2,  /* an event was armed earlier than the running budget reaches: CPU_EXIT_BUDGET at once */
+    CPU_ATTENTION_REQUEST = 4 /* emu->requests */
+};
 EMU_PRIV void cpu_set_interrupt(struct cpu *c, unsigned kind, bool on);
 EMU_PRIV void cpu_send_sipi(struct cpu *c, uint8_t vector);
 enum cpu_exit { CPU_EXIT_BUDGET, CPU_EXIT_HALTED, CPU_EXIT_SHUTDOWN, CPU_EXIT_REQUEST, CPU_EXIT_BREAKPOINT, CPU_EXIT_WATCHPOINT };
