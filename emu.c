@@ -653,8 +653,12 @@ struct poll_hook {
 EMU_PRIV void poll_hook_add(struct emu *e, struct poll_hook *h);
 EMU_PRIV void poll_hook_remove(struct emu *e, struct poll_hook *h);
 EMU_PRIV void emu_poll_now(struct emu *e); /* network activity: look at descriptors soon (within 0.2 ms) */
-/* Work to be done outside of callbacks, before the next instruction runs. */
-EMU_PRIV int machine_run(struct emu *e, int64_t max_host_ns, int64_t max_insns, bool may_block); /* emu_run's engine; front/api.c */
+EMU_PRIV int machine_run(struct emu *e, int64_t max_host_ns, int64_t max_insns, bool may_block); /* enum emu_reason */
+EMU_PRIV void machine_pause(struct emu *e);
+EMU_PRIV int machine_resume(struct emu *e); /* EMU_EINVAL after a shutdown that -no-shutdown kept: reset first */
+EMU_PRIV void machine_reset(struct emu *e); /* at once; outside of cpu_run() only: others use emu_request(REQ_RESET) */
+EMU_PRIV int loop_create(struct emu *e);
+EMU_PRIV void loop_destroy(struct emu *e); /* emu_run's engine; front/api.c */
 
 /* ================= devices ================= */
 
@@ -972,6 +976,7 @@ struct emu {
     unsigned cpu_count;
     struct cpu *current_cpu;  /* the one whose instruction is running, or NULL */
     struct trace_cache *traces;
+    uint32_t last_generation; /* cpu/mem.c: of address mappings */
     uint64_t insn_total;      /* retired by all CPUs, up to the last CPU exit */
     uint64_t insn_at_entry;   /* current_cpu's count when it was entered */
 
@@ -983,7 +988,11 @@ struct emu {
     struct poll_hook *poll_hooks;
     struct host_poll_item *poll_items;
     struct watch **poll_watches;
-    size_t poll_capacity;
+    size_t poll_capacity, poll_count, watch_count;
+    uint64_t insns_per_us;  /* measured */
+    unsigned next_cpu, break_cpu;
+    void (*on_run_state)(struct emu *e, enum run_state state);               /* front: gdb stub, QMP */
+    void (*on_break)(struct emu *e, struct cpu *c, int why /* enum cpu_exit */); /* front: gdb stub; the machine is paused */
     int64_t next_poll_host_ns;
     int64_t poll_interval_ns;
     host_fd wake_read, wake_write;
@@ -2273,3 +2282,952 @@ EMU_PRIV void clock_destroy(struct emu *e)
     e->timer_heap = NULL;
     e->timer_count = e->timer_capacity = 0;
 }
+
+/* ======================================== src/machine/memory.c ======================================== */
+
+/* machine/memory.c - guest-physical memory and port space.
+ *
+ * Contract   Devices add regions (RAM windows or callbacks) to one of two maps, emu->memory and emu->ports; CPU and DMA resolve
+ *            addresses here. Writers of guest memory that do not come through here call mem_written() afterwards.
+ * Theory     A map is a list of overlapping regions with priorities. From it a flat, sorted, gap-free list of ranges is made, in which
+ *            reads and writes have an owner each (PAM sends them to different places). It is rebuilt at the first lookup after a
+ *            change; lookups are a binary search, or for ports one table read. The CPU's TLB and trace cache sit in front of all
+ *            this and are told about changes through emu->on_map_change.
+ * Invariants 1. ranges cover 0 .. 2^64 without gap or overlap, unless the map is dirty.
+ *            2. A region callback sees only offsets and sizes that its ops allow (min_size .. max_size, inside the region).
+ *            3. Every change of block bytes passes mem_written() (or the CPU's own store path, which asks page_flags first).
+ */
+
+#define MEM_PAGE UINT64_C(4096)
+#define MEM_PORTS 65536u
+
+/* ---- blocks ---- */
+
+EMU_PRIV struct ram_block *ram_block_create(struct emu *e, const char *name, uint64_t size_bytes, bool rom, struct err *err)
+{
+    struct ram_block *b;
+    uint64_t size = (size_bytes + MEM_PAGE - 1) & ~(MEM_PAGE - 1);
+    if (e->block_count == EMU_ARRAY_LEN(e->blocks)) {
+        err_set(err, EMU_ENOMEM, "%s: too many memory blocks", name);
+        return NULL;
+    }
+    b = emu_alloc(e, sizeof *b);
+    if (b && size == (size_t)size && size >= size_bytes) {
+        b->bytes = host_map_memory((size_t)size);
+        b->page_flags = host_map_memory((size_t)(size / MEM_PAGE));
+    }
+    if (!b || !b->bytes || !b->page_flags) {
+        if (b && b->bytes)
+            host_unmap_memory(b->bytes, (size_t)size);
+        emu_free(e, b);
+        err_set(err, EMU_ENOMEM, "%s: the host gives no %" PRIu64 " MiB of memory; ask for less with -m", name, size / MIB);
+        return NULL;
+    }
+    snprintf(b->name, sizeof b->name, "%s", name);
+    b->size_bytes = size;
+    b->rom = rom;
+    b->id = e->block_count;
+    e->blocks[e->block_count++] = b;
+    return b;
+}
+
+/* ---- regions and the flat view ---- */
+
+EMU_PRIV void region_init_io(struct region *r, const char *name, const struct region_ops *ops, void *opaque, uint64_t size)
+{
+    memset(r, 0, sizeof *r);
+    r->name = name;
+    r->kind = REGION_IO;
+    r->access = REGION_READS | REGION_WRITES;
+    r->ops = ops;
+    r->opaque = opaque;
+    r->size = size;
+}
+
+EMU_PRIV void region_init_ram(struct region *r, const char *name, struct ram_block *block, uint64_t block_offset, uint64_t size)
+{
+    memset(r, 0, sizeof *r);
+    r->name = name;
+    r->kind = REGION_RAM;
+    r->access = REGION_READS | REGION_WRITES;
+    r->block = block;
+    r->block_offset = block_offset;
+    r->size = size;
+}
+
+static void mem_map_changed(struct emu *e, struct map *map)
+{
+    map->dirty = true;
+    if (map == &e->memory && e->on_map_change)
+        e->on_map_change(e);
+}
+
+EMU_PRIV int region_add(struct emu *e, struct map *map, struct region *r, uint64_t base, int priority)
+{
+    if (r->added)
+        return EMU_EEXIST;
+    r->base = base;
+    r->priority = priority;
+    r->enabled = true;
+    r->added = true;
+    r->order = map->order++;
+    r->next = map->regions;
+    map->regions = r;
+    mem_map_changed(e, map);
+    return 0;
+}
+
+EMU_PRIV void region_remove(struct emu *e, struct map *map, struct region *r)
+{
+    struct region **p;
+    for (p = &map->regions; *p; p = &(*p)->next)
+        if (*p == r) {
+            *p = r->next;
+            r->added = false;
+            mem_map_changed(e, map);
+            return;
+        }
+}
+
+EMU_PRIV void region_set(struct emu *e, struct map *map, struct region *r, uint64_t base, bool enabled)
+{
+    if (r->base == base && r->enabled == enabled)
+        return;
+    r->base = base;
+    r->enabled = enabled;
+    mem_map_changed(e, map);
+}
+
+static int mem_compare_u64(const void *a, const void *b)
+{
+    uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+    return x < y ? -1 : x > y;
+}
+
+static bool mem_region_wins(const struct region *a, const struct region *b)
+{
+    return !b || a->priority > b->priority || (a->priority == b->priority && a->order > b->order);
+}
+
+static bool mem_region_covers(const struct region *r, uint64_t start, uint64_t last)
+{
+    return r->enabled && r->size && start >= r->base && last - r->base <= r->size - 1;
+}
+
+/* Rebuilds the flat view. If memory runs out the old view stays, and the next lookup tries again. */
+static void mem_flatten(struct emu *e, struct map *map)
+{
+    size_t n = 0, points = 0, i, used = 0;
+    uint64_t *cuts;
+    struct region *r;
+    for (r = map->regions; r; r = r->next)
+        n++;
+    cuts = emu_alloc(e, (2 * n + 1) * sizeof *cuts);
+    if (cuts && map->range_capacity < 2 * n + 1) {
+        struct map_range *ranges = emu_realloc(e, map->ranges, (2 * n + 1) * sizeof *ranges);
+        if (ranges) {
+            map->ranges = ranges;
+            map->range_capacity = 2 * n + 1;
+        }
+    }
+    if (!cuts || map->range_capacity < 2 * n + 1) {
+        emu_free(e, cuts);
+        return;
+    }
+    cuts[points++] = 0;
+    for (r = map->regions; r; r = r->next)
+        if (r->enabled && r->size) {
+            cuts[points++] = r->base;
+            if (r->base + r->size) /* not up to 2^64 */
+                cuts[points++] = r->base + r->size;
+        }
+    qsort(cuts, points, sizeof *cuts, mem_compare_u64);
+    for (i = 0; i < points; i++) {
+        struct map_range range = { cuts[i], i + 1 < points ? cuts[i + 1] : 0, NULL, NULL };
+        if (i + 1 < points && cuts[i] == cuts[i + 1])
+            continue;
+        for (r = map->regions; r; r = r->next)
+            if (mem_region_covers(r, range.start, range.end - 1)) {
+                if ((r->access & REGION_READS) && mem_region_wins(r, range.rd))
+                    range.rd = r;
+                if ((r->access & REGION_WRITES) && mem_region_wins(r, range.wr))
+                    range.wr = r;
+            }
+        if (used && map->ranges[used - 1].rd == range.rd && map->ranges[used - 1].wr == range.wr)
+            map->ranges[used - 1].end = range.end;
+        else
+            map->ranges[used++] = range;
+    }
+    map->range_count = used;
+    map->dirty = false;
+    emu_free(e, cuts);
+    if (map->port_index)
+        for (i = 0; i < used; i++) {
+            uint64_t p, end = map->ranges[i].end && map->ranges[i].end < MEM_PORTS ? map->ranges[i].end : MEM_PORTS;
+            for (p = map->ranges[i].start; p < end; p++)
+                map->port_index[p] = (uint16_t)i;
+        }
+}
+
+static const struct map_range *mem_find(struct emu *e, struct map *map, uint64_t address)
+{
+    size_t low = 0, high;
+    if (EMU_UNLIKELY(map->dirty))
+        mem_flatten(e, map);
+    high = map->range_count;
+    while (high - low > 1) {
+        size_t mid = low + (high - low) / 2;
+        if (map->ranges[mid].start <= address)
+            low = mid;
+        else
+            high = mid;
+    }
+    return &map->ranges[low];
+}
+
+/* ---- region callbacks with size adjustment ---- */
+
+static uint64_t mem_ones(unsigned size) { return size >= 8 ? UINT64_MAX : (UINT64_C(1) << (8 * size)) - 1; }
+
+static uint64_t mem_io_read(struct region *r, uint64_t offset, unsigned size)
+{
+    unsigned min = r->ops->min_size ? r->ops->min_size : 1, max = r->ops->max_size ? r->ops->max_size : 4;
+    uint64_t value = 0;
+    unsigned done = 0;
+    if (!r->ops->read)
+        return mem_ones(size);
+    if (size < min) {
+        uint64_t aligned = offset & ~(uint64_t)(min - 1);
+        unsigned shift = (unsigned)(offset - aligned);
+        if (shift + size > min) /* crosses: bytewise */
+            return mem_io_read(r, offset, size / 2) | (mem_io_read(r, offset + size / 2, size / 2) << (4 * size));
+        return (r->ops->read(r->opaque, aligned, min) >> (8 * shift)) & mem_ones(size);
+    }
+    if (size <= max)
+        return r->ops->read(r->opaque, offset, size) & mem_ones(size);
+    for (; done < size; done += max)
+        value |= (r->ops->read(r->opaque, offset + done, max) & mem_ones(max)) << (8 * done);
+    return value;
+}
+
+static void mem_io_write(struct region *r, uint64_t offset, uint64_t value, unsigned size)
+{
+    unsigned min = r->ops->min_size ? r->ops->min_size : 1, max = r->ops->max_size ? r->ops->max_size : 4;
+    unsigned done = 0;
+    if (!r->ops->write)
+        return;
+    value &= mem_ones(size);
+    if (size < min && !r->ops->write_any) {
+        uint64_t aligned = offset & ~(uint64_t)(min - 1), old;
+        unsigned shift = (unsigned)(offset - aligned);
+        if (shift + size > min) {
+            mem_io_write(r, offset, value, size / 2);
+            mem_io_write(r, offset + size / 2, value >> (4 * size), size / 2);
+            return;
+        }
+        old = r->ops->read ? r->ops->read(r->opaque, aligned, min) : 0;
+        value = (old & ~(mem_ones(size) << (8 * shift))) | (value << (8 * shift));
+        r->ops->write(r->opaque, aligned, value, min);
+        return;
+    }
+    if (size <= max) {
+        r->ops->write(r->opaque, offset, value, size);
+        return;
+    }
+    for (; done < size; done += max)
+        r->ops->write(r->opaque, offset + done, (value >> (8 * done)) & mem_ones(max), max);
+}
+
+/* ---- ports ---- */
+
+EMU_PRIV int port_add(struct emu *e, struct region *r, const char *name, uint16_t port, unsigned count, const struct region_ops *ops, void *opaque)
+{
+    region_init_io(r, name, ops, opaque, count);
+    return region_add(e, &e->ports, r, port, 0);
+}
+
+static const struct map_range *mem_port_range(struct emu *e, uint16_t port)
+{
+    if (EMU_UNLIKELY(e->ports.dirty))
+        mem_flatten(e, &e->ports);
+    return &e->ports.ranges[e->ports.port_index[port]];
+}
+
+/* An access that leaves its region is made byte by byte: each byte finds its own owner (the PC's bus does so too). */
+EMU_PRIV uint64_t port_read(struct emu *e, uint16_t port, unsigned size)
+{
+    struct region *r = mem_port_range(e, port)->rd;
+    if (r && port - r->base + size <= r->size)
+        return mem_io_read(r, port - r->base, size);
+    if (size > 1) {
+        uint64_t value = 0;
+        unsigned i;
+        for (i = 0; i < size; i++)
+            value |= port_read(e, (uint16_t)(port + i), 1) << (8 * i);
+        return value;
+    }
+    emu_log(e, LOG_UNIMP, "port %#x: read, nobody there", port);
+    return mem_ones(size);
+}
+
+EMU_PRIV void port_write(struct emu *e, uint16_t port, uint64_t value, unsigned size)
+{
+    struct region *r = mem_port_range(e, port)->wr;
+    if (r && port - r->base + size <= r->size) {
+        mem_io_write(r, port - r->base, value, size);
+    } else if (size > 1) {
+        unsigned i;
+        for (i = 0; i < size; i++)
+            port_write(e, (uint16_t)(port + i), (value >> (8 * i)) & 0xFF, 1);
+    } else {
+        emu_log(e, LOG_UNIMP, "port %#x: %#" PRIx64 " written, nobody there", port, value);
+    }
+}
+
+/* ---- memory ---- */
+
+EMU_PRIV void mem_resolve(struct emu *e, uint64_t gpa, struct phys_page *out)
+{
+    uint64_t page = gpa & ~(MEM_PAGE - 1);
+    const struct map_range *m = mem_find(e, &e->memory, page);
+    memset(out, 0, sizeof *out);
+    out->rd = m->rd;
+    out->wr = m->wr;
+    out->partial = m->end != 0 && m->end - page < MEM_PAGE;
+    if (m->rd && m->rd->kind == REGION_RAM && !out->partial) {
+        out->block = m->rd->block;
+        out->block_offset = m->rd->block_offset + (page - m->rd->base);
+        if (out->block_offset & (MEM_PAGE - 1)) { /* a window that is not page-aligned in its block */
+            out->partial = true;
+            out->block = NULL;
+            return;
+        }
+        out->host = out->block->bytes + out->block_offset;
+        out->writable_direct = m->wr && m->wr->kind == REGION_RAM && m->wr->block == out->block && !out->block->rom &&
+                               m->wr->block_offset + (page - m->wr->base) == out->block_offset;
+    }
+}
+
+EMU_PRIV void mem_written(struct emu *e, struct ram_block *b, uint64_t offset, uint64_t size)
+{
+    uint64_t page = offset / MEM_PAGE, last;
+    if (!size || offset >= b->size_bytes)
+        return;
+    last = (EMU_MIN(offset + size, b->size_bytes) - 1) / MEM_PAGE;
+    for (; page <= last; page++) {
+        uint8_t flags = b->page_flags[page];
+        if (EMU_UNLIKELY(flags & (PAGE_HAS_CODE | PAGE_TRACKED))) {
+            if (flags & PAGE_TRACKED)
+                b->page_flags[page] = (uint8_t)((flags & ~PAGE_TRACKED) | PAGE_DIRTY);
+            if ((flags & PAGE_HAS_CODE) && e->on_code_write) {
+                uint64_t from = EMU_MAX(offset, page * MEM_PAGE), to = EMU_MIN(offset + size, (page + 1) * MEM_PAGE);
+                e->on_code_write(e, b, from, to - from);
+            }
+        }
+    }
+}
+
+EMU_PRIV void mem_track_dirty(struct emu *e, struct ram_block *b, uint64_t offset, uint64_t size)
+{
+    uint64_t page = offset / MEM_PAGE, end = EMU_MIN(offset + size + MEM_PAGE - 1, b->size_bytes) / MEM_PAGE;
+    bool changed = false;
+    for (; page < end; page++)
+        if (!(b->page_flags[page] & PAGE_TRACKED)) {
+            b->page_flags[page] = (uint8_t)((b->page_flags[page] & ~PAGE_DIRTY) | PAGE_TRACKED);
+            changed = true;
+        }
+    if (changed && e->on_map_change) /* cached write mappings of these pages must go */
+        e->on_map_change(e);
+}
+
+/* Bytes of [gpa, gpa+size) that lie in one range. */
+static size_t mem_span(const struct map_range *m, uint64_t gpa, size_t size)
+{
+    return m->end && m->end - gpa < size ? (size_t)(m->end - gpa) : size;
+}
+
+/* Largest naturally aligned access that fits. */
+static unsigned mem_io_chunk(uint64_t gpa, size_t size)
+{
+    unsigned n = 8;
+    while (n > size || (gpa & (n - 1)))
+        n /= 2;
+    return n;
+}
+
+EMU_PRIV void mem_read(struct emu *e, uint64_t gpa, void *buf, size_t size)
+{
+    uint8_t *p = buf;
+    while (size) {
+        const struct map_range *m = mem_find(e, &e->memory, gpa);
+        size_t n = mem_span(m, gpa, size);
+        if (!m->rd) {
+            memset(p, 0xFF, n);
+        } else if (m->rd->kind == REGION_RAM) {
+            memcpy(p, m->rd->block->bytes + m->rd->block_offset + (gpa - m->rd->base), n);
+        } else {
+            n = mem_io_chunk(gpa, n);
+            stn_le(p, mem_io_read(m->rd, gpa - m->rd->base, (unsigned)n), (unsigned)n);
+        }
+        p += n;
+        gpa += n;
+        size -= n;
+    }
+}
+
+EMU_PRIV void mem_write(struct emu *e, uint64_t gpa, const void *buf, size_t size)
+{
+    const uint8_t *p = buf;
+    while (size) {
+        const struct map_range *m = mem_find(e, &e->memory, gpa);
+        size_t n = mem_span(m, gpa, size);
+        struct region *r = m->wr;
+        if (r && r->kind == REGION_RAM) {
+            if (!r->block->rom) {
+                uint64_t offset = r->block_offset + (gpa - r->base);
+                memcpy(r->block->bytes + offset, p, n);
+                mem_written(e, r->block, offset, n);
+            }
+        } else if (r) {
+            n = mem_io_chunk(gpa, n);
+            mem_io_write(r, gpa - r->base, ldn_le(p, (unsigned)n), (unsigned)n);
+        }
+        p += n;
+        gpa += n;
+        size -= n;
+    }
+}
+
+EMU_PRIV uint64_t mem_ld(struct emu *e, uint64_t gpa, unsigned size)
+{
+    const struct map_range *m = mem_find(e, &e->memory, gpa);
+    uint8_t bytes[8];
+    if (mem_span(m, gpa, size) == size) {
+        if (!m->rd)
+            return mem_ones(size);
+        if (m->rd->kind == REGION_RAM)
+            return ldn_le(m->rd->block->bytes + m->rd->block_offset + (gpa - m->rd->base), size);
+        return mem_io_read(m->rd, gpa - m->rd->base, size);
+    }
+    mem_read(e, gpa, bytes, size);
+    return ldn_le(bytes, size);
+}
+
+EMU_PRIV void mem_st(struct emu *e, uint64_t gpa, uint64_t value, unsigned size)
+{
+    const struct map_range *m = mem_find(e, &e->memory, gpa);
+    uint8_t bytes[8];
+    if (m->wr && m->wr->kind == REGION_IO && mem_span(m, gpa, size) == size) {
+        mem_io_write(m->wr, gpa - m->wr->base, value, size);
+        return;
+    }
+    stn_le(bytes, value, size);
+    mem_write(e, gpa, bytes, size);
+}
+
+EMU_PRIV uint8_t *mem_host(struct emu *e, uint64_t gpa, uint64_t *size, bool write)
+{
+    const struct map_range *m = mem_find(e, &e->memory, gpa);
+    struct region *r = write ? m->wr : m->rd;
+    uint64_t left;
+    if (!r || r->kind != REGION_RAM || (write && r->block->rom))
+        return NULL;
+    left = m->end ? m->end - gpa : r->base + r->size - gpa;
+    if (*size > left)
+        *size = left;
+    return r->block->bytes + r->block_offset + (gpa - r->base);
+}
+
+EMU_PRIV bool mem_is_ram(struct emu *e, uint64_t gpa, uint64_t size)
+{
+    while (size) {
+        uint64_t n = size;
+        if (gpa + size < gpa || !mem_host(e, gpa, &n, true) || !mem_host(e, gpa, &n, false))
+            return false;
+        gpa += n;
+        size -= n;
+    }
+    return true;
+}
+
+EMU_PRIV int mem_load(struct emu *e, uint64_t gpa, const void *data, size_t size)
+{
+    const uint8_t *p = data;
+    while (size) {
+        uint64_t n = size;
+        const struct map_range *m = mem_find(e, &e->memory, gpa);
+        uint8_t *to = mem_host(e, gpa, &n, false);
+        if (!to)
+            return EMU_EFAULT;
+        memcpy(to, p, (size_t)n);
+        mem_written(e, m->rd->block, m->rd->block_offset + (gpa - m->rd->base), n);
+        p += n;
+        gpa += n;
+        size -= (size_t)n;
+    }
+    return 0;
+}
+
+EMU_PRIV void mem_print_map(struct emu *e, struct buf *out)
+{
+    struct map *maps[2];
+    unsigned k;
+    maps[0] = &e->memory;
+    maps[1] = &e->ports;
+    for (k = 0; k < 2; k++) {
+        size_t i;
+        if (maps[k]->dirty)
+            mem_flatten(e, maps[k]);
+        buf_printf(out, "%s:\n", k ? "ports" : "memory");
+        for (i = 0; i < maps[k]->range_count; i++) {
+            const struct map_range *m = &maps[k]->ranges[i];
+            if (!m->rd && !m->wr)
+                continue;
+            buf_printf(out, k ? "  %04" PRIx64 "-%04" PRIx64 " %s" : "  %016" PRIx64 "-%016" PRIx64 " %s", m->start, m->end - 1,
+                       m->rd ? m->rd->name : "(none)");
+            if (m->wr != m->rd)
+                buf_printf(out, ", writes: %s", m->wr ? m->wr->name : "(none)");
+            buf_printf(out, "\n");
+        }
+    }
+}
+
+EMU_PRIV int memory_create(struct emu *e, struct err *err)
+{
+    e->a20_mask = UINT64_MAX;
+    e->memory.dirty = e->ports.dirty = true;
+    e->ports.port_index = emu_alloc(e, MEM_PORTS * sizeof *e->ports.port_index);
+    if (!e->ports.port_index)
+        return err_set(err, EMU_ENOMEM, "out of memory");
+    mem_flatten(e, &e->memory);
+    mem_flatten(e, &e->ports);
+    if (!e->memory.range_count || !e->ports.range_count)
+        return err_set(err, EMU_ENOMEM, "out of memory");
+    return 0;
+}
+
+EMU_PRIV void memory_destroy(struct emu *e)
+{
+    unsigned i;
+    for (i = 0; i < e->block_count; i++) {
+        host_unmap_memory(e->blocks[i]->bytes, (size_t)e->blocks[i]->size_bytes);
+        host_unmap_memory(e->blocks[i]->page_flags, (size_t)(e->blocks[i]->size_bytes / MEM_PAGE));
+        emu_free(e, e->blocks[i]);
+    }
+    e->block_count = 0;
+    emu_free(e, e->ports.port_index);
+    emu_free(e, e->ports.ranges);
+    emu_free(e, e->memory.ranges);
+    memset(&e->ports, 0, sizeof e->ports);
+    memset(&e->memory, 0, sizeof e->memory);
+}
+#undef MEM_PAGE
+#undef MEM_PORTS
+
+/* ======================================== src/machine/loop.c ======================================== */
+
+/* machine/loop.c - the run loop: CPUs, events, descriptors and requests take turns in one thread.
+ *
+ * Contract   front/api.c calls machine_run(); devices and the monitor raise requests; backends register watches and poll hooks.
+ * Theory     Round: carry out requests - run due timers - look at descriptors if it is time - give each runnable CPU a quantum. The quantum ends
+ *            at the next deadline (exactly under -icount; by the measured speed otherwise) or at the poll interval. When no CPU can
+ *            run, the one blocking place of the program is the poll below, until the next deadline or descriptor.
+ *            Under -icount idle time is skipped by moving virtual time to the next deadline; unless sleep=off it is not
+ *            skipped faster than the host's clock passes, which changes no value the guest sees.
+ *
+ *            running --REQ_STOP--> paused --resume--> running      (loop_set_state)
+ *            running --REQ_SHUTDOWN, reset with -no-reboot--> shutdown: machine_run returns, or paused with -no-shutdown
+ * Invariants 1. current_cpu is NULL outside of cpu_run().
+ *            2. A watch removed during a poll round is not called in that round.
+ *            3. No sleep is longer than LOOP_MAX_SLEEP_NS, so that the clock's stall rule never takes sleep for a stall.
+ */
+
+#define LOOP_MAX_SLEEP_NS NS_PER_SEC
+#define LOOP_POLL_ACTIVE_NS (200 * NS_PER_US)
+#define LOOP_POLL_IDLE_NS (10 * NS_PER_MS)
+#define LOOP_MIN_QUANTUM 1000
+#define LOOP_MAX_QUANTUM 4000000
+#define LOOP_SMP_QUANTUM 20000
+
+/* ---- requests ---- */
+
+EMU_PRIV void emu_request(struct emu *e, unsigned bits)
+{
+    e->requests |= bits;
+    if (e->current_cpu)
+        e->current_cpu->attention |= CPU_ATTENTION_REQUEST;
+    if (e->wake_write != HOST_FD_NONE)
+        host_wake(e->wake_write);
+}
+
+EMU_PRIV void emu_exit_with(struct emu *e, int status)
+{
+    e->exit_status = status;
+    emu_request(e, REQ_EXIT);
+}
+
+static void loop_set_state(struct emu *e, enum run_state state)
+{
+    if (e->run_state == state)
+        return;
+    e->run_state = state;
+    clock_freeze(e, state != RUN_STATE_RUNNING);
+    if (e->on_run_state)
+        e->on_run_state(e, state);
+}
+
+EMU_PRIV void machine_pause(struct emu *e) { loop_set_state(e, RUN_STATE_PAUSED); }
+
+EMU_PRIV int machine_resume(struct emu *e)
+{
+    if (e->run_state == RUN_STATE_SHUTDOWN)
+        return EMU_EINVAL;
+    loop_set_state(e, RUN_STATE_RUNNING);
+    return 0;
+}
+
+EMU_PRIV void machine_reset(struct emu *e)
+{
+    board_reset(e);
+    if (e->run_state == RUN_STATE_SHUTDOWN)
+        loop_set_state(e, RUN_STATE_PAUSED);
+}
+
+/* Carries out what was asked for. true: machine_run() is to return *reason. */
+static bool loop_handle_requests(struct emu *e, int *reason)
+{
+    unsigned r = e->requests;
+    if (!r)
+        return false;
+    e->requests &= ~r;
+    if (r & REQ_EXIT) {
+        *reason = EMU_REASON_EXIT;
+        return true;
+    }
+    if ((r & REQ_RESET) && e->config.no_reboot)
+        r = (r & ~(unsigned)REQ_RESET) | REQ_SHUTDOWN;
+    if (r & REQ_SHUTDOWN) {
+        if (!e->config.no_shutdown) {
+            e->exit_status = 0;
+            *reason = EMU_REASON_EXIT;
+            loop_set_state(e, RUN_STATE_SHUTDOWN);
+            return true;
+        }
+        loop_set_state(e, RUN_STATE_SHUTDOWN);
+    }
+    if (r & REQ_RESET)
+        machine_reset(e);
+    if (r & REQ_POWERDOWN)
+        acpi_power_button(e);
+    if (r & REQ_STOP)
+        machine_pause(e);
+    if (r & REQ_EMBEDDER) {
+        *reason = EMU_REASON_STOPPED;
+        return true;
+    }
+    return false;
+}
+
+/* ---- descriptors ---- */
+
+EMU_PRIV void watch_add(struct emu *e, struct watch *w, host_fd fd, unsigned want, void (*ready)(void *, unsigned), void *opaque)
+{
+    w->fd = fd;
+    w->want = (uint8_t)want;
+    w->ready = ready;
+    w->opaque = opaque;
+    w->removed = false;
+    w->next = e->watches;
+    w->link = &e->watches;
+    if (e->watches)
+        e->watches->link = &w->next;
+    e->watches = w;
+    e->watch_count++;
+}
+
+EMU_PRIV void watch_remove(struct emu *e, struct watch *w)
+{
+    size_t i;
+    if (!w->link)
+        return;
+    *w->link = w->next;
+    if (w->next)
+        w->next->link = w->link;
+    w->link = NULL;
+    w->removed = true;
+    e->watch_count--;
+    for (i = 0; i < e->poll_count; i++) /* invariant 2 */
+        if (e->poll_watches[i] == w)
+            e->poll_watches[i] = NULL;
+}
+
+EMU_PRIV void poll_hook_add(struct emu *e, struct poll_hook *h)
+{
+    h->next = e->poll_hooks;
+    e->poll_hooks = h;
+}
+
+EMU_PRIV void poll_hook_remove(struct emu *e, struct poll_hook *h)
+{
+    struct poll_hook **p;
+    for (p = &e->poll_hooks; *p; p = &(*p)->next)
+        if (*p == h) {
+            *p = h->next;
+            return;
+        }
+}
+
+EMU_PRIV void emu_poll_now(struct emu *e) { e->poll_interval_ns = LOOP_POLL_ACTIVE_NS; }
+
+/* Grows the arrays that a poll round fills; false: out of memory, the round is skipped. */
+static bool loop_poll_room(struct emu *e, size_t count)
+{
+    struct host_poll_item *items;
+    struct watch **watches;
+    if (count <= e->poll_capacity)
+        return true;
+    count = count * 2 + 16;
+    items = emu_realloc(e, e->poll_items, count * sizeof *items);
+    if (items)
+        e->poll_items = items;
+    watches = emu_realloc(e, e->poll_watches, count * sizeof *watches);
+    if (watches)
+        e->poll_watches = watches;
+    if (!items || !watches)
+        return false;
+    e->poll_capacity = count;
+    return true;
+}
+
+/* One look at all descriptors, waiting up to timeout_ns, and the callbacks of those that are ready. */
+static void loop_poll(struct emu *e, int64_t timeout_ns)
+{
+    struct watch *w;
+    struct poll_hook *h, *next;
+    size_t i, n = 0;
+    int ready;
+    if (loop_poll_room(e, e->watch_count + 1)) {
+        if (e->wake_read != HOST_FD_NONE) {
+            e->poll_items[n].fd = e->wake_read;
+            e->poll_items[n].want = HOST_READ;
+            e->poll_watches[n++] = NULL;
+        }
+        for (w = e->watches; w; w = w->next)
+            if (w->want) {
+                e->poll_items[n].fd = w->fd;
+                e->poll_items[n].want = w->want;
+                e->poll_watches[n++] = w;
+            }
+    }
+    for (i = 0; i < n; i++)
+        e->poll_items[i].ready = 0;
+    e->poll_count = n;
+    ready = host_poll(e->poll_items, n, e->requests ? 0 : timeout_ns);
+    if (ready > 0) {
+        if (n && e->wake_read != HOST_FD_NONE && e->poll_items[0].ready)
+            host_wake_drain(e->wake_read);
+        for (i = 0; i < e->poll_count; i++) {
+            w = e->poll_watches[i];
+            if (w && e->poll_items[i].ready)
+                w->ready(w->opaque, e->poll_items[i].ready);
+        }
+        e->poll_interval_ns = LOOP_POLL_ACTIVE_NS;
+    } else if (e->poll_interval_ns < LOOP_POLL_IDLE_NS) {
+        e->poll_interval_ns += e->poll_interval_ns / 4;
+    }
+    e->poll_count = 0;
+    for (h = e->poll_hooks; h; h = next) {
+        next = h->next;
+        h->fn(h->opaque);
+    }
+    e->next_poll_host_ns = host_clock_ns() + e->poll_interval_ns;
+}
+
+/* ---- CPUs ---- */
+
+static bool loop_any_cpu_runs(struct emu *e)
+{
+    unsigned i;
+    for (i = 0; i < e->cpu_count; i++)
+        if (cpu_can_run(e->cpus[i]))
+            return true;
+    return false;
+}
+
+/* Instructions until the next thing that the loop must do. */
+static int64_t loop_budget(struct emu *e, int64_t insns_left)
+{
+    int64_t left_ns = clock_next_deadline(e), now = emu_now_ns(e), budget;
+    left_ns = left_ns <= now ? 0 : left_ns - now;
+    if (e->config.icount) {
+        budget = LOOP_MAX_QUANTUM;
+        if (left_ns >> e->config.icount_shift < budget)
+            budget = (left_ns + (INT64_C(1) << e->config.icount_shift) - 1) >> e->config.icount_shift;
+        if (budget < 1)
+            budget = 1;
+    } else {
+        int64_t poll_ns = e->next_poll_host_ns - host_clock_ns();
+        if (left_ns > poll_ns)
+            left_ns = poll_ns;
+        if (left_ns < 0)
+            left_ns = 0;
+        budget = left_ns > 100 * NS_PER_MS ? LOOP_MAX_QUANTUM : (int64_t)((uint64_t)left_ns * e->insns_per_us / 1000);
+        budget = EMU_MAX(budget, LOOP_MIN_QUANTUM);
+        budget = EMU_MIN(budget, LOOP_MAX_QUANTUM);
+    }
+    if (e->cpu_count > 1)
+        budget = EMU_MIN(budget, LOOP_SMP_QUANTUM);
+    if (insns_left >= 0 && budget > insns_left)
+        budget = insns_left;
+    return budget;
+}
+
+static enum cpu_exit loop_enter_cpu(struct emu *e, struct cpu *c, int64_t budget)
+{
+    enum cpu_exit why;
+    e->current_cpu = c;
+    e->insn_at_entry = c->icount;
+    why = cpu_run(c, budget);
+    e->current_cpu = NULL;
+    e->insn_total += c->icount - e->insn_at_entry;
+    return why;
+}
+
+/* One quantum of each CPU. Keeps the estimate of host speed. */
+static void loop_run_cpus(struct emu *e, int64_t insns_left)
+{
+    unsigned i;
+    for (i = 0; i < e->cpu_count && !e->requests; i++) {
+        struct cpu *c = e->cpus[(e->next_cpu + i) % e->cpu_count];
+        int64_t budget, host_ns = 0;
+        uint64_t before = e->insn_total;
+        enum cpu_exit why;
+        if (!cpu_can_run(c))
+            continue;
+        budget = loop_budget(e, insns_left);
+        if (!budget)
+            break;
+        if (!e->config.icount)
+            host_ns = host_clock_ns();
+        why = loop_enter_cpu(e, c, budget);
+        before = e->insn_total - before;
+        if (insns_left >= 0)
+            insns_left -= (int64_t)before;
+        if (!e->config.icount && before > LOOP_MIN_QUANTUM / 2) {
+            host_ns = host_clock_ns() - host_ns;
+            if (host_ns > 0) {
+                uint64_t speed = before * 1000 / (uint64_t)host_ns;
+                e->insns_per_us = (e->insns_per_us * 7 + EMU_MAX(speed, (uint64_t)1)) / 8;
+                e->insns_per_us = EMU_MAX(e->insns_per_us, (uint64_t)1);
+            }
+        }
+        switch (why) {
+        case CPU_EXIT_SHUTDOWN:
+            emu_log(e, LOG_CPU_RESET, "Triple fault");
+            emu_request(e, REQ_RESET);
+            break;
+        case CPU_EXIT_BREAKPOINT:
+        case CPU_EXIT_WATCHPOINT:
+            e->break_cpu = c->index;
+            machine_pause(e);
+            if (e->on_break)
+                e->on_break(e, c, why);
+            return;
+        default: break;
+        }
+    }
+    if (e->cpu_count)
+        e->next_cpu = (e->next_cpu + 1) % e->cpu_count;
+}
+
+/* Every CPU sleeps. Waits, or skips virtual time; false: the caller does not want to block. */
+static bool loop_idle(struct emu *e, bool may_block, int64_t host_limit_ns)
+{
+    int64_t deadline = clock_next_deadline(e), wait, host_now = host_clock_ns();
+    if (e->config.icount && deadline != INT64_MAX) {
+        int64_t ahead = deadline - (host_now - e->clock_host_origin_ns);
+        if (!e->config.icount_auto_sleep || ahead <= 0) {
+            clock_warp_to(e, deadline);
+            if (host_now >= e->next_poll_host_ns)
+                loop_poll(e, 0);
+            return true;
+        }
+        wait = ahead;
+    } else {
+        wait = deadline == INT64_MAX ? LOOP_MAX_SLEEP_NS : deadline - emu_now_ns(e);
+    }
+    if (wait <= 0)
+        return true;
+    if (!may_block)
+        return false;
+    wait = EMU_MIN(wait, LOOP_MAX_SLEEP_NS);
+    if (host_limit_ns != INT64_MAX)
+        wait = EMU_MIN(wait, EMU_MAX(host_limit_ns - host_now, 0));
+    loop_poll(e, wait);
+    return true;
+}
+
+EMU_PRIV int machine_run(struct emu *e, int64_t max_host_ns, int64_t max_insns, bool may_block)
+{
+    int64_t host_limit_ns = max_host_ns < 0 ? INT64_MAX : host_clock_ns() + max_host_ns;
+    uint64_t insns_before = e->insn_total;
+    int reason = 0;
+    if (!e->insns_per_us)
+        e->insns_per_us = 200;
+    if (!e->poll_interval_ns)
+        e->poll_interval_ns = LOOP_POLL_ACTIVE_NS;
+    for (;;) {
+        int64_t left = max_insns < 0 ? -1 : max_insns - (int64_t)(e->insn_total - insns_before);
+        int64_t host_now;
+        if (e->requests && loop_handle_requests(e, &reason))
+            return reason;
+        if (!left)
+            return EMU_REASON_INSNS;
+        host_now = host_clock_ns();
+        if (host_now >= host_limit_ns)
+            return EMU_REASON_TIME;
+        if (e->run_state != RUN_STATE_RUNNING) {
+            if (!may_block) {
+                loop_poll(e, 0);
+                if (!e->requests && e->run_state != RUN_STATE_RUNNING)
+                    return EMU_REASON_PAUSED;
+                continue;
+            }
+            loop_poll(e, host_limit_ns == INT64_MAX ? LOOP_MAX_SLEEP_NS : EMU_MIN(LOOP_MAX_SLEEP_NS, host_limit_ns - host_now));
+            continue;
+        }
+        clock_run_timers(e);
+        if (host_now >= e->next_poll_host_ns)
+            loop_poll(e, 0);
+        if (e->requests || e->run_state != RUN_STATE_RUNNING)
+            continue;
+        if (loop_any_cpu_runs(e))
+            loop_run_cpus(e, left);
+        else if (!loop_idle(e, may_block, host_limit_ns))
+            return EMU_REASON_IDLE;
+    }
+}
+
+EMU_PRIV int loop_create(struct emu *e)
+{
+    e->wake_read = e->wake_write = HOST_FD_NONE;
+    if (host_wake_create(&e->wake_read, &e->wake_write) < 0)
+        e->wake_read = e->wake_write = HOST_FD_NONE; /* a host without pipes: requests wait for the next sleep's end */
+    return 0;
+}
+
+EMU_PRIV void loop_destroy(struct emu *e)
+{
+    if (e->wake_read != HOST_FD_NONE)
+        host_fd_close(e->wake_read);
+    if (e->wake_write != HOST_FD_NONE)
+        host_fd_close(e->wake_write);
+    emu_free(e, e->poll_items);
+    emu_free(e, e->poll_watches);
+}
+#undef LOOP_MAX_SLEEP_NS
+#undef LOOP_POLL_ACTIVE_NS
+#undef LOOP_POLL_IDLE_NS
+#undef LOOP_MIN_QUANTUM
+#undef LOOP_MAX_QUANTUM
+#undef LOOP_SMP_QUANTUM

@@ -43,6 +43,16 @@ enum emu_error {
     EMU_EADDRINUSE = -21
 };
 
+/* Why emu_run() returned. */
+enum emu_reason {
+    EMU_REASON_TIME = 1,    /* the host time asked for has passed */
+    EMU_REASON_INSNS = 2,   /* the number of instructions asked for was run */
+    EMU_REASON_IDLE = 3,    /* every CPU sleeps: wait for the next deadline or a descriptor */
+    EMU_REASON_PAUSED = 4,  /* by the monitor, a debugger, or -S */
+    EMU_REASON_EXIT = 5,    /* the machine is off; see exit_status */
+    EMU_REASON_STOPPED = 6  /* emu_stop() was called */
+};
+
 /* A short English text for an emu_error; never NULL, never freed. */
 const char *emu_strerror(int error);
 

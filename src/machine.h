@@ -267,8 +267,12 @@ struct poll_hook {
 EMU_PRIV void poll_hook_add(struct emu *e, struct poll_hook *h);
 EMU_PRIV void poll_hook_remove(struct emu *e, struct poll_hook *h);
 EMU_PRIV void emu_poll_now(struct emu *e); /* network activity: look at descriptors soon (within 0.2 ms) */
-/* Work to be done outside of callbacks, before the next instruction runs. */
-EMU_PRIV int machine_run(struct emu *e, int64_t max_host_ns, int64_t max_insns, bool may_block); /* emu_run's engine; front/api.c */
+EMU_PRIV int machine_run(struct emu *e, int64_t max_host_ns, int64_t max_insns, bool may_block); /* enum emu_reason */
+EMU_PRIV void machine_pause(struct emu *e);
+EMU_PRIV int machine_resume(struct emu *e); /* EMU_EINVAL after a shutdown that -no-shutdown kept: reset first */
+EMU_PRIV void machine_reset(struct emu *e); /* at once; outside of cpu_run() only: others use emu_request(REQ_RESET) */
+EMU_PRIV int loop_create(struct emu *e);
+EMU_PRIV void loop_destroy(struct emu *e); /* emu_run's engine; front/api.c */
 
 /* ================= devices ================= */
 
@@ -586,6 +590,7 @@ struct emu {
     unsigned cpu_count;
     struct cpu *current_cpu;  /* the one whose instruction is running, or NULL */
     struct trace_cache *traces;
+    uint32_t last_generation; /* cpu/mem.c: of address mappings */
     uint64_t insn_total;      /* retired by all CPUs, up to the last CPU exit */
     uint64_t insn_at_entry;   /* current_cpu's count when it was entered */
 
@@ -597,7 +602,11 @@ struct emu {
     struct poll_hook *poll_hooks;
     struct host_poll_item *poll_items;
     struct watch **poll_watches;
-    size_t poll_capacity;
+    size_t poll_capacity, poll_count, watch_count;
+    uint64_t insns_per_us;  /* measured */
+    unsigned next_cpu, break_cpu;
+    void (*on_run_state)(struct emu *e, enum run_state state);               /* front: gdb stub, QMP */
+    void (*on_break)(struct emu *e, struct cpu *c, int why /* enum cpu_exit */); /* front: gdb stub; the machine is paused */
     int64_t next_poll_host_ns;
     int64_t poll_interval_ns;
     host_fd wake_read, wake_write;
