@@ -1145,7 +1145,9 @@ enum mode_key {
     KEY_DEBUG = 1 << 19      /* breakpoints or watchpoints: instruction by instruction */
 };
 
-/* TLB, direct-mapped, one for supervisor and one for user accesses. */
+/* TLB, direct-mapped. Three sets, cpu->tlb_set is the one for explicit data accesses now: 0 supervisor, 1 user, 2 supervisor while
+ * EFLAGS.AC overrides SMAP. Implicit system accesses (ACCESS_SYSTEM) use set 0. */
+#define TLB_SETS 3
 #if defined(EMU_TORTURE)
 #define TLB_BITS 4
 #else
@@ -1156,7 +1158,7 @@ enum mode_key {
 struct tlb_entry {
     uint64_t read_page, write_page; /* linear page address, or TLB_NO_PAGE: not allowed directly (slow path decides) */
     uintptr_t addend;               /* host address = linear address + addend */
-    uint32_t generation;            /* valid where it equals cpu->generation or (global pages) cpu->global_generation */
+    uint32_t generation;            /* valid where it equals cpu->tlb_generation or (global pages) cpu->global_generation */
 };
 
 enum cpu_fault_flag { FAULT_HAS_ERROR = 1, FAULT_SOFT_INT = 2, FAULT_ICEBP = 4, FAULT_EXTERNAL = 8 };
@@ -1180,7 +1182,8 @@ struct cpu {
     uint64_t gpr[REG_COUNT];
     uint64_t flag_result, flag_source, flag_dest; /* lazy flags: see flags.c */
     uint32_t flag_kind;
-    uint32_t generation;        /* of the linear -> host mapping in force; unique over the machine's CPUs */
+    uint32_t generation;        /* of the linear -> host mapping in force, for uop page caches: changes with every invalidation (INVLPG and
+                                   new code pages too); unique over the machine's CPUs. TLB entries: tlb_generation */
     uint64_t code_base;         /* linear address of the page that runs, minus CS base */
     uint64_t rip;               /* exact when spilled */
     uint64_t next_rip;          /* set for an insn_fn: address after the instruction; it may change it */
@@ -1229,8 +1232,14 @@ struct cpu {
     uint64_t rng_state[2];
 
     /* mem.c */
-    uint32_t global_generation;
-    struct tlb_entry tlb[2][TLB_SIZE];
+    uint32_t global_generation, tlb_generation; /* tags of TLB entries: global ones, and those of the present CR3/PCID */
+    uint8_t tlb_set;
+    uint32_t debug_hits; /* DR6 bits of data and I/O breakpoints that the present instruction met: after it the engine calls
+                            cpu_debug_trap(c, debug_hits), which clears them. Only under KEY_DEBUG */
+    bool watch_hit;      /* the present instruction touched a debugger watchpoint (mem_watch_set): leave with CPU_EXIT_WATCHPOINT */
+    uint64_t watch_va;
+    bool debugger_stops; /* set by run.c while the debugger has breakpoints: cpu_update_mode() then sets KEY_DEBUG */
+    struct tlb_entry tlb[TLB_SETS][TLB_SIZE];
     void *mmu; /* mem.c's private state (per-PCID generations, statistics) */
 
     /* trace.c, run.c: private state of the engine */
@@ -1448,6 +1457,15 @@ EMU_PRIV void tlb_flush_nonglobal(struct cpu *c);
 EMU_PRIV void tlb_flush_page(struct cpu *c, uint64_t va);
 EMU_PRIV void tlb_set_cr3(struct cpu *c, uint64_t cr3, bool keep); /* PCID: keep = bit 63 was set */
 EMU_PRIV void tlb_machine_changed(struct emu *e); /* memory map, page flags: every CPU takes a new generation */
+/* The page got PAGE_HAS_CODE, _TRACKED or _WATCHED: no CPU may store into it directly any more. Cheaper than tlb_machine_changed(). */
+EMU_PRIV void tlb_protect_page(struct emu *e, struct ram_block *block, uint64_t block_offset);
+/* Watchpoint of the debugger on linear addresses of every CPU (kind as in struct breakpoint: 1 write, 2 read, 3 both). */
+EMU_PRIV int mem_watch_set(struct emu *e, uint64_t va, uint64_t size, unsigned kind, bool on);
+EMU_INLINE bool cpu_canonical(const struct cpu *c, uint64_t va)
+{
+    unsigned bits = c->cr4 & CR4_LA57 ? 57 : 48;
+    return (uint64_t)sext64(va, bits) == va;
+}
 EMU_PRIV uint32_t cpu_new_generation(struct emu *e);
 EMU_PRIV int mem_mmu_create(struct cpu *c);
 EMU_PRIV void mem_mmu_destroy(struct cpu *c);
@@ -1472,6 +1490,10 @@ EMU_PRIV void cpu_deliver_fault(struct cpu *c);
 EMU_PRIV void cpu_deliver_interrupt(struct cpu *c, unsigned vector); /* external or NMI, at cpu->rip */
 EMU_PRIV int cpu_software_interrupt(struct cpu *c, unsigned vector, unsigned flags); /* INT n, INT3, INTO: as an insn_fn body */
 EMU_PRIV void cpu_debug_trap(struct cpu *c, uint64_t dr6_bits); /* single step, data breakpoints: after the instruction, at cpu->rip */
+/* Instruction breakpoints in DR0-3, before the instruction at linear va: CPU_FAULT with #DB in cpu->fault (deliver it), unless RF.
+ * The engine clears EFLAGS.RF after each instruction that it runs under KEY_DEBUG. */
+EMU_PRIV int cpu_check_exec_breakpoint(struct cpu *c, uint64_t va);
+EMU_PRIV void cpu_check_io_breakpoint(struct cpu *c, uint16_t port, unsigned size); /* sets debug_hits */
 EMU_PRIV int cpu_load_segment(struct cpu *c, unsigned seg, uint16_t selector); /* MOV/POP/LDS.. to ES, SS, DS, FS, GS */
 EMU_PRIV void cpu_set_segment_real(struct cpu *c, unsigned seg, uint16_t selector);
 EMU_PRIV int cpu_far_transfer(struct cpu *c, uint16_t selector, uint64_t offset, unsigned opsize, bool call); /* JMP/CALL far */
