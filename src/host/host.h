@@ -10,6 +10,16 @@
 
 struct err; /* machine.h */
 
+/* Which of the three implementations is compiled in. */
+#if defined(EMU_HOST_NONE)
+#elif defined(_WIN32)
+#define EMU_HOST_WINDOWS 1
+#elif defined(__unix__) || defined(__unix) || defined(__APPLE__) || defined(__HAIKU__)
+#define EMU_HOST_POSIX 1
+#else
+#define EMU_HOST_NONE 1
+#endif
+
 /* A file descriptor, or a socket or handle on Windows. */
 typedef intptr_t host_fd;
 #define HOST_FD_NONE ((host_fd)-1)
@@ -39,6 +49,8 @@ EMU_PRIV int host_file_discard(struct host_file *f, uint64_t offset, uint64_t si
 EMU_PRIV int host_file_resize(struct host_file *f, uint64_t size);
 EMU_PRIV int host_file_next_data(struct host_file *f, uint64_t offset, uint64_t *data_start, uint64_t *data_end); /* sparse map; EMU_ENOTSUP */
 EMU_PRIV int host_file_lock(struct host_file *f, bool exclusive);        /* against other emulators and qemu (OFD locks); EMU_EBUSY */
+EMU_PRIV bool host_file_same(struct host_file *a, struct host_file *b);  /* two openings of one file; false where the host can't tell */
+EMU_PRIV bool host_file_is_device(struct host_file *f);                  /* block or raw device: its size is fixed */
 EMU_PRIV int host_file_load(const char *path, uint8_t **data, size_t *size, size_t limit, struct err *err); /* whole file, free() it */
 EMU_PRIV int host_file_save(const char *path, const void *data, size_t size, struct err *err);
 enum host_file_kind { HOST_KIND_NONE, HOST_KIND_FILE, HOST_KIND_DIR, HOST_KIND_SOCKET, HOST_KIND_CHAR, HOST_KIND_BLOCK, HOST_KIND_OTHER };
@@ -65,9 +77,13 @@ EMU_PRIV int host_fd_write(host_fd fd, const void *buf, size_t size);  /* bytes 
 EMU_PRIV void host_fd_close(host_fd fd);
 EMU_PRIV int host_fd_nonblocking(host_fd fd, bool on);
 EMU_PRIV int host_open_stream(host_fd *out, const char *path, bool write, bool append, struct err *err); /* files, fifos, ttys of -serial */
-EMU_PRIV int host_open_pty(host_fd *out, char *name, size_t name_size, struct err *err);
+/* The terminal's side is *keep: while it is open, a person who leaves does not make *out report end of file for ever. */
+EMU_PRIV int host_open_pty(host_fd *out, host_fd *keep, char *name, size_t name_size, struct err *err);
+/* A second, non-blocking descriptor for the terminal or pipe behind fd, so that fd itself (shared with the shell) stays as it is;
+ * HOST_FD_NONE where the host can't. */
+EMU_PRIV host_fd host_reopen_nonblocking(host_fd fd, bool write);
 EMU_PRIV int host_spawn(host_fd *out, long *pid, const char *const *argv, struct err *err); /* child's stdin and stdout on one descriptor */
-EMU_PRIV void host_reap(long pid);
+EMU_PRIV void host_reap(long pid); /* pid of host_spawn(), when its descriptor was closed */
 
 /* ---- sockets ---- */
 struct host_addr {
@@ -115,6 +131,8 @@ EMU_PRIV void host_terminal_size(int *columns, int *rows);
 EMU_PRIV int host_daemonize(struct err *err);
 EMU_PRIV long host_pid(void);
 EMU_PRIV void host_on_signals(void (*handler)(int kind)); /* SIGINT, SIGTERM, SIGHUP -> 1; SIGWINCH -> 2; handler must be async-signal-safe */
+/* Which frames the host may hand over unfinished on a tap with vnet_hdr; EMU_ENOTSUP. */
+EMU_PRIV int host_tap_offload(host_fd fd, bool csum, bool tso4, bool tso6);
 EMU_PRIV int host_tap_open(host_fd *out, char *ifname, size_t ifname_size, bool *vnet_hdr, struct err *err); /* EMU_ENOTSUP where there is no tap */
 
 #endif
