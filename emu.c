@@ -1172,7 +1172,7 @@ enum mode_key {
 #define TLB_BITS 11
 #endif
 #define TLB_SIZE (1u << TLB_BITS)
-#define TLB_NO_PAGE UINT64_MAX
+#define TLB_NO_PAGE UINT64_MAX /* equals no (va & ~4095); a test by subtraction would take it for a page */
 struct tlb_entry {
     uint64_t read_page, write_page; /* linear page address, or TLB_NO_PAGE: not allowed directly (slow path decides) */
     uintptr_t addend;               /* host address = linear address + addend */
@@ -1242,11 +1242,16 @@ struct cpu {
     uint64_t star, lstar, cstar, fmask, kernel_gs_base, sysenter_cs, sysenter_esp, sysenter_eip, tsc_aux, pat, misc_enable, apic_base;
     uint64_t mtrr[32]; /* def type, fixed, variable: kept, not acted upon */
     int64_t tsc_offset;
+    uint64_t mcg_status, mcg_ctl, mc_bank[4][4]; /* machine check: CTL, STATUS, ADDR, MISC of each bank */
+    uint64_t feature_control, debugctl;
     uint64_t monitor_gpa;
     bool monitor_armed;
     uint32_t features[(CPU_FEATURE_COUNT + 31) / 32];
     uint64_t pdpte[4]; /* PAE without long mode */
     uint8_t phys_bits;
+    uint32_t signature;    /* CPUID.1.EAX */
+    uint32_t basic_leaves; /* highest CPUID leaf, 0: by features */
+    char vendor[13], brand[49];
     uint64_t rng_state[2];
 
     /* mem.c */
@@ -1444,6 +1449,10 @@ EMU_PRIV int insn_load_rm(struct cpu *c, const struct insn *i, unsigned size, ui
 EMU_PRIV int insn_store_rm(struct cpu *c, const struct insn *i, unsigned size, uint64_t value);
 
 /* ================= flags.c ================= */
+/* Lazy flags: group | log2 of the size in bytes; theory at the head of flags.c. ORDER flag_kind (flags.c, handlers, trace.c) */
+enum flag_kind { FLAGK_BITS = 0, FLAGK_ADD = 4, FLAGK_SUB = 8, FLAGK_LOGIC = 12, FLAGK_INC = 16, FLAGK_DEC = 20, FLAGK_RESULT = 24, FLAGK_END = 28 };
+EMU_PRIV unsigned cpu_flag_carry(const struct cpu *c);               /* CF as 0 or 1 */
+EMU_PRIV bool cpu_condition(const struct cpu *c, unsigned cc);       /* condition code 0-15 of Jcc */
 EMU_PRIV uint32_t cpu_arith_flags(const struct cpu *c);             /* OSZAPC now */
 EMU_PRIV void cpu_set_arith_flags(struct cpu *c, uint32_t flags);   /* all six */
 EMU_PRIV uint32_t cpu_eflags(const struct cpu *c);                  /* whole register, bit 1 set */
@@ -1473,6 +1482,7 @@ EMU_PRIV int cpu_code_page(struct cpu *c, uint64_t va, struct phys_page *out, ui
 EMU_PRIV void tlb_flush_all(struct cpu *c);      /* new generation, global pages too */
 EMU_PRIV void tlb_flush_nonglobal(struct cpu *c);
 EMU_PRIV void tlb_flush_page(struct cpu *c, uint64_t va);
+EMU_PRIV void tlb_flush_pcid(struct cpu *c, unsigned pcid);
 EMU_PRIV void tlb_set_cr3(struct cpu *c, uint64_t cr3, bool keep); /* PCID: keep = bit 63 was set */
 EMU_PRIV void tlb_machine_changed(struct emu *e); /* memory map, page flags: every CPU takes a new generation */
 /* The page got PAGE_HAS_CODE, _TRACKED or _WATCHED: no CPU may store into it directly any more. Cheaper than tlb_machine_changed(). */
@@ -1501,6 +1511,7 @@ struct walk {
 };
 /* Walks the tables for one access by CPL (or supervisor), sets A/D bits, checks all rights. 0 or CPU_FAULT with #PF filled in. */
 EMU_PRIV int mmu_walk(struct cpu *c, uint64_t va, unsigned access, struct walk *out);
+EMU_PRIV int mmu_load_pdptes(struct cpu *c, uint64_t cr3); /* PAE outside long mode; 0 or CPU_FAULT with #GP(0), nothing changed */
 
 /* ================= exception.c, segment.c, control.c, system.c, cpuid.c ================= */
 /* Delivers cpu->fault at cpu->rip (faults) or cpu->next_rip (soft interrupts, traps), nested faults included, up to triple fault (cpu->shutdown). */
@@ -5339,3 +5350,1264 @@ EMU_PRIV int host_tap_offload(host_fd fd, bool csum, bool tso4, bool tso6)
 }
 
 #endif /* EMU_HOST_NONE */
+
+/* ======================================== src/cpu/state.c ======================================== */
+
+/* cpu/state.c - the CPU's state as a whole: reset, derived mode, boot states, printing.
+ *
+ * Models     Intel SDM vol. 3 table 10-1 (state after power-up, reset, INIT); modes of vol. 3 chapter 2.
+ * Contract   Whoever changes CR0, CR4, EFER, XCR0, DR7, CPL, EFLAGS.VM/AC or a segment calls cpu_update_mode() afterwards; loaders
+ *            call cpu_load_boot_state(), run.c and the board cpu_reset().
+ * Theory     Everything a trace was specialised on is in mode_key, so a mode change is the choice of another key and costs no
+ *            flush of traces.
+ * Invariants 1. mode, code_size, mode_key, seg_base[] and tlb_set are functions of the rest, written here only.
+ *            2. In 64-bit mode seg_base[] of ES, CS, SS, DS is 0, whatever the descriptors say.
+ * Missing    SMM.
+ */
+
+/* ORDER mode_key */
+static bool state_is_flat(const struct seg *s, bool code)
+{
+    if ((s->attr & (SEG_UNUSABLE | SEG_S | SEG_P)) != (SEG_S | SEG_P) || s->base || s->limit != 0xFFFFFFFFu)
+        return false;
+    if (code)
+        return (s->attr & (SEG_CODE | SEG_WRITE_READ)) == (SEG_CODE | SEG_WRITE_READ);
+    return (s->attr & (SEG_CODE | SEG_WRITE_READ | SEG_DOWN_CONFORM)) == SEG_WRITE_READ;
+}
+
+EMU_PRIV void cpu_update_mode(struct cpu *c)
+{
+    uint32_t key;
+    unsigned s;
+    const struct seg *cs = &c->seg[SEG_CS];
+    bool smap;
+    if (!(c->cr0 & CR0_PE))
+        c->mode = MODE_REAL;
+    else if (c->eflags & FLAG_VM)
+        c->mode = MODE_V86;
+    else if (!(c->efer & EFER_LMA))
+        c->mode = MODE_PROT;
+    else
+        c->mode = cs->attr & SEG_L ? MODE_LONG : MODE_COMPAT;
+    c->code_size = c->mode == MODE_LONG ? 8 : cs->attr & SEG_DB ? 4 : 2;
+    key = c->code_size == 8 ? KEY_CS64 : c->code_size == 4 ? KEY_CS32 : KEY_CS16;
+    for (s = 0; s < SEG_COUNT; s++)
+        c->seg_base[s] = c->seg[s].base;
+    if (c->mode == MODE_LONG) {
+        c->seg_base[SEG_ES] = c->seg_base[SEG_CS] = c->seg_base[SEG_SS] = c->seg_base[SEG_DS] = 0;
+        key |= KEY_SS32 | KEY_FLAT_ES | KEY_FLAT_CS | KEY_FLAT_SS | KEY_FLAT_DS;
+    } else {
+        if (c->seg[SEG_SS].attr & SEG_DB)
+            key |= KEY_SS32;
+        if (state_is_flat(&c->seg[SEG_ES], false))
+            key |= KEY_FLAT_ES;
+        if (state_is_flat(cs, true))
+            key |= KEY_FLAT_CS;
+        if (state_is_flat(&c->seg[SEG_SS], false))
+            key |= KEY_FLAT_SS;
+        if (state_is_flat(&c->seg[SEG_DS], false))
+            key |= KEY_FLAT_DS;
+    }
+    if (c->cpl == 3)
+        key |= KEY_USER;
+    if (c->cpl == 0)
+        key |= KEY_KERNEL;
+    if (c->mode == MODE_REAL || c->mode == MODE_V86)
+        key |= KEY_REAL;
+    if (c->mode == MODE_V86)
+        key |= KEY_V86;
+    if (c->cr0 & CR0_PG)
+        key |= KEY_PAGING;
+    smap = c->cpl < 3 && (c->cr4 & CR4_SMAP) && (c->cr0 & CR0_PG);
+    if (smap && !(c->eflags & FLAG_AC))
+        key |= KEY_SMAP;
+    if (c->cpl == 3 && (c->cr0 & CR0_AM) && (c->eflags & FLAG_AC))
+        key |= KEY_AC;
+    if (c->cr0 & (CR0_EM | CR0_TS))
+        key |= KEY_NO_X87;
+    if ((c->cr0 & (CR0_EM | CR0_TS)) || !(c->cr4 & CR4_OSFXSR))
+        key |= KEY_NO_SSE;
+    if ((c->cr0 & CR0_TS) || !(c->cr4 & CR4_OSXSAVE) || (c->xcr0 & 6) != 6 || (key & KEY_REAL))
+        key |= KEY_NO_AVX;
+    if (c->efer & EFER_LMA)
+        key |= KEY_LONG;
+    if ((c->dr[7] & 0xFF) || c->debugger_stops)
+        key |= KEY_DEBUG;
+    c->mode_key = key;
+    c->tlb_set = c->cpl == 3 ? 1 : smap && (c->eflags & FLAG_AC) ? 2 : 0;
+}
+
+static void state_set_segment(struct seg *s, uint16_t selector, uint64_t base, uint32_t limit, uint32_t attr)
+{
+    s->selector = selector;
+    s->base = base;
+    s->limit = limit;
+    s->attr = attr;
+}
+
+enum {
+    STATE_DATA = SEG_P | SEG_S | SEG_WRITE_READ | SEG_ACCESSED,
+    STATE_CODE = SEG_P | SEG_S | SEG_CODE | SEG_WRITE_READ | SEG_ACCESSED,
+    STATE_LDT = SEG_P | 2,
+    STATE_TSS32_BUSY = SEG_P | 11
+};
+
+EMU_PRIV void cpu_reset(struct cpu *c, bool init)
+{
+    unsigned k;
+    uint64_t cr0_kept = init ? c->cr0 & (CR0_CD | CR0_NW) : CR0_CD | CR0_NW;
+    memset(c->gpr, 0, sizeof c->gpr);
+    c->gpr[REG_RDX] = c->signature;
+    c->rip = 0xFFF0;
+    c->eflags = 2;
+    cpu_set_arith_flags(c, 0);
+    c->cr0 = CR0_ET | cr0_kept;
+    c->cr2 = c->cr3 = c->cr4 = 0;
+    c->efer = 0;
+    memset(c->dr, 0, sizeof c->dr);
+    c->dr[6] = 0xFFFF0FF0u;
+    c->dr[7] = 0x400;
+    c->debug_hits = 0;
+    c->watch_hit = false;
+    for (k = 0; k < SEG_COUNT; k++)
+        state_set_segment(&c->seg[k], 0, 0, 0xFFFF, STATE_DATA);
+    state_set_segment(&c->seg[SEG_CS], 0xF000, 0xFFFF0000u, 0xFFFF, STATE_CODE);
+    state_set_segment(&c->seg[SEG_LDTR], 0, 0, 0xFFFF, STATE_LDT);
+    state_set_segment(&c->seg[SEG_TR], 0, 0, 0xFFFF, STATE_TSS32_BUSY);
+    c->gdtr.base = c->idtr.base = 0;
+    c->gdtr.limit = c->idtr.limit = 0xFFFF;
+    c->cpl = 0;
+    c->halted = c->shutdown = false;
+    c->waiting_sipi = c->index != 0;
+    c->interrupt_shadow = 0;
+    c->nmi_blocked = false;
+    c->monitor_armed = false;
+    memset(&c->fault, 0, sizeof c->fault);
+    memset(c->pdpte, 0, sizeof c->pdpte);
+    if (!init) {
+        c->pending = 0;
+        memset(c->xmm, 0, sizeof c->xmm);
+        c->mxcsr = 0x1F80;
+        x87_reset(c, true);
+        c->xcr0 = 1;
+        c->pkru = 0;
+        c->star = c->lstar = c->cstar = c->fmask = c->kernel_gs_base = 0;
+        c->sysenter_cs = c->sysenter_esp = c->sysenter_eip = c->tsc_aux = 0;
+        c->pat = UINT64_C(0x0007040600070406);
+        c->misc_enable = 1 | (cpu_has(c, CPU_MONITOR) ? UINT64_C(1) << 18 : 0);
+        c->apic_base = UINT64_C(0xFEE00800) | (c->index == 0 ? 0x100 : 0);
+        memset(c->mtrr, 0, sizeof c->mtrr);
+        c->tsc_offset = 0;
+        c->mcg_status = c->mcg_ctl = c->debugctl = c->feature_control = 0;
+        memset(c->mc_bank, 0, sizeof c->mc_bank);
+    }
+    c->attention = 1;
+    tlb_flush_all(c);
+    cpu_update_mode(c);
+    if (EMU_LOG_ENABLED(c->emu, LOG_CPU_RESET)) {
+        struct buf b;
+        buf_init(&b, c->emu);
+        buf_printf(&b, "CPU %s (CPU %u)\n", init ? "INIT" : "Reset", c->index);
+        cpu_print_registers(c, &b);
+        if (!b.failed && b.size)
+            emu_log(c->emu, LOG_CPU_RESET, "%.*s", (int)(b.size - (b.data[b.size - 1] == '\n')), (const char *)b.data);
+        buf_free(&b);
+    }
+}
+
+EMU_PRIV void cpu_load_boot_state(struct cpu *c, const struct cpu_boot *b)
+{
+    static const uint8_t which[4] = { SEG_CS, SEG_DS, SEG_ES, SEG_SS };
+    uint16_t selector[4];
+    unsigned k;
+    cpu_reset(c, false);
+    c->waiting_sipi = false;
+    c->cr0 = CR0_ET;
+    selector[0] = b->cs;
+    selector[1] = b->ds;
+    selector[2] = b->es;
+    selector[3] = b->ss;
+    if (b->kind == CPU_BOOT_REAL) {
+        for (k = 0; k < 4; k++)
+            state_set_segment(&c->seg[which[k]], selector[k], (uint32_t)selector[k] << 4, 0xFFFF, which[k] == SEG_CS ? STATE_CODE : STATE_DATA);
+    } else {
+        bool wide = b->kind == CPU_BOOT_LONG64;
+        for (k = 0; k < 4; k++)
+            state_set_segment(&c->seg[which[k]], selector[k], 0, 0xFFFFFFFFu,
+                              which[k] == SEG_CS ? STATE_CODE | SEG_G | (wide ? SEG_L : SEG_DB) : STATE_DATA | SEG_G | SEG_DB);
+        c->seg[SEG_FS] = c->seg[SEG_GS] = c->seg[SEG_DS];
+        c->cr0 |= CR0_PE;
+        if (wide) {
+            c->cr0 |= CR0_PG;
+            c->cr4 |= CR4_PAE;
+            c->efer = EFER_LME | EFER_LMA;
+        }
+        c->gdtr.base = b->gdt_base;
+        c->gdtr.limit = b->gdt_limit;
+    }
+    c->cr3 = b->cr3;
+    for (k = 0; k < 16; k++)
+        c->gpr[k] = b->gpr[k];
+    c->rip = b->rip;
+    tlb_flush_all(c);
+    cpu_update_mode(c);
+}
+
+/* ---- printing ---- */
+
+EMU_PRIV void cpu_print_registers(struct cpu *c, struct buf *out)
+{
+    static const char *const names[16] = { "RAX", "RCX", "RDX", "RBX", "RSP", "RBP", "RSI", "RDI", "R8 ", "R9 ", "R10", "R11", "R12", "R13", "R14", "R15" };
+    static const uint8_t order[16] = { 0, 3, 1, 2, 6, 7, 5, 4, 8, 9, 10, 11, 12, 13, 14, 15 };
+    static const char *const segs[SEG_COUNT] = { "ES ", "CS ", "SS ", "DS ", "FS ", "GS ", "LDT", "TR " };
+    uint32_t fl = cpu_eflags(c);
+    bool wide = (c->efer & EFER_LMA) != 0 || cpu_has(c, CPU_LM);
+    int width = wide ? 16 : 8;
+    unsigned k;
+    for (k = 0; k < (wide ? 16u : 8u); k++)
+        buf_printf(out, "%c%.2s=%0*" PRIx64 "%s", wide ? names[order[k]][0] : 'E', names[order[k]] + 1, width, c->gpr[order[k]], k % 4 == 3 ? "\n" : " ");
+    buf_printf(out, "%s=%0*" PRIx64 " %s=%08x [%c%c%c%c%c%c%c] CPL=%d II=%d A20=%d SMM=0 HLT=%d\n", wide ? "RIP" : "EIP", width, c->rip,
+               wide ? "RFL" : "EFL", (unsigned)fl, fl & FLAG_DF ? 'D' : '-', fl & FLAG_OF ? 'O' : '-', fl & FLAG_SF ? 'S' : '-',
+               fl & FLAG_ZF ? 'Z' : '-', fl & FLAG_AF ? 'A' : '-', fl & FLAG_PF ? 'P' : '-', fl & FLAG_CF ? 'C' : '-', c->cpl,
+               c->interrupt_shadow != 0, ((c->emu->a20_mask >> 20) & 1) != 0, c->halted);
+    for (k = 0; k < SEG_COUNT; k++) {
+        const struct seg *s = &c->seg[k];
+        buf_printf(out, "%s=%04x %0*" PRIx64 " %08x %08x DPL=%u %s%s\n", segs[k], s->selector, width, s->base, (unsigned)s->limit,
+                   (unsigned)(s->attr & 0xFFFF) << 8, (unsigned)(s->attr & SEG_DPL) >> 5, s->attr & SEG_UNUSABLE ? "unusable" : k == SEG_LDTR ? "LDT" : k == SEG_TR ? "TSS" :
+                   s->attr & SEG_CODE ? (s->attr & SEG_L ? "CS64" : s->attr & SEG_DB ? "CS32" : "CS16") : (s->attr & SEG_DB ? "DS32" : "DS16"),
+                   k < SEG_LDTR && !(s->attr & SEG_UNUSABLE) ? (s->attr & SEG_WRITE_READ ? (s->attr & SEG_CODE ? " [R]" : " [W]") : " [-]") : "");
+    }
+    buf_printf(out, "GDT=     %0*" PRIx64 " %08x\nIDT=     %0*" PRIx64 " %08x\n", width, c->gdtr.base, (unsigned)c->gdtr.limit, width, c->idtr.base,
+               (unsigned)c->idtr.limit);
+    buf_printf(out, "CR0=%08x CR2=%0*" PRIx64 " CR3=%0*" PRIx64 " CR4=%08x\n", (unsigned)c->cr0, width, c->cr2, width, c->cr3, (unsigned)c->cr4);
+    for (k = 0; k < 4; k++)
+        buf_printf(out, "DR%u=%0*" PRIx64 "%s", k, width, c->dr[k], k == 3 ? "\n" : " ");
+    buf_printf(out, "DR6=%0*" PRIx64 " DR7=%0*" PRIx64 "\nEFER=%016" PRIx64 "\n", width, c->dr[6], width, c->dr[7], c->efer);
+    buf_printf(out, "FCW=%04x FSW=%04x [ST=%u] FTW=%02x MXCSR=%08x\n", c->x87_control, (c->x87_status & 0xC7FFu) | ((unsigned)(c->x87_top & 7) << 11),
+               c->x87_top & 7u, (unsigned)(uint8_t)~c->x87_tags, (unsigned)c->mxcsr);
+    for (k = 0; k < 8; k++) {
+        const struct x87_reg *r = &c->x87[(c->x87_top + k) & 7];
+        buf_printf(out, "FPR%u=%016" PRIx64 " %04x%s", k, r->mant, r->exp, k & 1 ? "\n" : " ");
+    }
+    for (k = 0; k < (wide ? 16u : 8u); k++)
+        buf_printf(out, "XMM%02u=%016" PRIx64 "%016" PRIx64 "%s", k, c->xmm[k].q[1], c->xmm[k].q[0], k & 1 ? "\n" : " ");
+}
+
+/* ======================================== src/cpu/paging.c ======================================== */
+
+/* cpu/paging.c - the page walk: linear to guest-physical addresses.
+ *
+ * Models     Intel SDM vol. 3 chapter 4: 32-bit paging (with PSE and PSE-36), PAE, 4-level and 5-level paging; WP, SMEP, SMAP, NX,
+ *            protection keys for user pages, reserved bits.
+ * Contract   mem.c calls mmu_walk() on a TLB miss; nobody else looks at page tables but cpu_debug_translate(), which shares the
+ *            walker and changes nothing. PDPTEs are loaded by system.c (MOV CR3 and the like) through mmu_load_pdptes().
+ * Theory     One loop serves all formats: a level has a shift (bit position of its index), an index width and an entry size.
+ *            Rights are gathered on the way down; A and D are written only after every check has passed, from the top down,
+ *            into entries whose bit is missing.
+ * Invariants 1. A walk that faults changes no memory.
+ *            2. Every table and page address has passed emu->a20_mask.
+ *            3. Table bytes are read through RAM where plain RAM is, else through mem_ld(): no address can escape.
+ * Missing    Paging-structure caches are not modelled: each walk starts at CR3 (or at the PDPTE registers).
+ */
+
+enum {
+    PTE_P = 1, PTE_W = 2, PTE_U = 4, PTE_A = 0x20, PTE_D = 0x40, PTE_PS = 0x80, PTE_G = 0x100,
+    MMU_PF_P = 1, MMU_PF_W = 2, MMU_PF_U = 4, MMU_PF_RSVD = 8, MMU_PF_I = 16, MMU_PF_PK = 32
+};
+#define PTE_NX (UINT64_C(1) << 63)
+
+/* Plain RAM below 4 GiB outside of the PAM and VGA window, without asking the map: page tables lie there nearly always. */
+static uint8_t *mmu_table_host(struct emu *e, uint64_t gpa)
+{
+    if (e->ram && gpa >= MIB && gpa < e->ram_below_4g && gpa + 8 <= e->ram->size_bytes)
+        return e->ram->bytes + gpa;
+    return NULL;
+}
+
+static uint64_t mmu_read_entry(struct cpu *c, uint64_t gpa, unsigned size)
+{
+    uint8_t *p = mmu_table_host(c->emu, gpa);
+    if (p)
+        return size == 8 ? ld64le(p) : ld32le(p);
+    return mem_ld(c->emu, gpa, size);
+}
+
+static void mmu_write_entry(struct cpu *c, uint64_t gpa, uint64_t value, unsigned size)
+{
+    uint8_t *p = mmu_table_host(c->emu, gpa);
+    if (p && !(c->emu->ram->page_flags[gpa >> 12] & (PAGE_HAS_CODE | PAGE_TRACKED | PAGE_WATCHED)))
+        stn_le(p, value, size);
+    else
+        mem_st(c->emu, gpa, value, size);
+}
+
+/* Address bits that must be 0 in a 64-bit entry, from the physical address width up to bit 51. */
+static uint64_t mmu_high_reserved(const struct cpu *c)
+{
+    return ((UINT64_C(1) << 52) - 1) & ~((UINT64_C(1) << c->phys_bits) - 1);
+}
+
+/* PAE without long mode: CR3 loads the four PDPTEs (SDM 3A 4.4.1). 0 or CPU_FAULT with #GP(0). */
+EMU_PRIV int mmu_load_pdptes(struct cpu *c, uint64_t cr3)
+{
+    uint64_t table = cr3 & 0xFFFFFFE0u, v[4];
+    int k;
+    for (k = 0; k < 4; k++) {
+        v[k] = mmu_read_entry(c, (table + (unsigned)k * 8) & c->emu->a20_mask, 8);
+        /* Bits 1-2, 5-8 and everything above the physical width are reserved. */
+        if ((v[k] & PTE_P) && (v[k] & (mmu_high_reserved(c) | UINT64_C(0x1E6) | UINT64_C(0xFFF0000000000000))))
+            return cpu_raise_error(c, EXC_GP, 0);
+    }
+    memcpy(c->pdpte, v, sizeof v);
+    return CPU_OK;
+}
+
+/* Result of the pure part of a walk. */
+struct mmu_path {
+    uint64_t entry_gpa[5], entry[5];
+    unsigned count, entry_size;
+    uint64_t gpa, page_size;
+    bool writable, user, nx, global;
+    uint8_t pkey;
+};
+
+/* Follows the tables. 0, or the page-fault code bits P and RSVD plus 0x100 to tell failure. */
+static unsigned mmu_follow(struct cpu *c, uint64_t va, struct mmu_path *p)
+{
+    bool pae = (c->cr4 & CR4_PAE) != 0, lma = (c->efer & EFER_LMA) != 0, nxe = pae && (c->efer & EFER_NXE);
+    unsigned shift, bits = pae ? 9 : 10;
+    uint64_t table, a20 = c->emu->a20_mask, reserved;
+    p->count = 0;
+    p->entry_size = pae ? 8 : 4;
+    p->writable = p->user = true;
+    p->nx = p->global = false;
+    p->pkey = 0;
+    if (!pae) {
+        shift = 22;
+        table = c->cr3 & 0xFFFFF000u;
+        reserved = 0;
+    } else {
+        reserved = mmu_high_reserved(c);
+        if (!nxe)
+            reserved |= PTE_NX;
+        if (lma) {
+            shift = c->cr4 & CR4_LA57 ? 48 : 39;
+            table = c->cr3 & ((UINT64_C(1) << 52) - 1) & ~UINT64_C(0xFFF);
+        } else {
+            uint64_t pdpte = c->pdpte[(va >> 30) & 3];
+            if (!(pdpte & PTE_P))
+                return 0x100;
+            reserved |= UINT64_C(0x7FF0000000000000);
+            shift = 21;
+            table = pdpte & ((UINT64_C(1) << 52) - 1) & ~UINT64_C(0xFFF);
+        }
+    }
+    for (;;) {
+        uint64_t gpa = (table + ((va >> shift) & ((1u << bits) - 1)) * p->entry_size) & a20;
+        uint64_t e = mmu_read_entry(c, gpa, p->entry_size);
+        bool leaf = shift == 12;
+        if (!(e & PTE_P))
+            return 0x100;
+        if (e & reserved)
+            return 0x100 | MMU_PF_P | MMU_PF_RSVD;
+        if (!leaf && (e & PTE_PS)) {
+            if (!pae) {
+                leaf = (c->cr4 & CR4_PSE) != 0; /* else the bit is ignored */
+            } else if (shift == 21 || (shift == 30 && cpu_has(c, CPU_PDPE1GB))) {
+                leaf = true;
+            } else {
+                return 0x100 | MMU_PF_P | MMU_PF_RSVD;
+            }
+        }
+        p->entry_gpa[p->count] = gpa;
+        p->entry[p->count++] = e;
+        p->writable = p->writable && (e & PTE_W);
+        p->user = p->user && (e & PTE_U);
+        if (nxe && (e & PTE_NX))
+            p->nx = true;
+        if (leaf) {
+            uint64_t base;
+            p->page_size = UINT64_C(1) << shift;
+            p->global = (e & PTE_G) && (c->cr4 & CR4_PGE);
+            if (pae) {
+                base = e & ((UINT64_C(1) << 52) - 1);
+                if (shift > 12) {
+                    if (base & (p->page_size - 1) & ~UINT64_C(0x1FFF)) /* bit 12 is PAT, the others must be 0 */
+                        return 0x100 | MMU_PF_P | MMU_PF_RSVD;
+                }
+                p->pkey = (uint8_t)((e >> 59) & 15);
+            } else if (shift == 22) {
+                /* PSE-36: bits 13-20 are address bits 32-39; bit 21 and those above the physical width are reserved. */
+                uint64_t high = (e >> 13) & 0xFF, allowed = cpu_has(c, CPU_PSE36) ? (UINT64_C(1) << EMU_MIN(c->phys_bits, 40)) - 1 : 0xFFFFFFFFu;
+                base = (e & 0xFFC00000u) | (high << 32);
+                if ((e & (1u << 21)) || (base & ~allowed))
+                    return 0x100 | MMU_PF_P | MMU_PF_RSVD;
+            } else {
+                base = e & 0xFFFFF000u;
+            }
+            p->gpa = ((base & ~(p->page_size - 1)) | (va & (p->page_size - 1))) & a20;
+            return 0;
+        }
+        table = pae ? e & ((UINT64_C(1) << 52) - 1) & ~UINT64_C(0xFFF) : e & 0xFFFFF000u;
+        shift -= bits;
+    }
+}
+
+/* What protection keys forbid on a user page (SDM 3A 4.6.2): bit 0 access, bit 1 write. */
+static unsigned mmu_pkey_denies(const struct cpu *c, const struct mmu_path *p, bool user)
+{
+    unsigned ad, wd;
+    if (!(c->cr4 & CR4_PKE) || !(c->efer & EFER_LMA) || !p->user)
+        return 0;
+    ad = (c->pkru >> (p->pkey * 2)) & 1;
+    wd = (c->pkru >> (p->pkey * 2 + 1)) & 1;
+    if (wd && !user && !(c->cr0 & CR0_WP))
+        wd = 0;
+    return ad | (ad || wd ? 2 : 0);
+}
+
+EMU_PRIV int mmu_walk(struct cpu *c, uint64_t va, unsigned access, struct walk *out)
+{
+    struct mmu_path p;
+    bool user = c->cpl == 3 && !(access & ACCESS_SYSTEM), write = (access & 3) == ACCESS_WRITE || (access & 3) == ACCESS_RMW;
+    bool exec = (access & 3) == ACCESS_EXEC, may_write, smap_blocks;
+    unsigned code, denied, k;
+    if (!cpu_canonical(c, va) && (c->efer & EFER_LMA))
+        return cpu_raise_error(c, EXC_GP, 0); /* only for system structures: others were checked by segment */
+    code = mmu_follow(c, va, &p);
+    if (code)
+        goto fault;
+    denied = mmu_pkey_denies(c, &p, user);
+    may_write = user ? p.user && p.writable : p.writable || !(c->cr0 & CR0_WP);
+    smap_blocks = !user && p.user && (c->cr4 & CR4_SMAP) && ((access & ACCESS_SYSTEM) || !(c->eflags & FLAG_AC));
+    code = MMU_PF_P;
+    if (user && !p.user)
+        goto fault;
+    if (exec) {
+        if (p.nx || (!user && p.user && (c->cr4 & CR4_SMEP)))
+            goto fault;
+    } else {
+        if (smap_blocks || (write && !may_write))
+            goto fault;
+        if ((denied & 1) || (write && (denied & 2))) {
+            code |= MMU_PF_PK;
+            goto fault;
+        }
+    }
+    for (k = 0; k < p.count; k++) {
+        uint64_t want = PTE_A | (write && k == p.count - 1 ? PTE_D : 0);
+        if ((p.entry[k] & want) != want) {
+            p.entry[k] |= want;
+            mmu_write_entry(c, p.entry_gpa[k], p.entry[k], p.entry_size);
+        }
+    }
+    out->gpa = p.gpa;
+    out->page_size = p.page_size;
+    out->writable = may_write && !(denied & 2);
+    out->user = p.user;
+    out->executable = !p.nx && !(!user && p.user && (c->cr4 & CR4_SMEP));
+    out->global = p.global;
+    out->dirty = (p.entry[p.count - 1] & PTE_D) != 0;
+    out->pkey = p.pkey;
+    return CPU_OK;
+fault:
+    code &= 0xFF;
+    if (write)
+        code |= MMU_PF_W;
+    if (user)
+        code |= MMU_PF_U;
+    if (exec && (((c->cr4 & CR4_PAE) && (c->efer & EFER_NXE)) || (c->cr4 & CR4_SMEP)))
+        code |= MMU_PF_I;
+    return cpu_raise_page_fault(c, va, code);
+}
+
+EMU_PRIV bool cpu_debug_translate(struct cpu *c, uint64_t va, uint64_t *gpa)
+{
+    struct mmu_path p;
+    if (!(c->cr0 & CR0_PG)) {
+        *gpa = va & 0xFFFFFFFFu & c->emu->a20_mask;
+        return true;
+    }
+    if (!(c->efer & EFER_LMA))
+        va &= 0xFFFFFFFFu;
+    else if (!cpu_canonical(c, va))
+        return false;
+    if (mmu_follow(c, va, &p))
+        return false;
+    *gpa = p.gpa;
+    return true;
+}
+
+#undef PTE_NX
+
+/* ======================================== src/cpu/mem.c ======================================== */
+
+/* cpu/mem.c - loads and stores by segment and by linear address, and the TLB in front of the page walk.
+ *
+ * Models     Segment checks of SDM vol. 3 chapter 5 (5.3 limits, 5.4 types), canonical form (vol. 1 3.3.7.1), TLB rules of vol. 3
+ *            4.10 (PCID, global pages, INVLPG, INVPCID), #AC, data breakpoints (17.2).
+ * Contract   Every guest access that is not inlined in a uop handler comes through here. Below it are mmu_walk() and the
+ *            machine's memory map; above it the handlers (tlb_host() fills their page caches) and all plain-C instructions.
+ * Theory     A direct-mapped TLB in three sets (see cpu.h) says for a linear page whether loads, and whether stores, may go straight
+ *            to host memory. Whatever may not (I/O, a store to a page with traces, to a tracked page, a watched page) stands
+ *            in the small `slow` cache with its physical address, so that MMIO costs no page walk each time.
+ *            Nothing is ever cleared to flush: entries carry a tag. A CR3 load takes a new tag (or, with PCID, finds the old one);
+ *            global pages carry a tag of their own. uop page caches compare cpu->generation, which changes with each of these and also
+ *            with INVLPG and with new code pages.
+ * Invariants 1. A TLB entry allows a direct store only if: plain RAM for reads and writes, D set, rights for the set's accesses, no page
+ *               flag HAS_CODE, TRACKED or WATCHED, no data breakpoint in the page.
+ *            2. No two CPUs of a machine ever have the same generation or tag, and none is used again before a wrap, at which all are
+ *               cleared.
+ *            3. A store that crosses pages translates both before it changes a byte.
+ *            4. Set 0 holds no user page while CR4.SMAP is on: those fault there.
+ */
+
+#if defined(EMU_TORTURE)
+enum { MEM_ITLB_SIZE = 4, MEM_SLOW_SIZE = 2, MEM_PCIDS = 2 };
+#else
+enum { MEM_ITLB_SIZE = 512, MEM_SLOW_SIZE = 64, MEM_PCIDS = 16 };
+#endif
+enum { MEM_WATCHES = 32, MEM_PAGE = 4096, MEM_BLOCKING_FLAGS = PAGE_HAS_CODE | PAGE_TRACKED | PAGE_WATCHED };
+
+struct mem_itlb { /* code pages */
+    uint64_t page, gpa;
+    struct phys_page phys;
+    uint32_t generation;
+    bool user;
+};
+struct mem_slow { /* data pages that have no direct access, or none for stores */
+    uint64_t page, gpa;
+    struct phys_page phys;
+    uint32_t generation;
+    bool write_ok; /* rights and D bit allow a store */
+    bool watched;
+};
+struct mem_pcid {
+    bool valid;
+    uint16_t pcid;
+    uint32_t tlb_generation, generation, epoch;
+};
+struct mem_large { /* where large pages were seen, so that INVLPG of a small one stays cheap; [0] lower half, [1] upper */
+    uint64_t low, high, size; /* size 0: none */
+};
+struct mem_mmu {
+    struct mem_itlb itlb[MEM_ITLB_SIZE];
+    struct mem_slow slow[TLB_SETS][MEM_SLOW_SIZE];
+    struct mem_pcid pcids[MEM_PCIDS];
+    struct mem_large large[2];
+    unsigned next_pcid;
+    uint32_t epoch; /* changes when something that all PCIDs share was invalidated: their generations are stale then */
+    struct breakpoint watches[MEM_WATCHES];
+    unsigned watch_count;
+};
+static struct mem_mmu *mem_mmu(const struct cpu *c) { return c->mmu; }
+
+/* ---- generations ---- */
+
+static void mem_clear_tags(struct cpu *c)
+{
+    struct mem_mmu *m = mem_mmu(c);
+    unsigned s, k;
+    for (s = 0; s < TLB_SETS; s++) {
+        for (k = 0; k < TLB_SIZE; k++) {
+            c->tlb[s][k].read_page = c->tlb[s][k].write_page = TLB_NO_PAGE;
+            c->tlb[s][k].generation = 0;
+        }
+        for (k = 0; k < MEM_SLOW_SIZE; k++)
+            m->slow[s][k].page = TLB_NO_PAGE;
+    }
+    for (k = 0; k < MEM_ITLB_SIZE; k++)
+        m->itlb[k].page = TLB_NO_PAGE;
+    for (k = 0; k < MEM_PCIDS; k++)
+        m->pcids[k].valid = false;
+    for (k = 0; k < 2; k++)
+        m->large[k].size = 0;
+}
+
+EMU_PRIV uint32_t cpu_new_generation(struct emu *e)
+{
+    if (e->last_generation >= UINT32_MAX - 8) { /* wrap: forget every tag there is; invariant 2 */
+        unsigned k;
+        e->last_generation = 0;
+        for (k = 0; k < e->cpu_count; k++)
+            if (e->cpus[k] && e->cpus[k]->mmu) {
+                mem_clear_tags(e->cpus[k]);
+                e->cpus[k]->generation = ++e->last_generation;
+                e->cpus[k]->tlb_generation = e->cpus[k]->global_generation = e->cpus[k]->generation;
+            }
+        if (e->traces)
+            trace_flush_all(e);
+    }
+    return ++e->last_generation;
+}
+
+/* Remembers the tags under the present PCID, so that a return to it finds its entries. */
+static void mem_save_pcid(struct cpu *c)
+{
+    struct mem_mmu *m = mem_mmu(c);
+    uint16_t id = c->cr4 & CR4_PCIDE ? (uint16_t)(c->cr3 & 0xFFF) : 0;
+    unsigned k, at = MEM_PCIDS;
+    for (k = 0; k < MEM_PCIDS && at == MEM_PCIDS; k++)
+        if (m->pcids[k].valid && m->pcids[k].pcid == id)
+            at = k;
+    for (k = 0; k < MEM_PCIDS && at == MEM_PCIDS; k++)
+        if (!m->pcids[k].valid)
+            at = k;
+    if (at == MEM_PCIDS)
+        at = m->next_pcid++ % MEM_PCIDS;
+    m->pcids[at].valid = true;
+    m->pcids[at].pcid = id;
+    m->pcids[at].tlb_generation = c->tlb_generation;
+    m->pcids[at].generation = c->generation;
+    m->pcids[at].epoch = m->epoch;
+}
+
+static void mem_forget_pcid(struct cpu *c, unsigned pcid, bool all)
+{
+    struct mem_mmu *m = mem_mmu(c);
+    unsigned k;
+    for (k = 0; k < MEM_PCIDS; k++)
+        if (all || m->pcids[k].pcid == pcid)
+            m->pcids[k].valid = false;
+}
+
+EMU_PRIV void tlb_flush_nonglobal(struct cpu *c)
+{
+    mem_forget_pcid(c, 0, true);
+    c->tlb_generation = c->generation = cpu_new_generation(c->emu);
+}
+
+EMU_PRIV void tlb_flush_all(struct cpu *c)
+{
+    struct mem_mmu *m = mem_mmu(c);
+    mem_forget_pcid(c, 0, true);
+    m->large[0].size = m->large[1].size = 0;
+    c->global_generation = cpu_new_generation(c->emu);
+    c->tlb_generation = c->generation = cpu_new_generation(c->emu);
+}
+
+EMU_PRIV void tlb_flush_pcid(struct cpu *c, unsigned pcid)
+{
+    if (pcid == (c->cr3 & 0xFFF) || !(c->cr4 & CR4_PCIDE)) {
+        mem_forget_pcid(c, pcid, false);
+        c->tlb_generation = c->generation = cpu_new_generation(c->emu);
+    } else {
+        mem_forget_pcid(c, pcid, false);
+    }
+}
+
+EMU_PRIV void tlb_set_cr3(struct cpu *c, uint64_t cr3, bool keep)
+{
+    struct mem_mmu *m = mem_mmu(c);
+    unsigned k;
+    if (!(c->cr4 & CR4_PCIDE)) {
+        c->cr3 = cr3;
+        c->tlb_generation = c->generation = cpu_new_generation(c->emu);
+        return;
+    }
+    mem_save_pcid(c);
+    c->cr3 = cr3;
+    if (keep) {
+        for (k = 0; k < MEM_PCIDS; k++) {
+            struct mem_pcid *p = &m->pcids[k];
+            if (p->valid && p->pcid == (cr3 & 0xFFF)) {
+                c->tlb_generation = p->tlb_generation;
+                c->generation = p->epoch == m->epoch ? p->generation : cpu_new_generation(c->emu);
+                return;
+            }
+        }
+    }
+    mem_forget_pcid(c, (unsigned)(cr3 & 0xFFF), false);
+    c->tlb_generation = c->generation = cpu_new_generation(c->emu);
+}
+
+/* uop page caches of this CPU become stale under every PCID; the TLB stays. */
+static void mem_bump_uops(struct cpu *c)
+{
+    mem_mmu(c)->epoch++;
+    c->generation = cpu_new_generation(c->emu);
+}
+
+static void mem_drop_tlb(struct cpu *c, unsigned set, uint64_t page, uint64_t mask)
+{
+    struct tlb_entry *t = &c->tlb[set][(page >> 12) & (TLB_SIZE - 1)];
+    if (((t->read_page ^ page) & mask) == 0 || ((t->write_page ^ page) & mask) == 0)
+        t->read_page = t->write_page = TLB_NO_PAGE;
+}
+
+EMU_PRIV void tlb_flush_page(struct cpu *c, uint64_t va)
+{
+    struct mem_mmu *m = mem_mmu(c);
+    struct mem_large *l = &m->large[va >> 63];
+    uint64_t size = MEM_PAGE, mask, k;
+    unsigned s, j;
+    if (l->size && va >= l->low && va <= l->high)
+        size = l->size;
+    mask = ~(size - 1);
+    va &= mask;
+    for (s = 0; s < TLB_SETS; s++) {
+        for (k = 0; k < EMU_MIN(size / MEM_PAGE, TLB_SIZE); k++)
+            mem_drop_tlb(c, s, va + k * MEM_PAGE, mask);
+        for (j = 0; j < MEM_SLOW_SIZE; j++)
+            if (((m->slow[s][j].page ^ va) & mask) == 0)
+                m->slow[s][j].page = TLB_NO_PAGE;
+    }
+    for (j = 0; j < MEM_ITLB_SIZE; j++)
+        if (((m->itlb[j].page ^ va) & mask) == 0)
+            m->itlb[j].page = TLB_NO_PAGE;
+    mem_bump_uops(c);
+}
+
+EMU_PRIV void tlb_machine_changed(struct emu *e)
+{
+    unsigned k;
+    for (k = 0; k < e->cpu_count; k++)
+        if (e->cpus && e->cpus[k] && e->cpus[k]->mmu)
+            tlb_flush_all(e->cpus[k]);
+}
+
+EMU_PRIV void tlb_protect_page(struct emu *e, struct ram_block *block, uint64_t block_offset)
+{
+    uintptr_t host = (uintptr_t)(block->bytes + (block_offset & ~(uint64_t)(MEM_PAGE - 1)));
+    unsigned n, s, k;
+    for (n = 0; n < e->cpu_count; n++) {
+        struct cpu *c = e->cpus[n];
+        if (!c || !c->mmu)
+            continue;
+        for (s = 0; s < TLB_SETS; s++)
+            for (k = 0; k < TLB_SIZE; k++) {
+                struct tlb_entry *t = &c->tlb[s][k];
+                if (t->write_page != TLB_NO_PAGE && t->addend + (uintptr_t)t->write_page == host)
+                    t->write_page = TLB_NO_PAGE;
+            }
+        mem_bump_uops(c);
+    }
+}
+
+EMU_PRIV int mem_mmu_create(struct cpu *c)
+{
+    c->mmu = emu_alloc(c->emu, sizeof(struct mem_mmu));
+    if (!c->mmu)
+        return EMU_ENOMEM;
+    mem_clear_tags(c);
+    c->global_generation = cpu_new_generation(c->emu);
+    c->tlb_generation = c->generation = cpu_new_generation(c->emu);
+    return 0;
+}
+
+EMU_PRIV void mem_mmu_destroy(struct cpu *c)
+{
+    emu_free(c->emu, c->mmu);
+    c->mmu = NULL;
+}
+
+/* ---- watchpoints and data breakpoints ---- */
+
+EMU_PRIV int mem_watch_set(struct emu *e, uint64_t va, uint64_t size, unsigned kind, bool on)
+{
+    unsigned n, k;
+    int result = 0;
+    for (n = 0; n < e->cpu_count; n++) {
+        struct mem_mmu *m = mem_mmu(e->cpus[n]);
+        for (k = 0; k < m->watch_count; k++)
+            if (m->watches[k].va == va && m->watches[k].size == size && m->watches[k].kind == kind)
+                break;
+        if (on && k == m->watch_count) {
+            if (k == MEM_WATCHES) {
+                result = EMU_ENOMEM;
+                continue;
+            }
+            m->watches[k].va = va;
+            m->watches[k].size = size;
+            m->watches[k].kind = (uint8_t)kind;
+            m->watch_count++;
+        } else if (!on) {
+            if (k == m->watch_count)
+                result = EMU_ENOENT;
+            else
+                m->watches[k] = m->watches[--m->watch_count];
+        }
+        tlb_flush_all(e->cpus[n]);
+    }
+    return result;
+}
+
+/* Bytes that DR n watches: length code 00 1, 01 2, 11 4, 10 8; the address is aligned to it (SDM 3B 17.2.5). */
+static uint64_t mem_dr_range(const struct cpu *c, unsigned n, uint64_t *size)
+{
+    unsigned code = (unsigned)(c->dr[7] >> (18 + n * 4)) & 3;
+    *size = code == 0 ? 1 : code == 1 ? 2 : code == 3 ? 4 : 8;
+    return c->dr[n] & ~(*size - 1);
+}
+
+static bool mem_overlaps(uint64_t a, uint64_t a_size, uint64_t b, uint64_t b_size)
+{
+    return a - b < b_size || b - a < a_size;
+}
+
+/* Does anybody watch data in the page? Then no access to it goes directly. */
+static bool mem_page_watched(const struct cpu *c, uint64_t page)
+{
+    const struct mem_mmu *m = mem_mmu(c);
+    unsigned n;
+    uint64_t size, at;
+    if (c->dr[7] & 0xFF)
+        for (n = 0; n < 4; n++)
+            if (((c->dr[7] >> (n * 2)) & 3) && ((c->dr[7] >> (16 + n * 4)) & 1)) {
+                at = mem_dr_range(c, n, &size);
+                if (mem_overlaps(page, MEM_PAGE, at, size))
+                    return true;
+            }
+    for (n = 0; n < m->watch_count; n++)
+        if (mem_overlaps(page, MEM_PAGE, m->watches[n].va, m->watches[n].size))
+            return true;
+    return false;
+}
+
+static void mem_note_access(struct cpu *c, uint64_t va, unsigned size, bool write, bool read)
+{
+    const struct mem_mmu *m = mem_mmu(c);
+    unsigned n;
+    uint64_t dr_size, at;
+    if (c->dr[7] & 0xFF)
+        for (n = 0; n < 4; n++) {
+            unsigned type = (unsigned)(c->dr[7] >> (16 + n * 4)) & 3;
+            if (!(type & 1) || (type == 1 && !write)) /* 01 writes, 11 reads and writes */
+                continue;
+            at = mem_dr_range(c, n, &dr_size);
+            if (mem_overlaps(va, size, at, dr_size)) {
+                bool enabled = ((c->dr[7] >> (n * 2)) & 3) != 0;
+                if (enabled)
+                    c->debug_hits |= 1u << n;
+            }
+        }
+    for (n = 0; n < m->watch_count; n++)
+        if ((((m->watches[n].kind & 1) && write) || ((m->watches[n].kind & 2) && read)) &&
+            mem_overlaps(va, size, m->watches[n].va, m->watches[n].size)) {
+            c->watch_hit = true;
+            c->watch_va = va;
+            c->attention = 1;
+        }
+}
+
+/* ---- translation ---- */
+
+static unsigned mem_set(const struct cpu *c, unsigned access) { return access & ACCESS_SYSTEM ? 0 : c->tlb_set; }
+static bool mem_writes(unsigned access) { return (access & 3) == ACCESS_WRITE || (access & 3) == ACCESS_RMW; }
+
+static uint64_t mem_linear_mask(const struct cpu *c, unsigned access)
+{
+    bool wide = access & ACCESS_SYSTEM ? (c->efer & EFER_LMA) != 0 : c->mode == MODE_LONG;
+    return wide ? UINT64_MAX : UINT32_MAX;
+}
+
+static bool mem_valid(const struct cpu *c, uint32_t generation)
+{
+    return generation == c->tlb_generation || generation == c->global_generation;
+}
+
+static void mem_note_large(struct cpu *c, uint64_t va, uint64_t size)
+{
+    struct mem_large *l = &mem_mmu(c)->large[va >> 63];
+    uint64_t low = va & ~(size - 1), high = low + (size - 1);
+    if (!l->size) {
+        l->low = low;
+        l->high = high;
+        l->size = size;
+        return;
+    }
+    l->low = EMU_MIN(l->low, low);
+    l->high = EMU_MAX(l->high, high);
+    l->size = EMU_MAX(l->size, size);
+}
+
+static bool mem_blocks_store(const struct phys_page *p)
+{
+    return !p->writable_direct || !p->block || (p->block->page_flags[p->block_offset >> 12] & MEM_BLOCKING_FLAGS);
+}
+
+/* Where [va, ...) of one page is: *host for direct access, else *slow with the physical page. */
+static int mem_translate(struct cpu *c, uint64_t va, unsigned access, uint8_t **host, struct mem_slow **slow)
+{
+    struct mem_mmu *m = mem_mmu(c);
+    unsigned set = mem_set(c, access);
+    bool write = mem_writes(access), direct_read, direct_write;
+    uint64_t page = va & ~(uint64_t)(MEM_PAGE - 1);
+    struct tlb_entry *t = &c->tlb[set][(va >> 12) & (TLB_SIZE - 1)];
+    struct mem_slow *sl = &m->slow[set][(va >> 12) & (MEM_SLOW_SIZE - 1)];
+    struct walk w;
+    struct phys_page phys;
+    uint32_t generation;
+    bool watched;
+    *host = NULL;
+    *slow = sl;
+    if ((write ? t->write_page : t->read_page) == page && mem_valid(c, t->generation)) {
+        *host = (uint8_t *)(t->addend + (uintptr_t)va);
+        return CPU_OK;
+    }
+    if (sl->page == page && mem_valid(c, sl->generation) && (!write || sl->write_ok)) {
+        bool still = sl->watched || sl->phys.partial || !sl->phys.host || (write && mem_blocks_store(&sl->phys));
+        if (still)
+            return CPU_OK;
+    }
+    if (c->cr0 & CR0_PG) {
+        if (mmu_walk(c, va, access, &w))
+            return CPU_FAULT;
+        generation = w.global ? c->global_generation : c->tlb_generation;
+        if (w.page_size > MEM_PAGE)
+            mem_note_large(c, va, w.page_size);
+    } else {
+        w.gpa = va & 0xFFFFFFFFu & c->emu->a20_mask;
+        w.writable = w.dirty = true;
+        generation = c->tlb_generation;
+    }
+    mem_resolve(c->emu, w.gpa, &phys);
+    watched = mem_page_watched(c, page) || (phys.block && (phys.block->page_flags[phys.block_offset >> 12] & PAGE_WATCHED));
+    direct_read = phys.host && !phys.partial && !watched;
+    direct_write = direct_read && w.writable && w.dirty && !mem_blocks_store(&phys);
+    if (direct_read) {
+        t->read_page = page;
+        t->write_page = direct_write ? page : TLB_NO_PAGE;
+        t->addend = (uintptr_t)phys.host - (uintptr_t)page;
+        t->generation = generation;
+        if (write ? direct_write : direct_read) {
+            *host = phys.host + (va & (MEM_PAGE - 1));
+            return CPU_OK;
+        }
+    }
+    sl->page = page;
+    sl->gpa = w.gpa & ~(uint64_t)(MEM_PAGE - 1);
+    sl->phys = phys;
+    sl->generation = generation;
+    sl->write_ok = w.writable && w.dirty;
+    sl->watched = watched;
+    return CPU_OK;
+}
+
+static void mem_slow_read(struct cpu *c, const struct mem_slow *s, uint64_t va, void *buf, unsigned size)
+{
+    unsigned in = (unsigned)(va & (MEM_PAGE - 1));
+    if (s->watched)
+        mem_note_access(c, va, size, false, true);
+    if (s->phys.host && !s->phys.partial)
+        memcpy(buf, s->phys.host + in, size);
+    else if (size == 1 || size == 2 || size == 4 || size == 8)
+        stn_le(buf, mem_ld(c->emu, s->gpa + in, size), size);
+    else
+        mem_read(c->emu, s->gpa + in, buf, size);
+}
+
+static void mem_slow_write(struct cpu *c, const struct mem_slow *s, uint64_t va, const void *buf, unsigned size)
+{
+    unsigned in = (unsigned)(va & (MEM_PAGE - 1));
+    if (s->watched)
+        mem_note_access(c, va, size, true, false);
+    if (s->phys.host && !s->phys.partial && s->phys.writable_direct) {
+        /* RAM with traces or a tracker: the block's owner hears of it; the copy may be the very page that runs. */
+        struct ram_block *block = s->phys.block;
+        uint64_t offset = s->phys.block_offset + in;
+        memcpy(s->phys.host + in, buf, size);
+        mem_written(c->emu, block, offset, size);
+    } else if (size == 1 || size == 2 || size == 4 || size == 8) {
+        mem_st(c->emu, s->gpa + in, ldn_le(buf, size), size);
+    } else {
+        mem_write(c->emu, s->gpa + in, buf, size);
+    }
+}
+
+/* One page's part of an access that may cross: translate first, move later. */
+struct mem_part {
+    uint64_t va;
+    unsigned size;
+    uint8_t *host;
+    struct mem_slow slow;
+};
+
+static int mem_part_prepare(struct cpu *c, struct mem_part *p, uint64_t va, unsigned size, unsigned access)
+{
+    struct mem_slow *s;
+    p->va = va;
+    p->size = size;
+    if (mem_translate(c, va, access, &p->host, &s))
+        return CPU_FAULT;
+    if (!p->host)
+        p->slow = *s; /* a copy: the other page may take the same place, and callbacks may flush */
+    return CPU_OK;
+}
+
+static void mem_part_load(struct cpu *c, const struct mem_part *p, uint8_t *buf)
+{
+    if (p->host)
+        memcpy(buf, p->host, p->size);
+    else
+        mem_slow_read(c, &p->slow, p->va, buf, p->size);
+}
+
+static void mem_part_store(struct cpu *c, const struct mem_part *p, const uint8_t *buf)
+{
+    if (p->host)
+        memcpy(p->host, buf, p->size);
+    else
+        mem_slow_write(c, &p->slow, p->va, buf, p->size);
+}
+
+/* Translates up to a page of bytes, which lie in one or two pages. part[1].size is 0 where one does. */
+static int mem_prepare(struct cpu *c, struct mem_part part[2], uint64_t va, unsigned size, unsigned access)
+{
+    uint64_t mask = mem_linear_mask(c, access);
+    unsigned first = MEM_PAGE - (unsigned)(va & (MEM_PAGE - 1));
+    if (first > size)
+        first = size;
+    part[1].size = 0;
+    if (mem_part_prepare(c, &part[0], va & mask, first, access))
+        return CPU_FAULT;
+    if (first < size && mem_part_prepare(c, &part[1], (va + first) & mask, size - first, access))
+        return CPU_FAULT;
+    return CPU_OK;
+}
+
+static EMU_NOINLINE int mem_load_page(struct cpu *c, uint64_t va, uint8_t *buf, unsigned size, unsigned access)
+{
+    struct mem_part part[2];
+    if (mem_prepare(c, part, va, size, access))
+        return CPU_FAULT;
+    mem_part_load(c, &part[0], buf);
+    if (part[1].size)
+        mem_part_load(c, &part[1], buf + part[0].size);
+    return CPU_OK;
+}
+
+static EMU_NOINLINE int mem_store_page(struct cpu *c, uint64_t va, const uint8_t *buf, unsigned size, unsigned access)
+{
+    struct mem_part part[2];
+    if (mem_prepare(c, part, va, size, access))
+        return CPU_FAULT;
+    mem_part_store(c, &part[0], buf);
+    if (part[1].size)
+        mem_part_store(c, &part[1], buf + part[0].size);
+    return CPU_OK;
+}
+
+EMU_PRIV int cpu_copy_linear(struct cpu *c, uint64_t va, void *buf, unsigned size, unsigned access)
+{
+    uint8_t *p = buf;
+    while (size) {
+        unsigned n = EMU_MIN(size, (unsigned)MEM_PAGE);
+        if ((access & 3) == ACCESS_WRITE ? mem_store_page(c, va, p, n, access) : mem_load_page(c, va, p, n, access))
+            return CPU_FAULT;
+        va += n;
+        p += n;
+        size -= n;
+    }
+    return CPU_OK;
+}
+
+static bool mem_tlb_hit(const struct cpu *c, const struct tlb_entry *t, uint64_t tag, uint64_t va, unsigned size)
+{
+    return (va & ~(uint64_t)(MEM_PAGE - 1)) == tag && (va & (MEM_PAGE - 1)) + size <= MEM_PAGE && mem_valid(c, t->generation);
+}
+
+EMU_PRIV int cpu_load_linear(struct cpu *c, uint64_t va, unsigned size, uint64_t *value, unsigned access)
+{
+    const struct tlb_entry *t = &c->tlb[mem_set(c, access)][(va >> 12) & (TLB_SIZE - 1)];
+    uint8_t buf[8];
+    if (EMU_LIKELY(mem_tlb_hit(c, t, mem_writes(access) ? t->write_page : t->read_page, va, size))) {
+        *value = ldn_le((const uint8_t *)(t->addend + (uintptr_t)va), size);
+        return CPU_OK;
+    }
+    if (mem_load_page(c, va, buf, size, access))
+        return CPU_FAULT;
+    *value = ldn_le(buf, size);
+    return CPU_OK;
+}
+
+EMU_PRIV int cpu_store_linear(struct cpu *c, uint64_t va, unsigned size, uint64_t value, unsigned access)
+{
+    const struct tlb_entry *t = &c->tlb[mem_set(c, access)][(va >> 12) & (TLB_SIZE - 1)];
+    uint8_t buf[8];
+    if (EMU_LIKELY(mem_tlb_hit(c, t, t->write_page, va, size))) {
+        stn_le((uint8_t *)(t->addend + (uintptr_t)va), value, size);
+        return CPU_OK;
+    }
+    stn_le(buf, value, size);
+    return mem_store_page(c, va, buf, size, access);
+}
+
+EMU_PRIV uint8_t *tlb_host(struct cpu *c, uint64_t va, unsigned size, unsigned access)
+{
+    uint8_t *host;
+    struct mem_slow *s;
+    va &= mem_linear_mask(c, access);
+    if ((va & (MEM_PAGE - 1)) + size > MEM_PAGE)
+        return NULL;
+    if (mem_translate(c, va, access, &host, &s))
+        return NULL;
+    return host;
+}
+
+EMU_PRIV int cpu_code_page(struct cpu *c, uint64_t va, struct phys_page *out, uint64_t *gpa)
+{
+    struct mem_mmu *m = mem_mmu(c);
+    struct mem_itlb *t = &m->itlb[((va >> 12) ^ (c->cpl == 3 ? MEM_ITLB_SIZE / 2 : 0)) & (MEM_ITLB_SIZE - 1)];
+    uint64_t page = va & ~(uint64_t)(MEM_PAGE - 1);
+    bool user = c->cpl == 3;
+    struct walk w;
+    uint32_t generation;
+    if (t->page == page && t->user == user && mem_valid(c, t->generation)) {
+        *out = t->phys;
+        *gpa = t->gpa;
+        return CPU_OK;
+    }
+    if (c->cr0 & CR0_PG) {
+        if (mmu_walk(c, va, ACCESS_EXEC, &w))
+            return CPU_FAULT;
+        generation = w.global ? c->global_generation : c->tlb_generation;
+        if (w.page_size > MEM_PAGE)
+            mem_note_large(c, va, w.page_size);
+    } else {
+        w.gpa = va & 0xFFFFFFFFu & c->emu->a20_mask;
+        generation = c->tlb_generation;
+    }
+    mem_resolve(c->emu, w.gpa, out);
+    *gpa = w.gpa & ~(uint64_t)(MEM_PAGE - 1);
+    t->page = page;
+    t->user = user;
+    t->generation = generation;
+    t->phys = *out;
+    t->gpa = *gpa;
+    return CPU_OK;
+}
+
+/* ---- segments ---- */
+
+static int mem_segment_fault(struct cpu *c, unsigned seg) { return cpu_raise_error(c, seg == SEG_SS ? EXC_SS : EXC_GP, 0); }
+
+EMU_PRIV int cpu_linear(struct cpu *c, unsigned seg, uint64_t offset, unsigned size, unsigned access, uint64_t *va)
+{
+    const struct seg *s = &c->seg[seg];
+    uint64_t last = offset + (size - 1);
+    if (c->mode == MODE_LONG) {
+        *va = offset + (seg == SEG_FS || seg == SEG_GS ? s->base : 0);
+        if (!cpu_canonical(c, *va) || !cpu_canonical(c, *va + (size - 1)))
+            return mem_segment_fault(c, seg);
+        return CPU_OK;
+    }
+    if (s->attr & SEG_UNUSABLE)
+        return mem_segment_fault(c, seg);
+    if (c->mode == MODE_PROT || c->mode == MODE_COMPAT) {
+        if (s->attr & SEG_CODE) {
+            if (mem_writes(access) || !(s->attr & SEG_WRITE_READ))
+                return mem_segment_fault(c, seg);
+        } else if (mem_writes(access) && !(s->attr & SEG_WRITE_READ)) {
+            return mem_segment_fault(c, seg);
+        }
+    }
+    if ((s->attr & (SEG_CODE | SEG_DOWN_CONFORM)) == SEG_DOWN_CONFORM) { /* expand-down: above the limit */
+        if (offset <= s->limit || last > (s->attr & SEG_DB ? 0xFFFFFFFFu : 0xFFFFu))
+            return mem_segment_fault(c, seg);
+    } else if (last > s->limit && (s->limit != 0xFFFFFFFFu || offset > 0xFFFFFFFFu)) {
+        return mem_segment_fault(c, seg);
+    }
+    *va = (s->base + offset) & 0xFFFFFFFFu;
+    return CPU_OK;
+}
+
+static int mem_check_alignment(struct cpu *c, uint64_t va, unsigned size)
+{
+    if (EMU_UNLIKELY(c->mode_key & KEY_AC) && (size == 2 || size == 4 || size == 8) && (va & (size - 1)))
+        return cpu_raise_error(c, EXC_AC, 0);
+    return CPU_OK;
+}
+
+EMU_PRIV int cpu_load(struct cpu *c, unsigned seg, uint64_t offset, unsigned size, uint64_t *value)
+{
+    uint64_t va;
+    if (cpu_linear(c, seg, offset, size, ACCESS_READ, &va) || mem_check_alignment(c, va, size))
+        return CPU_FAULT;
+    return cpu_load_linear(c, va, size, value, ACCESS_READ);
+}
+
+EMU_PRIV int cpu_store(struct cpu *c, unsigned seg, uint64_t offset, unsigned size, uint64_t value)
+{
+    uint64_t va;
+    if (cpu_linear(c, seg, offset, size, ACCESS_WRITE, &va) || mem_check_alignment(c, va, size))
+        return CPU_FAULT;
+    return cpu_store_linear(c, va, size, value, ACCESS_WRITE);
+}
+
+EMU_PRIV int cpu_load_bytes(struct cpu *c, unsigned seg, uint64_t offset, void *buf, unsigned size)
+{
+    uint64_t va;
+    if (cpu_linear(c, seg, offset, size, ACCESS_READ, &va))
+        return CPU_FAULT;
+    return cpu_copy_linear(c, va, buf, size, ACCESS_READ);
+}
+
+EMU_PRIV int cpu_store_bytes(struct cpu *c, unsigned seg, uint64_t offset, const void *buf, unsigned size)
+{
+    uint64_t va;
+    const uint8_t *p = buf;
+    if (cpu_linear(c, seg, offset, size, ACCESS_WRITE, &va))
+        return CPU_FAULT;
+    while (size) {
+        unsigned n = EMU_MIN(size, (unsigned)MEM_PAGE);
+        if (mem_store_page(c, va, p, n, ACCESS_WRITE))
+            return CPU_FAULT;
+        va += n;
+        p += n;
+        size -= n;
+    }
+    return CPU_OK;
+}
+
+EMU_PRIV int cpu_check_store(struct cpu *c, unsigned seg, uint64_t offset, unsigned size)
+{
+    uint64_t va, mask = mem_linear_mask(c, ACCESS_WRITE);
+    uint8_t *host;
+    struct mem_slow *s;
+    if (cpu_linear(c, seg, offset, size, ACCESS_WRITE, &va))
+        return CPU_FAULT;
+    if (mem_translate(c, va, ACCESS_WRITE, &host, &s))
+        return CPU_FAULT;
+    if ((va & (MEM_PAGE - 1)) + size > MEM_PAGE && mem_translate(c, (va + size - 1) & mask & ~(uint64_t)(MEM_PAGE - 1), ACCESS_WRITE, &host, &s))
+        return CPU_FAULT;
+    return CPU_OK;
+}
+
+/* ---- debugger ---- */
+
+static bool mem_debug_copy(struct cpu *c, uint64_t va, uint8_t *buf, size_t size, bool write)
+{
+    while (size) {
+        uint64_t gpa;
+        size_t n = EMU_MIN(size, (size_t)(MEM_PAGE - (va & (MEM_PAGE - 1))));
+        if (!cpu_debug_translate(c, va, &gpa))
+            return false;
+        if (!write)
+            mem_read(c->emu, gpa, buf, n);
+        else if (mem_load(c->emu, gpa, buf, n)) /* into ROM too: software breakpoints */
+            return false;
+        va += n;
+        buf += n;
+        size -= n;
+    }
+    return true;
+}
+
+EMU_PRIV bool cpu_debug_read(struct cpu *c, uint64_t va, void *buf, size_t size) { return mem_debug_copy(c, va, buf, size, false); }
+
+EMU_PRIV bool cpu_debug_write(struct cpu *c, uint64_t va, const void *buf, size_t size)
+{
+    uint8_t tmp[64];
+    const uint8_t *p = buf;
+    while (size) {
+        size_t n = EMU_MIN(size, sizeof tmp);
+        memcpy(tmp, p, n);
+        if (!mem_debug_copy(c, va, tmp, n, true))
+            return false;
+        va += n;
+        p += n;
+        size -= n;
+    }
+    return true;
+}

@@ -133,7 +133,7 @@ enum mode_key {
 #define TLB_BITS 11
 #endif
 #define TLB_SIZE (1u << TLB_BITS)
-#define TLB_NO_PAGE UINT64_MAX
+#define TLB_NO_PAGE UINT64_MAX /* equals no (va & ~4095); a test by subtraction would take it for a page */
 struct tlb_entry {
     uint64_t read_page, write_page; /* linear page address, or TLB_NO_PAGE: not allowed directly (slow path decides) */
     uintptr_t addend;               /* host address = linear address + addend */
@@ -203,11 +203,16 @@ struct cpu {
     uint64_t star, lstar, cstar, fmask, kernel_gs_base, sysenter_cs, sysenter_esp, sysenter_eip, tsc_aux, pat, misc_enable, apic_base;
     uint64_t mtrr[32]; /* def type, fixed, variable: kept, not acted upon */
     int64_t tsc_offset;
+    uint64_t mcg_status, mcg_ctl, mc_bank[4][4]; /* machine check: CTL, STATUS, ADDR, MISC of each bank */
+    uint64_t feature_control, debugctl;
     uint64_t monitor_gpa;
     bool monitor_armed;
     uint32_t features[(CPU_FEATURE_COUNT + 31) / 32];
     uint64_t pdpte[4]; /* PAE without long mode */
     uint8_t phys_bits;
+    uint32_t signature;    /* CPUID.1.EAX */
+    uint32_t basic_leaves; /* highest CPUID leaf, 0: by features */
+    char vendor[13], brand[49];
     uint64_t rng_state[2];
 
     /* mem.c */
@@ -405,6 +410,10 @@ EMU_PRIV int insn_load_rm(struct cpu *c, const struct insn *i, unsigned size, ui
 EMU_PRIV int insn_store_rm(struct cpu *c, const struct insn *i, unsigned size, uint64_t value);
 
 /* ================= flags.c ================= */
+/* Lazy flags: group | log2 of the size in bytes; theory at the head of flags.c. ORDER flag_kind (flags.c, handlers, trace.c) */
+enum flag_kind { FLAGK_BITS = 0, FLAGK_ADD = 4, FLAGK_SUB = 8, FLAGK_LOGIC = 12, FLAGK_INC = 16, FLAGK_DEC = 20, FLAGK_RESULT = 24, FLAGK_END = 28 };
+EMU_PRIV unsigned cpu_flag_carry(const struct cpu *c);               /* CF as 0 or 1 */
+EMU_PRIV bool cpu_condition(const struct cpu *c, unsigned cc);       /* condition code 0-15 of Jcc */
 EMU_PRIV uint32_t cpu_arith_flags(const struct cpu *c);             /* OSZAPC now */
 EMU_PRIV void cpu_set_arith_flags(struct cpu *c, uint32_t flags);   /* all six */
 EMU_PRIV uint32_t cpu_eflags(const struct cpu *c);                  /* whole register, bit 1 set */
@@ -434,6 +443,7 @@ EMU_PRIV int cpu_code_page(struct cpu *c, uint64_t va, struct phys_page *out, ui
 EMU_PRIV void tlb_flush_all(struct cpu *c);      /* new generation, global pages too */
 EMU_PRIV void tlb_flush_nonglobal(struct cpu *c);
 EMU_PRIV void tlb_flush_page(struct cpu *c, uint64_t va);
+EMU_PRIV void tlb_flush_pcid(struct cpu *c, unsigned pcid);
 EMU_PRIV void tlb_set_cr3(struct cpu *c, uint64_t cr3, bool keep); /* PCID: keep = bit 63 was set */
 EMU_PRIV void tlb_machine_changed(struct emu *e); /* memory map, page flags: every CPU takes a new generation */
 /* The page got PAGE_HAS_CODE, _TRACKED or _WATCHED: no CPU may store into it directly any more. Cheaper than tlb_machine_changed(). */
@@ -462,6 +472,7 @@ struct walk {
 };
 /* Walks the tables for one access by CPL (or supervisor), sets A/D bits, checks all rights. 0 or CPU_FAULT with #PF filled in. */
 EMU_PRIV int mmu_walk(struct cpu *c, uint64_t va, unsigned access, struct walk *out);
+EMU_PRIV int mmu_load_pdptes(struct cpu *c, uint64_t cr3); /* PAE outside long mode; 0 or CPU_FAULT with #GP(0), nothing changed */
 
 /* ================= exception.c, segment.c, control.c, system.c, cpuid.c ================= */
 /* Delivers cpu->fault at cpu->rip (faults) or cpu->next_rip (soft interrupts, traps), nested faults included, up to triple fault (cpu->shutdown). */
