@@ -725,6 +725,8 @@ struct pci_device {
     struct pci_bar bars[7]; /* 6: expansion ROM */
     uint8_t intx_level;
     uint16_t msi_cap, msix_cap; /* offset in config, 0 = none */
+    uint16_t cap_end;           /* first byte behind the capabilities, 0 = there is none */
+    struct pci_msix *msix;      /* pci.c: table and pending bits, NULL = none */
     uint32_t (*config_read)(struct pci_device *d, unsigned offset, unsigned size);               /* NULL: pci_config_read */
     void (*config_write)(struct pci_device *d, unsigned offset, uint32_t value, unsigned size);  /* NULL: pci_config_write */
 };
@@ -1706,6 +1708,95 @@ EMU_PRIV void ioapic_print_info(struct emu *e, struct buf *out);
 EMU_PRIV void lapic_print_info(struct emu *e, unsigned cpu, struct buf *out);
 
 /* ==== storage, display, input, serial ==== */
+
+#endif
+
+/* ======================================== src/front/front.h ======================================== */
+
+/* front/front.h - what command line, monitor, terminal, debugger stub and public API share.
+ *
+ * Contract   Only front/ includes this. struct front hangs on emu->front; the parts below own their pointers in it.
+ */
+#ifndef EMU_FRONT_H
+#define EMU_FRONT_H
+
+enum front_display { DISPLAY_DEFAULT, DISPLAY_NONE, DISPLAY_CURSES };
+
+struct provided { /* a disk, serial line or network of the embedding program */
+    char *name;
+    enum { PROVIDED_DISK, PROVIDED_SERIAL, PROVIDED_NET } kind;
+    struct emu_disk_ops disk;
+    void (*output)(void *opaque, const void *bytes, size_t count);
+    void *opaque;
+    struct chr *chr;       /* PROVIDED_SERIAL: once attached */
+    struct net_port *port; /* PROVIDED_NET */
+    struct provided *next;
+};
+
+struct front {
+    struct emu *emu;
+    bool program;    /* started as the emu program: terminal, signals and exit belong to us */
+    bool configured;
+    struct provided *provided;
+    struct emu_wait *waits;
+    size_t wait_capacity;
+
+    /* command line */
+    struct config_line *chardevs, *mons;
+    char *monitor[4]; /* -monitor specs */
+    unsigned monitor_count;
+    bool monitor_given, serial_given, nographic;
+    unsigned serial_count, parallel_count;
+    char *gdb; /* -gdb device, or NULL */
+    char *debugcon;
+    enum front_display display;
+    char *pidfile, *log_path;
+    FILE *log_file;
+    bool daemonize;
+    int echr; /* escape character of the terminal multiplexer, Ctrl-A */
+    char *firmware_dir; /* -L */
+
+    /* parts */
+    struct monitor *monitors;
+    struct gdbstub *gdbstub;
+    struct curses *curses;
+    struct silence *silence;
+    void (*hook_log)(void *opaque, const char *line);
+    void *(*hook_allocate)(void *opaque, void *old, size_t bytes);
+    void *hook_opaque;
+};
+EMU_INLINE struct front *front_of(const struct emu *e) { return (struct front *)e->front; }
+
+/* ---- options.c ---- */
+/* Reads the command line into emu->config and struct front. 0, EMU_E..., or 1: something was printed (help, version), end with status 0. */
+EMU_PRIV int front_parse(struct emu *e, int argc, const char *const *argv, struct err *err);
+EMU_PRIV void front_free_config(struct emu *e);
+EMU_PRIV struct config_line *front_add_line(struct emu *e, struct config_line **list, const char *origin, const char *text, const char *implied, struct err *err);
+
+/* ---- monitor.c ---- */
+EMU_PRIV int monitor_create(struct emu *e, struct chr *chr, struct err *err); /* an interactive monitor on that line */
+EMU_PRIV void monitor_command(struct emu *e, const char *line, struct buf *out); /* runs one line */
+EMU_PRIV void monitor_destroy_all(struct emu *e);
+EMU_PRIV int front_key_number(const char *name); /* -1: unknown */
+
+/* ---- gdb.c ---- */
+EMU_PRIV int gdb_create(struct emu *e, const char *device, struct err *err); /* tcp::1234, unix:path, stdio */
+EMU_PRIV void gdb_destroy(struct emu *e);
+
+/* ---- curses.c: -display curses ---- */
+EMU_PRIV int curses_create(struct emu *e, struct err *err);
+EMU_PRIV void curses_destroy(struct emu *e);
+/* One line on the terminal when the screen changes but the serial line stays silent. */
+EMU_PRIV int silence_create(struct emu *e);
+EMU_PRIV void silence_destroy(struct emu *e);
+
+/* ---- png.c ---- */
+EMU_PRIV int screen_save(struct emu *e, const char *path, const char *format, struct err *err); /* "ppm", "png"; NULL: by the name's end */
+EMU_PRIV int screen_text_print(struct emu *e, struct buf *out); /* the text screen as lines; EMU_ENOENT in a graphics mode */
+
+/* ---- api.c ---- */
+EMU_PRIV struct provided *front_provided(struct emu *e, int kind, const char *name);
+EMU_PRIV int front_configure(struct emu *e, int argc, const char *const *argv, struct err *err); /* as front_parse() */
 
 #endif
 
@@ -6611,3 +6702,1553 @@ EMU_PRIV bool cpu_debug_write(struct cpu *c, uint64_t va, const void *buf, size_
     }
     return true;
 }
+
+/* ======================================== src/front/options.c ======================================== */
+
+/* front/options.c - the command line.
+ *
+ * Models     QEMU's spelling and defaults (its invocation manual), for the rows of the table below.
+ * Contract   front_parse() fills emu->config and struct front and builds nothing; board.c and api.c build from them.
+ * Theory     One table row an option: name, argument, help group and text, and a function or a place to store the value. Rows without
+ *            either are known to QEMU but not to us yet: they end with "not supported yet".
+ * Invariants 1. Nothing on the command line is ignored silently: each option is obeyed, noted on stderr, or an error.
+ *            2. Option strings are copied: argv may go away.
+ */
+
+struct cmd_option;
+struct cmd_state {
+    struct emu *emu;
+    struct front *front;
+    const struct cmd_option *option;
+    bool printed; /* help or version: stop, status 0 */
+    unsigned next_disk;
+    bool rtc_given;
+};
+typedef int (*cmd_fn)(struct cmd_state *s, const char *arg, struct err *err);
+enum cmd_group { CMD_MACHINE, CMD_BLOCK, CMD_NET, CMD_CHAR, CMD_DISPLAY, CMD_BOOT, CMD_DEBUG, CMD_OLD };
+struct cmd_option {
+    const char *name, *arg; /* arg NULL: none */
+    enum cmd_group group;
+    const char *help; /* NULL: not listed */
+    cmd_fn fn;        /* NULL: not supported yet */
+};
+
+static int cmd_set_string(struct cmd_state *s, char **to, const char *value)
+{
+    emu_free(s->emu, *to);
+    *to = emu_strdup(s->emu, value);
+    return *to ? 0 : EMU_ENOMEM;
+}
+
+EMU_PRIV struct config_line *front_add_line(struct emu *e, struct config_line **list, const char *origin, const char *text, const char *implied, struct err *err)
+{
+    struct config_line *line = emu_alloc(e, sizeof *line);
+    if (!line) {
+        err_set(err, EMU_ENOMEM, "%s %s: out of memory", origin, text);
+        return NULL;
+    }
+    if (options_parse(&line->opts, e, origin, text, implied, err)) {
+        emu_free(e, line);
+        return NULL;
+    }
+    while (*list)
+        list = &(*list)->next;
+    *list = line;
+    return line;
+}
+
+static int cmd_add(struct cmd_state *s, struct config_line **list, const char *text, const char *implied, struct err *err)
+{
+    char origin[40];
+    snprintf(origin, sizeof origin, "-%s", s->option->name);
+    return front_add_line(s->emu, list, origin, text, implied, err) ? 0 : EMU_EINVAL;
+}
+
+static int cmd_bad(struct cmd_state *s, const char *arg, const char *why, struct err *err)
+{
+    return err_set(err, EMU_EINVAL, "-%s %s: %s", s->option->name, arg ? arg : "", why);
+}
+
+/* ---- machine ---- */
+
+static int cmd_help(struct cmd_state *s, const char *arg, struct err *err);
+
+static int cmd_version(struct cmd_state *s, const char *arg, struct err *err)
+{
+    (void)arg, (void)err;
+    printf("emu version " EMU_VERSION "\n");
+    s->printed = true;
+    return 0;
+}
+
+static bool cmd_wants_help(const char *arg) { return !strcmp(arg, "help") || !strcmp(arg, "?"); }
+
+static int cmd_accel_name(struct cmd_state *s, const char *name, struct err *err)
+{
+    size_t n = strcspn(name, ",:");
+    if (!strncmp(name, "tcg", n) && n == 3)
+        return 0;
+    if ((n == 3 && (!strncmp(name, "kvm", n) || !strncmp(name, "hvf", n))) || (n == 4 && !strncmp(name, "whpx", n))) {
+        const char *rest = strchr(name, ':');
+        if (!rest)
+            emu_log(s->emu, LOG_NOTICE, "-%s%s%.*s: this emulator has no %.*s; running on its own core", s->option->name,
+                    s->option->arg ? " " : "", s->option->arg ? (int)n : 0, name, (int)n, name);
+        return 0;
+    }
+    return err_set(err, EMU_EINVAL, "-%s: unknown accelerator \"%.*s\"; this emulator has its own core only (tcg is accepted as its name)", s->option->name, (int)n, name);
+}
+
+static int cmd_accel(struct cmd_state *s, const char *arg, struct err *err)
+{
+    if (cmd_wants_help(arg)) {
+        printf("Accelerators supported:\ntcg (the emulator's own core; no JIT)\n");
+        s->printed = true;
+        return 0;
+    }
+    return cmd_accel_name(s, arg, err);
+}
+
+static int cmd_enable_kvm(struct cmd_state *s, const char *arg, struct err *err)
+{
+    (void)arg, (void)err;
+    emu_log(s->emu, LOG_NOTICE, "-%s: this emulator has no KVM; running on its own core", s->option->name);
+    return 0;
+}
+
+static int cmd_machine(struct cmd_state *s, const char *arg, struct err *err)
+{
+    struct options o;
+    const char *type, *accel;
+    bool flag = true, ignored = false;
+    int r;
+    if (cmd_wants_help(arg)) {
+        printf("Supported machines are:\npc                   i440FX + PIIX3 (default)\n");
+        s->printed = true;
+        return 0;
+    }
+    if ((r = options_parse(&o, s->emu, "-machine", arg, "type", err)))
+        return r;
+    type = options_get(&o, "type");
+    accel = options_get(&o, "accel");
+    if (type && strcmp(type, "pc") && strncmp(type, "pc-i440fx-", 10)) {
+        if (!strcmp(type, "q35") || !strncmp(type, "pc-q35-", 7) || !strcmp(type, "microvm") || !strcmp(type, "isapc"))
+            r = err_set(err, EMU_ENOTSUP, "-machine %s: not supported yet; use pc", type);
+        else
+            r = err_set(err, EMU_EINVAL, "-machine %s: unknown machine; `-machine help` lists them", type);
+    }
+    if (!r && accel)
+        r = cmd_accel_name(s, accel, err);
+    if (!r)
+        r = options_bool(&o, "acpi", &flag, err);
+    if (!r && !flag)
+        s->emu->config.no_acpi = true;
+    flag = true;
+    if (!r)
+        r = options_bool(&o, "hpet", &flag, err);
+    if (!r && !flag)
+        s->emu->config.no_hpet = true;
+    /* what changes nothing here: accepted */
+    if (!r)
+        r = options_bool(&o, "usb", &ignored, err);
+    if (!r && ignored)
+        r = err_set(err, EMU_ENOTSUP, "-machine usb=on: not supported yet");
+    options_get(&o, "kernel_irqchip"), options_get(&o, "kernel-irqchip"), options_get(&o, "vmport"), options_get(&o, "smm"), options_get(&o, "mem-merge"),
+        options_get(&o, "dump-guest-core"), options_get(&o, "graphics"), options_get(&o, "i8042"), options_get(&o, "pcspk-audiodev"), options_get(&o, "nvdimm");
+    if (!r)
+        r = options_check_used(&o, err);
+    options_free(&o);
+    return r;
+}
+
+static int cmd_cpu(struct cmd_state *s, const char *arg, struct err *err)
+{
+    (void)err;
+    if (cmd_wants_help(arg)) {
+        struct buf b;
+        buf_init(&b, s->emu);
+        cpu_print_models(&b);
+        if (b.data)
+            fputs((char *)b.data, stdout);
+        buf_free(&b);
+        s->printed = true;
+        return 0;
+    }
+    return cmd_set_string(s, &s->emu->config.cpu_model, arg);
+}
+
+#define CMD_MAX_CPUS 64
+static int cmd_smp(struct cmd_state *s, const char *arg, struct err *err)
+{
+    struct options o;
+    uint64_t cpus = 0, cores = 0, sockets = 0, threads = 0, dies = 1, clusters = 1, maxcpus = 0;
+    int r = options_parse(&o, s->emu, "-smp", arg, "cpus", err);
+    if (r)
+        return r;
+    if ((r = options_u64(&o, "cpus", 1, CMD_MAX_CPUS, &cpus, err)) || (r = options_u64(&o, "cores", 1, CMD_MAX_CPUS, &cores, err)) ||
+        (r = options_u64(&o, "sockets", 1, CMD_MAX_CPUS, &sockets, err)) || (r = options_u64(&o, "threads", 1, CMD_MAX_CPUS, &threads, err)) ||
+        (r = options_u64(&o, "dies", 1, 1, &dies, err)) || (r = options_u64(&o, "clusters", 1, 1, &clusters, err)) ||
+        (r = options_u64(&o, "maxcpus", 1, 255, &maxcpus, err)))
+        goto done;
+    if (!cpus)
+        cpus = (sockets ? sockets : 1) * (cores ? cores : 1) * (threads ? threads : 1);
+    if (cpus > CMD_MAX_CPUS || (maxcpus && maxcpus < cpus))
+        r = err_set(err, EMU_EINVAL, "-smp %s: between 1 and %d CPUs, and maxcpus not below them", arg, CMD_MAX_CPUS);
+    else
+        r = options_check_used(&o, err);
+    if (!r)
+        s->emu->config.cpus = (unsigned)cpus;
+done:
+    options_free(&o);
+    return r;
+}
+
+/* 1 TiB: the physical address width that CPUID gives. */
+#define CMD_MAX_RAM (UINT64_C(1) << 40)
+static int cmd_memory(struct cmd_state *s, const char *arg, struct err *err)
+{
+    struct options o;
+    const char *size;
+    uint64_t bytes = 0;
+    int r = options_parse(&o, s->emu, "-m", arg, "size", err);
+    if (r)
+        return r;
+    size = options_get(&o, "size");
+    options_get(&o, "slots"), options_get(&o, "maxmem");
+    if (!size || parse_size(size, 'm', &bytes) || bytes == 0 || bytes > CMD_MAX_RAM)
+        r = err_set(err, EMU_EINVAL, "-m %s: not a memory size between 1M and 1T (like 512, 512M or 2G)", arg);
+    else if (bytes < MIB)
+        r = err_set(err, EMU_EINVAL, "-m %s: at least 1M is needed (a plain number is MiB)", arg);
+    else
+        r = options_check_used(&o, err);
+    options_free(&o);
+    if (!r)
+        s->emu->config.ram_bytes = (bytes + 4095) & ~UINT64_C(4095);
+    return r;
+}
+
+static int cmd_uuid(struct cmd_state *s, const char *arg, struct err *err)
+{
+    size_t i;
+    for (i = 0; arg[i]; i++) {
+        bool dash = i == 8 || i == 13 || i == 18 || i == 23;
+        if (dash ? arg[i] != '-' : !strchr("0123456789abcdefABCDEF", arg[i]))
+            break;
+    }
+    if (arg[i] || i != 36)
+        return cmd_bad(s, arg, "not a UUID (like 550e8400-e29b-41d4-a716-446655440000)", err);
+    return cmd_set_string(s, &s->emu->config.uuid, arg);
+}
+
+static int cmd_name(struct cmd_state *s, const char *arg, struct err *err)
+{
+    struct options o;
+    const char *name;
+    int r = options_parse(&o, s->emu, "-name", arg, "guest", err);
+    if (r)
+        return r;
+    name = options_get(&o, "guest");
+    options_get(&o, "process"), options_get(&o, "debug-threads");
+    r = options_check_used(&o, err);
+    if (!r && name)
+        r = cmd_set_string(s, &s->emu->config.name, name);
+    options_free(&o);
+    return r;
+}
+
+static int cmd_rtc(struct cmd_state *s, const char *arg, struct err *err)
+{
+    struct config *c = &s->emu->config;
+    struct options o;
+    const char *base, *clock;
+    int year, month, day, hour = 0, minute = 0, second = 0, used = 0;
+    int r = options_parse(&o, s->emu, "-rtc", arg, "base", err);
+    if (r)
+        return r;
+    base = options_get(&o, "base");
+    clock = options_get(&o, "clock");
+    options_get(&o, "driftfix");
+    if (base && !strcmp(base, "localtime")) {
+        c->rtc_localtime = true;
+    } else if (base && strcmp(base, "utc")) {
+        int n = sscanf(base, "%4d-%2d-%2d%n", &year, &month, &day, &used);
+        if (n == 3 && base[used] == 'T') {
+            int more = 0;
+            n = sscanf(base + used, "T%2d:%2d:%2d%n", &hour, &minute, &second, &more) == 3 ? 3 : 0;
+            used += more;
+        }
+        if (n != 3 || base[used] || month < 1 || month > 12 || day < 1 || day > 31 || year < 1970 || hour > 23 || minute > 59 || second > 59) {
+            r = err_set(err, EMU_EINVAL, "-rtc base=%s: not utc, localtime or a date (like 2026-01-31 or 2026-01-31T12:00:00)", base);
+        } else { /* days from civil date: Gregorian, era of 400 years, year starting in March */
+            int64_t y = year - (month <= 2), era = y / 400, yoe = y - era * 400;
+            int64_t doy = (153 * (month + (month > 2 ? -3 : 9)) + 2) / 5 + day - 1, doe = yoe * 365 + yoe / 4 - yoe / 100 + doy;
+            c->rtc_base_s = ((era * 146097 + doe - 719468) * 24 + hour) * 3600 + minute * 60 + second;
+            c->rtc_base_set = true;
+        }
+    }
+    if (!r && clock) {
+        if (!strcmp(clock, "vm"))
+            c->rtc_vm_clock = true;
+        else if (strcmp(clock, "host") && strcmp(clock, "rt"))
+            r = err_set(err, EMU_EINVAL, "-rtc clock=%s: not host, rt or vm", clock);
+    }
+    if (!r)
+        r = options_check_used(&o, err);
+    options_free(&o);
+    return r;
+}
+
+static int cmd_localtime(struct cmd_state *s, const char *arg, struct err *err)
+{
+    (void)arg, (void)err;
+    s->emu->config.rtc_localtime = true;
+    return 0;
+}
+
+static int cmd_icount(struct cmd_state *s, const char *arg, struct err *err)
+{
+    struct config *c = &s->emu->config;
+    struct options o;
+    const char *shift;
+    uint64_t n = 0;
+    int r = options_parse(&o, s->emu, "-icount", arg, "shift", err);
+    if (r)
+        return r;
+    shift = options_get(&o, "shift");
+    c->icount = true;
+    c->icount_auto_sleep = true;
+    c->icount_shift = 1; /* 500 MIPS: about what a host does */
+    options_get(&o, "align");
+    if (shift && strcmp(shift, "auto")) {
+        if (parse_u64(shift, 0, 10, &n))
+            r = err_set(err, EMU_EINVAL, "-icount shift=%s: not auto or a number from 0 to 10 (nanoseconds per instruction, as a power of two)", shift);
+        else
+            c->icount_shift = (unsigned)n;
+    }
+    if (!r)
+        r = options_bool(&o, "sleep", &c->icount_auto_sleep, err);
+    if (!r && options_get(&o, "rr"))
+        r = err_set(err, EMU_ENOTSUP, "-icount rr=: record and replay is not supported yet");
+    if (!r)
+        r = options_check_used(&o, err);
+    options_free(&o);
+    return r;
+}
+
+static int cmd_seed(struct cmd_state *s, const char *arg, struct err *err)
+{
+    if (parse_u64(arg, 0, UINT64_MAX, &s->emu->config.seed))
+        return cmd_bad(s, arg, "not a number", err);
+    s->emu->config.seed_set = true;
+    return 0;
+}
+
+static int cmd_action(struct cmd_state *s, const char *arg, struct err *err)
+{
+    struct options o;
+    const char *v;
+    int r = options_parse(&o, s->emu, "-action", arg, NULL, err);
+    if (r)
+        return r;
+    if ((v = options_get(&o, "reboot"))) {
+        if (!strcmp(v, "shutdown"))
+            s->emu->config.no_reboot = true;
+        else if (strcmp(v, "reset"))
+            r = err_set(err, EMU_EINVAL, "-action reboot=%s: not reset or shutdown", v);
+    }
+    if (!r && (v = options_get(&o, "shutdown"))) {
+        if (!strcmp(v, "pause"))
+            s->emu->config.no_shutdown = true;
+        else if (strcmp(v, "poweroff"))
+            r = err_set(err, EMU_EINVAL, "-action shutdown=%s: not poweroff or pause", v);
+    }
+    options_get(&o, "panic"), options_get(&o, "watchdog");
+    if (!r)
+        r = options_check_used(&o, err);
+    options_free(&o);
+    return r;
+}
+
+/* A flag of struct config or struct front, by option name. */
+static int cmd_flag(struct cmd_state *s, const char *arg, struct err *err)
+{
+    struct config *c = &s->emu->config;
+    const char *n = s->option->name;
+    (void)arg, (void)err;
+    if (!strcmp(n, "no-reboot"))
+        c->no_reboot = true;
+    else if (!strcmp(n, "no-shutdown"))
+        c->no_shutdown = true;
+    else if (!strcmp(n, "S"))
+        c->start_paused = true;
+    else if (!strcmp(n, "snapshot"))
+        c->snapshot = true;
+    else if (!strcmp(n, "nodefaults"))
+        c->no_defaults = true;
+    else if (!strcmp(n, "no-acpi"))
+        c->no_acpi = true;
+    else if (!strcmp(n, "no-hpet"))
+        c->no_hpet = true;
+    else if (!strcmp(n, "nographic"))
+        s->front->nographic = true;
+    else if (!strcmp(n, "daemonize"))
+        s->front->daemonize = true;
+    return 0;
+}
+
+/* Options that change nothing in this emulator and that scripts give for QEMU's sake. */
+static int cmd_accepted(struct cmd_state *s, const char *arg, struct err *err)
+{
+    (void)s, (void)arg, (void)err;
+    return 0;
+}
+
+/* ---- boot ---- */
+
+static int cmd_boot(struct cmd_state *s, const char *arg, struct err *err)
+{
+    struct config *c = &s->emu->config;
+    struct options o;
+    const char *order;
+    uint64_t ms = 0;
+    int r = options_parse(&o, s->emu, "-boot", arg, "order", err);
+    if (r)
+        return r;
+    order = options_get(&o, "order");
+    if (options_get(&o, "once"))
+        order = options_get(&o, "once");
+    if (order) {
+        size_t i;
+        for (i = 0; order[i]; i++)
+            if (!strchr("acdnp", order[i]) || strchr(order + i + 1, order[i]))
+                break;
+        if (order[i] || i >= sizeof c->boot_order)
+            r = err_set(err, EMU_EINVAL, "-boot %s: the order is made of a (floppy), c (disk), d (CD), n (network), each once", arg);
+        else
+            snprintf(c->boot_order, sizeof c->boot_order, "%s", order);
+    }
+    if (!r)
+        r = options_bool(&o, "menu", &c->boot_menu, err);
+    if (!r)
+        r = options_bool(&o, "strict", &c->boot_strict, err);
+    if (!r)
+        r = options_u64(&o, "splash-time", 0, 65535, &ms, err);
+    c->boot_menu_timeout_ms = (unsigned)ms;
+    options_get(&o, "splash"), options_get(&o, "reboot-timeout");
+    if (!r)
+        r = options_check_used(&o, err);
+    options_free(&o);
+    return r;
+}
+
+static int cmd_string(struct cmd_state *s, const char *arg, struct err *err)
+{
+    struct config *c = &s->emu->config;
+    const char *n = s->option->name;
+    (void)err;
+    if (!strcmp(n, "kernel"))
+        return cmd_set_string(s, &c->kernel, arg);
+    if (!strcmp(n, "initrd"))
+        return cmd_set_string(s, &c->initrd, arg);
+    if (!strcmp(n, "append"))
+        return cmd_set_string(s, &c->append, arg);
+    if (!strcmp(n, "bios"))
+        return cmd_set_string(s, &c->bios, arg);
+    if (!strcmp(n, "L"))
+        return cmd_set_string(s, &s->front->firmware_dir, arg);
+    if (!strcmp(n, "pidfile"))
+        return cmd_set_string(s, &s->front->pidfile, arg);
+    if (!strcmp(n, "D"))
+        return cmd_set_string(s, &s->front->log_path, arg);
+    if (!strcmp(n, "debugcon"))
+        return cmd_set_string(s, &s->front->debugcon, arg);
+    return cmd_set_string(s, &s->front->gdb, arg); /* -gdb */
+}
+
+static int cmd_gdb_default(struct cmd_state *s, const char *arg, struct err *err)
+{
+    (void)arg, (void)err;
+    return cmd_set_string(s, &s->front->gdb, "tcp::1234");
+}
+
+static int cmd_smbios(struct cmd_state *s, const char *arg, struct err *err) { return cmd_add(s, &s->emu->config.smbios, arg, NULL, err); }
+static int cmd_fw_cfg(struct cmd_state *s, const char *arg, struct err *err) { return cmd_add(s, &s->emu->config.fw_cfg, arg, "name", err); }
+
+/* ---- disks ---- */
+
+static int cmd_drive_text(struct cmd_state *s, const char *origin, const char *file, const char *rest, struct err *err)
+{
+    char *text;
+    size_t i, n = 0, size = 2 * strlen(file) + strlen(rest) + 16;
+    struct config_line *line;
+    text = emu_alloc(s->emu, size);
+    if (!text)
+        return err_set(err, EMU_ENOMEM, "%s: out of memory", origin);
+    n = (size_t)snprintf(text, size, "file=");
+    for (i = 0; file[i]; i++) { /* a comma in a plain file name is doubled */
+        if (file[i] == ',')
+            text[n++] = ',';
+        text[n++] = file[i];
+    }
+    snprintf(text + n, size - n, ",%s", rest);
+    line = front_add_line(s->emu, &s->emu->config.drives, origin, text, NULL, err);
+    if (line) { /* messages show what was written */
+        char *shown = emu_alloc(s->emu, strlen(origin) + strlen(file) + 2);
+        if (shown) {
+            sprintf(shown, "%s%s%s", origin, *origin ? " " : "", file);
+            emu_free(s->emu, line->opts.origin);
+            line->opts.origin = shown;
+        }
+    }
+    emu_free(s->emu, text);
+    return line ? 0 : EMU_EINVAL;
+}
+
+static int cmd_disk(struct cmd_state *s, const char *arg, struct err *err)
+{
+    const char *n = s->option->name;
+    char origin[16], rest[48];
+    snprintf(origin, sizeof origin, "-%s", n);
+    if (!strncmp(n, "hd", 2))
+        snprintf(rest, sizeof rest, "if=ide,index=%d,media=disk", n[2] - 'a');
+    else if (!strncmp(n, "fd", 2))
+        snprintf(rest, sizeof rest, "if=floppy,index=%d", n[2] - 'a');
+    else
+        snprintf(rest, sizeof rest, "if=ide,index=2,media=cdrom");
+    return cmd_drive_text(s, origin, arg, rest, err);
+}
+
+static int cmd_drive(struct cmd_state *s, const char *arg, struct err *err) { return cmd_add(s, &s->emu->config.drives, arg, NULL, err); }
+
+/* ---- devices, network, characters ---- */
+
+static int cmd_device(struct cmd_state *s, const char *arg, struct err *err)
+{
+    size_t n = strcspn(arg, ",");
+    if (cmd_wants_help(arg)) {
+        const struct device_class *c;
+        size_t i;
+        for (i = 0; (c = device_class_at(i)); i++)
+            if (c->user_creatable)
+                printf("name \"%s\", bus %s, desc \"%s\"\n", c->name, c->bus, c->help);
+        s->printed = true;
+        return 0;
+    }
+    if (arg[n] && cmd_wants_help(arg + n + 1)) {
+        char name[64];
+        const struct device_class *c;
+        const struct opt_desc *o;
+        snprintf(name, sizeof name, "%.*s", (int)n, arg);
+        c = device_class_find(name);
+        if (!c || !c->user_creatable)
+            return err_set(err, EMU_EINVAL, "-device %s: unknown device; `-device help` lists them", name);
+        printf("%s options:\n", name);
+        for (o = c->options; o && o->name; o++)
+            printf("  %s=<%s>  %s\n", o->name, o->type, o->help);
+        s->printed = true;
+        return 0;
+    }
+    return cmd_add(s, &s->emu->config.devices, arg, "driver", err);
+}
+
+static int cmd_netdev(struct cmd_state *s, const char *arg, struct err *err) { return cmd_add(s, &s->emu->config.netdevs, arg, "type", err); }
+static int cmd_nic(struct cmd_state *s, const char *arg, struct err *err)
+{
+    return cmd_add(s, &s->emu->config.nics, arg, "type", err); /* origin tells -net from -nic */
+}
+static int cmd_object(struct cmd_state *s, const char *arg, struct err *err) { return cmd_add(s, &s->emu->config.objects, arg, "qom-type", err); }
+
+static int cmd_serial(struct cmd_state *s, const char *arg, struct err *err)
+{
+    struct config *c = &s->emu->config;
+    s->front->serial_given = true;
+    if (s->front->serial_count == EMU_ARRAY_LEN(c->serial))
+        return cmd_bad(s, arg, "a PC has four serial ports", err);
+    return cmd_set_string(s, &c->serial[s->front->serial_count++], arg);
+}
+
+static int cmd_parallel(struct cmd_state *s, const char *arg, struct err *err)
+{
+    struct config *c = &s->emu->config;
+    if (s->front->parallel_count == EMU_ARRAY_LEN(c->parallel))
+        return cmd_bad(s, arg, "a PC has three parallel ports", err);
+    return cmd_set_string(s, &c->parallel[s->front->parallel_count++], arg);
+}
+
+static int cmd_monitor(struct cmd_state *s, const char *arg, struct err *err)
+{
+    struct front *f = s->front;
+    f->monitor_given = true;
+    if (!strcmp(arg, "none"))
+        return 0;
+    if (f->monitor_count == EMU_ARRAY_LEN(f->monitor))
+        return cmd_bad(s, arg, "too many monitors", err);
+    return cmd_set_string(s, &f->monitor[f->monitor_count++], arg);
+}
+
+static int cmd_chardev(struct cmd_state *s, const char *arg, struct err *err)
+{
+    if (cmd_wants_help(arg)) {
+        printf("Available chardev backend types:\n  null\n  stdio\n  file\n  pipe\n  pty\n  socket\n  udp\n  ringbuf\n");
+        s->printed = true;
+        return 0;
+    }
+    return cmd_add(s, &s->front->chardevs, arg, "backend", err);
+}
+static int cmd_mon(struct cmd_state *s, const char *arg, struct err *err)
+{
+    s->front->monitor_given = true;
+    return cmd_add(s, &s->front->mons, arg, "chardev", err);
+}
+
+static int cmd_echr(struct cmd_state *s, const char *arg, struct err *err)
+{
+    uint64_t n;
+    if (parse_u64(arg, 0, 31, &n))
+        return cmd_bad(s, arg, "not the number of a control character (0x01 to 0x1f)", err);
+    s->front->echr = (int)n;
+    return 0;
+}
+
+/* ---- display ---- */
+
+static int cmd_display(struct cmd_state *s, const char *arg, struct err *err)
+{
+    size_t n = strcspn(arg, ",");
+    if (cmd_wants_help(arg)) {
+        printf("Available display backend types:\nnone\ncurses\n");
+        s->printed = true;
+        return 0;
+    }
+    if (n == 4 && !strncmp(arg, "none", n))
+        s->front->display = DISPLAY_NONE;
+    else if (n == 6 && !strncmp(arg, "curses", n))
+        s->front->display = DISPLAY_CURSES;
+    else if ((n == 3 && (!strncmp(arg, "sdl", n) || !strncmp(arg, "gtk", n) || !strncmp(arg, "vnc", n))) || !strncmp(arg, "egl-headless", n) ||
+             !strncmp(arg, "cocoa", n) || !strncmp(arg, "dbus", n) || !strncmp(arg, "spice-app", n))
+        return err_set(err, EMU_ENOTSUP, "-display %.*s: not supported yet; use none or curses", (int)n, arg);
+    else
+        return cmd_bad(s, arg, "unknown display; use none or curses", err);
+    return 0;
+}
+
+static int cmd_curses(struct cmd_state *s, const char *arg, struct err *err)
+{
+    (void)arg, (void)err;
+    s->front->display = DISPLAY_CURSES;
+    return 0;
+}
+
+static int cmd_vga(struct cmd_state *s, const char *arg, struct err *err)
+{
+    if (cmd_wants_help(arg)) {
+        printf("none                 no graphic card\nstd                  standard VGA (default)\n");
+        s->printed = true;
+        return 0;
+    }
+    if (!strcmp(arg, "virtio") || !strcmp(arg, "cirrus") || !strcmp(arg, "qxl") || !strcmp(arg, "vmware"))
+        return err_set(err, EMU_ENOTSUP, "-vga %s: not supported yet; use std or none", arg);
+    if (strcmp(arg, "std") && strcmp(arg, "none"))
+        return cmd_bad(s, arg, "unknown graphics card; use std or none", err);
+    return cmd_set_string(s, &s->emu->config.vga, arg);
+}
+
+/* ---- debug ---- */
+
+static int cmd_log(struct cmd_state *s, const char *arg, struct err *err)
+{
+    static const struct {
+        const char *name;
+        unsigned mask;
+        const char *help;
+    } items[] = {
+        { "int", LOG_INT, "interrupts and exceptions as they are delivered" },
+        { "cpu_reset", LOG_CPU_RESET, "CPU state before a reset" },
+        { "guest_errors", LOG_GUEST_ERROR, "what a guest does that no hardware would answer sensibly" },
+        { "in_asm", LOG_IN_ASM, "instructions when they are first translated" },
+        { "exec", LOG_EXEC, "each trace as it is entered" },
+        { "cpu", LOG_CPU, "CPU registers before each trace" },
+        { "unimp", LOG_UNIMP, "what is not implemented" },
+        { "net", LOG_NET, "network stack" },
+        { "trace", LOG_TRACE, "trace building" },
+    };
+    const char *p = arg;
+    size_t i;
+    if (cmd_wants_help(arg)) {
+        printf("Log items (comma separated):\n");
+        for (i = 0; i < EMU_ARRAY_LEN(items); i++)
+            printf("%-15s %s\n", items[i].name, items[i].help);
+        s->printed = true;
+        return 0;
+    }
+    while (*p) {
+        size_t n = strcspn(p, ",");
+        for (i = 0; i < EMU_ARRAY_LEN(items); i++)
+            if (strlen(items[i].name) == n && !strncmp(items[i].name, p, n))
+                break;
+        if (i < EMU_ARRAY_LEN(items))
+            s->emu->log_mask |= items[i].mask;
+        else if (n != 7 || strncmp(p, "nochain", n)) /* traces cost no log line: nothing to switch off */
+            return err_set(err, EMU_EINVAL, "-d %.*s: unknown log item; `-d help` lists them", (int)n, p);
+        p += n + (p[n] == ',');
+    }
+    return 0;
+}
+
+static const struct cmd_option cmd_options[] = {
+    { "help", NULL, CMD_MACHINE, "show this", cmd_help },
+    { "h", NULL, CMD_MACHINE, NULL, cmd_help },
+    { "version", NULL, CMD_MACHINE, "show the version", cmd_version },
+    { "machine", "pc[,accel=tcg][,acpi=on|off][,hpet=on|off]", CMD_MACHINE, "the machine: pc (i440FX + PIIX3)", cmd_machine },
+    { "M", "pc", CMD_MACHINE, NULL, cmd_machine },
+    { "cpu", "MODEL[,+f][,-f]", CMD_MACHINE, "CPU model (default max; help lists them)", cmd_cpu },
+    { "accel", "tcg", CMD_MACHINE, "accepted for QEMU's sake", cmd_accel },
+    { "enable-kvm", NULL, CMD_MACHINE, "noted: there is no KVM here", cmd_enable_kvm },
+    { "smp", "N", CMD_MACHINE, "number of CPUs (default 1)", cmd_smp },
+    { "m", "SIZE", CMD_MACHINE, "guest memory in MiB, or with suffix M, G (default 1G)", cmd_memory },
+    { "name", "TEXT", CMD_MACHINE, "name of the guest", cmd_name },
+    { "uuid", "UUID", CMD_MACHINE, "system UUID (SMBIOS)", cmd_uuid },
+    { "rtc", "base=utc|localtime|DATE[,clock=host|vm]", CMD_MACHINE, "real-time clock", cmd_rtc },
+    { "icount", "shift=N|auto[,sleep=on|off]", CMD_MACHINE, "virtual time from the instruction count: repeatable runs", cmd_icount },
+    { "seed", "N", CMD_MACHINE, "seed of all guest-visible randomness", cmd_seed },
+    { "action", "reboot=reset|shutdown,shutdown=poweroff|pause", CMD_MACHINE, "what reset and power-off do", cmd_action },
+    { "nodefaults", NULL, CMD_MACHINE, "no default devices", cmd_flag },
+    { "no-acpi", NULL, CMD_MACHINE, "no ACPI tables", cmd_flag },
+    { "no-hpet", NULL, CMD_MACHINE, "no HPET", cmd_flag },
+    { "device", "NAME[,key=value...]", CMD_MACHINE, "add a device (help lists them; NAME,help its options)", cmd_device },
+    { "smbios", "type=N[,key=value...]", CMD_MACHINE, "SMBIOS fields", cmd_smbios },
+    { "fw_cfg", "[name=]NAME,file=FILE|string=TEXT", CMD_MACHINE, "a file in the firmware configuration device", cmd_fw_cfg },
+
+    { "hda", "FILE", CMD_BLOCK, "first hard disk (a bare FILE means the same); -hdb, -hdc, -hdd", cmd_disk },
+    { "hdb", "FILE", CMD_BLOCK, NULL, cmd_disk },
+    { "hdc", "FILE", CMD_BLOCK, NULL, cmd_disk },
+    { "hdd", "FILE", CMD_BLOCK, NULL, cmd_disk },
+    { "cdrom", "FILE", CMD_BLOCK, "CD-ROM image", cmd_disk },
+    { "fda", "FILE", CMD_BLOCK, "floppy image; -fdb", cmd_disk },
+    { "fdb", "FILE", CMD_BLOCK, NULL, cmd_disk },
+    { "drive", "file=FILE[,format=F][,if=ide|floppy|none][,index=N][,media=disk|cdrom][,snapshot=on|off]", CMD_BLOCK, "a drive (more keys in the manual)", cmd_drive },
+    { "snapshot", NULL, CMD_BLOCK, "write to temporary files, not to the images", cmd_flag },
+
+    { "netdev", "user|tap|bridge|socket|stream|dgram|hubport,id=ID[,...]", CMD_NET, "a network backend", cmd_netdev },
+    { "nic", "user|tap|...|none[,model=M][,mac=A]", CMD_NET, "a network card with its backend", cmd_nic },
+    { "net", "nic|user|tap|socket|none[,...]", CMD_NET, "a member of hub 0", cmd_nic },
+    { "object", "filter-dump|filter-impair,id=ID,...", CMD_NET, "a filter on a backend", cmd_object },
+
+    { "serial", "DEV", CMD_CHAR, "serial port: stdio, mon:stdio, file:F, pty, null, none, tcp:..., unix:..., telnet:..., pipe:F, chardev:ID", cmd_serial },
+    { "parallel", "DEV", CMD_CHAR, "parallel port", cmd_parallel },
+    { "monitor", "DEV", CMD_CHAR, "the monitor", cmd_monitor },
+    { "mon", "[chardev=]ID", CMD_CHAR, "the monitor on a -chardev", cmd_mon },
+    { "chardev", "BACKEND,id=ID[,...]", CMD_CHAR, "a character backend", cmd_chardev },
+    { "debugcon", "DEV", CMD_CHAR, "bytes written to port 0xe9", cmd_string },
+    { "echr", "N", CMD_CHAR, "escape character of the terminal instead of Ctrl-A (1)", cmd_echr },
+
+    { "display", "none|curses", CMD_DISPLAY, "the screen: nowhere, or text in the terminal", cmd_display },
+    { "curses", NULL, CMD_DISPLAY, NULL, cmd_curses },
+    { "nographic", NULL, CMD_DISPLAY, "no screen; serial port and monitor on the terminal", cmd_flag },
+    { "vga", "std|none", CMD_DISPLAY, "graphics card", cmd_vga },
+
+    { "boot", "[order=]acdn[,menu=on|off][,strict=on|off]", CMD_BOOT, "boot order: a floppy, c disk, d CD", cmd_boot },
+    { "kernel", "FILE", CMD_BOOT, "Linux, multiboot or PVH kernel to start", cmd_string },
+    { "initrd", "FILE", CMD_BOOT, "initial RAM disk (multiboot: modules)", cmd_string },
+    { "append", "TEXT", CMD_BOOT, "kernel command line", cmd_string },
+    { "bios", "FILE", CMD_BOOT, "firmware instead of the built-in BIOS", cmd_string },
+    { "L", "DIR", CMD_BOOT, "where firmware files are looked for", cmd_string },
+    { "no-reboot", NULL, CMD_BOOT, "exit instead of resetting", cmd_flag },
+    { "no-shutdown", NULL, CMD_BOOT, "stop instead of exiting", cmd_flag },
+
+    { "S", NULL, CMD_DEBUG, "start paused", cmd_flag },
+    { "s", NULL, CMD_DEBUG, "same as -gdb tcp::1234", cmd_gdb_default },
+    { "gdb", "tcp::PORT|unix:PATH|stdio", CMD_DEBUG, "wait for a debugger there", cmd_string },
+    { "d", "ITEM[,ITEM...]", CMD_DEBUG, "log items (help lists them)", cmd_log },
+    { "D", "FILE", CMD_DEBUG, "log to a file instead of stderr", cmd_string },
+    { "pidfile", "FILE", CMD_DEBUG, "write the process id there", cmd_string },
+    { "daemonize", NULL, CMD_DEBUG, "go to the background once started", cmd_flag },
+
+    { "localtime", NULL, CMD_OLD, NULL, cmd_localtime },
+    { "no-user-config", NULL, CMD_OLD, NULL, cmd_accepted },
+    { "no-fd-bootchk", NULL, CMD_OLD, NULL, cmd_accepted },
+    { "msg", "timestamp=on|off", CMD_OLD, NULL, cmd_accepted },
+    { "overcommit", "...", CMD_OLD, NULL, cmd_accepted },
+    { "sandbox", "...", CMD_OLD, NULL, cmd_accepted },
+    { "k", "LAYOUT", CMD_OLD, NULL, cmd_accepted },
+    { "mem-prealloc", NULL, CMD_OLD, NULL, cmd_accepted },
+#define CMD_LATER(name, arg) { name, arg, CMD_OLD, NULL, NULL }
+    CMD_LATER("usb", NULL), CMD_LATER("usbdevice", "NAME"), CMD_LATER("vnc", "DISPLAY"), CMD_LATER("qmp", "DEV"), CMD_LATER("qmp-pretty", "DEV"),
+    CMD_LATER("loadvm", "NAME"), CMD_LATER("incoming", "URI"), CMD_LATER("audiodev", "..."), CMD_LATER("audio", "..."), CMD_LATER("soundhw", "..."),
+    CMD_LATER("sdl", NULL), CMD_LATER("spice", "..."), CMD_LATER("virtfs", "..."), CMD_LATER("fsdev", "..."), CMD_LATER("tpmdev", "..."),
+    CMD_LATER("numa", "..."), CMD_LATER("readconfig", "FILE"), CMD_LATER("writeconfig", "FILE"), CMD_LATER("trace", "..."), CMD_LATER("blockdev", "..."),
+    CMD_LATER("set", "..."), CMD_LATER("global", "..."), CMD_LATER("plugin", "..."), CMD_LATER("runas", "USER"), CMD_LATER("chroot", "DIR"),
+    CMD_LATER("dtb", "FILE"), CMD_LATER("acpitable", "..."), CMD_LATER("option-rom", "FILE"), CMD_LATER("mtdblock", "FILE"), CMD_LATER("sd", "FILE"),
+    CMD_LATER("pflash", "FILE"), CMD_LATER("full-screen", NULL), CMD_LATER("add-fd", "..."), CMD_LATER("iscsi", "..."), CMD_LATER("preconfig", NULL),
+    CMD_LATER("redir", "..."), CMD_LATER("tftp", "DIR"), CMD_LATER("smb", "DIR"), CMD_LATER("watchdog", "NAME"), CMD_LATER("watchdog-action", "ACTION"),
+    CMD_LATER("mem-path", "FILE"), CMD_LATER("singlestep", NULL), CMD_LATER("one-insn-per-tb", NULL), CMD_LATER("dfilter", "..."),
+    CMD_LATER("semihosting", NULL), CMD_LATER("semihosting-config", "..."), CMD_LATER("prom-env", "..."), CMD_LATER("jitdump", NULL), CMD_LATER("perfmap", NULL),
+    CMD_LATER("enable-fips", NULL), CMD_LATER("xen-domid", "ID"), CMD_LATER("nouserconfig", NULL), CMD_LATER("async-teardown", NULL), CMD_LATER("g", "WxH[xD]"),
+    CMD_LATER("win2k-hack", NULL), CMD_LATER("bt", "..."), CMD_LATER("portrait", NULL), CMD_LATER("rotate", "N"), CMD_LATER("only-migratable", NULL),
+    CMD_LATER("set-compat", "..."), CMD_LATER("compat", "..."), CMD_LATER("dump-vmstate", "FILE"), CMD_LATER("enable-sync-profile", NULL), CMD_LATER("run-with", "..."),
+#undef CMD_LATER
+};
+
+static int cmd_help(struct cmd_state *s, const char *arg, struct err *err)
+{
+    static const char *const titles[] = { "Machine", "Disks", "Network", "Serial lines and monitor", "Screen", "Boot", "Debugging" };
+    unsigned g;
+    size_t i;
+    (void)arg, (void)err;
+    printf("emu " EMU_VERSION ", a PC in one C file\nusage: emu [options] [disk image]\n");
+    for (g = 0; g < EMU_ARRAY_LEN(titles); g++) {
+        printf("\n%s:\n", titles[g]);
+        for (i = 0; i < EMU_ARRAY_LEN(cmd_options); i++)
+            if (cmd_options[i].group == g && cmd_options[i].help)
+                printf("-%s%s%s\n                %s\n", cmd_options[i].name, cmd_options[i].arg ? " " : "", cmd_options[i].arg ? cmd_options[i].arg : "",
+                       cmd_options[i].help);
+    }
+    printf("\nIn the terminal: Ctrl-A x ends emu, Ctrl-A c goes to the monitor and back, Ctrl-A h shows more.\n");
+    s->printed = true;
+    return 0;
+}
+
+static const struct cmd_option *cmd_find(const char *name)
+{
+    size_t i;
+    for (i = 0; i < EMU_ARRAY_LEN(cmd_options); i++)
+        if (!strcmp(cmd_options[i].name, name))
+            return &cmd_options[i];
+    return NULL;
+}
+
+/* What the main job's line leaves open. */
+static int cmd_defaults(struct cmd_state *s, struct err *err)
+{
+    struct config *c = &s->emu->config;
+    struct front *f = s->front;
+    bool terminal = f->program && f->display != DISPLAY_CURSES && !f->daemonize;
+    if (!c->cpu_model && cmd_set_string(s, &c->cpu_model, "max"))
+        return err_set(err, EMU_ENOMEM, "out of memory");
+    if (!c->vga && cmd_set_string(s, &c->vga, c->no_defaults ? "none" : "std"))
+        return err_set(err, EMU_ENOMEM, "out of memory");
+    if (!c->rtc_base_set) {
+        int64_t now = host_wall_ns() / NS_PER_SEC;
+        c->rtc_base_s = now + (c->rtc_localtime ? host_local_offset_s(now) : 0);
+    }
+    if (f->display == DISPLAY_CURSES && f->nographic)
+        return err_set(err, EMU_EINVAL, "-nographic and -display curses: both want the terminal; give one of them");
+    if (f->nographic)
+        f->display = DISPLAY_NONE;
+    if (!f->serial_given && (!c->no_defaults || f->nographic) && terminal) {
+        bool monitor_has_stdio = f->monitor_count && (!strcmp(f->monitor[0], "stdio") || !strcmp(f->monitor[0], "/dev/stdin"));
+        if (monitor_has_stdio) {
+            emu_log(s->emu, LOG_NOTICE, "the monitor has the terminal; the guest's serial port is not shown (-serial mon:stdio shows both)");
+        } else if (cmd_set_string(s, &c->serial[0], f->monitor_given ? "stdio" : "mon:stdio")) {
+            return err_set(err, EMU_ENOMEM, "out of memory");
+        }
+        f->monitor_given = true;
+    } else if (!f->monitor_given && f->nographic && terminal) {
+        unsigned i;
+        bool taken = false;
+        for (i = 0; i < EMU_ARRAY_LEN(c->serial); i++)
+            if (c->serial[i] && strstr(c->serial[i], "stdio"))
+                taken = true;
+        if (!taken && cmd_set_string(s, &f->monitor[f->monitor_count++], "stdio"))
+            return err_set(err, EMU_ENOMEM, "out of memory");
+    }
+    return 0;
+}
+
+EMU_PRIV int front_parse(struct emu *e, int argc, const char *const *argv, struct err *err)
+{
+    struct cmd_state s = { 0 };
+    int i, r;
+    s.emu = e;
+    s.front = front_of(e);
+    e->config.ram_bytes = GIB;
+    e->config.cpus = 1;
+    s.front->echr = 1;
+    for (i = 0; i < argc; i++) {
+        const char *a = argv[i], *value = NULL;
+        if (a[0] != '-' || !a[1]) {
+            if ((r = cmd_drive_text(&s, "", a, "if=ide,index=0,media=disk", err)))
+                return r;
+            continue;
+        }
+        s.option = cmd_find(a + (a[1] == '-' ? 2 : 1));
+        if (!s.option)
+            return err_set(err, EMU_EINVAL, "%s: unknown option; -help lists them", a);
+        if (s.option->arg && ++i == argc)
+            return err_set(err, EMU_EINVAL, "%s: needs an argument: %s %s", a, a, s.option->arg);
+        if (s.option->arg)
+            value = argv[i];
+        if (!s.option->fn)
+            return err_set(err, EMU_ENOTSUP, "%s%s%s: not supported yet", a, value ? " " : "", value ? value : "");
+        if ((r = s.option->fn(&s, value, err)))
+            return r;
+        if (s.printed)
+            return 1;
+    }
+    return cmd_defaults(&s, err);
+}
+
+static void cmd_free_lines(struct emu *e, struct config_line **list)
+{
+    while (*list) {
+        struct config_line *line = *list;
+        *list = line->next;
+        options_free(&line->opts);
+        emu_free(e, line);
+    }
+}
+
+EMU_PRIV void front_free_config(struct emu *e)
+{
+    struct config *c = &e->config;
+    struct front *f = front_of(e);
+    unsigned i;
+    struct config_line **lists[9];
+    char **strings[18];
+    unsigned n = 0;
+    lists[0] = &c->drives, lists[1] = &c->devices, lists[2] = &c->smbios, lists[3] = &c->fw_cfg, lists[4] = &c->netdevs, lists[5] = &c->nics,
+    lists[6] = &c->objects, lists[7] = &f->chardevs, lists[8] = &f->mons;
+    for (i = 0; i < EMU_ARRAY_LEN(lists); i++)
+        cmd_free_lines(e, lists[i]);
+    for (i = 0; i < EMU_ARRAY_LEN(c->serial); i++)
+        emu_free(e, c->serial[i]);
+    for (i = 0; i < EMU_ARRAY_LEN(c->parallel); i++)
+        emu_free(e, c->parallel[i]);
+    for (i = 0; i < EMU_ARRAY_LEN(f->monitor); i++)
+        emu_free(e, f->monitor[i]);
+    strings[n++] = &c->cpu_model, strings[n++] = &c->machine, strings[n++] = &c->kernel, strings[n++] = &c->initrd, strings[n++] = &c->append,
+    strings[n++] = &c->dtb, strings[n++] = &c->bios, strings[n++] = &c->name, strings[n++] = &c->uuid, strings[n++] = &c->vga, strings[n++] = &f->gdb,
+    strings[n++] = &f->debugcon, strings[n++] = &f->pidfile, strings[n++] = &f->log_path, strings[n++] = &f->firmware_dir;
+    for (i = 0; i < n; i++) {
+        emu_free(e, *strings[i]);
+        *strings[i] = NULL;
+    }
+    memset(c->serial, 0, sizeof c->serial);
+    memset(c->parallel, 0, sizeof c->parallel);
+    memset(f->monitor, 0, sizeof f->monitor);
+}
+#undef CMD_MAX_CPUS
+#undef CMD_MAX_RAM
+
+/* ======================================== src/front/api.c ======================================== */
+
+/* front/api.c - the public interface of emu.h: builds, runs and takes apart a machine.
+ *
+ * Contract   The only definitions of public symbols besides emu_strerror(). main.c uses the same door as every embedding program.
+ * Theory     emu_new() gives an empty struct emu; emu_configure() parses the command line, opens backends, builds board, devices
+ *            and firmware in the order of front_build[], and resets. emu_destroy() goes the same way back and copes with a
+ *            machine that was built half.
+ * Invariants 1. After a failed emu_configure() only emu_destroy() makes sense, and it frees everything.
+ *            2. No call here blocks, but emu_run() with may_block.
+ */
+
+/* ---- life ---- */
+
+static void api_log(void *opaque, unsigned mask, const char *text)
+{
+    struct front *f = opaque;
+    if (f->hook_log)
+        f->hook_log(f->hook_opaque, text);
+    else if (f->log_file && !(mask & LOG_NOTICE))
+        fprintf(f->log_file, "%s\n", text);
+    else
+        fprintf(stderr, mask & LOG_NOTICE ? "emu: %s\r\n" : "%s\r\n", text);
+}
+
+static void *api_allocate(void *opaque, void *p, size_t size)
+{
+    struct front *f = opaque;
+    return f->hook_allocate(f->hook_opaque, p, size);
+}
+
+struct emu *emu_new(const struct emu_hooks *hooks)
+{
+    struct emu *e;
+    struct front *f;
+    if (hooks && hooks->allocate) {
+        e = hooks->allocate(hooks->opaque, NULL, sizeof *e);
+        f = e ? hooks->allocate(hooks->opaque, NULL, sizeof *f) : NULL;
+        if (e && !f)
+            hooks->allocate(hooks->opaque, e, 0);
+    } else {
+        e = malloc(sizeof *e);
+        f = e ? malloc(sizeof *f) : NULL;
+        if (e && !f)
+            free(e);
+    }
+    if (!e || !f)
+        return NULL;
+    memset(e, 0, sizeof *e);
+    memset(f, 0, sizeof *f);
+    e->front = f;
+    f->emu = e;
+    e->wake_read = e->wake_write = HOST_FD_NONE;
+    e->hook_opaque = f;
+    e->log_fn = api_log;
+    if (hooks) {
+        f->hook_log = hooks->log;
+        f->hook_allocate = hooks->allocate;
+        f->hook_opaque = hooks->opaque;
+        if (hooks->allocate)
+            e->alloc_fn = api_allocate;
+    }
+    return e;
+}
+
+EMU_PRIV struct provided *front_provided(struct emu *e, int kind, const char *name)
+{
+    struct provided *p;
+    for (p = front_of(e)->provided; p; p = p->next)
+        if ((int)p->kind == kind && !strcmp(p->name, name))
+            return p;
+    return NULL;
+}
+
+static struct provided *api_provide(struct emu *e, int kind, const char *name, void *opaque, int *error)
+{
+    struct provided *p;
+    *error = EMU_EINVAL;
+    if (!e || !name || !*name || front_of(e)->configured)
+        return NULL;
+    *error = EMU_EEXIST;
+    if (front_provided(e, kind, name))
+        return NULL;
+    *error = EMU_ENOMEM;
+    p = emu_alloc(e, sizeof *p);
+    if (!p)
+        return NULL;
+    p->name = emu_strdup(e, name);
+    if (!p->name) {
+        emu_free(e, p);
+        return NULL;
+    }
+    if (kind == PROVIDED_DISK)
+        p->kind = PROVIDED_DISK;
+    else
+        p->kind = kind == PROVIDED_SERIAL ? PROVIDED_SERIAL : PROVIDED_NET;
+    p->opaque = opaque;
+    p->next = front_of(e)->provided;
+    front_of(e)->provided = p;
+    *error = 0;
+    return p;
+}
+
+int emu_provide_disk(struct emu *e, const char *name, const struct emu_disk_ops *ops, void *opaque)
+{
+    int error;
+    struct provided *p;
+    if (!ops || !ops->read || (!ops->read_only && !ops->write) || ops->bytes % 512)
+        return EMU_EINVAL;
+    p = api_provide(e, PROVIDED_DISK, name, opaque, &error);
+    if (p)
+        p->disk = *ops;
+    return error;
+}
+
+int emu_provide_serial(struct emu *e, const char *name, void (*output)(void *, const void *, size_t), void *opaque)
+{
+    int error;
+    struct provided *p = output ? api_provide(e, PROVIDED_SERIAL, name, opaque, &error) : NULL;
+    if (p)
+        p->output = output;
+    return output ? error : EMU_EINVAL;
+}
+
+int emu_provide_net(struct emu *e, const char *name, void (*frame)(void *, const void *, size_t), void *opaque)
+{
+    int error;
+    struct provided *p = frame ? api_provide(e, PROVIDED_NET, name, opaque, &error) : NULL;
+    if (p)
+        p->output = frame;
+    return frame ? error : EMU_EINVAL;
+}
+
+static int api_open_log(struct emu *e, struct err *err)
+{
+    struct front *f = front_of(e);
+    if (!f->log_path)
+        return 0;
+    f->log_file = fopen(f->log_path, "w");
+    if (!f->log_file)
+        return err_set(err, EMU_EIO, "-D %s: cannot write there", f->log_path);
+    setvbuf(f->log_file, NULL, _IOLBF, 0);
+    return 0;
+}
+
+/* -chardev lines first, since the others name them. */
+static int api_create_chars(struct emu *e, struct err *err)
+{
+    struct config_line *line;
+    for (line = front_of(e)->chardevs; line; line = line->next) {
+        const char *id = options_get(&line->opts, "id");
+        if (!id)
+            return err_set(err, EMU_EINVAL, "%s: needs id=", line->opts.origin);
+        if (!chr_create(e, id, &line->opts, err))
+            return EMU_EINVAL;
+    }
+    return 0;
+}
+
+static int api_create_monitors(struct emu *e, struct err *err)
+{
+    struct front *f = front_of(e);
+    struct config_line *line;
+    unsigned i;
+    int r;
+    for (i = 0; i < f->monitor_count; i++) {
+        char id[24];
+        struct chr *c;
+        snprintf(id, sizeof id, "compat_monitor%u", i);
+        c = chr_open(e, id, f->monitor[i], err);
+        if (!c)
+            return err_prefix(err, EMU_EINVAL, "-monitor %s", f->monitor[i]);
+        if ((r = monitor_create(e, c, err)))
+            return r;
+    }
+    for (line = f->mons; line; line = line->next) {
+        const char *id = options_get(&line->opts, "chardev"), *mode = options_get(&line->opts, "mode");
+        struct chr *c = id ? chr_find(e, id) : NULL;
+        options_get(&line->opts, "id"), options_get(&line->opts, "pretty");
+        if (mode && strcmp(mode, "readline"))
+            return err_set(err, EMU_ENOTSUP, "%s: mode=%s is not supported yet", line->opts.origin, mode);
+        if (!c)
+            return err_set(err, EMU_EINVAL, "%s: there is no -chardev with that id", line->opts.origin);
+        if ((r = options_check_used(&line->opts, err)) || (r = monitor_create(e, c, err)))
+            return r;
+    }
+    return 0;
+}
+
+EMU_PRIV int front_configure(struct emu *e, int argc, const char *const *argv, struct err *err)
+{
+    struct front *f = front_of(e);
+    int r = front_parse(e, argc, argv, err);
+    if (r)
+        return r;
+    if ((r = api_open_log(e, err)) || (r = loop_create(e)) || (r = clock_create(e)) || (r = memory_create(e, err)) || (r = api_create_chars(e, err)) ||
+        (r = board_create(e, err)) || (r = api_create_monitors(e, err)) || (r = f->gdb ? gdb_create(e, f->gdb, err) : 0) ||
+        (r = f->display == DISPLAY_CURSES ? curses_create(e, err) : 0) || (r = f->program ? silence_create(e) : 0))
+        return r == EMU_ENOMEM && !err->text[0] ? err_set(err, r, "out of memory") : r;
+    f->configured = true;
+    board_reset(e);
+    if (e->config.start_paused)
+        machine_pause(e);
+    return 0;
+}
+
+int emu_configure(struct emu *e, int argc, const char *const *argv, char *error, size_t error_size)
+{
+    struct err err;
+    int r;
+    err.text[0] = 0;
+    if (!e || argc < 0 || (argc && !argv) || front_of(e)->configured)
+        r = err_set(&err, EMU_EINVAL, "emu_configure: no machine, no arguments, or configured before");
+    else
+        r = front_configure(e, argc, argv, &err);
+    if (r && error && error_size)
+        snprintf(error, error_size, "%s", err.text);
+    return r > 0 ? 0 : r;
+}
+
+void emu_destroy(struct emu *e)
+{
+    struct front *f;
+    void *(*allocate)(void *, void *, size_t);
+    void *opaque;
+    if (!e)
+        return;
+    f = front_of(e);
+    silence_destroy(e);
+    curses_destroy(e);
+    gdb_destroy(e);
+    monitor_destroy_all(e);
+    board_destroy(e);
+    blk_close_all(e);
+    chr_close_all(e);
+    memory_destroy(e);
+    clock_destroy(e);
+    loop_destroy(e);
+    front_free_config(e);
+    while (f->provided) {
+        struct provided *p = f->provided;
+        f->provided = p->next;
+        emu_free(e, p->name);
+        emu_free(e, p);
+    }
+    emu_free(e, f->waits);
+    if (f->log_file)
+        fclose(f->log_file);
+    allocate = f->hook_allocate;
+    opaque = f->hook_opaque;
+    if (allocate) {
+        allocate(opaque, f, 0);
+        allocate(opaque, e, 0);
+    } else {
+        free(f);
+        free(e);
+    }
+}
+
+/* ---- running ---- */
+
+static void api_fill_waits(struct emu *e, struct emu_result *result)
+{
+    struct front *f = front_of(e);
+    struct watch *w;
+    size_t n = 0;
+    if (f->wait_capacity < e->watch_count + 1) {
+        size_t capacity = e->watch_count * 2 + 8;
+        struct emu_wait *waits = emu_realloc(e, f->waits, capacity * sizeof *waits);
+        if (waits) {
+            f->waits = waits;
+            f->wait_capacity = capacity;
+        }
+    }
+    if (e->wake_read != HOST_FD_NONE && n < f->wait_capacity) {
+        f->waits[n].fd = e->wake_read;
+        f->waits[n++].events = EMU_WANT_READ;
+    }
+    for (w = e->watches; w && n < f->wait_capacity; w = w->next)
+        if (w->want) {
+            f->waits[n].fd = w->fd;
+            f->waits[n++].events = (w->want & HOST_READ ? EMU_WANT_READ : 0) | (w->want & HOST_WRITE ? EMU_WANT_WRITE : 0);
+        }
+    result->waits = f->waits;
+    result->wait_count = n;
+}
+
+int emu_run(struct emu *e, const struct emu_limits *limits, struct emu_result *result)
+{
+    struct emu_result ignored;
+    int64_t deadline;
+    if (!e || !front_of(e)->configured || e->current_cpu)
+        return EMU_EINVAL;
+    if (!result)
+        result = &ignored;
+    memset(result, 0, sizeof *result);
+    if (limits)
+        result->reason = machine_run(e, limits->host_ns, limits->instructions, limits->may_block != 0);
+    else
+        result->reason = machine_run(e, -1, -1, true);
+    result->exit_status = e->exit_status;
+    result->instructions = e->insn_total;
+    result->now_ns = emu_now_ns(e);
+    deadline = clock_next_deadline(e);
+    result->next_deadline_ns = deadline == INT64_MAX ? INT64_MAX : EMU_MAX(deadline - result->now_ns, 0);
+    api_fill_waits(e, result);
+    return 0;
+}
+
+void emu_stop(struct emu *e)
+{
+    if (e)
+        emu_request(e, REQ_EMBEDDER);
+}
+
+void emu_reset(struct emu *e)
+{
+    if (e)
+        emu_request(e, REQ_RESET);
+}
+
+void emu_power_button(struct emu *e)
+{
+    if (e)
+        emu_request(e, REQ_POWERDOWN);
+}
+
+int emu_pause(struct emu *e)
+{
+    if (!e || !front_of(e)->configured)
+        return EMU_EINVAL;
+    emu_request(e, REQ_STOP);
+    return 0;
+}
+
+int emu_resume(struct emu *e) { return e && front_of(e)->configured ? machine_resume(e) : EMU_EINVAL; }
+
+/* ---- memory and registers ---- */
+
+int emu_read_memory(struct emu *e, uint64_t gpa, void *buffer, size_t bytes)
+{
+    if (!e || !front_of(e)->configured || (!buffer && bytes))
+        return EMU_EINVAL;
+    mem_read(e, gpa, buffer, bytes);
+    return 0;
+}
+
+int emu_write_memory(struct emu *e, uint64_t gpa, const void *buffer, size_t bytes)
+{
+    if (!e || !front_of(e)->configured || (!buffer && bytes))
+        return EMU_EINVAL;
+    mem_write(e, gpa, buffer, bytes);
+    return 0;
+}
+
+static struct cpu *api_cpu(struct emu *e, unsigned cpu) { return e && front_of(e)->configured && cpu < e->cpu_count ? e->cpus[cpu] : NULL; }
+
+int emu_read_virtual(struct emu *e, unsigned cpu, uint64_t linear, void *buffer, size_t bytes)
+{
+    struct cpu *c = api_cpu(e, cpu);
+    if (!c || (!buffer && bytes))
+        return EMU_EINVAL;
+    return cpu_debug_read(c, linear, buffer, bytes) ? 0 : EMU_EFAULT;
+}
+
+int emu_write_virtual(struct emu *e, unsigned cpu, uint64_t linear, const void *buffer, size_t bytes)
+{
+    struct cpu *c = api_cpu(e, cpu);
+    if (!c || (!buffer && bytes))
+        return EMU_EINVAL;
+    return cpu_debug_write(c, linear, buffer, bytes) ? 0 : EMU_EFAULT;
+}
+
+unsigned emu_cpu_count(const struct emu *e) { return e ? e->cpu_count : 0; }
+
+static const char *const api_gpr_names[16] = { "rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi", "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15" };
+static const char *const api_seg_names[8] = { "es", "cs", "ss", "ds", "fs", "gs", "ldtr", "tr" };
+
+/* The register of that name where it is a plain 64-bit field, or NULL. */
+static uint64_t *api_plain_register(struct cpu *c, const char *name)
+{
+    unsigned i;
+    for (i = 0; i < 16; i++)
+        if (!strcmp(name, api_gpr_names[i]))
+            return &c->gpr[i];
+    if (!strcmp(name, "rip"))
+        return &c->rip;
+    if (!strcmp(name, "cr2"))
+        return &c->cr2;
+    if (name[0] == 'd' && name[1] == 'r' && name[2] >= '0' && name[2] <= '7' && !name[3])
+        return &c->dr[name[2] - '0'];
+    return NULL;
+}
+
+int emu_read_register(struct emu *e, unsigned cpu, const char *name, uint64_t *value)
+{
+    struct cpu *c = api_cpu(e, cpu);
+    uint64_t *plain;
+    unsigned i;
+    if (!c || !name || !value)
+        return EMU_EINVAL;
+    plain = api_plain_register(c, name);
+    if (plain) {
+        *value = *plain;
+        return 0;
+    }
+    for (i = 0; i < 8; i++)
+        if (!strcmp(name, api_seg_names[i])) {
+            *value = c->seg[i].selector;
+            return 0;
+        }
+    if (!strcmp(name, "rflags"))
+        *value = cpu_eflags(c);
+    else if (!strcmp(name, "cr0"))
+        *value = c->cr0;
+    else if (!strcmp(name, "cr3"))
+        *value = c->cr3;
+    else if (!strcmp(name, "cr4"))
+        *value = c->cr4;
+    else if (!strcmp(name, "cr8"))
+        *value = lapic_get_tpr(c);
+    else if (!strcmp(name, "efer"))
+        *value = c->efer;
+    else if (!strcmp(name, "fs_base"))
+        *value = c->seg[SEG_FS].base;
+    else if (!strcmp(name, "gs_base"))
+        *value = c->seg[SEG_GS].base;
+    else
+        return EMU_ENOENT;
+    return 0;
+}
+
+int emu_write_register(struct emu *e, unsigned cpu, const char *name, uint64_t value)
+{
+    struct cpu *c = api_cpu(e, cpu);
+    uint64_t *plain;
+    unsigned i;
+    if (!c || !name)
+        return EMU_EINVAL;
+    plain = api_plain_register(c, name);
+    if (plain) {
+        *plain = value;
+        return 0;
+    }
+    for (i = 0; i < 6; i++)
+        if (!strcmp(name, api_seg_names[i])) {
+            if (c->mode != MODE_REAL || value > 0xFFFF)
+                return EMU_EINVAL;
+            cpu_set_segment_real(c, i, (uint16_t)value);
+            return 0;
+        }
+    if (!strcmp(name, "rflags")) {
+        cpu_set_eflags(c, (uint32_t)value);
+    } else if (!strcmp(name, "fs_base") || !strcmp(name, "gs_base")) {
+        c->seg[name[0] == 'f' ? SEG_FS : SEG_GS].base = value;
+        cpu_update_mode(c);
+    } else if (!strcmp(name, "cr8")) {
+        lapic_set_tpr(c, value);
+    } else {
+        return emu_read_register(e, cpu, name, &value) ? EMU_ENOENT : EMU_EINVAL;
+    }
+    return 0;
+}
+
+uint64_t emu_memory_hash(struct emu *e)
+{
+    uint64_t hash = UINT64_C(0xCBF29CE484222325), i;
+    if (!e || !e->ram)
+        return 0;
+    for (i = 0; i < e->ram->size_bytes; i += 8)
+        hash = (hash ^ ld64le(e->ram->bytes + i)) * UINT64_C(0x100000001B3);
+    return hash;
+}
+
+/* ---- serial lines, screen, keys, monitor ---- */
+
+int emu_serial_input(struct emu *e, const char *name, const void *bytes, size_t count)
+{
+    struct provided *p = e && name ? front_provided(e, PROVIDED_SERIAL, name) : NULL;
+    size_t room;
+    if (!p)
+        return EMU_ENOENT;
+    if (!p->chr || !p->chr->receive)
+        return 0;
+    room = p->chr->can_receive ? p->chr->can_receive(p->chr->opaque) : 0;
+    room = EMU_MIN(EMU_MIN(room, count), (size_t)INT_MAX);
+    if (room)
+        p->chr->receive(p->chr->opaque, bytes, room);
+    return (int)room;
+}
+
+int emu_net_input(struct emu *e, const char *name, const void *frame, size_t bytes)
+{
+    struct provided *p = e && name ? front_provided(e, PROVIDED_NET, name) : NULL;
+    struct host_iov piece;
+    struct net_frame f = { 0 };
+    if (!p || !p->port)
+        return EMU_ENOENT;
+    if (!frame || bytes < 14 || bytes > 65549)
+        return EMU_EINVAL;
+    piece.base = (void *)(uintptr_t)frame;
+    piece.size = bytes;
+    f.pieces = &piece;
+    f.count = 1;
+    f.size = bytes;
+    return net_send(p->port, &f);
+}
+
+int emu_get_screen(struct emu *e, struct emu_screen *screen)
+{
+    struct screen s = { 0 };
+    if (!e || !screen)
+        return EMU_EINVAL;
+    if (!e->display)
+        return EMU_ENOENT;
+    e->display->update(e->display->opaque, &s);
+    screen->pixels = s.pixels;
+    screen->width = s.width;
+    screen->height = s.height;
+    screen->stride_pixels = s.stride_pixels;
+    return 0;
+}
+
+uint64_t emu_screen_changes(struct emu *e) { return e && e->display ? e->display->change_count(e->display->opaque) : 0; }
+
+int emu_send_key(struct emu *e, const char *name, int down)
+{
+    int key = e && name ? front_key_number(name) : -1;
+    if (key < 0)
+        return EMU_ENOENT;
+    input_key(e, key, down != 0);
+    return 0;
+}
+
+void emu_send_mouse(struct emu *e, int dx, int dy, int wheel, unsigned buttons)
+{
+    if (e)
+        input_mouse(e, dx, dy, wheel, buttons);
+}
+
+int emu_monitor(struct emu *e, const char *line, char *reply, size_t reply_size)
+{
+    struct buf out;
+    int r = 0;
+    if (!e || !line || !front_of(e)->configured)
+        return EMU_EINVAL;
+    buf_init(&out, e);
+    monitor_command(e, line, &out);
+    if (reply && reply_size)
+        snprintf(reply, reply_size, "%s", out.data ? (char *)out.data : "");
+    if (out.failed)
+        r = EMU_ENOMEM;
+    buf_free(&out);
+    return r;
+}
+
+/* ======================================== src/front/main.c ======================================== */
+
+/* front/main.c - the emu program: one machine on this process's terminal.
+ *
+ * Contract   Left out with -DEMU_NO_MAIN. Exit status: 0 after the guest's power-off and after quit, 1 for a line that makes no sense or a
+ *            machine that can't be built, else what isa-debug-exit gave.
+ */
+
+#ifndef EMU_NO_MAIN
+/* The machine that signals end: the one mutable object at file scope, since a signal handler has no argument. Library builds have none. */
+static struct emu *volatile main_machine;
+
+static void main_signal(int kind)
+{
+    struct emu *e = main_machine;
+    if (e && kind == 1)
+        emu_request(e, REQ_EXIT);
+}
+
+static int main_write_pid(struct emu *e, struct err *err)
+{
+    char text[32];
+    int n;
+    if (!front_of(e)->pidfile)
+        return 0;
+    n = snprintf(text, sizeof text, "%ld\n", host_pid());
+    if (host_file_save(front_of(e)->pidfile, text, (size_t)n, err))
+        return err_prefix(err, EMU_EIO, "-pidfile %s", front_of(e)->pidfile);
+    return 0;
+}
+
+int main(int argc, char **argv)
+{
+    struct emu *e = emu_new(NULL);
+    struct emu_result result;
+    struct err err;
+    int r, status;
+    err.text[0] = 0;
+    if (!e) {
+        fprintf(stderr, "emu: out of memory\n");
+        return 1;
+    }
+    front_of(e)->program = true;
+    r = front_configure(e, argc - 1, (const char *const *)argv + 1, &err);
+    if (!r && front_of(e)->daemonize)
+        r = host_daemonize(&err);
+    if (!r)
+        r = main_write_pid(e, &err);
+    if (r) {
+        emu_destroy(e);
+        if (r < 0)
+            fprintf(stderr, "emu: %s\n", err.text[0] ? err.text : emu_strerror(r));
+        return r < 0;
+    }
+    main_machine = e;
+    host_on_signals(main_signal);
+    do
+        emu_run(e, NULL, &result);
+    while (result.reason != EMU_REASON_EXIT);
+    main_machine = NULL;
+    status = result.exit_status;
+    if (front_of(e)->pidfile)
+        host_path_remove(front_of(e)->pidfile);
+    emu_destroy(e);
+    return status;
+}
+#endif

@@ -321,6 +321,8 @@ struct pci_device {
     struct pci_bar bars[7]; /* 6: expansion ROM */
     uint8_t intx_level;
     uint16_t msi_cap, msix_cap; /* offset in config, 0 = none */
+    uint16_t cap_end;           /* first byte behind the capabilities, 0 = there is none */
+    struct pci_msix *msix;      /* pci.c: table and pending bits, NULL = none */
     uint32_t (*config_read)(struct pci_device *d, unsigned offset, unsigned size);               /* NULL: pci_config_read */
     void (*config_write)(struct pci_device *d, unsigned offset, uint32_t value, unsigned size);  /* NULL: pci_config_write */
 };
