@@ -63,6 +63,36 @@
 #define EMU_PREFETCH(p) ((void)(p))
 #endif
 
+/* Tail calls for the CPU's handlers: 1 where the compiler gives them for sure (an optimising gcc or clang on a 64-bit host, no sanitizer);
+ * else handlers return to a plain loop. -DEMU_TAIL_CALLS=0 chooses the loop. */
+#if defined(__has_attribute) && !defined(EMU_PLAIN)
+#if __has_attribute(musttail)
+#define EMU_MUSTTAIL __attribute__((musttail))
+#endif
+#endif
+#ifndef EMU_MUSTTAIL
+#define EMU_MUSTTAIL
+#endif
+#ifndef EMU_TAIL_CALLS
+#if defined(__GNUC__) && !defined(EMU_PLAIN) && defined(__OPTIMIZE__) && !defined(__SANITIZE_ADDRESS__) && UINTPTR_MAX > 0xFFFFFFFFu && \
+    (defined(__x86_64__) || defined(__aarch64__) || defined(__riscv) || defined(__s390x__))
+#define EMU_TAIL_CALLS 1
+#else
+#define EMU_TAIL_CALLS 0
+#endif
+#if defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(undefined_behavior_sanitizer) || __has_feature(memory_sanitizer)
+#undef EMU_TAIL_CALLS
+#define EMU_TAIL_CALLS 0
+#endif
+#endif
+#endif
+#if EMU_TAIL_CALLS && !defined(__clang__)
+#define EMU_TAIL_ATTR __attribute__((optimize("optimize-sibling-calls")))
+#else
+#define EMU_TAIL_ATTR
+#endif
+
 /* Functions used across parts: static in the one-file build, external when the parts are compiled one by one. */
 #ifdef EMU_AMALGAMATION
 #define EMU_PRIV static EMU_UNUSED
@@ -1215,7 +1245,10 @@ struct cpu {
     uint32_t mxcsr;
     uint32_t attention;         /* nonzero: leave at the next exit (interrupt, request, budget to be reloaded) */
     uint64_t icount;            /* retired instructions; exact when spilled */
-    int64_t budget_start;       /* budget given to the running cpu_run; icount = ... see run.c */
+    int64_t budget;             /* instructions until the traces are left; exits subtract. See run.c */
+    int64_t budget_start;       /* of the running stretch; see run.c */
+    uint64_t miss_va;           /* linear address of the access that missed its uop's page */
+    union vec bounce[2];        /* a slow access on its way: handlers_flow.c */
 
     /* x87: physical registers; ST(i) = x87[(top + i) & 7]. MMX registers are their mant. */
     struct x87_reg x87[8];
@@ -6702,6 +6735,339 @@ EMU_PRIV bool cpu_debug_write(struct cpu *c, uint64_t va, const void *buf, size_
     }
     return true;
 }
+
+/* ======================================== src/cpu/flags.c ======================================== */
+
+/* cpu/flags.c - arithmetic flags, kept lazily.
+ *
+ * Models     EFLAGS.{OF,SF,ZF,AF,PF,CF}, SDM vol. 1 §3.4.3.1.
+ * Contract   Handlers and plain-C instructions store what an operation left (flags_set_*()); who needs a flag asks here. The other
+ *            flags live in cpu->eflags.
+ * Theory     flag_kind is a group and a size. flag_result is the result, sign-extended to 64 bits, so that SF, ZF and PF need no size.
+ *            CF, OF and AF come from result and source:
+ *              ADD     destination was result - source      SUB  destination was result + source (CMP, NEG: 0 - source)
+ *              LOGIC   all three are 0                      INC, DEC  source holds CF; OF and AF from the result
+ *              RESULT  source holds the three bits themselves, at their places (shifts, multiplications, ADC, SBB)
+ *              BITS    flag_result holds all six bits (POPF, SAHF, CMC ...); no size
+ * Invariants 1. flag_kind is always one of the values of enum flag_kind.
+ *            2. flag_result is sign-extended from the kind's size for every kind but BITS.
+ */
+
+static unsigned flags_bits_of(unsigned kind)
+{
+    return 8u << (kind & 3);
+}
+
+static uint32_t flags_parity(uint64_t r)
+{
+    uint32_t x = (uint32_t)r & 0xFF;
+    x ^= x >> 4;
+    return (0x9669u >> (x & 15)) & 1 ? FLAG_PF : 0;
+}
+
+/* CF, OF and AF of the present kind; not for BITS. */
+static uint32_t flags_carries(const struct cpu *c)
+{
+    unsigned kind = c->flag_kind;
+    uint64_t r = c->flag_result, s = c->flag_source, d, mask, sign;
+    uint32_t f = 0;
+    sign = UINT64_C(1) << (flags_bits_of(kind) - 1);
+    mask = (sign << 1) - 1;
+    switch (kind & ~3u) {
+    case FLAGK_ADD:
+        d = r - s;
+        if ((r & mask) < (s & mask))
+            f |= FLAG_CF;
+        if ((d ^ r) & (s ^ r) & sign)
+            f |= FLAG_OF;
+        return f | ((d ^ r ^ s) & FLAG_AF);
+    case FLAGK_SUB:
+        d = r + s;
+        if ((d & mask) < (s & mask))
+            f |= FLAG_CF;
+        if ((d ^ s) & (d ^ r) & sign)
+            f |= FLAG_OF;
+        return f | ((d ^ r ^ s) & FLAG_AF);
+    case FLAGK_INC:
+        return (uint32_t)(s & FLAG_CF) | ((r & mask) == sign ? FLAG_OF : 0u) | ((r & 15) == 0 ? FLAG_AF : 0u);
+    case FLAGK_DEC:
+        return (uint32_t)(s & FLAG_CF) | ((r & mask) == sign - 1 ? FLAG_OF : 0u) | ((r & 15) == 15 ? FLAG_AF : 0u);
+    case FLAGK_RESULT: return (uint32_t)s & (FLAG_CF | FLAG_OF | FLAG_AF);
+    default: return 0; /* LOGIC */
+    }
+}
+
+EMU_PRIV uint32_t cpu_arith_flags(const struct cpu *c)
+{
+    uint64_t r = c->flag_result;
+    if (c->flag_kind < 4)
+        return (uint32_t)r & FLAGS_ARITH;
+    return flags_carries(c) | flags_parity(r) | (r == 0 ? FLAG_ZF : 0u) | (r >> 63 ? FLAG_SF : 0u);
+}
+
+EMU_PRIV void cpu_set_arith_flags(struct cpu *c, uint32_t flags)
+{
+    c->flag_kind = FLAGK_BITS;
+    c->flag_result = flags & FLAGS_ARITH;
+}
+
+EMU_PRIV unsigned cpu_flag_carry(const struct cpu *c)
+{
+    return (c->flag_kind < 4 ? (uint32_t)c->flag_result : flags_carries(c)) & FLAG_CF;
+}
+
+/* Condition codes of Jcc, SETcc, CMOVcc: SDM 2A appendix B.1.4.7; bit 0 negates. */
+EMU_PRIV bool cpu_condition(const struct cpu *c, unsigned cc)
+{
+    uint32_t f;
+    bool r;
+    if (c->flag_kind >= 4) {
+        switch (cc >> 1) {
+        case 2: return (c->flag_result == 0) ^ (cc & 1);
+        case 4: return (bool)(c->flag_result >> 63) ^ (cc & 1);
+        case 5: return (flags_parity(c->flag_result) != 0) ^ (cc & 1);
+        default: break;
+        }
+    }
+    f = cpu_arith_flags(c);
+    switch (cc >> 1) {
+    case 0: r = (f & FLAG_OF) != 0; break;
+    case 1: r = (f & FLAG_CF) != 0; break;
+    case 2: r = (f & FLAG_ZF) != 0; break;
+    case 3: r = (f & (FLAG_CF | FLAG_ZF)) != 0; break;
+    case 4: r = (f & FLAG_SF) != 0; break;
+    case 5: r = (f & FLAG_PF) != 0; break;
+    case 6: r = !(f & FLAG_SF) != !(f & FLAG_OF); break;
+    default: r = !(f & FLAG_SF) != !(f & FLAG_OF) || (f & FLAG_ZF) != 0; break;
+    }
+    return r ^ (cc & 1);
+}
+
+EMU_PRIV uint32_t cpu_eflags(const struct cpu *c)
+{
+    return (c->eflags & ~(uint32_t)FLAGS_ARITH) | cpu_arith_flags(c) | 2u;
+}
+
+EMU_PRIV void cpu_set_eflags(struct cpu *c, uint32_t value)
+{
+    uint32_t changed = (c->eflags ^ value) & (FLAG_VM | FLAG_AC);
+    c->eflags = (value & ~(uint32_t)FLAGS_ARITH) | 2u;
+    cpu_set_arith_flags(c, value);
+    if (changed)
+        cpu_update_mode(c);
+}
+
+/* ======================================== src/cpu/uop.h ======================================== */
+
+/* cpu/uop.h - the uop, and the macros that handlers are made of.
+ *
+ * Contract   Included by the files that define handlers (handlers_*.c, sse*.c) and by the trace builder.
+ * Theory     A handler executes one uop and goes to the next in tail position (CPU.md): UOP_FN(name) { ...; UOP_NEXT; }. Registers that
+ *            live in host registers between handlers are "slots", the handlers' last arguments. An operand is of a kind: 0..3 is that
+ *            slot, R is a cell of the register file at a byte offset from struct cpu (u->a, u->b, u->x). GET(kind, field) reads all
+ *            64 bits, PUT(kind, field, value) writes them. Where a compiler gives no tail calls the slots are none and a handler
+ *            returns the next uop to a plain loop.
+ * Invariants 1. A handler changes nothing the guest can see before its last fault exit (UOP_MISS, UOP_FAULT).
+ *            2. A memory uop takes two units: struct uop and struct uop_page.
+ *            3. Nothing in a handler takes the address of a local: that would kill the tail call.
+ */
+#ifndef EMU_UOP_H
+#define EMU_UOP_H
+
+
+/* EMU_TAIL_CALLS and EMU_MUSTTAIL come from base.h. */
+#ifndef EMU_SLOTS
+#if EMU_TAIL_CALLS && (defined(__x86_64__) && !defined(_WIN32) && !defined(__ILP32__) || defined(__aarch64__))
+#define EMU_SLOTS 3
+#else
+#define EMU_SLOTS 0
+#endif
+#endif
+
+#if EMU_SLOTS == 0
+#define UOP_PARAMS struct cpu *c, struct uop *u
+#define UOP_ARGS(next) c, (next)
+#elif EMU_SLOTS == 3
+#define UOP_PARAMS struct cpu *c, struct uop *u, uint64_t s0, uint64_t s1, uint64_t s2
+#define UOP_ARGS(next) c, (next), s0, s1, s2
+#else
+#define UOP_PARAMS struct cpu *c, struct uop *u, uint64_t s0, uint64_t s1, uint64_t s2, uint64_t s3
+#define UOP_ARGS(next) c, (next), s0, s1, s2, s3
+#endif
+
+struct uop;
+typedef struct uop *(*uop_fn)(UOP_PARAMS);
+
+struct uop {
+    uop_fn fn;
+    uint16_t a, b, x;    /* byte offsets into struct cpu: destination (or only operand), source (or base), index */
+    uint16_t pos;        /* offset in its page of the instruction it belongs to */
+    int32_t disp;        /* displacement, small immediate; trace heads and exits: see trace.c */
+    uint8_t insn;        /* index of its instruction in the trace: instructions retired before it */
+    uint8_t count;       /* exits: instructions retired when it leaves */
+    uint8_t scale;       /* index shift; vectors: alignment mask of the memory operand */
+    uint8_t misc;        /* immediate byte of vectors, condition ... */
+    union {
+        uint64_t imm;
+        struct uop *link; /* exits: where they lead */
+        const void *ptr;
+    } v;
+};
+/* Second unit of a memory uop: its private one-page translation. Hit: same page, same generation, not over the page's end. */
+struct uop_page {
+    uint64_t page;       /* linear */
+    uintptr_t addend;    /* host address = linear address + addend */
+    uint32_t generation;
+    uint8_t seg;         /* SEG_SS: a non-canonical address is #SS */
+    uint8_t misses;
+    uint16_t spare;
+    union {
+        uint64_t imm;
+        struct uop *link;
+    } v;
+};
+EMU_STATIC_ASSERT(sizeof(struct uop_page) <= sizeof(struct uop), uop_page_fits);
+#define UOP_PAGE(u) ((struct uop_page *)(void *)((u) + 1))
+
+#define UOP_FN(name) static EMU_TAIL_ATTR struct uop *name(UOP_PARAMS)
+#define UOP_FN_PRIV(name) EMU_PRIV EMU_TAIL_ATTR struct uop *name(UOP_PARAMS)
+#if EMU_TAIL_CALLS
+#define UOP_GO(next)                                                                                                   \
+    do {                                                                                                               \
+        struct uop *uop_next_ = (next);                                                                                \
+        EMU_MUSTTAIL return uop_next_->fn(UOP_ARGS(uop_next_));                                                        \
+    } while (0)
+#define UOP_TAIL(handler) EMU_MUSTTAIL return handler(UOP_ARGS(u)) /* the same uop, another handler */
+#else
+#define UOP_GO(next) return (next)
+#define UOP_TAIL(handler) return handler(UOP_ARGS(u))
+#endif
+#define UOP_NEXT UOP_GO(u + 1)
+#define UOP_NEXT_MEM UOP_GO(u + 2)
+
+/* Cells of the register file. */
+#define UOP_CELL(off) (*(uint64_t *)(void *)((char *)c + (off)))
+#define UOP_XMM(off) ((union vec *)(void *)((char *)c + (off)))
+#define UOP_GPR(r) ((uint16_t)(offsetof(struct cpu, gpr) + 8u * (r)))
+#define GET_0(f) s0
+#define GET_1(f) s1
+#define GET_2(f) s2
+#define GET_3(f) s3
+#define GET_R(f) UOP_CELL(u->f)
+#define GET(k, f) GET_##k(f)
+#define PUT_0(f, v) (s0 = (v))
+#define PUT_1(f, v) (s1 = (v))
+#define PUT_2(f, v) (s2 = (v))
+#define PUT_3(f, v) (s3 = (v))
+#define PUT_R(f, v) (UOP_CELL(u->f) = (v))
+#define PUT(k, f, v) PUT_##k(f, v)
+
+/* Guest registers that are slots, in order. ORDER slot (UOP_SPILL, UOP_RELOAD, uop_slot_of) */
+enum { SLOT_REG0 = REG_RAX, SLOT_REG1 = REG_RDX, SLOT_REG2 = REG_RCX, SLOT_REG3 = REG_RDI };
+#if EMU_SLOTS == 0
+#define UOP_SPILL ((void)0)
+#define UOP_RELOAD ((void)0)
+#elif EMU_SLOTS == 3
+#define UOP_SPILL (c->gpr[SLOT_REG0] = s0, c->gpr[SLOT_REG1] = s1, c->gpr[SLOT_REG2] = s2)
+#define UOP_RELOAD (s0 = c->gpr[SLOT_REG0], s1 = c->gpr[SLOT_REG1], s2 = c->gpr[SLOT_REG2])
+#else
+#define UOP_SPILL (c->gpr[SLOT_REG0] = s0, c->gpr[SLOT_REG1] = s1, c->gpr[SLOT_REG2] = s2, c->gpr[SLOT_REG3] = s3)
+#define UOP_RELOAD (s0 = c->gpr[SLOT_REG0], s1 = c->gpr[SLOT_REG1], s2 = c->gpr[SLOT_REG2], s3 = c->gpr[SLOT_REG3])
+#endif
+
+/* EACH_KIND(M, ...): M(kind, ...) for every operand kind; EACH_KIND2: M(kind2, kind1, ...); EACH_KIND3: M(kind3, kind2, kind1, ...). */
+#if EMU_SLOTS == 0
+#define UOP_KINDS 1
+#define EACH_KIND_A(M, ...) M(R, __VA_ARGS__)
+#define EACH_KIND_B(M, ...) M(R, __VA_ARGS__)
+#define EACH_KIND_C(M, ...) M(R, __VA_ARGS__)
+#elif EMU_SLOTS == 3
+#define UOP_KINDS 4
+#define EACH_KIND_A(M, ...) M(0, __VA_ARGS__) M(1, __VA_ARGS__) M(2, __VA_ARGS__) M(R, __VA_ARGS__)
+#define EACH_KIND_B(M, ...) M(0, __VA_ARGS__) M(1, __VA_ARGS__) M(2, __VA_ARGS__) M(R, __VA_ARGS__)
+#define EACH_KIND_C(M, ...) M(0, __VA_ARGS__) M(1, __VA_ARGS__) M(2, __VA_ARGS__) M(R, __VA_ARGS__)
+#else
+#define UOP_KINDS 5
+#define EACH_KIND_A(M, ...) M(0, __VA_ARGS__) M(1, __VA_ARGS__) M(2, __VA_ARGS__) M(3, __VA_ARGS__) M(R, __VA_ARGS__)
+#define EACH_KIND_B(M, ...) M(0, __VA_ARGS__) M(1, __VA_ARGS__) M(2, __VA_ARGS__) M(3, __VA_ARGS__) M(R, __VA_ARGS__)
+#define EACH_KIND_C(M, ...) M(0, __VA_ARGS__) M(1, __VA_ARGS__) M(2, __VA_ARGS__) M(3, __VA_ARGS__) M(R, __VA_ARGS__)
+#endif
+#define EACH_KIND(M, ...) EACH_KIND_A(M, __VA_ARGS__)
+#define EACH_KIND2_ROW(k, M, ...) EACH_KIND_B(M, k, __VA_ARGS__)
+#define EACH_KIND2(M, ...) EACH_KIND_A(EACH_KIND2_ROW, M, __VA_ARGS__)
+#define EACH_KIND3_ROW2(k2, k1, M, ...) EACH_KIND_C(M, k2, k1, __VA_ARGS__)
+#define EACH_KIND3_ROW(k1, M, ...) EACH_KIND_B(EACH_KIND3_ROW2, k1, M, __VA_ARGS__)
+#define EACH_KIND3(M, ...) EACH_KIND_A(EACH_KIND3_ROW, M, __VA_ARGS__)
+
+/* Common exits, in handlers_flow.c. The miss handlers find the linear address in c->miss_va and either fill u's page and run u again,
+ * or carry the access out the slow way. */
+UOP_FN_PRIV(uop_fault); /* cpu->fault is set: deliver it for u's instruction */
+UOP_FN_PRIV(uop_miss_r1);
+UOP_FN_PRIV(uop_miss_r2);
+UOP_FN_PRIV(uop_miss_r4);
+UOP_FN_PRIV(uop_miss_r8);
+UOP_FN_PRIV(uop_miss_r16);
+UOP_FN_PRIV(uop_miss_w1);
+UOP_FN_PRIV(uop_miss_w2);
+UOP_FN_PRIV(uop_miss_w4);
+UOP_FN_PRIV(uop_miss_w8);
+UOP_FN_PRIV(uop_miss_w16);
+UOP_FN_PRIV(uop_miss_m1); /* read-modify-write */
+UOP_FN_PRIV(uop_miss_m2);
+UOP_FN_PRIV(uop_miss_m4);
+UOP_FN_PRIV(uop_miss_m8);
+UOP_FN_PRIV(uop_misaligned); /* #GP(0) of a 16-byte operand */
+
+#define UOP_MISSES(va, size)                                                                                           \
+    EMU_UNLIKELY((((va) - UOP_PAGE(u)->page) | ((uint64_t)(UOP_PAGE(u)->generation ^ c->generation) << 12)) > 4096u - (size))
+/* Host pointer to `size` bytes at va; leaves the handler where they are not in the uop's page. rw: r, w or m. */
+#define UOP_HOST(p, va, rw, size)                                                                                      \
+    do {                                                                                                               \
+        if (UOP_MISSES(va, size)) {                                                                                    \
+            c->miss_va = (va);                                                                                         \
+            UOP_TAIL(uop_miss_##rw##size);                                                                             \
+        }                                                                                                              \
+        (p) = (uint8_t *)(uintptr_t)((uintptr_t)(va) + UOP_PAGE(u)->addend);                                           \
+    } while (0)
+
+/* ---- vector operations: VEC_FN(name) { ... } VEC_HANDLERS(name, bytes) gives name's register form and the form whose last operand is
+ * `bytes` (4, 8, 16) of memory; in the row: ROW_VEC_H(...) instead of ROW_VEC(...). Inside, u->a is d, u->x is a, u->b is b or the base
+ * register, u->misc the immediate, u->scale the alignment mask. ---- */
+struct vec_handlers {
+    uop_fn rr, rm;
+    unsigned bytes;
+};
+#define VEC_LOAD_4(p) (c->vtmp[0].q[0] = ld32le(p), c->vtmp[0].q[1] = 0)
+#define VEC_LOAD_8(p) (c->vtmp[0].q[0] = ld64le(p), c->vtmp[0].q[1] = 0)
+#define VEC_LOAD_16(p) (c->vtmp[0].q[0] = ld64le(p), c->vtmp[0].q[1] = ld64le((p) + 8))
+#define VEC_HANDLERS(name, size)                                                                                       \
+    UOP_FN(vech_rr_##name)                                                                                             \
+    {                                                                                                                  \
+        if (vec_##name(c, UOP_XMM(u->a), UOP_XMM(u->x), UOP_XMM(u->b), u->misc))                                       \
+            UOP_TAIL(uop_fault);                                                                                       \
+        UOP_NEXT;                                                                                                      \
+    }                                                                                                                  \
+    UOP_FN(vech_rm_##name)                                                                                             \
+    {                                                                                                                  \
+        uint64_t va = UOP_CELL(u->b) + (uint64_t)(int64_t)u->disp;                                                     \
+        const uint8_t *p;                                                                                              \
+        if (EMU_UNLIKELY(va & u->scale))                                                                               \
+            UOP_TAIL(uop_misaligned);                                                                                  \
+        UOP_HOST(p, va, r, size);                                                                                      \
+        VEC_LOAD_##size(p);                                                                                            \
+        if (vec_##name(c, UOP_XMM(u->a), UOP_XMM(u->x), &c->vtmp[0], u->misc))                                         \
+            UOP_TAIL(uop_fault);                                                                                       \
+        UOP_NEXT_MEM;                                                                                                  \
+    }                                                                                                                  \
+    static const struct vec_handlers vech_##name = { vech_rr_##name, vech_rm_##name, size };
+#define ROW_VEC_H(enc, name, o1, o2, o3, needs, attr, fw, fn)                                                          \
+    { enc, name, { o1, o2, o3, 0 }, needs, HOW_VEC, attr, 0, fw, 0, NULL, vec_##fn, &vech_##fn }
+/* A plain store: the low bytes of operand 1 go to operand 0 (memory form), or d = b by fn (register form). */
+enum vec_op { VEC_OP_NONE, VEC_OP_STORE };
+#define ROW_VEC_STORE(enc, name, o1, o2, o3, needs, attr, fw, fn)                                                      \
+    { enc, name, { o1, o2, o3, 0 }, needs, HOW_VEC, attr, 0, fw, VEC_OP_STORE, NULL, vec_##fn, NULL }
+
+#endif
 
 /* ======================================== src/front/options.c ======================================== */
 

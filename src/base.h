@@ -51,6 +51,36 @@
 #define EMU_PREFETCH(p) ((void)(p))
 #endif
 
+/* Tail calls for the CPU's handlers: 1 where the compiler gives them for sure (an optimising gcc or clang on a 64-bit host, no sanitizer);
+ * else handlers return to a plain loop. -DEMU_TAIL_CALLS=0 chooses the loop. */
+#if defined(__has_attribute) && !defined(EMU_PLAIN)
+#if __has_attribute(musttail)
+#define EMU_MUSTTAIL __attribute__((musttail))
+#endif
+#endif
+#ifndef EMU_MUSTTAIL
+#define EMU_MUSTTAIL
+#endif
+#ifndef EMU_TAIL_CALLS
+#if defined(__GNUC__) && !defined(EMU_PLAIN) && defined(__OPTIMIZE__) && !defined(__SANITIZE_ADDRESS__) && UINTPTR_MAX > 0xFFFFFFFFu && \
+    (defined(__x86_64__) || defined(__aarch64__) || defined(__riscv) || defined(__s390x__))
+#define EMU_TAIL_CALLS 1
+#else
+#define EMU_TAIL_CALLS 0
+#endif
+#if defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(undefined_behavior_sanitizer) || __has_feature(memory_sanitizer)
+#undef EMU_TAIL_CALLS
+#define EMU_TAIL_CALLS 0
+#endif
+#endif
+#endif
+#if EMU_TAIL_CALLS && !defined(__clang__)
+#define EMU_TAIL_ATTR __attribute__((optimize("optimize-sibling-calls")))
+#else
+#define EMU_TAIL_ATTR
+#endif
+
 /* Functions used across parts: static in the one-file build, external when the parts are compiled one by one. */
 #ifdef EMU_AMALGAMATION
 #define EMU_PRIV static EMU_UNUSED

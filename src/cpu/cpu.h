@@ -174,7 +174,10 @@ struct cpu {
     uint32_t mxcsr;
     uint32_t attention;         /* nonzero: leave at the next exit (interrupt, request, budget to be reloaded) */
     uint64_t icount;            /* retired instructions; exact when spilled */
-    int64_t budget_start;       /* budget given to the running cpu_run; icount = ... see run.c */
+    int64_t budget;             /* instructions until the traces are left; exits subtract. See run.c */
+    int64_t budget_start;       /* of the running stretch; see run.c */
+    uint64_t miss_va;           /* linear address of the access that missed its uop's page */
+    union vec bounce[2];        /* a slow access on its way: handlers_flow.c */
 
     /* x87: physical registers; ST(i) = x87[(top + i) & 7]. MMX registers are their mant. */
     struct x87_reg x87[8];
