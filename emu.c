@@ -1026,6 +1026,7 @@ struct emu {
     unsigned cpu_count;
     struct cpu *current_cpu;  /* the one whose instruction is running, or NULL */
     struct trace_cache *traces;
+    struct decode_index *decode; /* cpu/decode.c */
     uint32_t last_generation; /* cpu/mem.c: of address mappings */
     uint64_t insn_total;      /* retired by all CPUs, up to the last CPU exit */
     uint64_t insn_at_entry;   /* current_cpu's count when it was entered */
@@ -1685,7 +1686,8 @@ EMU_PRIV void chipset_free(struct emu *e);
 enum chipset_priority {
     MAP_PRIO_RAM = 0,
     MAP_PRIO_HOLE = 0,   /* A0000h-FFFFFh as the PCI bus sees it: nobody; added after RAM, so it hides it */
-    MAP_PRIO_BAR = 1,    /* PCI BARs, and the VGA window */
+    MAP_PRIO_BAR = -1,   /* PCI BARs: below RAM, as the host bridge decodes */
+    MAP_PRIO_VGA = 1,    /* the legacy window at A0000h */
     MAP_PRIO_ROM = 2,    /* ROM images at C0000h-FFFFFh */
     MAP_PRIO_PAM = 10,   /* shadow RAM over them */
     MAP_PRIO_SMRAM = 20, /* RAM under the VGA window, opened by SMRAM.D_OPEN */
@@ -1728,7 +1730,11 @@ EMU_PRIV bool pit_gate(struct emu *e, unsigned channel);
 EMU_PRIV void chipset_fill_cmos(struct emu *e);
 EMU_PRIV unsigned fdc_drive_type(struct emu *e, unsigned drive); /* CMOS code: 0 none, 1 360K, 2 1.2M, 3 720K, 4 1.44M, 5 2.88M */
 
-/* ---- PCI MSI-X: the table and its pending bits in a memory BAR of their own, or in a part of the device's own BAR ---- */
+/* ---- PCI: more than machine.h has ---- */
+EMU_PRIV void pci_bus_reset(struct emu *e);   /* pci_device_reset() of all: first thing in board_reset() */
+EMU_PRIV void pci_bus_destroy(struct emu *e); /* after all PCI devices */
+EMU_PRIV int pci_parse_devfn(struct options *opts, int *devfn, struct err *err); /* addr=slot[.function], hex; unchanged where absent */
+/* MSI-X: table and pending bits in a memory BAR of their own. */
 EMU_PRIV int pci_add_msix_bar(struct pci_device *d, unsigned bar, unsigned vectors);
 EMU_PRIV bool pci_msix_enabled(const struct pci_device *d);
 EMU_PRIV void pci_msix_send(struct pci_device *d, unsigned vector);
@@ -1741,6 +1747,13 @@ EMU_PRIV void ioapic_print_info(struct emu *e, struct buf *out);
 EMU_PRIV void lapic_print_info(struct emu *e, unsigned cpu, struct buf *out);
 
 /* ==== storage, display, input, serial ==== */
+DEVICE_CLASS_DECLARE(uart_class);     /* isa-serial */
+DEVICE_CLASS_DECLARE(parallel_class); /* isa-parallel */
+DEVICE_CLASS_DECLARE(ps2_class);      /* i8042 */
+DEVICE_CLASS_DECLARE(vga_class);      /* VGA */
+DEVICE_CLASS_DECLARE(ide_class);      /* piix3-ide */
+DEVICE_CLASS_DECLARE(ata_class);      /* ide-hd */
+DEVICE_CLASS_DECLARE(atapi_class);    /* ide-cd */
 
 #endif
 
@@ -7068,6 +7081,1574 @@ enum vec_op { VEC_OP_NONE, VEC_OP_STORE };
     { enc, name, { o1, o2, o3, 0 }, needs, HOW_VEC, attr, 0, fw, VEC_OP_STORE, NULL, vec_##fn, NULL }
 
 #endif
+
+/* ======================================== src/dev/pci.c ======================================== */
+
+/* dev/pci.c - PCI bus 0: configuration access, base address registers, INTx lines, MSI and MSI-X.
+ *
+ * Models     PCI Local Bus Specification 3.0: configuration mechanism #1 (§3.2.2.3.2), type 0 header (§6.1, §6.2), MSI and MSI-X
+ *            (§6.8); interrupt rotation as i440FX boards wire it (and QEMU's pc): line = (slot - 1 + pin) mod 4.
+ * Contract   A PCI device embeds struct pci_device first and calls pci_device_init() first in its create(), then adds BARs and
+ *            capabilities; pci_device_remove() in its destroy(). board.c calls pci_bus_reset() before the devices' own resets.
+ *            The router (piix3.c) fills bus->intx. Messages go to apic_deliver_msi().
+ * Theory     config[] is what a guest reads. A write changes the bits of wmask and clears those of w1c; after a write the BARs' regions are
+ *            made to follow (pci_update_mappings). A BAR is mapped while its decode bit in the command register is set and it holds an
+ *            address that can be meant: neither 0 nor the all-ones pattern with which guests ask for the size.
+ * Invariants 1. bus->intx_count[n] is the number of devices that drive line n; the line's level is count != 0.
+ *            2. A region of a BAR is enabled exactly while that BAR decodes (rule above).
+ *            3. Bits outside wmask and w1c never change by a guest's write.
+ * Missing    Bridges, other buses: reads of bus numbers above 0 give all ones, as an empty bus does. Parity, master abort bits.
+ */
+
+enum {
+    PCI_COMMAND = 0x04, PCI_STATUS = 0x06, PCI_CACHE_LINE = 0x0C, PCI_HEADER_TYPE = 0x0E, PCI_BAR0 = 0x10, PCI_SUBSYSTEM = 0x2C,
+    PCI_ROM_BAR = 0x30, PCI_CAP_POINTER = 0x34, PCI_INT_LINE = 0x3C, PCI_INT_PIN = 0x3D,
+    PCI_COMMAND_IO = 1, PCI_COMMAND_MEMORY = 2, PCI_COMMAND_MASTER = 4, PCI_COMMAND_SERR = 0x100, PCI_COMMAND_INTX_DISABLE = 0x400,
+    PCI_STATUS_INT = 8, PCI_STATUS_CAPS = 0x10,
+    PCI_CAP_MSI = 5, PCI_CAP_MSIX = 0x11,
+    PCI_MSI_CTL = 2, PCI_MSI_ADDR = 4, PCI_MSI_ADDR_HIGH = 8, PCI_MSI_DATA = 12, PCI_MSI_SIZE = 14, PCI_MSI_ENABLE = 1, PCI_MSI_64BIT = 0x80,
+    PCI_MSIX_CTL = 2, PCI_MSIX_TABLE = 4, PCI_MSIX_PBA = 8, PCI_MSIX_SIZE = 12, PCI_MSIX_ENABLE = 0x8000, PCI_MSIX_MASK_ALL = 0x4000,
+    PCI_MSIX_ENTRY = 16, PCI_MSIX_ENTRY_MASKED = 1,
+    PCI_INTX_LEVEL = 1, PCI_INTX_COUNTED = 2 /* bits of intx_level: what the device drives; whether bus->intx_count has it */
+};
+/* QEMU's default subsystem ids, which drivers' tables and installed systems know. */
+#define PCI_SUBVENDOR_QEMU 0x1AF4
+#define PCI_SUBSYSTEM_QEMU 0x1100
+
+struct pci_msix {
+    unsigned vectors;
+    uint64_t pba_offset; /* of the pending bits in the BAR */
+    uint8_t *table;      /* vectors * 16 bytes, little-endian as in the BAR */
+    uint8_t *pending;    /* a bit a vector, whole quadwords */
+};
+
+/* ---- the chipset's common struct ---- */
+
+EMU_PRIV struct chipset *chipset_get(struct emu *e)
+{
+    if (!e->chipset)
+        e->chipset = emu_alloc(e, sizeof(struct chipset));
+    return e->chipset;
+}
+
+EMU_PRIV void chipset_free(struct emu *e)
+{
+    emu_free(e, e->chipset);
+    e->chipset = NULL;
+}
+
+/* ---- INTx ---- */
+
+static void pci_update_intx(struct pci_device *d)
+{
+    unsigned pin = d->config[PCI_INT_PIN], line;
+    bool on = (d->intx_level & PCI_INTX_LEVEL) && !(ld16le(d->config + PCI_COMMAND) & PCI_COMMAND_INTX_DISABLE);
+    bool counted = (d->intx_level & PCI_INTX_COUNTED) != 0;
+    if (!pin || pin > 4 || !d->bus || on == counted)
+        return;
+    line = ((unsigned)(d->devfn >> 3) + 3 + (pin - 1)) & 3; /* slot - 1 + pin, pins from 0 */
+    d->intx_level ^= PCI_INTX_COUNTED;
+    if (on) {
+        if (d->bus->intx_count[line]++ == 0)
+            irq_set(&d->bus->intx[line], 1);
+    } else if (--d->bus->intx_count[line] == 0) {
+        irq_set(&d->bus->intx[line], 0);
+    }
+}
+
+EMU_PRIV void pci_set_intx(struct pci_device *d, int level)
+{
+    d->intx_level = (uint8_t)((d->intx_level & ~PCI_INTX_LEVEL) | (level ? PCI_INTX_LEVEL : 0));
+    pci_update_intx(d);
+}
+
+/* ---- base address registers ---- */
+
+static unsigned pci_bar_offset(unsigned bar) { return bar == 6 ? PCI_ROM_BAR : PCI_BAR0 + 4 * bar; }
+
+/* Where the BAR is decoded, or false: nowhere now. */
+static bool pci_bar_address(const struct pci_device *d, unsigned i, uint64_t *address)
+{
+    const struct pci_bar *b = &d->bars[i];
+    const uint8_t *reg = d->config + pci_bar_offset(i);
+    unsigned command = ld16le(d->config + PCI_COMMAND);
+    uint64_t a, limit = b->io ? 0xFFFF : b->mem64 ? UINT64_C(0xFFFFFFFFFFFF) : UINT64_C(0xFFFFFFFE);
+    if (!(command & (b->io ? PCI_COMMAND_IO : PCI_COMMAND_MEMORY)) || (i == 6 && !(reg[0] & 1)))
+        return false;
+    a = ld32le(reg);
+    if (b->mem64)
+        a |= (uint64_t)ld32le(reg + 4) << 32;
+    a &= ~(b->size - 1);
+    *address = a;
+    return a != 0 && a <= limit && b->size - 1 <= limit - a;
+}
+
+static void pci_update_mappings(struct pci_device *d)
+{
+    struct emu *e = d->dev.emu;
+    unsigned i;
+    for (i = 0; i < EMU_ARRAY_LEN(d->bars); i++) {
+        struct pci_bar *b = &d->bars[i];
+        uint64_t address = 0;
+        bool on;
+        if (!b->present)
+            continue;
+        on = pci_bar_address(d, i, &address);
+        region_set(e, b->io ? &e->ports : &e->memory, &b->region, on ? address : b->region.base, on);
+    }
+}
+
+static void pci_add_bar(struct pci_device *d, unsigned bar, uint64_t size)
+{
+    struct emu *e = d->dev.emu;
+    struct pci_bar *b = &d->bars[bar];
+    uint8_t *reg = d->config + pci_bar_offset(bar), *mask = d->wmask + pci_bar_offset(bar);
+    b->size = size;
+    b->present = true;
+    if (bar == 6) {
+        st32le(mask, (uint32_t)(~(size - 1) | 1));
+    } else {
+        st32le(reg, b->io ? 1u : (b->mem64 ? 4u : 0u) | (b->prefetch ? 8u : 0u));
+        st32le(mask, (uint32_t)~(size - 1) & (b->io ? 0xFFFFFFFCu : 0xFFFFFFF0u));
+        if (b->mem64)
+            st32le(mask + 4, (uint32_t)(~(size - 1) >> 32));
+    }
+    region_add(e, b->io ? &e->ports : &e->memory, &b->region, 0, b->io ? 0 : MAP_PRIO_BAR);
+    region_set(e, b->io ? &e->ports : &e->memory, &b->region, 0, false);
+}
+
+/* size: a power of two, at least 4 (ports) or 16 (memory). */
+EMU_PRIV void pci_add_bar_io(struct pci_device *d, unsigned bar, const char *name, uint64_t size, bool port_space, const struct region_ops *ops, void *opaque)
+{
+    struct pci_bar *b = &d->bars[bar];
+    b->io = port_space;
+    region_init_io(&b->region, name, ops, opaque, size);
+    pci_add_bar(d, bar, size);
+}
+
+EMU_PRIV void pci_add_bar_ram(struct pci_device *d, unsigned bar, struct ram_block *block, bool prefetch)
+{
+    struct pci_bar *b = &d->bars[bar];
+    uint64_t size = 4096;
+    while (size < block->size_bytes)
+        size *= 2;
+    b->prefetch = prefetch;
+    region_init_ram(&b->region, block->name, block, 0, block->size_bytes);
+    if (block->rom)
+        b->region.access = REGION_READS;
+    pci_add_bar(d, bar, size);
+}
+
+/* ---- configuration space ---- */
+
+EMU_PRIV uint32_t pci_config_read(struct pci_device *d, unsigned offset, unsigned size)
+{
+    uint32_t value = 0;
+    unsigned i;
+    for (i = 0; i < size && offset + i < sizeof d->config; i++) {
+        uint8_t byte = d->config[offset + i];
+        if (offset + i == PCI_STATUS && (d->intx_level & PCI_INTX_LEVEL))
+            byte |= PCI_STATUS_INT;
+        value |= (uint32_t)byte << (8 * i);
+    }
+    return value;
+}
+
+static void pci_msix_unmasked(struct pci_device *d);
+
+EMU_PRIV void pci_config_write(struct pci_device *d, unsigned offset, uint32_t value, unsigned size)
+{
+    unsigned i;
+    for (i = 0; i < size && offset + i < sizeof d->config; i++) {
+        unsigned o = offset + i;
+        uint8_t byte = (uint8_t)(value >> (8 * i));
+        d->config[o] = (uint8_t)((d->config[o] & ~d->wmask[o]) | (byte & d->wmask[o]));
+        d->config[o] &= (uint8_t)~(byte & d->w1c[o]);
+    }
+    if (offset < PCI_COMMAND + 2 && offset + size > PCI_COMMAND)
+        pci_update_intx(d);
+    if (offset < PCI_ROM_BAR + 4 && offset + size > PCI_COMMAND)
+        pci_update_mappings(d);
+    if (d->msix_cap && offset <= (unsigned)d->msix_cap + 3 && offset + size > (unsigned)d->msix_cap + 3)
+        pci_msix_unmasked(d);
+}
+
+static struct pci_device *pci_selected(const struct pci_bus *bus)
+{
+    if (!(bus->address & 0x80000000u) || (bus->address & 0x00FF0000u))
+        return NULL;
+    return bus->devices[(bus->address >> 8) & 0xFF];
+}
+
+static uint64_t pci_data_read(void *opaque, uint64_t offset, unsigned size)
+{
+    struct pci_bus *bus = opaque;
+    struct pci_device *d = pci_selected(bus);
+    unsigned reg = (bus->address & 0xFC) | (unsigned)offset;
+    if (!d)
+        return UINT64_MAX;
+    return d->config_read ? d->config_read(d, reg, size) : pci_config_read(d, reg, size);
+}
+
+static void pci_data_write(void *opaque, uint64_t offset, uint64_t value, unsigned size)
+{
+    struct pci_bus *bus = opaque;
+    struct pci_device *d = pci_selected(bus);
+    unsigned reg = (bus->address & 0xFC) | (unsigned)offset;
+    if (!d)
+        return;
+    if (d->config_write)
+        d->config_write(d, reg, (uint32_t)value, size);
+    else
+        pci_config_write(d, reg, (uint32_t)value, size);
+}
+
+/* CF8h takes whole dwords only (§3.2.2.3.2); a byte at CF9h is the PIIX3's reset control register. */
+static uint64_t pci_address_read(void *opaque, uint64_t offset, unsigned size)
+{
+    struct pci_bus *bus = opaque;
+    if (offset == 0 && size == 4)
+        return bus->address;
+    if (offset == 1 && size == 1)
+        return piix3_read_reset_control(bus->emu);
+    return UINT64_MAX;
+}
+
+static void pci_address_write(void *opaque, uint64_t offset, uint64_t value, unsigned size)
+{
+    struct pci_bus *bus = opaque;
+    if (offset == 0 && size == 4)
+        bus->address = (uint32_t)value & 0x80FFFFFCu;
+    else if (offset == 1 && size == 1)
+        piix3_reset_control(bus->emu, (uint8_t)value);
+}
+
+static const struct region_ops pci_address_ops = { pci_address_read, pci_address_write, 1, 4, true };
+static const struct region_ops pci_data_ops = { pci_data_read, pci_data_write, 1, 4, true };
+
+/* ---- devices on the bus ---- */
+
+EMU_PRIV int pci_parse_devfn(struct options *opts, int *devfn, struct err *err)
+{
+    const char *text = opts ? options_get(opts, "addr") : NULL, *p = text;
+    unsigned slot = 0, function = 0, digits = 0;
+    if (!text)
+        return 0;
+    if (p[0] == '0' && (p[1] == 'x' || p[1] == 'X'))
+        p += 2;
+    for (; digits < 2; digits++, p++) {
+        const char *hex = "0123456789abcdef", *at;
+        char c = *p >= 'A' && *p <= 'F' ? (char)(*p - 'A' + 'a') : *p;
+        if (!c || !(at = strchr(hex, c)))
+            break;
+        slot = slot * 16 + (unsigned)(at - hex);
+    }
+    if (digits && p[0] == '.' && p[1] >= '0' && p[1] <= '7') {
+        function = (unsigned)(p[1] - '0');
+        p += 2;
+    }
+    if (!digits || *p || slot > 31)
+        return err_set(err, EMU_EINVAL, "addr=%s: not a PCI address; write slot or slot.function in hex, 00 to 1f.7", text);
+    *devfn = (int)(slot * 8 + function);
+    return 0;
+}
+
+static int pci_free_slot(const struct pci_bus *bus)
+{
+    int slot, function;
+    for (slot = 2; slot < 32; slot++) {
+        for (function = 0; function < 8 && !bus->devices[slot * 8 + function]; function++)
+            ;
+        if (function == 8)
+            return slot * 8;
+    }
+    return -1;
+}
+
+EMU_PRIV int pci_device_init(struct pci_device *d, int devfn, uint16_t vendor, uint16_t device, uint32_t class_rev, struct err *err)
+{
+    struct pci_bus *bus = d->dev.emu->pci;
+    if (!bus)
+        return err_set(err, EMU_EINVAL, "%s: this machine has no PCI bus", d->dev.cls->name);
+    if (devfn < 0)
+        devfn = pci_free_slot(bus);
+    if (devfn < 0 || devfn > 255)
+        return err_set(err, EMU_ENOSPC, "%s: no PCI slot is free", d->dev.cls->name);
+    if (bus->devices[devfn])
+        return err_set(err, EMU_EBUSY, "%s: PCI address %02x.%d is taken by %s", d->dev.cls->name, devfn >> 3, devfn & 7,
+                       bus->devices[devfn]->dev.cls->name);
+    d->bus = bus;
+    d->devfn = (uint8_t)devfn;
+    bus->devices[devfn] = d;
+    st16le(d->config, vendor);
+    st16le(d->config + 2, device);
+    st32le(d->config + 8, class_rev);
+    pci_set_subsystem(d, PCI_SUBVENDOR_QEMU, PCI_SUBSYSTEM_QEMU);
+    st16le(d->wmask + PCI_COMMAND, PCI_COMMAND_IO | PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER | PCI_COMMAND_SERR | PCI_COMMAND_INTX_DISABLE);
+    st16le(d->w1c + PCI_STATUS, 0xF900);
+    d->wmask[PCI_CACHE_LINE] = 0xFF;
+    d->wmask[PCI_INT_LINE] = 0xFF;
+    memset(d->wmask + 0x40, 0xFF, sizeof d->wmask - 0x40);
+    return 0;
+}
+
+EMU_PRIV void pci_set_subsystem(struct pci_device *d, uint16_t vendor, uint16_t device)
+{
+    st16le(d->config + PCI_SUBSYSTEM, vendor);
+    st16le(d->config + PCI_SUBSYSTEM + 2, device);
+}
+
+/* Capabilities lie one behind the other from 40h on. The whole of a new one is read-only. Returns its offset, 0: full. */
+EMU_PRIV unsigned pci_add_capability(struct pci_device *d, uint8_t id, unsigned size)
+{
+    unsigned at = d->cap_end ? d->cap_end : 0x40;
+    size = (size + 3) & ~3u;
+    if (at + size > sizeof d->config)
+        return 0;
+    d->cap_end = (uint16_t)(at + size);
+    memset(d->wmask + at, 0, size);
+    memset(d->config + at, 0, size);
+    d->config[at] = id;
+    d->config[at + 1] = d->config[PCI_CAP_POINTER];
+    d->config[PCI_CAP_POINTER] = (uint8_t)at;
+    d->config[PCI_STATUS] |= PCI_STATUS_CAPS;
+    return at;
+}
+
+EMU_PRIV void pci_device_reset(struct pci_device *d)
+{
+    unsigned i;
+    d->intx_level &= (uint8_t)~PCI_INTX_LEVEL;
+    pci_update_intx(d);
+    st16le(d->config + PCI_COMMAND, 0);
+    d->config[PCI_CACHE_LINE] = 0;
+    d->config[PCI_INT_LINE] = 0;
+    for (i = 0; i < EMU_ARRAY_LEN(d->bars); i++)
+        if (d->bars[i].present) {
+            unsigned o = pci_bar_offset(i), n = d->bars[i].mem64 ? 8 : 4, k;
+            for (k = 0; k < n; k++)
+                d->config[o + k] &= (uint8_t)~d->wmask[o + k];
+        }
+    if (d->msi_cap)
+        for (i = PCI_MSI_CTL; i < PCI_MSI_SIZE; i++)
+            d->config[d->msi_cap + i] &= (uint8_t)~d->wmask[d->msi_cap + i];
+    if (d->msix) {
+        d->config[d->msix_cap + PCI_MSIX_CTL + 1] &= 0x3F;
+        memset(d->msix->table, 0, (size_t)d->msix->vectors * PCI_MSIX_ENTRY);
+        memset(d->msix->pending, 0, (d->msix->vectors + 63) / 64 * 8);
+        for (i = 0; i < d->msix->vectors; i++)
+            d->msix->table[i * PCI_MSIX_ENTRY + 12] = PCI_MSIX_ENTRY_MASKED;
+    }
+    pci_update_mappings(d);
+}
+
+EMU_PRIV void pci_device_remove(struct pci_device *d)
+{
+    struct emu *e = d->dev.emu;
+    unsigned i;
+    if (!d->bus)
+        return;
+    pci_set_intx(d, 0);
+    for (i = 0; i < EMU_ARRAY_LEN(d->bars); i++)
+        if (d->bars[i].present)
+            region_remove(e, d->bars[i].io ? &e->ports : &e->memory, &d->bars[i].region);
+    if (d->msix) {
+        emu_free(e, d->msix->table);
+        emu_free(e, d->msix->pending);
+        emu_free(e, d->msix);
+        d->msix = NULL;
+    }
+    d->bus->devices[d->devfn] = NULL;
+    d->bus = NULL;
+}
+
+/* ---- MSI (§6.8.1): 64-bit addresses, no masking per vector ---- */
+
+EMU_PRIV int pci_add_msi(struct pci_device *d, unsigned vectors)
+{
+    unsigned log2 = 0, at = pci_add_capability(d, PCI_CAP_MSI, PCI_MSI_SIZE);
+    if (!at || !vectors || vectors > 32)
+        return EMU_ENOSPC;
+    while ((1u << log2) < vectors)
+        log2++;
+    d->msi_cap = (uint16_t)at;
+    st16le(d->config + at + PCI_MSI_CTL, (uint16_t)(PCI_MSI_64BIT | (log2 << 1)));
+    st16le(d->wmask + at + PCI_MSI_CTL, PCI_MSI_ENABLE | (7 << 4));
+    st32le(d->wmask + at + PCI_MSI_ADDR, 0xFFFFFFFCu);
+    st32le(d->wmask + at + PCI_MSI_ADDR_HIGH, 0xFFFFFFFFu);
+    st16le(d->wmask + at + PCI_MSI_DATA, 0xFFFF);
+    return 0;
+}
+
+EMU_PRIV bool pci_msi_enabled(const struct pci_device *d)
+{
+    return d->msi_cap && (d->config[d->msi_cap + PCI_MSI_CTL] & PCI_MSI_ENABLE);
+}
+
+static void pci_send_message(struct pci_device *d, uint64_t address, uint32_t data)
+{
+    if (!pci_bus_master(d))
+        return; /* a message is a memory write, which needs bus mastering */
+    if ((address >> 20) == 0xFEE)
+        apic_deliver_msi(d->dev.emu, address, data);
+    else
+        mem_st(d->dev.emu, address, data, 4);
+}
+
+EMU_PRIV void pci_msi_send(struct pci_device *d, unsigned vector)
+{
+    const uint8_t *cap = d->config + d->msi_cap;
+    unsigned granted = 1u << EMU_MIN((unsigned)(cap[PCI_MSI_CTL] >> 4) & 7, 5u); /* vectors the guest gave */
+    if (!pci_msi_enabled(d))
+        return;
+    pci_send_message(d, ld32le(cap + PCI_MSI_ADDR) | (uint64_t)ld32le(cap + PCI_MSI_ADDR_HIGH) << 32,
+                     (ld16le(cap + PCI_MSI_DATA) & ~(granted - 1)) | (vector & (granted - 1)));
+}
+
+/* ---- MSI-X (§6.8.2) ---- */
+
+EMU_PRIV bool pci_msix_enabled(const struct pci_device *d)
+{
+    return d->msix && (ld16le(d->config + d->msix_cap + PCI_MSIX_CTL) & PCI_MSIX_ENABLE);
+}
+
+static bool pci_msix_masked(const struct pci_device *d, unsigned vector)
+{
+    return (ld16le(d->config + d->msix_cap + PCI_MSIX_CTL) & PCI_MSIX_MASK_ALL) ||
+           (d->msix->table[vector * PCI_MSIX_ENTRY + 12] & PCI_MSIX_ENTRY_MASKED);
+}
+
+EMU_PRIV void pci_msix_send(struct pci_device *d, unsigned vector)
+{
+    const uint8_t *entry;
+    if (!pci_msix_enabled(d) || vector >= d->msix->vectors)
+        return;
+    entry = d->msix->table + (size_t)vector * PCI_MSIX_ENTRY;
+    if (pci_msix_masked(d, vector)) {
+        d->msix->pending[vector / 8] |= (uint8_t)(1u << (vector & 7));
+        return;
+    }
+    d->msix->pending[vector / 8] &= (uint8_t)~(1u << (vector & 7));
+    pci_send_message(d, ld64le(entry), ld32le(entry + 8));
+}
+
+/* Sends what waited for a mask to go. */
+static void pci_msix_unmasked(struct pci_device *d)
+{
+    unsigned v;
+    if (!pci_msix_enabled(d))
+        return;
+    for (v = 0; v < d->msix->vectors; v++)
+        if (((d->msix->pending[v / 8] >> (v & 7)) & 1) && !pci_msix_masked(d, v))
+            pci_msix_send(d, v);
+}
+
+static uint64_t pci_msix_read(void *opaque, uint64_t offset, unsigned size)
+{
+    struct pci_device *d = opaque;
+    struct pci_msix *m = d->msix;
+    uint64_t table = (uint64_t)m->vectors * PCI_MSIX_ENTRY, pba = (m->vectors + 63) / 64 * 8;
+    if (offset + size <= table)
+        return ldn_le(m->table + offset, size);
+    if (offset >= m->pba_offset && offset - m->pba_offset + size <= pba)
+        return ldn_le(m->pending + (offset - m->pba_offset), size);
+    return 0;
+}
+
+static void pci_msix_write(void *opaque, uint64_t offset, uint64_t value, unsigned size)
+{
+    struct pci_device *d = opaque;
+    struct pci_msix *m = d->msix;
+    if (offset + size > (uint64_t)m->vectors * PCI_MSIX_ENTRY)
+        return; /* pending bits are read-only */
+    stn_le(m->table + offset, value, size);
+    pci_msix_unmasked(d);
+}
+
+static const struct region_ops pci_msix_ops = { pci_msix_read, pci_msix_write, 4, 8, false };
+
+EMU_PRIV int pci_add_msix_bar(struct pci_device *d, unsigned bar, unsigned vectors)
+{
+    struct emu *e = d->dev.emu;
+    struct pci_msix *m;
+    uint64_t half = 2048;
+    unsigned at;
+    if (!vectors || vectors > 2048)
+        return EMU_EINVAL;
+    while (half < (uint64_t)vectors * PCI_MSIX_ENTRY)
+        half *= 2;
+    m = emu_alloc(e, sizeof *m);
+    if (!m)
+        return EMU_ENOMEM;
+    m->table = emu_alloc(e, (size_t)vectors * PCI_MSIX_ENTRY);
+    m->pending = emu_alloc(e, (vectors + 63) / 64 * 8);
+    at = m->table && m->pending ? pci_add_capability(d, PCI_CAP_MSIX, PCI_MSIX_SIZE) : 0;
+    if (!at) {
+        emu_free(e, m->table);
+        emu_free(e, m->pending);
+        emu_free(e, m);
+        return EMU_ENOMEM;
+    }
+    m->vectors = vectors;
+    m->pba_offset = half;
+    d->msix = m;
+    d->msix_cap = (uint16_t)at;
+    st16le(d->config + at + PCI_MSIX_CTL, (uint16_t)(vectors - 1));
+    st16le(d->wmask + at + PCI_MSIX_CTL, PCI_MSIX_ENABLE | PCI_MSIX_MASK_ALL);
+    st32le(d->config + at + PCI_MSIX_TABLE, bar);
+    st32le(d->config + at + PCI_MSIX_PBA, (uint32_t)half | bar);
+    pci_add_bar_io(d, bar, "msix", half * 2, false, &pci_msix_ops, d);
+    return 0;
+}
+
+EMU_PRIV void pci_notify(struct pci_device *d, unsigned vector, int intx_level)
+{
+    if (pci_msix_enabled(d)) {
+        if (intx_level)
+            pci_msix_send(d, vector);
+    } else if (pci_msi_enabled(d)) {
+        if (intx_level)
+            pci_msi_send(d, vector);
+    } else {
+        pci_set_intx(d, intx_level);
+    }
+}
+
+/* ---- the bus ---- */
+
+EMU_PRIV int pci_bus_create(struct emu *e, struct err *err)
+{
+    struct pci_bus *bus;
+    if (e->pci)
+        return 0;
+    bus = emu_alloc(e, sizeof *bus);
+    if (!bus || !chipset_get(e)) {
+        emu_free(e, bus);
+        return err_set(err, EMU_ENOMEM, "out of memory");
+    }
+    bus->emu = e;
+    e->pci = bus;
+    port_add(e, &bus->cf8, "pci-address", 0xCF8, 4, &pci_address_ops, bus);
+    port_add(e, &bus->cfc, "pci-data", 0xCFC, 4, &pci_data_ops, bus);
+    return 0;
+}
+
+EMU_PRIV void pci_bus_reset(struct emu *e)
+{
+    unsigned i;
+    if (!e->pci)
+        return;
+    e->pci->address = 0;
+    for (i = 0; i < EMU_ARRAY_LEN(e->pci->devices); i++)
+        if (e->pci->devices[i])
+            pci_device_reset(e->pci->devices[i]);
+}
+
+EMU_PRIV void pci_bus_destroy(struct emu *e)
+{
+    if (!e->pci)
+        return;
+    region_remove(e, &e->ports, &e->pci->cf8);
+    region_remove(e, &e->ports, &e->pci->cfc);
+    emu_free(e, e->pci);
+    e->pci = NULL;
+}
+
+static const char *pci_class_name(unsigned class_code)
+{
+    static const struct { uint16_t code; const char *name; } names[] = {
+        { 0x0100, "SCSI controller" }, { 0x0101, "IDE controller" }, { 0x0106, "SATA controller" }, { 0x0108, "NVMe controller" },
+        { 0x0200, "Ethernet controller" }, { 0x0300, "VGA controller" }, { 0x0401, "Audio controller" }, { 0x0600, "Host bridge" },
+        { 0x0601, "ISA bridge" }, { 0x0604, "PCI bridge" }, { 0x0680, "Bridge" }, { 0x0780, "Communication controller" }, { 0x0C03, "USB controller" },
+    };
+    size_t i;
+    for (i = 0; i < EMU_ARRAY_LEN(names); i++)
+        if (names[i].code == class_code)
+            return names[i].name;
+    return NULL;
+}
+
+static void pci_print_bar(const struct pci_device *d, unsigned i, struct buf *out)
+{
+    const struct pci_bar *b = &d->bars[i];
+    uint64_t address = 0;
+    if (!b->present)
+        return;
+    if (!pci_bar_address(d, i, &address))
+        buf_printf(out, "      BAR%u: %s of %" PRIu64 " bytes, not mapped.\n", i, b->io ? "I/O" : "memory", b->size);
+    else if (b->io)
+        buf_printf(out, "      BAR%u: I/O at 0x%04" PRIx64 " [0x%04" PRIx64 "].\n", i, address, address + b->size - 1);
+    else
+        buf_printf(out, "      BAR%u: %d bit %smemory at 0x%08" PRIx64 " [0x%08" PRIx64 "].\n", i, b->mem64 ? 64 : 32,
+                   b->prefetch ? "prefetchable " : "", address, address + b->size - 1);
+}
+
+EMU_PRIV void pci_print_info(struct emu *e, struct buf *out)
+{
+    unsigned i, k;
+    for (i = 0; e->pci && i < EMU_ARRAY_LEN(e->pci->devices); i++) {
+        const struct pci_device *d = e->pci->devices[i];
+        const char *name;
+        if (!d)
+            continue;
+        name = pci_class_name(ld16le(d->config + 10));
+        buf_printf(out, "  Bus  0, device %3u, function %u:\n", i >> 3, i & 7);
+        if (name)
+            buf_printf(out, "    %s", name);
+        else
+            buf_printf(out, "    Class %04x", ld16le(d->config + 10));
+        buf_printf(out, ": PCI device %04x:%04x\n      PCI subsystem %04x:%04x\n", ld16le(d->config), ld16le(d->config + 2),
+                   ld16le(d->config + PCI_SUBSYSTEM), ld16le(d->config + PCI_SUBSYSTEM + 2));
+        if (d->config[PCI_INT_PIN])
+            buf_printf(out, "      IRQ %u, pin %c\n", d->config[PCI_INT_LINE], '@' + d->config[PCI_INT_PIN]);
+        for (k = 0; k < EMU_ARRAY_LEN(d->bars); k++)
+            pci_print_bar(d, k, out);
+        buf_printf(out, "      id \"%s\"\n", d->dev.id ? d->dev.id : "");
+    }
+}
+#undef PCI_SUBVENDOR_QEMU
+#undef PCI_SUBSYSTEM_QEMU
+
+/* ======================================== src/dev/i440fx.c ======================================== */
+
+/* dev/i440fx.c - host bridge: who answers between 640 KiB and 1 MiB.
+ *
+ * Models     Intel 82441FX (440FX PMC), 290549-001: PAM registers 59h-5Fh (§3.2.17), SMRAM register 72h (§3.2.20). Ids and reset values as
+ *            QEMU's pc shows them.
+ * Contract   board.c creates RAM first, then this device, which makes the PCI bus. Firmware adds ROM at MAP_PRIO_ROM.
+ * Theory     Between A0000h and FFFFFh the bridge sends an access to the PCI side unless a register says RAM. The PCI side is the region
+ *            "pci-hole" (nobody: all ones) with the VGA window and ROMs above it. Each of the 13 PAM fields has a RAM region above those,
+ *            whose read and write halves are switched by the field's two bits. A0000h-BFFFFh is RAM while SMRAM.D_OPEN is set.
+ * Invariants 1. pam[n] answers reads exactly while RE of field n is set, writes while WE is.
+ *            2. Once D_LCK is set, register 72h does not change until reset.
+ * Missing    System management mode itself (no SMI is ever raised); DRAM row registers (kept, no effect).
+ */
+
+enum {
+    I440FX_PAM0 = 0x59, I440FX_PAM_COUNT = 13, I440FX_SMRAM = 0x72, I440FX_RAM_SIZE = 0x57 /* in 8 MiB, a note for coreboot */,
+    SMRAM_G_SMRAME = 0x08, SMRAM_D_LCK = 0x10, SMRAM_D_OPEN = 0x40, SMRAM_C_BASE = 0x02
+};
+#define I440FX_LEGACY_BASE UINT64_C(0xA0000)
+#define I440FX_LEGACY_SIZE UINT64_C(0x60000)
+#define I440FX_SMRAM_SIZE UINT64_C(0x20000)
+
+struct i440fx {
+    struct pci_device pci;
+    struct region hole, smram;
+    struct region pam[I440FX_PAM_COUNT]; /* 0: F0000h-FFFFFh, 1 + n: 16 KiB at C0000h + n * 16 KiB */
+    bool has_ram;
+};
+
+static uint64_t i440fx_pam_base(unsigned i) { return i ? 0xC0000 + (uint64_t)(i - 1) * 0x4000 : 0xF0000; }
+static uint64_t i440fx_pam_size(unsigned i) { return i ? 0x4000 : 0x10000; }
+
+static void i440fx_update_memory(struct i440fx *s)
+{
+    struct emu *e = s->pci.dev.emu;
+    unsigned i;
+    if (!s->has_ram)
+        return;
+    for (i = 0; i < I440FX_PAM_COUNT; i++) {
+        struct region *r = &s->pam[i];
+        uint8_t field = s->pci.config[I440FX_PAM0 + (i + 1) / 2]; /* 59h: high nibble is field 0; 5Ah: low is 1, high is 2 ... */
+        uint8_t access = (uint8_t)(((i & 1) ? field : field >> 4) & (REGION_READS | REGION_WRITES)); /* bit 0 RE, bit 1 WE */
+        if (access != r->access || r->enabled != (access != 0)) {
+            r->access = access;
+            region_set(e, &e->memory, r, r->base, false); /* the change of halves is seen through a change of state */
+            region_set(e, &e->memory, r, r->base, access != 0);
+        }
+    }
+    region_set(e, &e->memory, &s->smram, I440FX_LEGACY_BASE, (s->pci.config[I440FX_SMRAM] & SMRAM_D_OPEN) != 0);
+}
+EMU_STATIC_ASSERT(REGION_READS == 1 && REGION_WRITES == 2, i440fx_pam_bits);
+
+static void i440fx_config_write(struct pci_device *d, unsigned offset, uint32_t value, unsigned size)
+{
+    struct i440fx *s = EMU_CONTAINER(d, struct i440fx, pci);
+    uint8_t smram = d->config[I440FX_SMRAM];
+    pci_config_write(d, offset, value, size);
+    if (smram & SMRAM_D_LCK)
+        d->config[I440FX_SMRAM] = smram;
+    else if (d->config[I440FX_SMRAM] & SMRAM_D_LCK)
+        d->config[I440FX_SMRAM] &= (uint8_t)~SMRAM_D_OPEN;
+    if (offset <= I440FX_SMRAM && offset + size > I440FX_PAM0)
+        i440fx_update_memory(s);
+}
+
+static const struct region_ops i440fx_hole_ops = { NULL, NULL, 1, 8, true };
+
+static int i440fx_create(struct device *dev, struct options *opts, struct err *err)
+{
+    struct i440fx *s = EMU_CONTAINER(dev, struct i440fx, pci.dev);
+    struct emu *e = dev->emu;
+    unsigned i;
+    int r = pci_bus_create(e, err);
+    (void)opts;
+    if (r < 0)
+        return r;
+    r = pci_device_init(&s->pci, 0, 0x8086, 0x1237, 0x06000002, err);
+    if (r < 0)
+        return r;
+    chipset_of(e)->i440fx = s;
+    s->pci.config[7] = 0x02; /* DEVSEL medium */
+    s->pci.config_write = i440fx_config_write;
+    region_init_io(&s->hole, "pci-hole", &i440fx_hole_ops, s, I440FX_LEGACY_SIZE);
+    region_add(e, &e->memory, &s->hole, I440FX_LEGACY_BASE, MAP_PRIO_HOLE);
+    s->has_ram = e->ram && e->ram->size_bytes >= I440FX_LEGACY_BASE + I440FX_LEGACY_SIZE;
+    if (!s->has_ram)
+        return 0;
+    region_init_ram(&s->smram, "smram", e->ram, I440FX_LEGACY_BASE, I440FX_SMRAM_SIZE);
+    region_add(e, &e->memory, &s->smram, I440FX_LEGACY_BASE, MAP_PRIO_SMRAM);
+    for (i = 0; i < I440FX_PAM_COUNT; i++) {
+        region_init_ram(&s->pam[i], "pam-ram", e->ram, i440fx_pam_base(i), i440fx_pam_size(i));
+        region_add(e, &e->memory, &s->pam[i], i440fx_pam_base(i), MAP_PRIO_PAM);
+    }
+    i440fx_update_memory(s);
+    return 0;
+}
+
+static void i440fx_reset(struct device *dev)
+{
+    struct i440fx *s = EMU_CONTAINER(dev, struct i440fx, pci.dev);
+    memset(s->pci.config + 0x40, 0, sizeof s->pci.config - 0x40);
+    if (dev->emu->ram)
+        s->pci.config[I440FX_RAM_SIZE] = (uint8_t)EMU_MIN(dev->emu->ram->size_bytes / (8 * MIB), 255);
+    s->pci.config[I440FX_SMRAM] = SMRAM_C_BASE;
+    i440fx_update_memory(s);
+}
+
+static void i440fx_destroy(struct device *dev)
+{
+    struct i440fx *s = EMU_CONTAINER(dev, struct i440fx, pci.dev);
+    struct emu *e = dev->emu;
+    unsigned i;
+    region_remove(e, &e->memory, &s->hole);
+    region_remove(e, &e->memory, &s->smram);
+    for (i = 0; i < I440FX_PAM_COUNT; i++)
+        region_remove(e, &e->memory, &s->pam[i]);
+    pci_device_remove(&s->pci);
+    if (chipset_of(e))
+        chipset_of(e)->i440fx = NULL;
+}
+
+EMU_PRIV const struct device_class i440fx_class = {
+    .name = "i440FX", .bus = "pci", .help = "Intel 440FX host bridge", .instance_size = sizeof(struct i440fx),
+    .create = i440fx_create, .reset = i440fx_reset, .destroy = i440fx_destroy,
+};
+#undef I440FX_LEGACY_BASE
+#undef I440FX_LEGACY_SIZE
+#undef I440FX_SMRAM_SIZE
+
+/* ======================================== src/dev/piix3.c ======================================== */
+
+/* dev/piix3.c - PCI to ISA bridge: PIRQ routing, resets, APM ports, port 92h, A20, FERR.
+ *
+ * Models     Intel 82371SB (PIIX3), 290550-002: PIRQRC 60h-63h (§2.2.6), reset control CF9h (§2.5.6.1), APM ports B2h-B3h, coprocessor error
+ *            port F0h. Port 92h as PS/2 system control port A. Ids and reset values as QEMU's pc shows them.
+ * Contract   emu->pci->intx[] lines end in piix3_set_pirq(); the ISA inputs come out at board_gsi(). The IDE function 01.1 and the power
+ *            management function 01.3 are files of their own. CF9h is decoded by pci.c, which passes it here.
+ * Theory     A PIRQ is routed to one ISA input or to none; several may share one, which is then driven with their OR.
+ * Invariants 1. irq_level bit n is the OR of the levels of all PIRQs routed to ISA input n, and what board_gsi(n) was last told.
+ * Missing    X-bus chip selects, ISA timing, MIRQ: registers are kept without effect.
+ */
+
+enum {
+    PIIX3_PIRQRC = 0x60, PIIX3_PIRQ_COUNT = 4, PIIX3_PIRQ_OFF = 0x80, PIIX3_ISA_IRQS = 16,
+    RCR_HARD = 2, RCR_CPU = 4, /* reset control: type, and the bit that triggers */
+    PORT92_FAST_RESET = 1, PORT92_A20 = 2
+};
+
+struct piix3 {
+    struct pci_device pci;
+    uint8_t pirq_level[PIIX3_PIRQ_COUNT];
+    uint16_t irq_level;
+    uint8_t reset_control;
+    uint8_t apm_control, apm_status;
+    struct region apm, port80, port_f0;
+};
+
+/* ---- interrupt routing ---- */
+
+static void piix3_route(struct piix3 *s)
+{
+    uint16_t level = 0, changed;
+    unsigned i;
+    for (i = 0; i < PIIX3_PIRQ_COUNT; i++) {
+        uint8_t route = s->pci.config[PIIX3_PIRQRC + i];
+        if (s->pirq_level[i] && route < PIIX3_ISA_IRQS)
+            level |= (uint16_t)(1u << route);
+    }
+    changed = level ^ s->irq_level;
+    s->irq_level = level;
+    for (i = 0; i < PIIX3_ISA_IRQS; i++)
+        if ((changed >> i) & 1) {
+            struct irq line = board_gsi(s->pci.dev.emu, (int)i);
+            irq_set(&line, (level >> i) & 1);
+        }
+}
+
+EMU_PRIV void piix3_set_pirq(void *piix3, int pirq, int level)
+{
+    struct piix3 *s = piix3;
+    s->pirq_level[pirq & 3] = level != 0;
+    piix3_route(s);
+}
+
+static void piix3_config_write(struct pci_device *d, unsigned offset, uint32_t value, unsigned size)
+{
+    pci_config_write(d, offset, value, size);
+    if (offset < PIIX3_PIRQRC + PIIX3_PIRQ_COUNT && offset + size > PIIX3_PIRQRC)
+        piix3_route(EMU_CONTAINER(d, struct piix3, pci));
+}
+
+/* ---- reset control, CF9h ---- */
+
+EMU_PRIV void piix3_reset_control(struct emu *e, uint8_t value)
+{
+    struct piix3 *s = chipset_of(e) ? chipset_of(e)->piix3 : NULL;
+    if (!s)
+        return;
+    s->reset_control = value & RCR_HARD;
+    if (value & RCR_CPU)
+        emu_request(e, REQ_RESET);
+}
+
+EMU_PRIV uint8_t piix3_read_reset_control(struct emu *e)
+{
+    struct piix3 *s = chipset_of(e) ? chipset_of(e)->piix3 : NULL;
+    return s ? s->reset_control : 0xFF;
+}
+
+/* ---- APM ports: B2h is the firmware's command port, too (ACPI enable) ---- */
+
+static uint64_t piix3_apm_read(void *opaque, uint64_t offset, unsigned size)
+{
+    struct piix3 *s = opaque;
+    (void)size;
+    return offset ? s->apm_status : s->apm_control;
+}
+
+static void piix3_apm_write(void *opaque, uint64_t offset, uint64_t value, unsigned size)
+{
+    struct piix3 *s = opaque;
+    (void)size;
+    if (offset) {
+        s->apm_status = (uint8_t)value;
+    } else {
+        s->apm_control = (uint8_t)value;
+        piix4_pm_apm_command(s->pci.dev.emu, (uint8_t)value);
+    }
+}
+
+static const struct region_ops piix3_apm_ops = { piix3_apm_read, piix3_apm_write, 1, 1, false };
+
+/* ---- port 80h (POST codes, delays) and F0h (coprocessor error) ---- */
+
+static uint64_t piix3_ones_read(void *opaque, uint64_t offset, unsigned size)
+{
+    (void)opaque;
+    (void)offset;
+    (void)size;
+    return UINT64_MAX;
+}
+
+static void piix3_post_write(void *opaque, uint64_t offset, uint64_t value, unsigned size)
+{
+    (void)opaque;
+    (void)offset;
+    (void)value;
+    (void)size;
+}
+
+static void piix3_f0_write(void *opaque, uint64_t offset, uint64_t value, unsigned size)
+{
+    struct piix3 *s = opaque;
+    (void)offset;
+    (void)value;
+    (void)size;
+    chipset_set_ferr(s->pci.dev.emu, false);
+}
+
+static const struct region_ops piix3_port80_ops = { piix3_ones_read, piix3_post_write, 1, 4, true };
+static const struct region_ops piix3_f0_ops = { piix3_ones_read, piix3_f0_write, 1, 1, false };
+
+EMU_PRIV void chipset_set_ferr(struct emu *e, bool on)
+{
+    struct irq line = board_gsi(e, 13);
+    irq_set(&line, on);
+}
+
+/* ---- the device ---- */
+
+static int piix3_create(struct device *dev, struct options *opts, struct err *err)
+{
+    struct piix3 *s = EMU_CONTAINER(dev, struct piix3, pci.dev);
+    struct emu *e = dev->emu;
+    unsigned i;
+    int r = pci_device_init(&s->pci, 1 * 8 + 0, 0x8086, 0x7000, 0x06010000, err);
+    (void)opts;
+    if (r < 0)
+        return r;
+    chipset_of(e)->piix3 = s;
+    s->pci.config[7] = 0x02;    /* DEVSEL medium */
+    s->pci.config[0x0E] = 0x80; /* more functions follow */
+    s->pci.config_write = piix3_config_write;
+    for (i = 0; i < PIIX3_PIRQ_COUNT; i++) {
+        e->pci->intx[i].set = piix3_set_pirq;
+        e->pci->intx[i].opaque = s;
+        e->pci->intx[i].line = (int)i;
+    }
+    port_add(e, &s->apm, "apm", 0xB2, 2, &piix3_apm_ops, s);
+    port_add(e, &s->port80, "post-code", 0x80, 1, &piix3_port80_ops, s);
+    port_add(e, &s->port_f0, "coprocessor-error", 0xF0, 1, &piix3_f0_ops, s);
+    return 0;
+}
+
+static void piix3_reset(struct device *dev)
+{
+    static const struct { uint8_t offset, value; } defaults[] = {
+        { 0x4C, 0x4D }, { 0x4E, 0x03 }, { 0x60, 0x80 }, { 0x61, 0x80 }, { 0x62, 0x80 }, { 0x63, 0x80 }, { 0x69, 0x02 },
+        { 0x70, 0x80 }, { 0x76, 0x0C }, { 0x77, 0x0C }, { 0x78, 0x02 }, { 0xA0, 0x08 }, { 0xA8, 0x0F },
+    };
+    struct piix3 *s = EMU_CONTAINER(dev, struct piix3, pci.dev);
+    size_t i;
+    memset(s->pci.config + 0x40, 0, sizeof s->pci.config - 0x40);
+    for (i = 0; i < EMU_ARRAY_LEN(defaults); i++)
+        s->pci.config[defaults[i].offset] = defaults[i].value;
+    s->reset_control = s->apm_control = s->apm_status = 0;
+    piix3_route(s);
+    chipset_set_ferr(dev->emu, false);
+}
+
+static void piix3_destroy(struct device *dev)
+{
+    struct piix3 *s = EMU_CONTAINER(dev, struct piix3, pci.dev);
+    struct emu *e = dev->emu;
+    region_remove(e, &e->ports, &s->apm);
+    region_remove(e, &e->ports, &s->port80);
+    region_remove(e, &e->ports, &s->port_f0);
+    if (e->pci)
+        memset(e->pci->intx, 0, sizeof e->pci->intx);
+    pci_device_remove(&s->pci);
+    if (chipset_of(e))
+        chipset_of(e)->piix3 = NULL;
+}
+
+EMU_PRIV const struct device_class piix3_class = {
+    .name = "PIIX3", .bus = "pci", .help = "Intel PIIX3 PCI to ISA bridge", .instance_size = sizeof(struct piix3),
+    .create = piix3_create, .reset = piix3_reset, .destroy = piix3_destroy,
+};
+
+/* ---- A20 and port 92h ---- */
+
+EMU_PRIV void chipset_set_a20(struct emu *e, bool on)
+{
+    uint64_t mask = on ? UINT64_MAX : ~(UINT64_C(1) << 20);
+    if (e->a20_mask == mask)
+        return;
+    e->a20_mask = mask;
+    if (e->on_map_change)
+        e->on_map_change(e);
+}
+
+EMU_PRIV bool chipset_get_a20(const struct emu *e) { return (e->a20_mask >> 20) & 1; }
+
+struct port92 {
+    struct device dev;
+    struct region port;
+    uint8_t value;
+};
+
+static uint64_t port92_read(void *opaque, uint64_t offset, unsigned size)
+{
+    struct port92 *s = opaque;
+    (void)offset;
+    (void)size;
+    return (s->value & ~PORT92_A20) | (chipset_get_a20(s->dev.emu) ? PORT92_A20 : 0);
+}
+
+static void port92_write(void *opaque, uint64_t offset, uint64_t value, unsigned size)
+{
+    struct port92 *s = opaque;
+    uint8_t was = s->value;
+    (void)offset;
+    (void)size;
+    s->value = (uint8_t)value;
+    chipset_set_a20(s->dev.emu, (value & PORT92_A20) != 0);
+    if ((value & PORT92_FAST_RESET) && !(was & PORT92_FAST_RESET))
+        emu_request(s->dev.emu, REQ_RESET);
+}
+
+static const struct region_ops port92_ops = { port92_read, port92_write, 1, 1, false };
+
+static int port92_create(struct device *dev, struct options *opts, struct err *err)
+{
+    struct port92 *s = EMU_CONTAINER(dev, struct port92, dev);
+    (void)opts;
+    if (!chipset_get(dev->emu))
+        return err_set(err, EMU_ENOMEM, "out of memory");
+    chipset_of(dev->emu)->port92 = s;
+    return port_add(dev->emu, &s->port, "port92", 0x92, 1, &port92_ops, s);
+}
+
+static void port92_reset(struct device *dev)
+{
+    EMU_CONTAINER(dev, struct port92, dev)->value = 0;
+    chipset_set_a20(dev->emu, true);
+}
+
+static void port92_destroy(struct device *dev)
+{
+    region_remove(dev->emu, &dev->emu->ports, &EMU_CONTAINER(dev, struct port92, dev)->port);
+    if (chipset_of(dev->emu))
+        chipset_of(dev->emu)->port92 = NULL;
+}
+
+EMU_PRIV const struct device_class port92_class = {
+    .name = "port92", .bus = "isa", .help = "PS/2 system control port A: fast A20 and reset", .instance_size = sizeof(struct port92),
+    .create = port92_create, .reset = port92_reset, .destroy = port92_destroy,
+};
+
+/* ======================================== src/dev/pic.c ======================================== */
+
+/* dev/pic.c - the pair of 8259A interrupt controllers, with the edge/level control registers.
+ *
+ * Models     Intel 8259A data sheet 231468-003; ELCR at 4D0h/4D1h: PIIX3 290550-002 §2.5.7.
+ * Contract   Lines come in by pic_set_line() (through board_gsi). The master's INTR goes to lapic_set_lint0(); the CPU's side takes a vector
+ *            with pic_acknowledge(). Guests reach it at 20h-21h, A0h-A1h.
+ * Theory     Per chip: IRR (requests), ISR (in service), IMR (masks), and the line that has lowest priority. A request is put forward
+ *            when it is not masked and ranks above everything in service; the slave's output is the master's line 2.
+ *            An edge input sets IRR at its rising edge, and IRR stays until acknowledged; a level input's IRR is the level itself.
+ * Invariants 1. INTR is what pic_pending(master) says, after every access and line change (pic_update).
+ *            2. A level input's IRR bit equals its line.
+ *            3. elcr never has bits 0, 1, 2 (master) or 0, 5 (slave): these inputs are edge-triggered by wiring.
+ * Missing    8080/85 mode (CALL bytes): ICW4.uPM = 0 is taken as 8086 mode. Buffered mode has no pins to act on.
+ */
+
+enum {
+    PIC_ICW1 = 0x10, PIC_ICW1_IC4 = 0x01, PIC_ICW1_SNGL = 0x02, PIC_ICW1_LTIM = 0x08,
+    PIC_ICW4_AEOI = 0x02, PIC_ICW4_SFNM = 0x10,
+    PIC_OCW3 = 0x08, PIC_OCW3_RIS = 0x01, PIC_OCW3_RR = 0x02, PIC_OCW3_POLL = 0x04, PIC_OCW3_SMM = 0x20, PIC_OCW3_ESMM = 0x40,
+    PIC_CASCADE = 2, PIC_SPURIOUS = 7
+};
+enum pic_expect { PIC_READY, PIC_EXPECT_ICW2, PIC_EXPECT_ICW3, PIC_EXPECT_ICW4 };
+
+struct pic {
+    struct pic_pair *pair;
+    bool master;
+    uint8_t irr, isr, imr, elcr, elcr_mask, lines;
+    uint8_t lowest;      /* line of lowest priority; 7 after initialisation */
+    uint8_t vector_base; /* bits 7-3 */
+    uint8_t expect;      /* enum pic_expect */
+    bool icw4_needed, single, level_mode, auto_eoi, rotate_on_aeoi, fully_nested_special, special_mask, read_isr, poll;
+    struct region ports, elcr_port;
+};
+struct pic_pair {
+    struct device dev;
+    struct pic chip[2]; /* master, slave */
+    bool intr;
+};
+
+static void pic_update(struct pic_pair *s);
+
+static bool pic_is_level(const struct pic *p, unsigned line) { return p->level_mode || ((p->elcr >> line) & 1); }
+
+/* Rank of the highest-priority line among bits, 0 highest; 8: none. */
+static unsigned pic_rank(const struct pic *p, uint8_t bits)
+{
+    unsigned rank;
+    for (rank = 0; rank < 8; rank++)
+        if ((bits >> ((p->lowest + 1 + rank) & 7)) & 1)
+            return rank;
+    return 8;
+}
+
+/* The line that this chip puts forward, or -1. */
+static int pic_pending(const struct pic *p)
+{
+    unsigned request = pic_rank(p, (uint8_t)(p->irr & ~p->imr)), service;
+    uint8_t in_service = p->isr;
+    if (request == 8)
+        return -1;
+    if (p->special_mask)
+        in_service &= (uint8_t)~p->imr; /* masked lines in service stop nobody */
+    if (p->fully_nested_special && p->master)
+        in_service &= (uint8_t)~(1u << PIC_CASCADE); /* the slave sorts out its own */
+    service = pic_rank(p, in_service);
+    return request < service ? (int)((p->lowest + 1 + request) & 7) : -1;
+}
+
+static void pic_input(struct pic *p, unsigned line, bool on)
+{
+    uint8_t bit = (uint8_t)(1u << line);
+    if (pic_is_level(p, line)) {
+        p->irr = (uint8_t)((p->irr & ~bit) | (on ? bit : 0));
+    } else if (on && !(p->lines & bit)) {
+        p->irr |= bit;
+    }
+    p->lines = (uint8_t)((p->lines & ~bit) | (on ? bit : 0));
+}
+
+static void pic_update(struct pic_pair *s)
+{
+    bool intr;
+    if (pic_pending(&s->chip[1]) >= 0) /* the cascade input follows the slave's output */
+        s->chip[0].irr |= 1u << PIC_CASCADE;
+    else
+        s->chip[0].irr &= (uint8_t)~(1u << PIC_CASCADE);
+    intr = pic_pending(&s->chip[0]) >= 0;
+    if (intr != s->intr) {
+        s->intr = intr;
+        lapic_set_lint0(s->dev.emu, intr);
+    }
+}
+
+EMU_PRIV void pic_set_line(struct emu *e, int line, int level)
+{
+    struct pic_pair *s = chipset_of(e) ? chipset_of(e)->pic : NULL;
+    if (!s || line < 0 || line > 15 || line == PIC_CASCADE)
+        return;
+    pic_input(&s->chip[line >> 3], (unsigned)line & 7, level != 0);
+    pic_update(s);
+}
+
+EMU_PRIV bool pic_intr(struct emu *e)
+{
+    struct pic_pair *s = chipset_of(e) ? chipset_of(e)->pic : NULL;
+    return s && s->intr;
+}
+
+/* ---- acknowledge and end of interrupt ---- */
+
+static void pic_take(struct pic *p, unsigned line)
+{
+    uint8_t bit = (uint8_t)(1u << line);
+    if (!pic_is_level(p, line))
+        p->irr &= (uint8_t)~bit;
+    if (!p->auto_eoi)
+        p->isr |= bit;
+    else if (p->rotate_on_aeoi)
+        p->lowest = (uint8_t)line;
+}
+
+/* One chip's part of INTA: its line, 7 when the request has gone (spurious: nothing enters service). */
+static unsigned pic_inta(struct pic *p)
+{
+    int line = pic_pending(p);
+    if (line < 0)
+        return PIC_SPURIOUS;
+    pic_take(p, (unsigned)line);
+    return (unsigned)line;
+}
+
+EMU_PRIV int pic_acknowledge(struct emu *e)
+{
+    struct pic_pair *s = chipset_of(e) ? chipset_of(e)->pic : NULL;
+    unsigned line, vector;
+    if (!s)
+        return -1;
+    line = pic_inta(&s->chip[0]);
+    if (line == PIC_CASCADE && !s->chip[0].single)
+        vector = s->chip[1].vector_base + pic_inta(&s->chip[1]);
+    else
+        vector = s->chip[0].vector_base + line;
+    pic_update(s);
+    return (int)vector;
+}
+
+static void pic_ocw2(struct pic *p, uint8_t value)
+{
+    unsigned line = value & 7, rank;
+    switch (value >> 5) {
+    case 1: /* non-specific EOI */
+    case 5: /* rotate on non-specific EOI */
+        rank = pic_rank(p, p->special_mask ? (uint8_t)(p->isr & ~p->imr) : p->isr);
+        if (rank == 8)
+            return;
+        line = (p->lowest + 1u + rank) & 7;
+        p->isr &= (uint8_t)~(1u << line);
+        if (value >> 5 == 5)
+            p->lowest = (uint8_t)line;
+        break;
+    case 3: /* specific EOI */
+    case 7: /* rotate on specific EOI */
+        p->isr &= (uint8_t)~(1u << line);
+        if (value >> 5 == 7)
+            p->lowest = (uint8_t)line;
+        break;
+    case 6: p->lowest = (uint8_t)line; break; /* set priority */
+    case 4: p->rotate_on_aeoi = true; break;
+    case 0: p->rotate_on_aeoi = false; break;
+    default: break; /* 2: no operation */
+    }
+}
+
+/* ---- registers ---- */
+
+static void pic_icw1(struct pic *p, uint8_t value)
+{
+    unsigned line;
+    p->level_mode = (value & PIC_ICW1_LTIM) != 0;
+    p->irr = 0;
+    for (line = 0; line < 8; line++) /* edges must come anew, levels show through */
+        if (pic_is_level(p, line))
+            p->irr |= p->lines & (uint8_t)(1u << line);
+    p->isr = p->imr = 0;
+    p->lowest = 7;
+    p->special_mask = p->read_isr = p->poll = p->auto_eoi = p->rotate_on_aeoi = p->fully_nested_special = false;
+    p->icw4_needed = (value & PIC_ICW1_IC4) != 0;
+    p->single = (value & PIC_ICW1_SNGL) != 0;
+    p->expect = PIC_EXPECT_ICW2;
+}
+
+static void pic_write_data(struct pic *p, uint8_t value)
+{
+    switch (p->expect) {
+    case PIC_EXPECT_ICW2:
+        p->vector_base = value & 0xF8;
+        p->expect = !p->single ? PIC_EXPECT_ICW3 : p->icw4_needed ? PIC_EXPECT_ICW4 : PIC_READY;
+        break;
+    case PIC_EXPECT_ICW3: /* the cascade is wired: line 2, id 2 */
+        p->expect = p->icw4_needed ? PIC_EXPECT_ICW4 : PIC_READY;
+        break;
+    case PIC_EXPECT_ICW4:
+        p->fully_nested_special = (value & PIC_ICW4_SFNM) != 0;
+        p->auto_eoi = (value & PIC_ICW4_AEOI) != 0;
+        p->expect = PIC_READY;
+        break;
+    default: p->imr = value; break;
+    }
+}
+
+static void pic_write(void *opaque, uint64_t offset, uint64_t value, unsigned size)
+{
+    struct pic *p = opaque;
+    (void)size;
+    if (offset) {
+        pic_write_data(p, (uint8_t)value);
+    } else if (value & PIC_ICW1) {
+        pic_icw1(p, (uint8_t)value);
+    } else if (value & PIC_OCW3) {
+        if (value & PIC_OCW3_ESMM)
+            p->special_mask = (value & PIC_OCW3_SMM) != 0;
+        if (value & PIC_OCW3_POLL)
+            p->poll = true;
+        else if (value & PIC_OCW3_RR)
+            p->read_isr = (value & PIC_OCW3_RIS) != 0;
+    } else {
+        pic_ocw2(p, (uint8_t)value);
+    }
+    pic_update(p->pair);
+}
+
+/* The read after a poll command is an acknowledge: bit 7 and the line, or 0 (data sheet, "Poll Command"). */
+static uint8_t pic_poll_read(struct pic *p)
+{
+    int line = pic_pending(p);
+    p->poll = false;
+    if (line < 0)
+        return 0;
+    pic_take(p, (unsigned)line);
+    pic_update(p->pair);
+    return (uint8_t)(0x80 | line);
+}
+
+static uint64_t pic_read(void *opaque, uint64_t offset, unsigned size)
+{
+    struct pic *p = opaque;
+    (void)size;
+    if (p->poll)
+        return pic_poll_read(p);
+    if (offset)
+        return p->imr;
+    return p->read_isr ? p->isr : p->irr;
+}
+
+static uint64_t pic_elcr_read(void *opaque, uint64_t offset, unsigned size)
+{
+    (void)offset;
+    (void)size;
+    return ((struct pic *)opaque)->elcr;
+}
+
+static void pic_elcr_write(void *opaque, uint64_t offset, uint64_t value, unsigned size)
+{
+    struct pic *p = opaque;
+    (void)offset;
+    (void)size;
+    p->elcr = (uint8_t)value & p->elcr_mask;
+    p->irr = (uint8_t)((p->irr & ~p->elcr) | (p->lines & p->elcr)); /* invariant 2 */
+    pic_update(p->pair);
+}
+
+static const struct region_ops pic_ops = { pic_read, pic_write, 1, 1, false };
+static const struct region_ops pic_elcr_ops = { pic_elcr_read, pic_elcr_write, 1, 1, false };
+
+/* ---- the device ---- */
+
+static int pic_create(struct device *dev, struct options *opts, struct err *err)
+{
+    struct pic_pair *s = EMU_CONTAINER(dev, struct pic_pair, dev);
+    struct emu *e = dev->emu;
+    unsigned i;
+    (void)opts;
+    if (!chipset_get(e))
+        return err_set(err, EMU_ENOMEM, "out of memory");
+    chipset_of(e)->pic = s;
+    for (i = 0; i < 2; i++) {
+        s->chip[i].pair = s;
+        s->chip[i].master = i == 0;
+        s->chip[i].lowest = 7;
+        s->chip[i].elcr_mask = i ? 0xDE : 0xF8;
+        port_add(e, &s->chip[i].ports, i ? "pic-slave" : "pic-master", i ? 0xA0 : 0x20, 2, &pic_ops, &s->chip[i]);
+        port_add(e, &s->chip[i].elcr_port, "elcr", (uint16_t)(0x4D0 + i), 1, &pic_elcr_ops, &s->chip[i]);
+    }
+    return 0;
+}
+
+static void pic_reset(struct device *dev)
+{
+    struct pic_pair *s = EMU_CONTAINER(dev, struct pic_pair, dev);
+    unsigned i;
+    for (i = 0; i < 2; i++) {
+        struct pic *p = &s->chip[i];
+        p->elcr = 0;
+        pic_icw1(p, PIC_ICW1);
+        p->vector_base = 0;
+        p->expect = PIC_READY;
+    }
+    pic_update(s);
+}
+
+static void pic_destroy(struct device *dev)
+{
+    struct pic_pair *s = EMU_CONTAINER(dev, struct pic_pair, dev);
+    unsigned i;
+    for (i = 0; i < 2; i++) {
+        region_remove(dev->emu, &dev->emu->ports, &s->chip[i].ports);
+        region_remove(dev->emu, &dev->emu->ports, &s->chip[i].elcr_port);
+    }
+    if (chipset_of(dev->emu))
+        chipset_of(dev->emu)->pic = NULL;
+}
+
+EMU_PRIV void pic_print_info(struct emu *e, struct buf *out)
+{
+    const struct pic_pair *s = chipset_of(e) ? chipset_of(e)->pic : NULL;
+    unsigned i;
+    for (i = 2; s && i-- > 0;) {
+        const struct pic *p = &s->chip[i];
+        buf_printf(out, "pic%u: irr=%02x imr=%02x isr=%02x hprio=%u irq_base=%02x rr_sel=%u elcr=%02x fnm=%u\n", i, p->irr, p->imr,
+                   p->isr, (p->lowest + 1u) & 7, p->vector_base, p->read_isr, p->elcr, p->fully_nested_special);
+    }
+}
+
+EMU_PRIV const struct device_class pic_class = {
+    .name = "i8259", .bus = "isa", .help = "two 8259A interrupt controllers", .instance_size = sizeof(struct pic_pair),
+    .create = pic_create, .reset = pic_reset, .destroy = pic_destroy,
+};
+
+/* ======================================== src/dev/ioapic.c ======================================== */
+
+/* dev/ioapic.c - I/O APIC, 24 pins.
+ *
+ * Models     Intel 82093AA, 290566-001, with the version 20h and the EOI register (offset 40h) of later parts, as QEMU's pc shows it.
+ * Contract   Lines come in by ioapic_set_pin(); interrupts leave by apic_deliver(); local APICs report the end of level-triggered ones by
+ *            ioapic_eoi(). chipset_set_gsi() joins it with the 8259 pair.
+ * Theory     A pin has a level and a redirection entry. An edge pin sends one message at its rising edge. A level pin sends when it is
+ *            asserted, unmasked and Remote IRR is clear; sending sets Remote IRR, the EOI clears it and looks at the level again.
+ * Invariants 1. Remote IRR is set only in level-triggered entries.
+ *            2. An asserted, unmasked level pin has Remote IRR set (for delivery modes that use it).
+ * Missing    The polarity bit is kept without effect: lines here carry "asserted", not a voltage.
+ */
+
+enum {
+    IOAPIC_PINS = 24, IOAPIC_VERSION = 0x20,
+    IOAPIC_REGSEL = 0x00, IOAPIC_WINDOW = 0x10, IOAPIC_EOI = 0x40,
+    IOAPIC_REG_ID = 0, IOAPIC_REG_VERSION = 1, IOAPIC_REG_ARB = 2, IOAPIC_REG_REDIR = 0x10,
+    REDIR_LOGICAL = 1 << 11, REDIR_STATUS = 1 << 12, REDIR_REMOTE_IRR = 1 << 14, REDIR_LEVEL = 1 << 15, REDIR_MASKED = 1 << 16,
+    REDIR_READ_ONLY = REDIR_STATUS | REDIR_REMOTE_IRR, REDIR_LOW_MASK = 0x1FFFF
+};
+#define IOAPIC_BASE UINT64_C(0xFEC00000)
+
+struct ioapic {
+    struct device dev;
+    struct region region;
+    uint8_t select, id;
+    uint32_t level; /* bit n: pin n is asserted */
+    uint64_t redir[IOAPIC_PINS];
+};
+
+static void ioapic_send(struct ioapic *s, unsigned pin)
+{
+    uint64_t r = s->redir[pin];
+    unsigned mode = (unsigned)(r >> 8) & 7;
+    struct emu *e = s->dev.emu;
+    apic_deliver(e, (uint32_t)(r >> 56), (r & REDIR_LOGICAL) != 0, mode, (uint8_t)r, (r & REDIR_LEVEL) != 0);
+}
+
+/* Level pins: sends if it is time (invariant 2). */
+static void ioapic_service_level(struct ioapic *s, unsigned pin)
+{
+    uint64_t r = s->redir[pin];
+    unsigned mode = (unsigned)(r >> 8) & 7;
+    if (!(r & REDIR_LEVEL) || (r & (REDIR_MASKED | REDIR_REMOTE_IRR)) || !((s->level >> pin) & 1))
+        return;
+    if (mode == APIC_FIXED || mode == APIC_LOWEST)
+        s->redir[pin] |= REDIR_REMOTE_IRR;
+    ioapic_send(s, pin);
+}
+
+EMU_PRIV void ioapic_set_pin(struct emu *e, int pin, int level)
+{
+    struct ioapic *s = chipset_of(e) ? chipset_of(e)->ioapic : NULL;
+    uint32_t bit, was;
+    if (!s || pin < 0 || pin >= IOAPIC_PINS)
+        return;
+    bit = UINT32_C(1) << pin;
+    was = s->level;
+    s->level = level ? s->level | bit : s->level & ~bit;
+    if (s->redir[pin] & REDIR_LEVEL)
+        ioapic_service_level(s, (unsigned)pin);
+    else if (level && !(was & bit) && !(s->redir[pin] & REDIR_MASKED)) /* edges at a masked pin are lost: 82093AA §3.2.4 */
+        ioapic_send(s, (unsigned)pin);
+}
+
+static void ioapic_end(struct ioapic *s, uint8_t vector)
+{
+    unsigned i;
+    for (i = 0; i < IOAPIC_PINS; i++)
+        if ((s->redir[i] & REDIR_REMOTE_IRR) && (uint8_t)s->redir[i] == vector) {
+            s->redir[i] &= ~(uint64_t)REDIR_REMOTE_IRR;
+            ioapic_service_level(s, i);
+        }
+}
+
+EMU_PRIV void ioapic_eoi(struct emu *e, uint8_t vector)
+{
+    struct ioapic *s = chipset_of(e) ? chipset_of(e)->ioapic : NULL;
+    if (s)
+        ioapic_end(s, vector);
+}
+
+EMU_PRIV void chipset_set_gsi(void *emu, int gsi, int level)
+{
+    struct emu *e = emu;
+    if (gsi < 16)
+        pic_set_line(e, gsi, level);
+    ioapic_set_pin(e, gsi == 0 ? 2 : gsi == 2 ? -1 : gsi, level);
+}
+
+/* ---- registers ---- */
+
+static uint32_t ioapic_reg_read(const struct ioapic *s)
+{
+    unsigned i = (unsigned)(s->select - IOAPIC_REG_REDIR) / 2;
+    switch (s->select) {
+    case IOAPIC_REG_ID:
+    case IOAPIC_REG_ARB: return (uint32_t)s->id << 24;
+    case IOAPIC_REG_VERSION: return IOAPIC_VERSION | ((IOAPIC_PINS - 1) << 16);
+    default:
+        if (s->select < IOAPIC_REG_REDIR || i >= IOAPIC_PINS)
+            return 0;
+        return (uint32_t)(s->redir[i] >> ((s->select & 1) ? 32 : 0));
+    }
+}
+
+static void ioapic_reg_write(struct ioapic *s, uint32_t value)
+{
+    unsigned i = (unsigned)(s->select - IOAPIC_REG_REDIR) / 2;
+    uint64_t r;
+    if (s->select == IOAPIC_REG_ID)
+        s->id = (value >> 24) & 15;
+    if (s->select < IOAPIC_REG_REDIR || i >= IOAPIC_PINS)
+        return;
+    r = s->redir[i];
+    if (s->select & 1)
+        r = (uint32_t)r | ((uint64_t)(value & 0xFF000000u) << 32);
+    else
+        r = (r & UINT64_C(0xFFFFFFFF00000000)) | (value & REDIR_LOW_MASK & ~(uint32_t)REDIR_READ_ONLY) | (r & REDIR_READ_ONLY);
+    if (!(r & REDIR_LEVEL))
+        r &= ~(uint64_t)REDIR_REMOTE_IRR; /* invariant 1; kernels clear a stuck Remote IRR this way */
+    s->redir[i] = r;
+    ioapic_service_level(s, i);
+}
+
+static uint64_t ioapic_read(void *opaque, uint64_t offset, unsigned size)
+{
+    struct ioapic *s = opaque;
+    (void)size;
+    switch (offset & 0xFF) {
+    case IOAPIC_REGSEL: return s->select;
+    case IOAPIC_WINDOW: return ioapic_reg_read(s);
+    default: return 0;
+    }
+}
+
+static void ioapic_write(void *opaque, uint64_t offset, uint64_t value, unsigned size)
+{
+    struct ioapic *s = opaque;
+    (void)size;
+    switch (offset & 0xFF) {
+    case IOAPIC_REGSEL: s->select = (uint8_t)value; break;
+    case IOAPIC_WINDOW: ioapic_reg_write(s, (uint32_t)value); break;
+    case IOAPIC_EOI: ioapic_end(s, (uint8_t)value); break;
+    default: break;
+    }
+}
+
+static const struct region_ops ioapic_ops = { ioapic_read, ioapic_write, 1, 4, true };
+
+/* ---- the device ---- */
+
+static int ioapic_create(struct device *dev, struct options *opts, struct err *err)
+{
+    struct ioapic *s = EMU_CONTAINER(dev, struct ioapic, dev);
+    (void)opts;
+    if (!chipset_get(dev->emu))
+        return err_set(err, EMU_ENOMEM, "out of memory");
+    chipset_of(dev->emu)->ioapic = s;
+    region_init_io(&s->region, "ioapic", &ioapic_ops, s, 4096);
+    return region_add(dev->emu, &dev->emu->memory, &s->region, IOAPIC_BASE, MAP_PRIO_CHIP);
+}
+
+static void ioapic_reset(struct device *dev)
+{
+    struct ioapic *s = EMU_CONTAINER(dev, struct ioapic, dev);
+    unsigned i;
+    s->select = s->id = 0;
+    for (i = 0; i < IOAPIC_PINS; i++)
+        s->redir[i] = REDIR_MASKED;
+}
+
+static void ioapic_destroy(struct device *dev)
+{
+    region_remove(dev->emu, &dev->emu->memory, &EMU_CONTAINER(dev, struct ioapic, dev)->region);
+    if (chipset_of(dev->emu))
+        chipset_of(dev->emu)->ioapic = NULL;
+}
+
+EMU_PRIV void ioapic_print_info(struct emu *e, struct buf *out)
+{
+    static const char *const modes[8] = { "fixed", "lowest", "SMI", "...", "NMI", "INIT", "...", "ExtINT" };
+    const struct ioapic *s = chipset_of(e) ? chipset_of(e)->ioapic : NULL;
+    unsigned i;
+    if (!s)
+        return;
+    buf_printf(out, "ioapic0: ver=0x%x id=0x%02x sel=0x%02x\n", IOAPIC_VERSION, s->id, s->select);
+    for (i = 0; i < IOAPIC_PINS; i++) {
+        uint64_t r = s->redir[i];
+        buf_printf(out, "  pin %-2u 0x%016" PRIx64 " dest=%u vec=%-3u %s %s %s%s%s%s\n", i, r, (unsigned)(r >> 56), (unsigned)(r & 0xFF),
+                   modes[(r >> 8) & 7], (r & REDIR_LEVEL) ? "level" : "edge", (r & REDIR_LOGICAL) ? "logical" : "physical",
+                   (r & REDIR_MASKED) ? " masked" : "", (r & REDIR_REMOTE_IRR) ? " remote-irr" : "", ((s->level >> i) & 1) ? " asserted" : "");
+    }
+}
+
+EMU_PRIV const struct device_class ioapic_class = {
+    .name = "ioapic", .bus = "system", .help = "I/O APIC with 24 inputs", .instance_size = sizeof(struct ioapic),
+    .create = ioapic_create, .reset = ioapic_reset, .destroy = ioapic_destroy,
+};
+#undef IOAPIC_BASE
 
 /* ======================================== src/front/options.c ======================================== */
 

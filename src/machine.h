@@ -592,6 +592,7 @@ struct emu {
     unsigned cpu_count;
     struct cpu *current_cpu;  /* the one whose instruction is running, or NULL */
     struct trace_cache *traces;
+    struct decode_index *decode; /* cpu/decode.c */
     uint32_t last_generation; /* cpu/mem.c: of address mappings */
     uint64_t insn_total;      /* retired by all CPUs, up to the last CPU exit */
     uint64_t insn_at_entry;   /* current_cpu's count when it was entered */

@@ -55,7 +55,8 @@ EMU_PRIV void chipset_free(struct emu *e);
 enum chipset_priority {
     MAP_PRIO_RAM = 0,
     MAP_PRIO_HOLE = 0,   /* A0000h-FFFFFh as the PCI bus sees it: nobody; added after RAM, so it hides it */
-    MAP_PRIO_BAR = 1,    /* PCI BARs, and the VGA window */
+    MAP_PRIO_BAR = -1,   /* PCI BARs: below RAM, as the host bridge decodes */
+    MAP_PRIO_VGA = 1,    /* the legacy window at A0000h */
     MAP_PRIO_ROM = 2,    /* ROM images at C0000h-FFFFFh */
     MAP_PRIO_PAM = 10,   /* shadow RAM over them */
     MAP_PRIO_SMRAM = 20, /* RAM under the VGA window, opened by SMRAM.D_OPEN */
@@ -98,7 +99,11 @@ EMU_PRIV bool pit_gate(struct emu *e, unsigned channel);
 EMU_PRIV void chipset_fill_cmos(struct emu *e);
 EMU_PRIV unsigned fdc_drive_type(struct emu *e, unsigned drive); /* CMOS code: 0 none, 1 360K, 2 1.2M, 3 720K, 4 1.44M, 5 2.88M */
 
-/* ---- PCI MSI-X: the table and its pending bits in a memory BAR of their own, or in a part of the device's own BAR ---- */
+/* ---- PCI: more than machine.h has ---- */
+EMU_PRIV void pci_bus_reset(struct emu *e);   /* pci_device_reset() of all: first thing in board_reset() */
+EMU_PRIV void pci_bus_destroy(struct emu *e); /* after all PCI devices */
+EMU_PRIV int pci_parse_devfn(struct options *opts, int *devfn, struct err *err); /* addr=slot[.function], hex; unchanged where absent */
+/* MSI-X: table and pending bits in a memory BAR of their own. */
 EMU_PRIV int pci_add_msix_bar(struct pci_device *d, unsigned bar, unsigned vectors);
 EMU_PRIV bool pci_msix_enabled(const struct pci_device *d);
 EMU_PRIV void pci_msix_send(struct pci_device *d, unsigned vector);
@@ -111,5 +116,12 @@ EMU_PRIV void ioapic_print_info(struct emu *e, struct buf *out);
 EMU_PRIV void lapic_print_info(struct emu *e, unsigned cpu, struct buf *out);
 
 /* ==== storage, display, input, serial ==== */
+DEVICE_CLASS_DECLARE(uart_class);     /* isa-serial */
+DEVICE_CLASS_DECLARE(parallel_class); /* isa-parallel */
+DEVICE_CLASS_DECLARE(ps2_class);      /* i8042 */
+DEVICE_CLASS_DECLARE(vga_class);      /* VGA */
+DEVICE_CLASS_DECLARE(ide_class);      /* piix3-ide */
+DEVICE_CLASS_DECLARE(ata_class);      /* ide-hd */
+DEVICE_CLASS_DECLARE(atapi_class);    /* ide-cd */
 
 #endif
