@@ -582,6 +582,7 @@ struct emu {
     unsigned block_count;
     struct ram_block *ram;
     uint64_t ram_below_4g;
+    struct region ram_low, ram_high;
     uint64_t a20_mask; /* ~0, or ~(1 << 20) */
     /* the CPU's ears (cpu/): set when CPUs are created */
     void (*on_map_change)(struct emu *e);
