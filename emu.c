@@ -31,6 +31,7 @@
 #endif
 
 #include <assert.h>
+#include <float.h>
 #include <inttypes.h>
 #include <limits.h>
 #include <stdarg.h>
@@ -6749,6 +6750,2212 @@ EMU_PRIV bool cpu_debug_write(struct cpu *c, uint64_t va, const void *buf, size_
     }
     return true;
 }
+
+/* ======================================== src/cpu/vec.h ======================================== */
+
+/* cpu/vec.h - what softfloat.c, x87.c, mmx.c, sse.c, sse4.c and crypto.c share.
+ *
+ * Models     IEEE 754-2008 binary32, binary64 and the x87's 80-bit format, with Intel's rules for NaNs, tininess (detected after
+ *            rounding) and exception flags (SDM vol. 1 chapters 4, 8, 11).
+ * Theory     A number is unpacked to sign, exponent and a 64-bit significand with its leading bit at 63, whatever its format.
+ *            Operations give an exact or jammed 128-bit significand (struct sf_wide); one function rounds that to the wanted
+ *            precision and exponent range. So every format shares one adder, multiplier, divider and square root.
+ * Invariants 1. A struct sf_num of class SF_FINITE has bit 63 of mant set after unpacking; sf_round() may return it clear: a denormal
+ *               of the format it was rounded to, exp then being the smallest exponent.
+ *            2. A struct sf_wide of class SF_FINITE has bit 63 of hi set; bit 0 of lo stands for everything below it.
+ *            3. Flags are only ever added to env->flags; nothing here knows of faults.
+ */
+#ifndef EMU_VEC_H
+#define EMU_VEC_H
+
+enum { SF_IE = 1, SF_DE = 2, SF_ZE = 4, SF_OE = 8, SF_UE = 16, SF_PE = 32, SF_ALL_FLAGS = 63 }; /* as in MXCSR and the x87 status */
+enum { SF_NEAREST = 0, SF_DOWN = 1, SF_UP = 2, SF_CHOP = 3 };                                   /* as MXCSR.RC and the x87's RC */
+enum { MXCSR_DAZ = 1 << 6, MXCSR_MASKS = 0x3F << 7, MXCSR_RC = 3 << 13, MXCSR_FTZ = 1 << 15 };
+
+enum sf_class { SF_ZERO, SF_FINITE, SF_INF, SF_QNAN, SF_SNAN, SF_UNSUPPORTED /* x87 unnormals, pseudo-infinities, pseudo-NaNs */ };
+struct sf_num {
+    uint64_t mant;
+    int32_t exp; /* value = mant / 2^63 * 2^exp */
+    uint8_t cls; /* enum sf_class */
+    bool sign, denormal;
+};
+struct sf_wide {
+    uint64_t hi, lo;
+    int32_t exp;
+    uint8_t cls;
+    bool sign;
+};
+struct sf_env {
+    uint8_t rounding, flags;
+    uint8_t masked;    /* SF_* bits whose exception is masked */
+    bool daz, ftz;     /* MXCSR */
+    bool x87;          /* the x87's NaN rules and biased results of unmasked overflow and underflow */
+    bool rounded_up;   /* the last sf_round() increased the magnitude: C1 */
+};
+struct sf_format {
+    uint8_t precision; /* significand bits, leading one included */
+    uint8_t exp_bits;
+    int16_t emin, emax;
+};
+static const struct sf_format sf_f32 EMU_UNUSED = { 24, 8, -126, 127 };
+static const struct sf_format sf_f64 EMU_UNUSED = { 53, 11, -1022, 1023 };
+static const struct sf_format sf_f80 EMU_UNUSED = { 64, 15, -16382, 16383 };
+
+EMU_PRIV struct sf_num sf_unpack(const struct sf_env *env, const struct sf_format *f, uint64_t bits); /* binary32, binary64 */
+EMU_PRIV uint64_t sf_pack(const struct sf_format *f, const struct sf_num *n);
+EMU_PRIV struct sf_num sf_unpack80(const struct x87_reg *r);
+EMU_PRIV struct x87_reg sf_pack80(const struct sf_num *n);
+EMU_PRIV struct sf_num sf_default_nan(void);
+/* The NaN that an operation on a and b (one of them a NaN, or both) gives; sets IE for a signalling one. */
+EMU_PRIV struct sf_num sf_propagate(struct sf_env *env, const struct sf_num *a, const struct sf_num *b);
+EMU_PRIV struct sf_num sf_invalid(struct sf_env *env); /* IE and the default NaN */
+/* Rounds to f's precision and range, sets OE, UE, PE. */
+EMU_PRIV struct sf_num sf_round(struct sf_env *env, const struct sf_format *f, const struct sf_wide *w);
+EMU_PRIV struct sf_wide sf_widen(const struct sf_num *n);
+
+EMU_PRIV struct sf_wide sf_add(struct sf_env *env, const struct sf_num *a, const struct sf_num *b, bool subtract);
+EMU_PRIV struct sf_wide sf_mul(struct sf_env *env, const struct sf_num *a, const struct sf_num *b);
+EMU_PRIV struct sf_wide sf_div(struct sf_env *env, const struct sf_num *a, const struct sf_num *b);
+EMU_PRIV struct sf_wide sf_sqrt(struct sf_env *env, const struct sf_num *a);
+EMU_PRIV struct sf_wide sf_from_int(uint64_t value, bool is_signed);
+EMU_PRIV struct sf_num sf_round_int(struct sf_env *env, const struct sf_num *a, unsigned rounding); /* PE where inexact */
+/* To a signed integer of that many bits; out of range, infinity, NaN: IE and the "integer indefinite" 100..0. */
+EMU_PRIV uint64_t sf_to_int(struct sf_env *env, const struct sf_num *a, unsigned bits, unsigned rounding);
+enum sf_order { SF_LESS, SF_EQUAL, SF_GREATER, SF_UNORDERED };
+/* Order of two numbers; flags: DE, and IE for a signalling NaN or (quiet = false) any NaN. */
+EMU_PRIV enum sf_order sf_compare(struct sf_env *env, const struct sf_num *a, const struct sf_num *b, bool quiet);
+
+/* SSE: one element of an operation on bit patterns. */
+enum sf_op { SF_OP_ADD, SF_OP_SUB, SF_OP_MUL, SF_OP_DIV, SF_OP_MIN, SF_OP_MAX, SF_OP_SQRT /* of b */ };
+EMU_PRIV uint64_t sf_element(struct sf_env *env, const struct sf_format *f, enum sf_op op, uint64_t a, uint64_t b);
+EMU_PRIV uint64_t sf_convert(struct sf_env *env, const struct sf_format *from, const struct sf_format *to, uint64_t bits);
+
+/* ---- sse.c: used by its sisters ---- */
+EMU_PRIV void sse_env(const struct cpu *c, struct sf_env *env);
+/* Adds the flags of an SSE operation to MXCSR; CPU_FAULT (#XM) where one is unmasked: the result must then be dropped. */
+EMU_PRIV int sse_raise(struct cpu *c, const struct sf_env *env);
+
+/* ---- packed integers ----
+ * A lane-wise operation: x and y are the elements of a and b, T their type, R that of the result. Both operands are copied before d is
+ * written, so that any of the three may be the same register, and compilers see loops over local arrays (they vectorise those). The
+ * lane order does not matter here, so the host's byte order does not either. VEC_LANES makes vec_NAME (16 bytes) and vec_mmx_NAME (8). */
+#define VEC_LANES_N(T, R, bytes, expr)                                                                                 \
+    {                                                                                                                  \
+        T va[(bytes) / sizeof(T)], vb[(bytes) / sizeof(T)];                                                            \
+        R vr[(bytes) / sizeof(T)];                                                                                     \
+        unsigned lane;                                                                                                 \
+        (void)c, (void)imm;                                                                                            \
+        memcpy(va, a, bytes);                                                                                          \
+        memcpy(vb, b, bytes);                                                                                          \
+        for (lane = 0; lane < (bytes) / sizeof(T); lane++) {                                                           \
+            const T x = va[lane], y = vb[lane];                                                                        \
+            (void)x, (void)y;                                                                                          \
+            vr[lane] = (R)(expr);                                                                                      \
+        }                                                                                                              \
+        memcpy(d, vr, bytes);                                                                                          \
+        return CPU_OK;                                                                                                 \
+    }
+#define VEC_LANES(name, T, R, expr)                                                                                    \
+    VEC_FN(name) VEC_LANES_N(T, R, 16, expr)                                                                           \
+    VEC_FN(mmx_##name) VEC_LANES_N(T, R, 8, expr)
+/* A body that moves lanes about: `bytes` is 8 or 16; reads *a and *b (copies), writes r, which becomes the low bytes of d. */
+#define VEC_BODY_N(bytes_, ...)                                                                                        \
+    {                                                                                                                  \
+        const unsigned bytes = (bytes_);                                                                               \
+        const union vec va = *a, vb = *b;                                                                              \
+        union vec vr;                                                                                                  \
+        (void)c, (void)imm, (void)bytes, (void)va, (void)vb;                                                           \
+        __VA_ARGS__                                                                                                    \
+        memcpy(d, &vr, bytes_);                                                                                        \
+        return CPU_OK;                                                                                                 \
+    }
+#define VEC_BODY(name, ...)                                                                                            \
+    VEC_FN(name) VEC_BODY_N(16, __VA_ARGS__)                                                                           \
+    VEC_FN(mmx_##name) VEC_BODY_N(8, __VA_ARGS__)
+EMU_INLINE int vec_clamp(int v, int low, int high) { return v < low ? low : v > high ? high : v; }
+
+/* ---- x87.c: used by mmx.c ---- */
+EMU_PRIV int mmx_enter(struct cpu *c); /* #UD, #NM, #MF checks, TOP = 0, all tags valid: for MMX instructions that are plain C */
+
+#endif
+
+/* ======================================== src/cpu/softfloat.c ======================================== */
+
+/* cpu/softfloat.c - floating point without a floating-point unit: see vec.h for the model, the theory and the invariants.
+ *
+ * Models     IEEE 754-2008 §4-7 as Intel implements it: SDM vol. 1 §4.8.3.5 (NaNs), §4.9.1.5 (tininess after rounding), §8.5, §11.5.
+ * Contract   Called by sse.c, sse4.c and x87.c. Pure functions of their arguments: the environment carries modes in, flags out.
+ * Invariants as in vec.h.
+ * Missing    binary16 and fused multiply-add (F16C, FMA are not offered yet).
+ */
+
+#define SF_TOP (UINT64_C(1) << 63)
+#define SF_QUIET (UINT64_C(1) << 62)
+#define SF_BIAS_ADJUST 24576 /* SDM vol. 1 §8.5.4, §8.5.5: unmasked overflow and underflow */
+
+/* ---- packing ---- */
+
+EMU_PRIV struct sf_num sf_unpack(const struct sf_env *env, const struct sf_format *f, uint64_t bits)
+{
+    struct sf_num n;
+    unsigned frac_bits = f->precision - 1u;
+    uint64_t frac = bits & ((UINT64_C(1) << frac_bits) - 1);
+    unsigned exp_max = (1u << f->exp_bits) - 1, exp = (unsigned)(bits >> frac_bits) & exp_max;
+    n.sign = (bits >> (frac_bits + f->exp_bits)) & 1;
+    n.denormal = false;
+    n.mant = frac << (64 - f->precision);
+    n.exp = 0;
+    if (exp == exp_max) {
+        n.cls = !frac ? SF_INF : (frac >> (frac_bits - 1)) ? SF_QNAN : SF_SNAN;
+        n.mant |= SF_TOP;
+    } else if (exp) {
+        n.cls = SF_FINITE;
+        n.mant |= SF_TOP;
+        n.exp = (int32_t)exp - f->emax;
+    } else if (!frac || env->daz) {
+        n.cls = SF_ZERO;
+        n.mant = 0;
+    } else {
+        unsigned shift = clz64(n.mant);
+        n.cls = SF_FINITE;
+        n.denormal = true;
+        n.mant <<= shift;
+        n.exp = f->emin - (int32_t)shift;
+    }
+    return n;
+}
+
+EMU_PRIV uint64_t sf_pack(const struct sf_format *f, const struct sf_num *n)
+{
+    unsigned frac_bits = f->precision - 1u;
+    uint64_t sign = (uint64_t)n->sign << (frac_bits + f->exp_bits);
+    uint64_t exp_max = (UINT64_C(1) << f->exp_bits) - 1;
+    uint64_t frac = (n->mant >> (64 - f->precision)) & ((UINT64_C(1) << frac_bits) - 1);
+    switch (n->cls) {
+    case SF_ZERO: return sign;
+    case SF_INF: return sign | exp_max << frac_bits;
+    case SF_FINITE:
+        if (!(n->mant & SF_TOP))
+            return sign | frac;
+        return sign | (uint64_t)(n->exp + f->emax) << frac_bits | frac;
+    default: return sign | exp_max << frac_bits | frac;
+    }
+}
+
+EMU_PRIV struct sf_num sf_unpack80(const struct x87_reg *r)
+{
+    struct sf_num n;
+    unsigned exp = r->exp & 0x7FFF;
+    n.sign = r->exp >> 15;
+    n.mant = r->mant;
+    n.denormal = false;
+    n.exp = (int32_t)exp - 16383;
+    if (exp == 0) {
+        unsigned shift;
+        if (!n.mant) {
+            n.cls = SF_ZERO;
+            return n;
+        }
+        shift = clz64(n.mant); /* 0: a pseudo-denormal, worth its mant at exponent 1 */
+        n.cls = SF_FINITE;
+        n.denormal = true;
+        n.mant <<= shift;
+        n.exp = -16382 - (int32_t)shift;
+    } else if (!(n.mant & SF_TOP)) {
+        n.cls = SF_UNSUPPORTED;
+    } else if (exp == 0x7FFF) {
+        n.cls = !(n.mant << 1) ? SF_INF : (n.mant & SF_QUIET) ? SF_QNAN : SF_SNAN;
+    } else {
+        n.cls = SF_FINITE;
+    }
+    return n;
+}
+
+EMU_PRIV struct x87_reg sf_pack80(const struct sf_num *n)
+{
+    struct x87_reg r;
+    unsigned exp;
+    r.mant = n->mant;
+    switch (n->cls) {
+    case SF_ZERO: exp = 0; r.mant = 0; break;
+    case SF_FINITE: exp = n->mant & SF_TOP ? (unsigned)(n->exp + 16383) & 0x7FFF : 0; break;
+    case SF_INF: exp = 0x7FFF; r.mant = SF_TOP; break;
+    default: exp = 0x7FFF; break;
+    }
+    r.exp = (uint16_t)(exp | (n->sign ? 0x8000u : 0u));
+    return r;
+}
+
+/* ---- NaNs ---- */
+
+EMU_PRIV struct sf_num sf_default_nan(void)
+{
+    struct sf_num n = { SF_TOP | SF_QUIET, 0, SF_QNAN, true, false };
+    return n;
+}
+
+EMU_PRIV struct sf_num sf_invalid(struct sf_env *env)
+{
+    env->flags |= SF_IE;
+    return sf_default_nan();
+}
+
+static bool sf_is_nan(const struct sf_num *n) { return n->cls >= SF_QNAN; }
+
+/* SDM vol. 1 table 4-7. SSE: the first operand that is a NaN. x87: a quiet one before a signalling one, else the larger significand,
+ * and of equal ones the positive. */
+EMU_PRIV struct sf_num sf_propagate(struct sf_env *env, const struct sf_num *a, const struct sf_num *b)
+{
+    struct sf_num n;
+    if (a->cls == SF_UNSUPPORTED || b->cls == SF_UNSUPPORTED)
+        return sf_invalid(env);
+    if (a->cls == SF_SNAN || b->cls == SF_SNAN)
+        env->flags |= SF_IE;
+    if (!sf_is_nan(b))
+        n = *a;
+    else if (!sf_is_nan(a))
+        n = *b;
+    else if (!env->x87)
+        n = *a;
+    else if (a->cls != b->cls)
+        n = a->cls == SF_QNAN ? *a : *b;
+    else if (a->mant != b->mant)
+        n = a->mant > b->mant ? *a : *b;
+    else
+        n = a->sign ? *b : *a;
+    n.cls = SF_QNAN;
+    n.mant |= SF_QUIET;
+    return n;
+}
+
+static struct sf_wide sf_wide_of(const struct sf_num *n)
+{
+    struct sf_wide w;
+    w.hi = n->mant;
+    w.lo = 0;
+    w.exp = n->exp;
+    w.cls = n->cls;
+    w.sign = n->sign;
+    return w;
+}
+EMU_PRIV struct sf_wide sf_widen(const struct sf_num *n) { return sf_wide_of(n); }
+static struct sf_wide sf_wide_nan(struct sf_env *env, const struct sf_num *a, const struct sf_num *b)
+{
+    struct sf_num n = sf_propagate(env, a, b);
+    return sf_wide_of(&n);
+}
+static struct sf_wide sf_wide_invalid(struct sf_env *env)
+{
+    struct sf_num n = sf_invalid(env);
+    return sf_wide_of(&n);
+}
+static struct sf_wide sf_wide_special(unsigned cls, bool sign)
+{
+    struct sf_wide w;
+    w.hi = w.lo = 0;
+    w.exp = 0;
+    w.cls = (uint8_t)cls;
+    w.sign = sign;
+    if (cls == SF_INF)
+        w.hi = SF_TOP;
+    return w;
+}
+
+/* ---- rounding ---- */
+
+/* hi:lo >> count, everything shifted out jammed into bit 0. */
+static void sf_shift_right_jam(uint64_t *hi, uint64_t *lo, uint32_t count)
+{
+    uint64_t lost;
+    if (!count)
+        return;
+    if (count < 64) {
+        lost = *lo << (64 - count);
+        *lo = *lo >> count | *hi << (64 - count);
+        *hi >>= count;
+    } else if (count == 64) {
+        lost = *lo;
+        *lo = *hi;
+        *hi = 0;
+    } else if (count < 128) {
+        lost = *lo | *hi << (128 - count);
+        *lo = *hi >> (count - 64);
+        *hi = 0;
+    } else {
+        lost = *hi | *lo;
+        *hi = *lo = 0;
+    }
+    *lo |= lost != 0;
+}
+
+/* Must hi:lo, cut to its upper `keep` bits (1-64), be incremented in its last place? */
+static bool sf_must_increment(unsigned rounding, bool sign, uint64_t hi, uint64_t lo, unsigned keep, bool *inexact)
+{
+    uint64_t below, half = SF_TOP, last; /* below: the first 64 bits cut off, jammed */
+    if (keep == 64) {
+        below = lo;
+        last = hi & 1;
+    } else {
+        below = hi << keep | (lo >> (64 - keep));
+        if (lo << keep)
+            below |= 1;
+        last = (hi >> (64 - keep)) & 1;
+    }
+    *inexact = below != 0;
+    switch (rounding) {
+    case SF_NEAREST: return below > half || (below == half && last);
+    case SF_DOWN: return sign && below;
+    case SF_UP: return !sign && below;
+    default: return false;
+    }
+}
+
+static struct sf_num sf_overflow(struct sf_env *env, const struct sf_format *f, bool sign)
+{
+    struct sf_num n;
+    bool to_inf = env->rounding == SF_NEAREST || env->rounding == (sign ? SF_DOWN : SF_UP);
+    env->flags |= SF_OE | SF_PE;
+    env->rounded_up = to_inf;
+    n.sign = sign;
+    n.denormal = false;
+    n.cls = to_inf ? SF_INF : SF_FINITE;
+    n.exp = f->emax;
+    n.mant = to_inf ? SF_TOP : UINT64_MAX << (64 - f->precision);
+    return n;
+}
+
+EMU_PRIV struct sf_num sf_round(struct sf_env *env, const struct sf_format *f, const struct sf_wide *w)
+{
+    struct sf_num n;
+    uint64_t hi = w->hi, lo = w->lo, ulp = UINT64_C(1) << (64 - f->precision);
+    int32_t exp = w->exp;
+    bool inexact, up, tiny = false;
+
+    n.sign = w->sign;
+    n.cls = w->cls;
+    n.denormal = false;
+    n.mant = hi;
+    n.exp = exp;
+    env->rounded_up = false;
+    if (w->cls != SF_FINITE)
+        return n;
+    if (exp < f->emin) {
+        bool carries = sf_must_increment(env->rounding, w->sign, hi, lo, f->precision, &inexact) && hi >= (uint64_t)(0 - ulp);
+        tiny = exp + carries < f->emin;
+        if (tiny && !(env->masked & SF_UE)) {
+            env->flags |= SF_UE;
+            if (env->x87) { /* the rounded result with its exponent lifted back into the range */
+                exp += SF_BIAS_ADJUST;
+                tiny = false;
+                if (exp < f->emin) { /* FSCALE can be farther away */
+                    n.cls = SF_ZERO;
+                    n.mant = 0;
+                    env->flags |= SF_PE;
+                    return n;
+                }
+            }
+        }
+        if (tiny && env->ftz && (env->masked & SF_UE)) {
+            env->flags |= SF_UE | SF_PE;
+            n.cls = SF_ZERO;
+            n.mant = 0;
+            return n;
+        }
+        if (exp < f->emin) {
+            sf_shift_right_jam(&hi, &lo, (uint32_t)(f->emin - exp));
+            exp = f->emin;
+        }
+    }
+    up = sf_must_increment(env->rounding, w->sign, hi, lo, f->precision, &inexact);
+    hi &= (uint64_t)(0 - ulp);
+    if (up) {
+        hi += ulp;
+        if (!hi) {
+            hi = SF_TOP;
+            exp++;
+        }
+    }
+    if (exp > f->emax) {
+        if (env->x87 && !(env->masked & SF_OE)) {
+            env->flags |= SF_OE;
+            exp -= SF_BIAS_ADJUST;
+            if (exp > f->emax)
+                return sf_overflow(env, f, w->sign);
+        } else {
+            return sf_overflow(env, f, w->sign);
+        }
+    }
+    if (inexact) {
+        env->flags |= SF_PE;
+        env->rounded_up = up;
+        if (tiny)
+            env->flags |= SF_UE;
+    }
+    n.mant = hi;
+    n.exp = exp;
+    if (!hi)
+        n.cls = SF_ZERO;
+    return n;
+}
+
+/* ---- arithmetic ---- */
+
+static void sf_denormal_flag(struct sf_env *env, const struct sf_num *a, const struct sf_num *b)
+{
+    if (a->denormal || b->denormal)
+        env->flags |= SF_DE;
+}
+
+EMU_PRIV struct sf_wide sf_add(struct sf_env *env, const struct sf_num *a, const struct sf_num *b, bool subtract)
+{
+    struct sf_wide w;
+    const struct sf_num *big = a, *small = b;
+    bool bsign = b->sign ^ subtract, differ = a->sign != bsign;
+    uint64_t hi, lo, shi, slo;
+    unsigned shift;
+
+    if (sf_is_nan(a) || sf_is_nan(b))
+        return sf_wide_nan(env, a, b);
+    if (a->cls == SF_INF || b->cls == SF_INF) {
+        if (a->cls == b->cls && differ)
+            return sf_wide_invalid(env);
+        sf_denormal_flag(env, a, b);
+        return sf_wide_special(SF_INF, a->cls == SF_INF ? a->sign : bsign);
+    }
+    sf_denormal_flag(env, a, b);
+    if (a->cls == SF_ZERO && b->cls == SF_ZERO)
+        return sf_wide_special(SF_ZERO, differ ? env->rounding == SF_DOWN : a->sign);
+    if (b->cls == SF_ZERO)
+        return sf_wide_of(a);
+    if (a->cls == SF_ZERO) {
+        w = sf_wide_of(b);
+        w.sign = bsign;
+        return w;
+    }
+    if (a->exp < b->exp || (a->exp == b->exp && a->mant < b->mant)) {
+        big = b;
+        small = a;
+    }
+    w.cls = SF_FINITE;
+    w.sign = big == a ? a->sign : bsign;
+    w.exp = big->exp;
+    hi = big->mant;
+    lo = 0;
+    shi = small->mant;
+    slo = 0;
+    sf_shift_right_jam(&shi, &slo, (uint32_t)(big->exp - small->exp));
+    if (!differ) {
+        lo = slo;
+        hi += shi;
+        if (hi < shi) { /* carry */
+            lo = (lo >> 1 | hi << 63) | (lo & 1);
+            hi = hi >> 1 | SF_TOP;
+            w.exp++;
+        }
+    } else {
+        lo = 0 - slo;
+        hi = hi - shi - (slo != 0);
+        if (!(hi | lo))
+            return sf_wide_special(SF_ZERO, env->rounding == SF_DOWN);
+        if (!hi) {
+            hi = lo;
+            lo = 0;
+            w.exp -= 64;
+        }
+        shift = clz64(hi);
+        if (shift) {
+            hi = hi << shift | lo >> (64 - shift);
+            lo <<= shift;
+            w.exp -= (int32_t)shift;
+        }
+    }
+    w.hi = hi;
+    w.lo = lo;
+    return w;
+}
+
+EMU_PRIV struct sf_wide sf_mul(struct sf_env *env, const struct sf_num *a, const struct sf_num *b)
+{
+    struct sf_wide w;
+    bool sign = a->sign ^ b->sign;
+    if (sf_is_nan(a) || sf_is_nan(b))
+        return sf_wide_nan(env, a, b);
+    if (a->cls == SF_INF || b->cls == SF_INF) {
+        if (a->cls == SF_ZERO || b->cls == SF_ZERO)
+            return sf_wide_invalid(env);
+        sf_denormal_flag(env, a, b);
+        return sf_wide_special(SF_INF, sign);
+    }
+    sf_denormal_flag(env, a, b);
+    if (a->cls == SF_ZERO || b->cls == SF_ZERO)
+        return sf_wide_special(SF_ZERO, sign);
+    w.cls = SF_FINITE;
+    w.sign = sign;
+    w.exp = a->exp + b->exp + 1;
+    w.lo = mul64(a->mant, b->mant, &w.hi);
+    if (!(w.hi & SF_TOP)) {
+        w.hi = w.hi << 1 | w.lo >> 63;
+        w.lo <<= 1;
+        w.exp--;
+    }
+    return w;
+}
+
+EMU_PRIV struct sf_wide sf_div(struct sf_env *env, const struct sf_num *a, const struct sf_num *b)
+{
+    struct sf_wide w;
+    bool sign = a->sign ^ b->sign, guard;
+    uint64_t hi, lo, rem;
+    if (sf_is_nan(a) || sf_is_nan(b))
+        return sf_wide_nan(env, a, b);
+    if (a->cls == b->cls && (a->cls == SF_INF || a->cls == SF_ZERO))
+        return sf_wide_invalid(env);
+    if (a->cls == SF_INF || b->cls == SF_INF) {
+        sf_denormal_flag(env, a, b);
+        return sf_wide_special(a->cls == SF_INF ? SF_INF : SF_ZERO, sign);
+    }
+    if (b->cls == SF_ZERO) {
+        env->flags |= SF_ZE;
+        return sf_wide_special(SF_INF, sign);
+    }
+    sf_denormal_flag(env, a, b);
+    if (a->cls == SF_ZERO)
+        return sf_wide_special(SF_ZERO, sign);
+    w.cls = SF_FINITE;
+    w.sign = sign;
+    w.exp = a->exp - b->exp;
+    if (a->mant >= b->mant) {
+        hi = a->mant >> 1;
+        lo = a->mant << 63;
+    } else {
+        hi = a->mant;
+        lo = 0;
+        w.exp--;
+    }
+    w.hi = div128(hi, lo, b->mant, &rem);
+    guard = rem >= b->mant - rem;
+    rem = guard ? rem - (b->mant - rem) : rem << 1;
+    w.lo = (guard ? SF_TOP : 0) | (rem != 0);
+    return w;
+}
+
+/* Integer square root by Newton's iteration from above; the start is never below the root. */
+static uint64_t sf_isqrt64(uint64_t n)
+{
+    uint64_t x = UINT64_C(1) << (32 - clz64(n) / 2), y;
+    if (x > UINT32_MAX)
+        x = UINT32_MAX;
+    while ((y = (x + n / x) >> 1) < x)
+        x = y;
+    return x;
+}
+
+/* Square root of hi:lo >= 2^126, one step of Karatsuba's square root (Zimmermann, INRIA RR-3805): 64-bit root; *above: the remainder
+ * exceeds the root (so the next bit is 1), *exact: there is none. */
+static uint64_t sf_isqrt128(uint64_t hi, uint64_t lo, bool *above, bool *exact)
+{
+    uint64_t s1 = sf_isqrt64(hi), r1 = hi - s1 * s1;
+    uint64_t q, u, s, rhi, rlo, q2hi, q2lo;
+    q = div128(r1 >> 32, r1 << 32 | lo >> 32, s1 << 1, &u);
+    s = (s1 << 32) + q; /* q may be 2^32: then s wraps only where the true root is 2^64 - 1, mended below */
+    rhi = u >> 32;
+    rlo = u << 32 | (uint32_t)lo;
+    q2lo = mul64(q, q, &q2hi);
+    rhi = rhi - q2hi - (rlo < q2lo);
+    rlo -= q2lo;
+    if (rhi >> 63) { /* one too large: r += 2s - 1, s -= 1 */
+        uint64_t add;
+        s--;
+        add = s << 1 | 1;
+        rhi += s >> 63;
+        rlo += add;
+        rhi += rlo < add;
+    }
+    *exact = !(rhi | rlo);
+    *above = rhi || rlo > s;
+    return s;
+}
+
+EMU_PRIV struct sf_wide sf_sqrt(struct sf_env *env, const struct sf_num *a)
+{
+    struct sf_wide w;
+    bool above, exact;
+    if (sf_is_nan(a))
+        return sf_wide_nan(env, a, a);
+    if (a->cls == SF_ZERO)
+        return sf_wide_of(a);
+    if (a->sign)
+        return sf_wide_invalid(env);
+    if (a->cls == SF_INF)
+        return sf_wide_of(a);
+    if (a->denormal)
+        env->flags |= SF_DE;
+    w.cls = SF_FINITE;
+    w.sign = false;
+    if (a->exp & 1) { /* mant / 2^63 * 2 in [2, 4) */
+        w.exp = (a->exp - 1) / 2;
+        w.hi = sf_isqrt128(a->mant, 0, &above, &exact);
+    } else {
+        w.exp = a->exp / 2;
+        w.hi = sf_isqrt128(a->mant >> 1, a->mant << 63, &above, &exact);
+    }
+    w.lo = (above ? SF_TOP : 0) | !exact;
+    return w;
+}
+
+/* ---- integers and comparison ---- */
+
+EMU_PRIV struct sf_wide sf_from_int(uint64_t value, bool is_signed)
+{
+    struct sf_wide w;
+    unsigned shift;
+    if (!value)
+        return sf_wide_special(SF_ZERO, false);
+    w.cls = SF_FINITE;
+    w.sign = is_signed && value >> 63;
+    if (w.sign)
+        value = 0 - value;
+    shift = clz64(value);
+    w.hi = value << shift;
+    w.lo = 0;
+    w.exp = 63 - (int32_t)shift;
+    return w;
+}
+
+/* Magnitude of a, |a| < 2^64, rounded to an integer. */
+static uint64_t sf_integer_part(struct sf_env *env, const struct sf_num *a, unsigned rounding, bool *carried)
+{
+    uint64_t hi = a->mant, lo = 0;
+    bool inexact, up;
+    sf_shift_right_jam(&hi, &lo, (uint32_t)(63 - a->exp));
+    up = sf_must_increment(rounding, a->sign, hi, lo, 64, &inexact);
+    env->rounded_up = up;
+    if (inexact)
+        env->flags |= SF_PE;
+    *carried = up && hi == UINT64_MAX;
+    return hi + up;
+}
+
+EMU_PRIV struct sf_num sf_round_int(struct sf_env *env, const struct sf_num *a, unsigned rounding)
+{
+    struct sf_num n = *a;
+    uint64_t v;
+    bool carried;
+    env->rounded_up = false;
+    if (sf_is_nan(a))
+        return sf_propagate(env, a, a);
+    if (a->cls != SF_FINITE || a->exp >= 63)
+        return n;
+    v = sf_integer_part(env, a, rounding, &carried);
+    n.denormal = false;
+    if (!v) {
+        n.cls = SF_ZERO;
+        n.mant = 0;
+    } else {
+        unsigned shift = clz64(v);
+        n.mant = v << shift;
+        n.exp = 63 - (int32_t)shift;
+    }
+    return n;
+}
+
+EMU_PRIV uint64_t sf_to_int(struct sf_env *env, const struct sf_num *a, unsigned bits, unsigned rounding)
+{
+    uint64_t indefinite = 0 - (UINT64_C(1) << (bits - 1)), v, limit = UINT64_C(1) << (bits - 1);
+    uint8_t flags = env->flags;
+    bool carried;
+    env->rounded_up = false;
+    if (a->cls == SF_ZERO)
+        return 0;
+    if (a->cls != SF_FINITE || a->exp > 63) {
+        env->flags |= SF_IE;
+        return indefinite;
+    }
+    v = sf_integer_part(env, a, rounding, &carried);
+    if (carried || v > limit || (v == limit && !a->sign)) {
+        env->flags = flags | SF_IE;
+        env->rounded_up = false;
+        return indefinite;
+    }
+    return a->sign ? 0 - v : v;
+}
+
+EMU_PRIV enum sf_order sf_compare(struct sf_env *env, const struct sf_num *a, const struct sf_num *b, bool quiet)
+{
+    bool less;
+    if (sf_is_nan(a) || sf_is_nan(b)) {
+        if (!quiet || a->cls > SF_QNAN || b->cls > SF_QNAN)
+            env->flags |= SF_IE;
+        return SF_UNORDERED;
+    }
+    sf_denormal_flag(env, a, b);
+    if (a->cls == SF_ZERO && b->cls == SF_ZERO)
+        return SF_EQUAL;
+    if (a->cls == SF_ZERO)
+        return b->sign ? SF_GREATER : SF_LESS;
+    if (b->cls == SF_ZERO || a->sign != b->sign)
+        return a->sign ? SF_LESS : SF_GREATER;
+    if (a->cls == SF_INF || b->cls == SF_INF) {
+        if (a->cls == b->cls)
+            return SF_EQUAL;
+        less = b->cls == SF_INF;
+    } else if (a->exp == b->exp && a->mant == b->mant) {
+        return SF_EQUAL;
+    } else {
+        less = a->exp != b->exp ? a->exp < b->exp : a->mant < b->mant;
+    }
+    return less != a->sign ? SF_LESS : SF_GREATER;
+}
+
+/* ---- elements of SSE operations ---- */
+
+EMU_PRIV uint64_t sf_element(struct sf_env *env, const struct sf_format *f, enum sf_op op, uint64_t a, uint64_t b)
+{
+    struct sf_num x = sf_unpack(env, f, a), y = sf_unpack(env, f, b);
+    struct sf_wide w;
+    struct sf_num r;
+    enum sf_order order;
+    switch (op) {
+    case SF_OP_ADD: w = sf_add(env, &x, &y, false); break;
+    case SF_OP_SUB: w = sf_add(env, &x, &y, true); break;
+    case SF_OP_MUL: w = sf_mul(env, &x, &y); break;
+    case SF_OP_DIV: w = sf_div(env, &x, &y); break;
+    case SF_OP_SQRT: w = sf_sqrt(env, &y); break;
+    default: /* MINxx, MAXxx: the second operand unless the first is strictly less (greater) */
+        order = sf_compare(env, &x, &y, false);
+        if (order == (op == SF_OP_MIN ? SF_LESS : SF_GREATER))
+            y = x, b = a;
+        return y.cls == SF_ZERO ? sf_pack(f, &y) : b; /* DAZ clears a denormal result */
+    }
+    r = sf_round(env, f, &w);
+    return sf_pack(f, &r);
+}
+
+EMU_PRIV uint64_t sf_convert(struct sf_env *env, const struct sf_format *from, const struct sf_format *to, uint64_t bits)
+{
+    struct sf_num n = sf_unpack(env, from, bits), r;
+    struct sf_wide w;
+    if (sf_is_nan(&n))
+        n = sf_propagate(env, &n, &n);
+    else if (n.denormal)
+        env->flags |= SF_DE;
+    w = sf_wide_of(&n);
+    r = sf_round(env, to, &w);
+    return sf_pack(to, &r);
+}
+
+#undef SF_TOP
+#undef SF_QUIET
+#undef SF_BIAS_ADJUST
+
+/* ======================================== src/cpu/mmx.c ======================================== */
+
+/* cpu/mmx.c - packed integers: every instruction that MMX brought, in its 64-bit MMX and its 128-bit SSE2 form.
+ *
+ * Models     SDM vol. 1 chapters 9 to 11, vol. 2 (PADDB to PXOR, MOVD, MOVQ, MOVDQA, PSHUFx, MASKMOVx, EMMS).
+ * Contract   cpu_rows_mmx() gives decode.c the rows. The operations are vec_fn (see cpu.h): pure functions of registers; MASKMOVx and EMMS are
+ *            insn_fn. The engine checks CR0.EM/TS and pending x87 exceptions, and sets the tags, where a row says ROW_MMX.
+ * Theory     One body stands for both widths: VEC_LANES where lane i of the result depends on lane i of the operands alone, VEC_BODY where
+ *            lanes move. Element numbers are the guest's through VB, VW, VD, VQ.
+ * Invariants 1. An operation writes 8 (MMX) or 16 bytes of d, never more: legacy SSE keeps the upper half of YMM.
+ *            2. d may be a or b.
+ */
+
+/* ---- moves ---- */
+VEC_FN(mov128)
+{
+    (void)c, (void)a, (void)imm;
+    memmove(d, b, 16);
+    return CPU_OK;
+}
+VEC_FN(mov64) /* keeps the rest */
+{
+    (void)c, (void)a, (void)imm;
+    VQ(d, 0) = VQ(b, 0);
+    return CPU_OK;
+}
+VEC_FN(mov64_zero) /* clears bits 64 to 127 */
+{
+    (void)c, (void)a, (void)imm;
+    VQ(d, 0) = VQ(b, 0);
+    VQ(d, 1) = 0;
+    return CPU_OK;
+}
+VEC_FN(mov32_zero64)
+{
+    (void)c, (void)a, (void)imm;
+    VQ(d, 0) = VD(b, 0);
+    return CPU_OK;
+}
+/* ---- additions, comparisons, logic ---- */
+VEC_LANES(paddb, uint8_t, uint8_t, x + y)
+VEC_LANES(paddw, uint16_t, uint16_t, x + y)
+VEC_LANES(paddd, uint32_t, uint32_t, x + y)
+VEC_LANES(paddq, uint64_t, uint64_t, x + y)
+VEC_LANES(psubb, uint8_t, uint8_t, x - y)
+VEC_LANES(psubw, uint16_t, uint16_t, x - y)
+VEC_LANES(psubd, uint32_t, uint32_t, x - y)
+VEC_LANES(psubq, uint64_t, uint64_t, x - y)
+VEC_LANES(paddsb, int8_t, int8_t, vec_clamp(x + y, -128, 127))
+VEC_LANES(paddsw, int16_t, int16_t, vec_clamp(x + y, -32768, 32767))
+VEC_LANES(psubsb, int8_t, int8_t, vec_clamp(x - y, -128, 127))
+VEC_LANES(psubsw, int16_t, int16_t, vec_clamp(x - y, -32768, 32767))
+VEC_LANES(paddusb, uint8_t, uint8_t, x + y > 255 ? 255 : x + y)
+VEC_LANES(paddusw, uint16_t, uint16_t, x + y > 65535 ? 65535 : x + y)
+VEC_LANES(psubusb, uint8_t, uint8_t, x > y ? x - y : 0)
+VEC_LANES(psubusw, uint16_t, uint16_t, x > y ? x - y : 0)
+VEC_LANES(pcmpeqb, uint8_t, uint8_t, x == y ? 0xFF : 0)
+VEC_LANES(pcmpeqw, uint16_t, uint16_t, x == y ? 0xFFFF : 0)
+VEC_LANES(pcmpeqd, uint32_t, uint32_t, x == y ? UINT32_MAX : 0)
+VEC_LANES(pcmpgtb, int8_t, uint8_t, x > y ? 0xFF : 0)
+VEC_LANES(pcmpgtw, int16_t, uint16_t, x > y ? 0xFFFF : 0)
+VEC_LANES(pcmpgtd, int32_t, uint32_t, x > y ? UINT32_MAX : 0)
+VEC_LANES(pand, uint64_t, uint64_t, x & y)
+VEC_LANES(pandn, uint64_t, uint64_t, ~x & y)
+VEC_LANES(por, uint64_t, uint64_t, x | y)
+VEC_LANES(pxor, uint64_t, uint64_t, x ^ y)
+VEC_LANES(pavgb, uint8_t, uint8_t, (x + y + 1) >> 1)
+VEC_LANES(pavgw, uint16_t, uint16_t, (x + y + 1) >> 1)
+VEC_LANES(pminub, uint8_t, uint8_t, x < y ? x : y)
+VEC_LANES(pmaxub, uint8_t, uint8_t, x > y ? x : y)
+VEC_LANES(pminsw, int16_t, int16_t, x < y ? x : y)
+VEC_LANES(pmaxsw, int16_t, int16_t, x > y ? x : y)
+
+/* ---- multiplications ---- */
+VEC_LANES(pmullw, uint16_t, uint16_t, (uint32_t)x * y)
+VEC_LANES(pmulhuw, uint16_t, uint16_t, ((uint32_t)x * y) >> 16)
+VEC_LANES(pmulhw, int16_t, uint16_t, (uint32_t)((int32_t)x * y) >> 16)
+VEC_LANES(pmuludq, uint64_t, uint64_t, (x & UINT32_MAX) * (y & UINT32_MAX))
+VEC_BODY(pmaddwd, {
+    unsigned i;
+    for (i = 0; i < bytes / 4; i++)
+        VD(&vr, i) = (uint32_t)((int32_t)(int16_t)VW(&va, 2 * i) * (int16_t)VW(&vb, 2 * i)) +
+                     (uint32_t)((int32_t)(int16_t)VW(&va, 2 * i + 1) * (int16_t)VW(&vb, 2 * i + 1));
+})
+VEC_BODY(psadbw, {
+    unsigned i, q;
+    for (q = 0; q < bytes / 8; q++) {
+        unsigned sum = 0;
+        for (i = 0; i < 8; i++) {
+            int diff = VB(&va, 8 * q + i) - VB(&vb, 8 * q + i);
+            sum += (unsigned)(diff < 0 ? -diff : diff);
+        }
+        VQ(&vr, q) = sum;
+    }
+})
+
+/* ---- shifts: by a register's low 64 bits, or by an immediate ---- */
+static uint64_t mmx_count(uint64_t n, unsigned bits) { return n < bits ? n : bits; }
+#define MMX_SHIFT(name, T, bits, result, over)                                                                         \
+    EMU_INLINE void mmx_do_##name(union vec *d, const union vec *a, uint64_t count, unsigned bytes)                    \
+    {                                                                                                                  \
+        T v[16 / sizeof(T)];                                                                                           \
+        unsigned lane, n = (unsigned)mmx_count(count, bits);                                                           \
+        memcpy(v, a, bytes);                                                                                           \
+        if (n == bits)                                                                                                 \
+            for (lane = 0; lane < bytes / sizeof(T); lane++)                                                           \
+                v[lane] = (T)(over);                                                                                   \
+        else                                                                                                           \
+            for (lane = 0; lane < bytes / sizeof(T); lane++)                                                           \
+                v[lane] = (T)(result);                                                                                 \
+        memcpy(d, v, bytes);                                                                                           \
+    }                                                                                                                  \
+    VEC_FN(name) { return (void)c, (void)imm, mmx_do_##name(d, a, VQ(b, 0), 16), CPU_OK; }                             \
+    VEC_FN(mmx_##name) { return (void)c, (void)imm, mmx_do_##name(d, a, VQ(b, 0), 8), CPU_OK; }                        \
+    VEC_FN(name##_i) { return (void)c, (void)b, mmx_do_##name(d, a, imm, 16), CPU_OK; }                                \
+    VEC_FN(mmx_##name##_i) { return (void)c, (void)b, mmx_do_##name(d, a, imm, 8), CPU_OK; }
+MMX_SHIFT(psrlw, uint16_t, 16, v[lane] >> n, 0)
+MMX_SHIFT(psrld, uint32_t, 32, v[lane] >> n, 0)
+MMX_SHIFT(psrlq, uint64_t, 64, v[lane] >> n, 0)
+MMX_SHIFT(psllw, uint16_t, 16, (uint32_t)v[lane] << n, 0)
+MMX_SHIFT(pslld, uint32_t, 32, v[lane] << n, 0)
+MMX_SHIFT(psllq, uint64_t, 64, v[lane] << n, 0)
+MMX_SHIFT(psraw, uint16_t, 16, v[lane] & 0x8000u ? ~((uint16_t)~v[lane] >> n) : v[lane] >> n, (v[lane] & 0x8000u) ? 0xFFFF : 0)
+MMX_SHIFT(psrad, uint32_t, 32, v[lane] >> 31 ? ~(~v[lane] >> n) : v[lane] >> n, v[lane] >> 31 ? UINT32_MAX : 0)
+#undef MMX_SHIFT
+
+VEC_FN(psrldq)
+{
+    uint64_t lo = VQ(a, 0), hi = VQ(a, 1);
+    unsigned n = imm > 15 ? 16 : imm;
+    (void)c, (void)b;
+    VQ(d, 0) = n >= 16 ? 0 : n > 8 ? hi >> (8 * n - 64) : n == 8 ? hi : n ? lo >> (8 * n) | hi << (64 - 8 * n) : lo;
+    VQ(d, 1) = n >= 8 ? 0 : hi >> (8 * n);
+    return CPU_OK;
+}
+VEC_FN(pslldq)
+{
+    uint64_t lo = VQ(a, 0), hi = VQ(a, 1);
+    unsigned n = imm > 15 ? 16 : imm;
+    (void)c, (void)b;
+    VQ(d, 1) = n >= 16 ? 0 : n > 8 ? lo << (8 * n - 64) : n == 8 ? lo : n ? hi << (8 * n) | lo >> (64 - 8 * n) : hi;
+    VQ(d, 0) = n >= 8 ? 0 : lo << (8 * n);
+    return CPU_OK;
+}
+
+/* ---- packing and unpacking ---- */
+VEC_BODY(packsswb, {
+    unsigned i, h = bytes / 2;
+    for (i = 0; i < h; i++) {
+        VB(&vr, i) = (uint8_t)vec_clamp((int16_t)VW(&va, i), -128, 127);
+        VB(&vr, h + i) = (uint8_t)vec_clamp((int16_t)VW(&vb, i), -128, 127);
+    }
+})
+VEC_BODY(packuswb, {
+    unsigned i, h = bytes / 2;
+    for (i = 0; i < h; i++) {
+        VB(&vr, i) = (uint8_t)vec_clamp((int16_t)VW(&va, i), 0, 255);
+        VB(&vr, h + i) = (uint8_t)vec_clamp((int16_t)VW(&vb, i), 0, 255);
+    }
+})
+VEC_BODY(packssdw, {
+    unsigned i, h = bytes / 4;
+    for (i = 0; i < h; i++) {
+        VW(&vr, i) = (uint16_t)vec_clamp((int32_t)VD(&va, i), -32768, 32767);
+        VW(&vr, h + i) = (uint16_t)vec_clamp((int32_t)VD(&vb, i), -32768, 32767);
+    }
+})
+#define MMX_UNPACK(name, V, size, high)                                                                                \
+    VEC_BODY(name, {                                                                                                   \
+        unsigned i, first = (high) ? bytes / (size) / 2 : 0;                                                           \
+        for (i = 0; i < bytes / (size) / 2; i++) {                                                                     \
+            V(&vr, 2 * i) = V(&va, first + i);                                                                         \
+            V(&vr, 2 * i + 1) = V(&vb, first + i);                                                                     \
+        }                                                                                                              \
+    })
+MMX_UNPACK(punpcklbw, VB, 1, 0)
+MMX_UNPACK(punpcklwd, VW, 2, 0)
+MMX_UNPACK(punpckldq, VD, 4, 0)
+MMX_UNPACK(punpckhbw, VB, 1, 1)
+MMX_UNPACK(punpckhwd, VW, 2, 1)
+MMX_UNPACK(punpckhdq, VD, 4, 1)
+#undef MMX_UNPACK
+VEC_FN(punpcklqdq)
+{
+    (void)c, (void)imm;
+    VQ(d, 1) = VQ(b, 0);
+    VQ(d, 0) = VQ(a, 0);
+    return CPU_OK;
+}
+VEC_FN(punpckhqdq)
+{
+    uint64_t high = VQ(b, 1);
+    (void)c, (void)imm;
+    VQ(d, 0) = VQ(a, 1);
+    VQ(d, 1) = high;
+    return CPU_OK;
+}
+
+/* ---- shuffles, inserts, extracts, masks ---- */
+VEC_FN(mmx_pshufw)
+VEC_BODY_N(8, {
+    unsigned i;
+    for (i = 0; i < 4; i++)
+        VW(&vr, i) = VW(&vb, (imm >> (2 * i)) & 3);
+})
+VEC_FN(pshufd)
+VEC_BODY_N(16, {
+    unsigned i;
+    for (i = 0; i < 4; i++)
+        VD(&vr, i) = VD(&vb, (imm >> (2 * i)) & 3);
+})
+VEC_FN(pshuflw)
+VEC_BODY_N(16, {
+    unsigned i;
+    for (i = 0; i < 4; i++)
+        VW(&vr, i) = VW(&vb, (imm >> (2 * i)) & 3);
+    VQ(&vr, 1) = VQ(&vb, 1);
+})
+VEC_FN(pshufhw)
+VEC_BODY_N(16, {
+    unsigned i;
+    for (i = 0; i < 4; i++)
+        VW(&vr, 4 + i) = VW(&vb, 4 + ((imm >> (2 * i)) & 3));
+    VQ(&vr, 0) = VQ(&vb, 0);
+})
+VEC_FN(pinsrw)
+{
+    (void)c, (void)a;
+    VW(d, imm & 7) = VW(b, 0);
+    return CPU_OK;
+}
+VEC_FN(mmx_pinsrw)
+{
+    (void)c, (void)a;
+    VW(d, imm & 3) = VW(b, 0);
+    return CPU_OK;
+}
+VEC_FN(pextrw)
+{
+    (void)c, (void)a;
+    VQ(d, 0) = VW(b, imm & 7);
+    return CPU_OK;
+}
+VEC_FN(mmx_pextrw)
+{
+    (void)c, (void)a;
+    VQ(d, 0) = VW(b, imm & 3);
+    return CPU_OK;
+}
+/* The eight bytes' top bits, first byte in bit 0: the multiplication gathers them in the top byte without carries. */
+static unsigned mmx_byte_signs(uint64_t q)
+{
+    return (unsigned)(((q >> 7 & UINT64_C(0x0101010101010101)) * UINT64_C(0x0102040810204080)) >> 56);
+}
+VEC_FN(pmovmskb)
+{
+    (void)c, (void)a, (void)imm;
+    VQ(d, 0) = mmx_byte_signs(VQ(b, 0)) | mmx_byte_signs(VQ(b, 1)) << 8;
+    return CPU_OK;
+}
+VEC_FN(mmx_pmovmskb)
+{
+    (void)c, (void)a, (void)imm;
+    VQ(d, 0) = mmx_byte_signs(VQ(b, 0));
+    return CPU_OK;
+}
+
+/* ---- plain C ---- */
+
+/* Stores the bytes of src whose mask byte has its top bit set at segment:rDI, as few stores as may be; all are checked first, so that
+ * a fault leaves memory as it was. */
+static int mmx_mask_store(struct cpu *c, const struct insn *i, const union vec *src, const union vec *mask, unsigned bytes)
+{
+    uint64_t base = c->gpr[REG_RDI], wrap = i->addrsize == 8 ? UINT64_MAX : i->addrsize == 4 ? UINT32_MAX : UINT16_MAX;
+    unsigned k, pass;
+    for (pass = 0; pass < 2; pass++)
+        for (k = 0; k < bytes; k++) {
+            uint64_t offset = (base + k) & wrap;
+            int r;
+            if (!(VB(mask, k) & 0x80))
+                continue;
+            r = pass ? cpu_store(c, i->seg, offset, 1, VB(src, k)) : cpu_check_store(c, i->seg, offset, 1);
+            if (r)
+                return r;
+        }
+    return CPU_OK;
+}
+static int mmx_maskmovdqu(struct cpu *c, const struct insn *i)
+{
+    return mmx_mask_store(c, i, &c->xmm[i->reg], &c->xmm[i->rm], 16);
+}
+static int mmx_maskmovq(struct cpu *c, const struct insn *i)
+{
+    union vec src, mask;
+    int r = mmx_enter(c);
+    if (r)
+        return r;
+    memset(&src, 0, sizeof src);
+    memset(&mask, 0, sizeof mask);
+    VQ(&src, 0) = c->x87[i->reg & 7].mant;
+    VQ(&mask, 0) = c->x87[i->rm & 7].mant;
+    return mmx_mask_store(c, i, &src, &mask, 8);
+}
+static int mmx_emms(struct cpu *c, const struct insn *i)
+{
+    uint8_t top = c->x87_top;
+    int r = mmx_enter(c);
+    (void)i;
+    if (r)
+        return r;
+    c->x87_top = top;
+    c->x87_tags = 0xFF;
+    return CPU_OK;
+}
+
+/* ---- the table ---- */
+#define MMX_M ROW_MMX
+#define MMX_S ROW_SSE
+/* Both forms of one opcode: MMX without a prefix, XMM with 66. */
+#define MMX_PAIR(op, name, needs_mmx, fn)                                                                              \
+    ROW_VEC(ENC0F(op) | PFX_NP, name, OPND_Pq, OPND_Qq, 0, needs_mmx, MMX_M, 0, mmx_##fn),                             \
+    ROW_VEC(ENC0F(op) | PFX_66, name, OPND_Vx, OPND_Wx, 0, CPU_SSE2, MMX_S, 0, fn)
+#define MMX_SHIFTS(op, n, name, fn)                                                                                    \
+    ROW_VEC(ENC0F(op) | PFX_NP | SLASH(n) | MOD_REG, name, OPND_Nq, OPND_Ib, 0, CPU_MMX, MMX_M, 0, mmx_##fn),          \
+    ROW_VEC(ENC0F(op) | PFX_66 | SLASH(n) | MOD_REG, name, OPND_Ux, OPND_Ib, 0, CPU_SSE2, MMX_S, 0, fn)
+
+static const struct insn_row mmx_rows[] = {
+    MMX_PAIR(0x61, "punpcklwd", CPU_MMX, punpcklwd),
+    MMX_PAIR(0x63, "packsswb", CPU_MMX, packsswb),
+    MMX_PAIR(0x64, "pcmpgtb", CPU_MMX, pcmpgtb),
+    MMX_PAIR(0x65, "pcmpgtw", CPU_MMX, pcmpgtw),
+    MMX_PAIR(0x66, "pcmpgtd", CPU_MMX, pcmpgtd),
+    MMX_PAIR(0x67, "packuswb", CPU_MMX, packuswb),
+    MMX_PAIR(0x68, "punpckhbw", CPU_MMX, punpckhbw),
+    MMX_PAIR(0x69, "punpckhwd", CPU_MMX, punpckhwd),
+    MMX_PAIR(0x6A, "punpckhdq", CPU_MMX, punpckhdq),
+    MMX_PAIR(0x6B, "packssdw", CPU_MMX, packssdw),
+    /* the low halves read only 4 bytes in MMX form */
+    ROW_VEC(ENC0F(0x60) | PFX_NP, "punpcklbw", OPND_Pq, OPND_Qd, 0, CPU_MMX, MMX_M, 0, mmx_punpcklbw),
+    ROW_VEC(ENC0F(0x60) | PFX_66, "punpcklbw", OPND_Vx, OPND_Wx, 0, CPU_SSE2, MMX_S, 0, punpcklbw),
+    ROW_VEC(ENC0F(0x62) | PFX_NP, "punpckldq", OPND_Pq, OPND_Qd, 0, CPU_MMX, MMX_M, 0, mmx_punpckldq),
+    ROW_VEC(ENC0F(0x62) | PFX_66, "punpckldq", OPND_Vx, OPND_Wx, 0, CPU_SSE2, MMX_S, 0, punpckldq),
+    ROW_VEC(ENC0F(0x6C) | PFX_66, "punpcklqdq", OPND_Vx, OPND_Wx, 0, CPU_SSE2, MMX_S, 0, punpcklqdq),
+    ROW_VEC(ENC0F(0x6D) | PFX_66, "punpckhqdq", OPND_Vx, OPND_Wx, 0, CPU_SSE2, MMX_S, 0, punpckhqdq),
+
+    ROW_VEC(ENC0F(0x6E) | PFX_NP | W0, "movd", OPND_Pq, OPND_Ed, 0, CPU_MMX, MMX_M, 0, mov64),
+    ROW_VEC(ENC0F(0x6E) | PFX_NP | W1, "movq", OPND_Pq, OPND_Eq, 0, CPU_MMX, MMX_M, 0, mov64),
+    ROW_VEC(ENC0F(0x6E) | PFX_66 | W0, "movd", OPND_Vx, OPND_Ed, 0, CPU_SSE2, MMX_S, 0, mov64_zero),
+    ROW_VEC(ENC0F(0x6E) | PFX_66 | W1, "movq", OPND_Vx, OPND_Eq, 0, CPU_SSE2, MMX_S, 0, mov64_zero),
+    ROW_VEC(ENC0F(0x7E) | PFX_NP | W0, "movd", OPND_Ed, OPND_Pq, 0, CPU_MMX, MMX_M | ROW_WRITES_MEM, 0, mov32_zero64),
+    ROW_VEC(ENC0F(0x7E) | PFX_NP | W1, "movq", OPND_Eq, OPND_Pq, 0, CPU_MMX, MMX_M | ROW_WRITES_MEM, 0, mov64),
+    ROW_VEC(ENC0F(0x7E) | PFX_66 | W0, "movd", OPND_Ed, OPND_Vx, 0, CPU_SSE2, MMX_S | ROW_WRITES_MEM, 0, mov32_zero64),
+    ROW_VEC(ENC0F(0x7E) | PFX_66 | W1, "movq", OPND_Eq, OPND_Vx, 0, CPU_SSE2, MMX_S | ROW_WRITES_MEM, 0, mov64),
+    ROW_VEC(ENC0F(0x7E) | PFX_F3, "movq", OPND_Vx, OPND_Wq, 0, CPU_SSE2, MMX_S, 0, mov64_zero),
+    ROW_VEC(ENC0F(0xD6) | PFX_66 | MOD_REG, "movq", OPND_Ux, OPND_Vx, 0, CPU_SSE2, MMX_S, 0, mov64_zero),
+    ROW_VEC(ENC0F(0xD6) | PFX_66 | MOD_MEM, "movq", OPND_Wq, OPND_Vx, 0, CPU_SSE2, MMX_S | ROW_WRITES_MEM, 0, mov64),
+    ROW_VEC(ENC0F(0xD6) | PFX_F3 | MOD_REG, "movq2dq", OPND_Vx, OPND_Nq, 0, CPU_SSE2, MMX_S | MMX_M, 0, mov64_zero),
+    ROW_VEC(ENC0F(0xD6) | PFX_F2 | MOD_REG, "movdq2q", OPND_Pq, OPND_Ux, 0, CPU_SSE2, MMX_S | MMX_M, 0, mov64),
+    ROW_VEC(ENC0F(0x6F) | PFX_NP, "movq", OPND_Pq, OPND_Qq, 0, CPU_MMX, MMX_M, 0, mov64),
+    ROW_VEC(ENC0F(0x6F) | PFX_66, "movdqa", OPND_Vx, OPND_Wx, 0, CPU_SSE2, MMX_S, 0, mov128),
+    ROW_VEC(ENC0F(0x6F) | PFX_F3, "movdqu", OPND_Vx, OPND_Wx, 0, CPU_SSE2, MMX_S | ROW_UNALIGNED, 0, mov128),
+    ROW_VEC(ENC0F(0x7F) | PFX_NP, "movq", OPND_Qq, OPND_Pq, 0, CPU_MMX, MMX_M | ROW_WRITES_MEM, 0, mov64),
+    ROW_VEC(ENC0F(0x7F) | PFX_66, "movdqa", OPND_Wx, OPND_Vx, 0, CPU_SSE2, MMX_S | ROW_WRITES_MEM, 0, mov128),
+    ROW_VEC(ENC0F(0x7F) | PFX_F3, "movdqu", OPND_Wx, OPND_Vx, 0, CPU_SSE2, MMX_S | ROW_WRITES_MEM | ROW_UNALIGNED, 0, mov128),
+    ROW_VEC(ENC0F(0xF0) | PFX_F2 | MOD_MEM, "lddqu", OPND_Vx, OPND_Wx, 0, CPU_SSE3, MMX_S | ROW_UNALIGNED, 0, mov128),
+    ROW_VEC(ENC0F(0xE7) | PFX_NP | MOD_MEM, "movntq", OPND_Qq, OPND_Pq, 0, CPU_SSE, MMX_M | ROW_WRITES_MEM, 0, mov64),
+    ROW_VEC(ENC0F(0xE7) | PFX_66 | MOD_MEM, "movntdq", OPND_Wx, OPND_Vx, 0, CPU_SSE2, MMX_S | ROW_WRITES_MEM, 0, mov128),
+
+    ROW_VEC(ENC0F(0x70) | PFX_NP, "pshufw", OPND_Pq, OPND_Qq, OPND_Ib, CPU_SSE, MMX_M, 0, mmx_pshufw),
+    ROW_VEC(ENC0F(0x70) | PFX_66, "pshufd", OPND_Vx, OPND_Wx, OPND_Ib, CPU_SSE2, MMX_S, 0, pshufd),
+    ROW_VEC(ENC0F(0x70) | PFX_F3, "pshufhw", OPND_Vx, OPND_Wx, OPND_Ib, CPU_SSE2, MMX_S, 0, pshufhw),
+    ROW_VEC(ENC0F(0x70) | PFX_F2, "pshuflw", OPND_Vx, OPND_Wx, OPND_Ib, CPU_SSE2, MMX_S, 0, pshuflw),
+    MMX_SHIFTS(0x71, 2, "psrlw", psrlw_i),
+    MMX_SHIFTS(0x71, 4, "psraw", psraw_i),
+    MMX_SHIFTS(0x71, 6, "psllw", psllw_i),
+    MMX_SHIFTS(0x72, 2, "psrld", psrld_i),
+    MMX_SHIFTS(0x72, 4, "psrad", psrad_i),
+    MMX_SHIFTS(0x72, 6, "pslld", pslld_i),
+    MMX_SHIFTS(0x73, 2, "psrlq", psrlq_i),
+    MMX_SHIFTS(0x73, 6, "psllq", psllq_i),
+    ROW_VEC(ENC0F(0x73) | PFX_66 | SLASH(3) | MOD_REG, "psrldq", OPND_Ux, OPND_Ib, 0, CPU_SSE2, MMX_S, 0, psrldq),
+    ROW_VEC(ENC0F(0x73) | PFX_66 | SLASH(7) | MOD_REG, "pslldq", OPND_Ux, OPND_Ib, 0, CPU_SSE2, MMX_S, 0, pslldq),
+    MMX_PAIR(0x74, "pcmpeqb", CPU_MMX, pcmpeqb),
+    MMX_PAIR(0x75, "pcmpeqw", CPU_MMX, pcmpeqw),
+    MMX_PAIR(0x76, "pcmpeqd", CPU_MMX, pcmpeqd),
+    ROW_CALL(ENC0F(0x77) | PFX_NP, "emms", 0, 0, 0, CPU_MMX, 0, 0, 0, mmx_emms),
+
+    ROW_VEC(ENC0F(0xC4) | PFX_NP | MOD_REG, "pinsrw", OPND_Pq, OPND_Rd, OPND_Ib, CPU_SSE, MMX_M, 0, mmx_pinsrw),
+    ROW_VEC(ENC0F(0xC4) | PFX_NP | MOD_MEM, "pinsrw", OPND_Pq, OPND_Mw, OPND_Ib, CPU_SSE, MMX_M, 0, mmx_pinsrw),
+    ROW_VEC(ENC0F(0xC4) | PFX_66 | MOD_REG, "pinsrw", OPND_Vx, OPND_Rd, OPND_Ib, CPU_SSE2, MMX_S, 0, pinsrw),
+    ROW_VEC(ENC0F(0xC4) | PFX_66 | MOD_MEM, "pinsrw", OPND_Vx, OPND_Mw, OPND_Ib, CPU_SSE2, MMX_S, 0, pinsrw),
+    ROW_VEC(ENC0F(0xC5) | PFX_NP | MOD_REG, "pextrw", OPND_Gd, OPND_Nq, OPND_Ib, CPU_SSE, MMX_M, 0, mmx_pextrw),
+    ROW_VEC(ENC0F(0xC5) | PFX_66 | MOD_REG, "pextrw", OPND_Gd, OPND_Ux, OPND_Ib, CPU_SSE2, MMX_S, 0, pextrw),
+    ROW_VEC(ENC0F(0xD7) | PFX_NP | MOD_REG, "pmovmskb", OPND_Gd, OPND_Nq, 0, CPU_SSE, MMX_M, 0, mmx_pmovmskb),
+    ROW_VEC(ENC0F(0xD7) | PFX_66 | MOD_REG, "pmovmskb", OPND_Gd, OPND_Ux, 0, CPU_SSE2, MMX_S, 0, pmovmskb),
+
+    MMX_PAIR(0xD1, "psrlw", CPU_MMX, psrlw),
+    MMX_PAIR(0xD2, "psrld", CPU_MMX, psrld),
+    MMX_PAIR(0xD3, "psrlq", CPU_MMX, psrlq),
+    MMX_PAIR(0xD4, "paddq", CPU_SSE2, paddq),
+    MMX_PAIR(0xD5, "pmullw", CPU_MMX, pmullw),
+    MMX_PAIR(0xD8, "psubusb", CPU_MMX, psubusb),
+    MMX_PAIR(0xD9, "psubusw", CPU_MMX, psubusw),
+    MMX_PAIR(0xDA, "pminub", CPU_SSE, pminub),
+    MMX_PAIR(0xDB, "pand", CPU_MMX, pand),
+    MMX_PAIR(0xDC, "paddusb", CPU_MMX, paddusb),
+    MMX_PAIR(0xDD, "paddusw", CPU_MMX, paddusw),
+    MMX_PAIR(0xDE, "pmaxub", CPU_SSE, pmaxub),
+    MMX_PAIR(0xDF, "pandn", CPU_MMX, pandn),
+    MMX_PAIR(0xE0, "pavgb", CPU_SSE, pavgb),
+    MMX_PAIR(0xE1, "psraw", CPU_MMX, psraw),
+    MMX_PAIR(0xE2, "psrad", CPU_MMX, psrad),
+    MMX_PAIR(0xE3, "pavgw", CPU_SSE, pavgw),
+    MMX_PAIR(0xE4, "pmulhuw", CPU_SSE, pmulhuw),
+    MMX_PAIR(0xE5, "pmulhw", CPU_MMX, pmulhw),
+    MMX_PAIR(0xE8, "psubsb", CPU_MMX, psubsb),
+    MMX_PAIR(0xE9, "psubsw", CPU_MMX, psubsw),
+    MMX_PAIR(0xEA, "pminsw", CPU_SSE, pminsw),
+    MMX_PAIR(0xEB, "por", CPU_MMX, por),
+    MMX_PAIR(0xEC, "paddsb", CPU_MMX, paddsb),
+    MMX_PAIR(0xED, "paddsw", CPU_MMX, paddsw),
+    MMX_PAIR(0xEE, "pmaxsw", CPU_SSE, pmaxsw),
+    MMX_PAIR(0xEF, "pxor", CPU_MMX, pxor),
+    MMX_PAIR(0xF1, "psllw", CPU_MMX, psllw),
+    MMX_PAIR(0xF2, "pslld", CPU_MMX, pslld),
+    MMX_PAIR(0xF3, "psllq", CPU_MMX, psllq),
+    MMX_PAIR(0xF4, "pmuludq", CPU_SSE2, pmuludq),
+    MMX_PAIR(0xF5, "pmaddwd", CPU_MMX, pmaddwd),
+    MMX_PAIR(0xF6, "psadbw", CPU_SSE, psadbw),
+    ROW_CALL(ENC0F(0xF7) | PFX_NP | MOD_REG, "maskmovq", OPND_Pq, OPND_Nq, 0, CPU_SSE, ROW_WRITES_MEM, 0, 0, mmx_maskmovq),
+    ROW_CALL(ENC0F(0xF7) | PFX_66 | MOD_REG, "maskmovdqu", OPND_Vx, OPND_Ux, 0, CPU_SSE2, MMX_S | ROW_WRITES_MEM, 0, 0, mmx_maskmovdqu),
+    MMX_PAIR(0xF8, "psubb", CPU_MMX, psubb),
+    MMX_PAIR(0xF9, "psubw", CPU_MMX, psubw),
+    MMX_PAIR(0xFA, "psubd", CPU_MMX, psubd),
+    MMX_PAIR(0xFB, "psubq", CPU_SSE2, psubq),
+    MMX_PAIR(0xFC, "paddb", CPU_MMX, paddb),
+    MMX_PAIR(0xFD, "paddw", CPU_MMX, paddw),
+    MMX_PAIR(0xFE, "paddd", CPU_MMX, paddd),
+    { 0, NULL, { 0, 0, 0, 0 }, 0, 0, 0, 0, 0, 0, NULL, NULL, NULL },
+};
+EMU_PRIV const struct insn_row *cpu_rows_mmx(void) { return mmx_rows; }
+#undef MMX_M
+#undef MMX_S
+#undef MMX_PAIR
+#undef MMX_SHIFTS
+
+/* ======================================== src/cpu/sse.c ======================================== */
+
+/* cpu/sse.c - floating point of SSE, SSE2 and SSE3: moves, arithmetic, comparisons, conversions, MXCSR.
+ *
+ * Models     SDM vol. 1 chapters 10 to 12 and appendix E (what each instruction does for NaNs and with unmasked exceptions).
+ * Contract   cpu_rows_sse() gives decode.c the rows; packed integers are in mmx.c. sse_env() and sse_raise() serve sse4.c too.
+ * Theory     Arithmetic first tries the host's float and double. That is right to the last bit and flag when the host computes in the
+ *            operand's own format (FLT_EVAL_METHOD 0), MXCSR has PE already set, everything masked, rounds to nearest and does not flush;
+ *            operands are normal or zero and the result is normal, above the smallest normal (so not tiny), or a zero known to be
+ *            exact. Everything else goes element by element through softfloat.c. Comparisons of numbers that are not denormal
+ *            raise nothing, in any mode. No product feeds a sum in one expression: there is nothing to contract.
+ * Invariants 1. An instruction that raises #XM has changed MXCSR's flags and nothing else.
+ *            2. A result written by the host's arithmetic equals what softfloat.c gives (tests/cpu_diff.c runs both).
+ * Missing    nothing of these sets. RCPxS and RSQRTxS give what Intel's tables give.
+ */
+
+#if defined(FLT_EVAL_METHOD) && FLT_EVAL_METHOD == 0 && !defined(EMU_SOFT_FLOAT)
+#define SSE_HOST_FLOAT 1
+#else
+#define SSE_HOST_FLOAT 0
+#endif
+
+/* ---- environment and exceptions ---- */
+EMU_PRIV void sse_env(const struct cpu *c, struct sf_env *env)
+{
+    env->rounding = (uint8_t)(c->mxcsr >> 13 & 3);
+    env->flags = 0;
+    env->masked = (uint8_t)(c->mxcsr >> 7 & SF_ALL_FLAGS);
+    env->daz = (c->mxcsr & MXCSR_DAZ) != 0;
+    env->ftz = (c->mxcsr & MXCSR_FTZ) != 0;
+    env->x87 = false;
+    env->rounded_up = false;
+}
+
+/* SDM vol. 1 §11.5.2: IE, DE and ZE are found before anything is computed; where one of them is unmasked, OE, UE and PE stay out. */
+EMU_PRIV int sse_raise(struct cpu *c, const struct sf_env *env)
+{
+    unsigned flags = env->flags, unmasked = flags & ~(unsigned)env->masked;
+    if (unmasked & (SF_IE | SF_DE | SF_ZE))
+        flags &= SF_IE | SF_DE | SF_ZE;
+    c->mxcsr |= flags;
+    if (EMU_LIKELY(!unmasked))
+        return CPU_OK;
+    return cpu_raise(c, c->cr4 & CR4_OSXMMEXCPT ? EXC_XM : EXC_UD);
+}
+
+/* ---- arithmetic ---- */
+#define SSE_E32 UINT32_C(0x7F800000)
+#define SSE_E64 UINT64_C(0x7FF0000000000000)
+EMU_ALWAYS_INLINE bool sse_fast(const struct cpu *c)
+{
+    return (c->mxcsr & (MXCSR_RC | MXCSR_FTZ | MXCSR_DAZ | MXCSR_MASKS | SF_PE)) == (MXCSR_MASKS | SF_PE);
+}
+EMU_ALWAYS_INLINE float sse_f32(uint32_t bits)
+{
+    float f;
+    memcpy(&f, &bits, 4);
+    return f;
+}
+EMU_ALWAYS_INLINE uint32_t sse_b32(float f)
+{
+    uint32_t bits;
+    memcpy(&bits, &f, 4);
+    return bits;
+}
+EMU_ALWAYS_INLINE double sse_f64(uint64_t bits)
+{
+    double f;
+    memcpy(&f, &bits, 8);
+    return f;
+}
+EMU_ALWAYS_INLINE uint64_t sse_b64(double f)
+{
+    uint64_t bits;
+    memcpy(&bits, &f, 8);
+    return bits;
+}
+/* A result that cannot have been tiny or overflowed. With such a result an operand can be neither infinite nor a NaN. */
+EMU_ALWAYS_INLINE bool sse_safe32(uint32_t r) { return (r & SSE_E32) - 0x01000000u < 0x7E800000u; }
+EMU_ALWAYS_INLINE bool sse_safe64(uint64_t r) { return (r & SSE_E64) - (UINT64_C(2) << 52) < (UINT64_C(0x7FD) << 52); }
+EMU_ALWAYS_INLINE bool sse_plain32(uint32_t x) { return (x & SSE_E32) - 0x00800000u < 0x7F000000u || !(x << 1); } /* normal or zero */
+EMU_ALWAYS_INLINE bool sse_plain64(uint64_t x)
+{
+    return (x & SSE_E64) - (UINT64_C(1) << 52) < (UINT64_C(0x7FE) << 52) || !(x << 1);
+}
+/* Neither NaN nor denormal: comparisons raise no flag. */
+EMU_ALWAYS_INLINE bool sse_ordered32(uint32_t x) { return (x & SSE_E32) ? (x << 1) <= 0xFF000000u : !(x << 1); }
+EMU_ALWAYS_INLINE bool sse_ordered64(uint64_t x) { return (x & SSE_E64) ? (x << 1) <= UINT64_C(0xFFE0000000000000) : !(x << 1); }
+
+/* Zero results of plain operands that are exact: x and y as patterns without sign. */
+#define SSE_ZERO_ADD(x, y) ((x) == (y))
+#define SSE_ZERO_MUL(x, y) (!(x) || !(y))
+#define SSE_ZERO_DIV(x, y) (!(x) && (y))
+
+static EMU_NOINLINE int sse_soft32(struct cpu *c, union vec *d, const union vec *a, const union vec *b, enum sf_op op, unsigned lanes)
+{
+    struct sf_env env;
+    uint32_t r[4];
+    unsigned i;
+    int fault;
+    sse_env(c, &env);
+    for (i = 0; i < lanes; i++)
+        r[i] = (uint32_t)sf_element(&env, &sf_f32, op, VD(a, i), VD(b, i));
+    fault = sse_raise(c, &env);
+    if (!fault)
+        for (i = 0; i < lanes; i++)
+            VD(d, i) = r[i];
+    return fault;
+}
+static EMU_NOINLINE int sse_soft64(struct cpu *c, union vec *d, const union vec *a, const union vec *b, enum sf_op op, unsigned lanes)
+{
+    struct sf_env env;
+    uint64_t r[2];
+    unsigned i;
+    int fault;
+    sse_env(c, &env);
+    for (i = 0; i < lanes; i++)
+        r[i] = sf_element(&env, &sf_f64, op, VQ(a, i), VQ(b, i));
+    fault = sse_raise(c, &env);
+    if (!fault)
+        for (i = 0; i < lanes; i++)
+            VQ(d, i) = r[i];
+    return fault;
+}
+
+/* One operation in its four forms. The packed forms test all lanes at once and so let the compiler use the host's vectors. */
+#define SSE_ARITH(name, host_op, soft_op, zero)                                                                        \
+    EMU_ALWAYS_INLINE int sse_##name##_32(struct cpu *c, union vec *d, const union vec *a, const union vec *b, unsigned lanes) \
+    {                                                                                                                  \
+        if (SSE_HOST_FLOAT && sse_fast(c)) {                                                                           \
+            uint32_t x[4], y[4], r[4], bad = 0;                                                                        \
+            unsigned i;                                                                                                \
+            memcpy(x, a, 4 * lanes);                                                                                   \
+            memcpy(y, b, 4 * lanes);                                                                                   \
+            for (i = 0; i < lanes; i++) {                                                                              \
+                r[i] = sse_b32(sse_f32(x[i]) host_op sse_f32(y[i]));                                                   \
+                bad |= (uint32_t)!((x[i] & SSE_E32) && (y[i] & SSE_E32) && sse_safe32(r[i]));                          \
+            }                                                                                                          \
+            if (EMU_UNLIKELY(bad))                                                                                     \
+                for (i = bad = 0; i < lanes; i++)                                                                      \
+                    bad |= !(sse_plain32(x[i]) && sse_plain32(y[i]) &&                                                 \
+                             (sse_safe32(r[i]) || (!(r[i] << 1) && zero(x[i] << 1, y[i] << 1))));                      \
+            if (EMU_LIKELY(!bad)) {                                                                                    \
+                memcpy(d, r, 4 * lanes);                                                                               \
+                return CPU_OK;                                                                                         \
+            }                                                                                                          \
+        }                                                                                                              \
+        return sse_soft32(c, d, a, b, soft_op, lanes);                                                                 \
+    }                                                                                                                  \
+    EMU_ALWAYS_INLINE int sse_##name##_64(struct cpu *c, union vec *d, const union vec *a, const union vec *b, unsigned lanes) \
+    {                                                                                                                  \
+        if (SSE_HOST_FLOAT && sse_fast(c)) {                                                                           \
+            uint64_t x[2], y[2], r[2];                                                                                 \
+            unsigned i, bad = 0;                                                                                       \
+            memcpy(x, a, 8 * lanes);                                                                                   \
+            memcpy(y, b, 8 * lanes);                                                                                   \
+            for (i = 0; i < lanes; i++) {                                                                              \
+                r[i] = sse_b64(sse_f64(x[i]) host_op sse_f64(y[i]));                                                   \
+                bad |= !((x[i] & SSE_E64) && (y[i] & SSE_E64) && sse_safe64(r[i]));                                    \
+            }                                                                                                          \
+            if (EMU_UNLIKELY(bad))                                                                                     \
+                for (i = bad = 0; i < lanes; i++)                                                                      \
+                    bad |= !(sse_plain64(x[i]) && sse_plain64(y[i]) &&                                                 \
+                             (sse_safe64(r[i]) || (!(r[i] << 1) && zero(x[i] << 1, y[i] << 1))));                      \
+            if (EMU_LIKELY(!bad)) {                                                                                    \
+                memcpy(d, r, 8 * lanes);                                                                               \
+                return CPU_OK;                                                                                         \
+            }                                                                                                          \
+        }                                                                                                              \
+        return sse_soft64(c, d, a, b, soft_op, lanes);                                                                 \
+    }                                                                                                                  \
+    VEC_FN(name##ps) { return (void)imm, sse_##name##_32(c, d, a, b, 4); }                                             \
+    VEC_FN(name##pd) { return (void)imm, sse_##name##_64(c, d, a, b, 2); }                                             \
+    VEC_FN(name##sd) { return (void)imm, sse_##name##_64(c, d, a, b, 1); }                                             \
+    VEC_FN(name##ss) { return (void)imm, sse_##name##_ss(c, d, a, b); }
+/* lane 0 alone: on a big-endian host it is not the first in memory */
+#define SSE_ARITH_SS(name, host_op, soft_op, zero)                                                                     \
+    EMU_ALWAYS_INLINE int sse_##name##_ss(struct cpu *c, union vec *d, const union vec *a, const union vec *b)         \
+    {                                                                                                                  \
+        if (SSE_HOST_FLOAT && sse_fast(c)) {                                                                           \
+            uint32_t x = VD(a, 0), y = VD(b, 0), r = sse_b32(sse_f32(x) host_op sse_f32(y));                           \
+            if (EMU_LIKELY((x & SSE_E32) && (y & SSE_E32) && sse_safe32(r)) ||                                         \
+                (sse_plain32(x) && sse_plain32(y) && (sse_safe32(r) || (!(r << 1) && zero(x << 1, y << 1))))) {        \
+                VD(d, 0) = r;                                                                                          \
+                return CPU_OK;                                                                                         \
+            }                                                                                                          \
+        }                                                                                                              \
+        return sse_soft32(c, d, a, b, soft_op, 1);                                                                     \
+    }
+SSE_ARITH_SS(add, +, SF_OP_ADD, SSE_ZERO_ADD)
+SSE_ARITH_SS(sub, -, SF_OP_SUB, SSE_ZERO_ADD)
+SSE_ARITH_SS(mul, *, SF_OP_MUL, SSE_ZERO_MUL)
+SSE_ARITH_SS(div, /, SF_OP_DIV, SSE_ZERO_DIV)
+SSE_ARITH(add, +, SF_OP_ADD, SSE_ZERO_ADD)
+SSE_ARITH(sub, -, SF_OP_SUB, SSE_ZERO_ADD)
+SSE_ARITH(mul, *, SF_OP_MUL, SSE_ZERO_MUL)
+SSE_ARITH(div, /, SF_OP_DIV, SSE_ZERO_DIV)
+#undef SSE_ARITH
+#undef SSE_ARITH_SS
+#undef SSE_ZERO_ADD
+#undef SSE_ZERO_MUL
+#undef SSE_ZERO_DIV
+
+VEC_FN(sqrtps) { return (void)imm, sse_soft32(c, d, a, b, SF_OP_SQRT, 4); }
+VEC_FN(sqrtss) { return (void)imm, sse_soft32(c, d, a, b, SF_OP_SQRT, 1); }
+VEC_FN(sqrtpd) { return (void)imm, sse_soft64(c, d, a, b, SF_OP_SQRT, 2); }
+VEC_FN(sqrtsd) { return (void)imm, sse_soft64(c, d, a, b, SF_OP_SQRT, 1); }
+
+/* The second operand unless the first is less (greater): so for equal zeros too. */
+#define SSE_MINMAX(name, rel, soft_op)                                                                                 \
+    EMU_ALWAYS_INLINE int sse_##name##_32(struct cpu *c, union vec *d, const union vec *a, const union vec *b, unsigned lanes) \
+    {                                                                                                                  \
+        unsigned i, good = 1;                                                                                          \
+        for (i = 0; i < lanes; i++)                                                                                    \
+            good &= sse_ordered32(VD(a, i)) & sse_ordered32(VD(b, i));                                                 \
+        if (!good)                                                                                                     \
+            return sse_soft32(c, d, a, b, soft_op, lanes);                                                             \
+        for (i = 0; i < lanes; i++) {                                                                                  \
+            uint32_t x = VD(a, i), y = VD(b, i);                                                                       \
+            VD(d, i) = sse_f32(x) rel sse_f32(y) ? x : y;                                                              \
+        }                                                                                                              \
+        return CPU_OK;                                                                                                 \
+    }                                                                                                                  \
+    EMU_ALWAYS_INLINE int sse_##name##_64(struct cpu *c, union vec *d, const union vec *a, const union vec *b, unsigned lanes) \
+    {                                                                                                                  \
+        unsigned i, good = 1;                                                                                          \
+        for (i = 0; i < lanes; i++)                                                                                    \
+            good &= sse_ordered64(VQ(a, i)) & sse_ordered64(VQ(b, i));                                                 \
+        if (!good)                                                                                                     \
+            return sse_soft64(c, d, a, b, soft_op, lanes);                                                             \
+        for (i = 0; i < lanes; i++) {                                                                                  \
+            uint64_t x = VQ(a, i), y = VQ(b, i);                                                                       \
+            VQ(d, i) = sse_f64(x) rel sse_f64(y) ? x : y;                                                              \
+        }                                                                                                              \
+        return CPU_OK;                                                                                                 \
+    }                                                                                                                  \
+    VEC_FN(name##ps) { return (void)imm, sse_##name##_32(c, d, a, b, 4); }                                             \
+    VEC_FN(name##ss) { return (void)imm, sse_##name##_32(c, d, a, b, 1); }                                             \
+    VEC_FN(name##pd) { return (void)imm, sse_##name##_64(c, d, a, b, 2); }                                             \
+    VEC_FN(name##sd) { return (void)imm, sse_##name##_64(c, d, a, b, 1); }
+SSE_MINMAX(min, <, SF_OP_MIN)
+SSE_MINMAX(max, >, SF_OP_MAX)
+#undef SSE_MINMAX
+
+/* HADDPS .. ADDSUBPD: rearranged operands, then one packed operation (its lanes' flags are merged just so). */
+static int sse_horizontal32(struct cpu *c, union vec *d, const union vec *a, const union vec *b, bool subtract)
+{
+    union vec x = *a, y = *b;
+    unsigned i;
+    for (i = 0; i < 2; i++) {
+        VD(&x, i) = VD(a, 2 * i);
+        VD(&x, 2 + i) = VD(b, 2 * i);
+        VD(&y, i) = VD(a, 2 * i + 1);
+        VD(&y, 2 + i) = VD(b, 2 * i + 1);
+    }
+    return subtract ? sse_sub_32(c, d, &x, &y, 4) : sse_add_32(c, d, &x, &y, 4);
+}
+static int sse_horizontal64(struct cpu *c, union vec *d, const union vec *a, const union vec *b, bool subtract)
+{
+    union vec x = *a, y = *b;
+    VQ(&x, 1) = VQ(b, 0);
+    VQ(&y, 0) = VQ(a, 1);
+    return subtract ? sse_sub_64(c, d, &x, &y, 2) : sse_add_64(c, d, &x, &y, 2);
+}
+VEC_FN(haddps) { return (void)imm, sse_horizontal32(c, d, a, b, false); }
+VEC_FN(hsubps) { return (void)imm, sse_horizontal32(c, d, a, b, true); }
+VEC_FN(haddpd) { return (void)imm, sse_horizontal64(c, d, a, b, false); }
+VEC_FN(hsubpd) { return (void)imm, sse_horizontal64(c, d, a, b, true); }
+/* Even lanes subtract, odd lanes add. Not a - (-b): the sign of a NaN would change. */
+VEC_FN(addsubps)
+{
+    struct sf_env env;
+    uint32_t r[4];
+    unsigned i;
+    int fault;
+    (void)imm;
+    sse_env(c, &env);
+    for (i = 0; i < 4; i++)
+        r[i] = (uint32_t)sf_element(&env, &sf_f32, i & 1 ? SF_OP_ADD : SF_OP_SUB, VD(a, i), VD(b, i));
+    fault = sse_raise(c, &env);
+    for (i = 0; i < 4 && !fault; i++)
+        VD(d, i) = r[i];
+    return fault;
+}
+VEC_FN(addsubpd)
+{
+    struct sf_env env;
+    uint64_t lo, hi;
+    int fault;
+    (void)imm;
+    sse_env(c, &env);
+    lo = sf_element(&env, &sf_f64, SF_OP_SUB, VQ(a, 0), VQ(b, 0));
+    hi = sf_element(&env, &sf_f64, SF_OP_ADD, VQ(a, 1), VQ(b, 1));
+    fault = sse_raise(c, &env);
+    if (!fault) {
+        VQ(d, 0) = lo;
+        VQ(d, 1) = hi;
+    }
+    return fault;
+}
+
+/* ---- reciprocal approximations ---- */
+/* What the hardware of Intel's family gives is a table of 2048 midpoints: 1/x, or 1/sqrt(x), of the middle of x's interval, rounded to
+ * 13 significant bits (all 2048 and 2048 entries were compared). No flags, no rounding mode; denormals count as zeros, tiny results are zeros. */
+static uint32_t sse_isqrt32(uint32_t n) /* floor */
+{
+    uint32_t r = 0, bit;
+    for (bit = UINT32_C(1) << 15; bit; bit >>= 1)
+        if ((r | bit) * (r | bit) <= n)
+            r |= bit;
+    return r;
+}
+static uint32_t sse_rcp(uint32_t x)
+{
+    uint32_t sign = x & 0x80000000u, exp = x >> 23 & 0xFF, r;
+    if (exp == 0xFF)
+        return x << 9 ? x | 0x00400000u : sign;
+    if (!exp)
+        return sign | 0x7F800000u;
+    if (exp >= 253)
+        return sign;
+    r = (UINT32_C(1) << 26) / (4097 + 2 * (x >> 12 & 0x7FF));
+    r = (r + 1) >> 1; /* 4096 to 8191: the quotient of 2^25 */
+    return sign | (253 - exp) << 23 | (r & 0xFFF) << 11;
+}
+static uint32_t sse_rsqrt(uint32_t x)
+{
+    uint32_t sign = x & 0x80000000u, exp = x >> 23 & 0xFF, k, r;
+    if (exp == 0xFF && x << 9)
+        return x | 0x00400000u;
+    if (!exp)
+        return sign | 0x7F800000u;
+    if (sign)
+        return 0xFFC00000u;
+    if (exp == 0xFF)
+        return 0;
+    k = 2049 + 2 * (x >> 13 & 0x3FF);
+    r = exp & 1 ? (uint32_t)((UINT64_C(1) << 39) / k) : (uint32_t)((UINT64_C(1) << 38) / k);
+    r = (sse_isqrt32(r) + 1) >> 1;
+    return (exp & 1 ? 190 - (exp + 1) / 2 : 190 - exp / 2) << 23 | (r & 0xFFF) << 11;
+}
+VEC_FN(rcpss)
+{
+    (void)c, (void)a, (void)imm;
+    VD(d, 0) = sse_rcp(VD(b, 0));
+    return CPU_OK;
+}
+VEC_FN(rsqrtss)
+{
+    (void)c, (void)a, (void)imm;
+    VD(d, 0) = sse_rsqrt(VD(b, 0));
+    return CPU_OK;
+}
+VEC_FN(rcpps)
+{
+    unsigned i;
+    (void)c, (void)a, (void)imm;
+    for (i = 0; i < 4; i++)
+        VD(d, i) = sse_rcp(VD(b, i));
+    return CPU_OK;
+}
+VEC_FN(rsqrtps)
+{
+    unsigned i;
+    (void)c, (void)a, (void)imm;
+    for (i = 0; i < 4; i++)
+        VD(d, i) = sse_rsqrt(VD(b, i));
+    return CPU_OK;
+}
+
+/* ---- comparisons ---- */
+/* Predicates of CMPxx, imm bits 2:0; bit 2 negates. EQ, UNORD (and negations) are quiet. */
+static bool sse_predicate(unsigned imm, enum sf_order o)
+{
+    bool r;
+    switch (imm & 3) {
+    case 0: r = o == SF_EQUAL; break;
+    case 1: r = o == SF_LESS; break;
+    case 2: r = o == SF_LESS || o == SF_EQUAL; break;
+    default: r = o == SF_UNORDERED; break;
+    }
+    return r != ((imm >> 2) & 1);
+}
+static enum sf_order sse_order(struct sf_env *env, const struct sf_format *f, uint64_t x, uint64_t y, bool quiet)
+{
+    struct sf_num m = sf_unpack(env, f, x), n = sf_unpack(env, f, y);
+    return sf_compare(env, &m, &n, quiet);
+}
+static int sse_cmp32(struct cpu *c, union vec *d, const union vec *a, const union vec *b, unsigned imm, unsigned lanes)
+{
+    struct sf_env env;
+    uint32_t r[4];
+    unsigned i;
+    int fault = CPU_OK;
+    bool quiet = (imm & 3) == 0 || (imm & 3) == 3;
+    sse_env(c, &env);
+    for (i = 0; i < lanes; i++) {
+        uint32_t x = VD(a, i), y = VD(b, i);
+        enum sf_order o;
+        if (sse_ordered32(x) && sse_ordered32(y))
+            o = sse_f32(x) < sse_f32(y) ? SF_LESS : sse_f32(x) == sse_f32(y) ? SF_EQUAL : SF_GREATER;
+        else
+            o = sse_order(&env, &sf_f32, x, y, quiet);
+        r[i] = sse_predicate(imm, o) ? UINT32_MAX : 0;
+    }
+    if (env.flags)
+        fault = sse_raise(c, &env);
+    for (i = 0; i < lanes && !fault; i++)
+        VD(d, i) = r[i];
+    return fault;
+}
+static int sse_cmp64(struct cpu *c, union vec *d, const union vec *a, const union vec *b, unsigned imm, unsigned lanes)
+{
+    struct sf_env env;
+    uint64_t r[2];
+    unsigned i;
+    int fault = CPU_OK;
+    bool quiet = (imm & 3) == 0 || (imm & 3) == 3;
+    sse_env(c, &env);
+    for (i = 0; i < lanes; i++) {
+        uint64_t x = VQ(a, i), y = VQ(b, i);
+        enum sf_order o;
+        if (sse_ordered64(x) && sse_ordered64(y))
+            o = sse_f64(x) < sse_f64(y) ? SF_LESS : sse_f64(x) == sse_f64(y) ? SF_EQUAL : SF_GREATER;
+        else
+            o = sse_order(&env, &sf_f64, x, y, quiet);
+        r[i] = sse_predicate(imm, o) ? UINT64_MAX : 0;
+    }
+    if (env.flags)
+        fault = sse_raise(c, &env);
+    for (i = 0; i < lanes && !fault; i++)
+        VQ(d, i) = r[i];
+    return fault;
+}
+VEC_FN(cmpps) { return sse_cmp32(c, d, a, b, imm, 4); }
+VEC_FN(cmpss) { return sse_cmp32(c, d, a, b, imm, 1); }
+VEC_FN(cmppd) { return sse_cmp64(c, d, a, b, imm, 2); }
+VEC_FN(cmpsd) { return sse_cmp64(c, d, a, b, imm, 1); }
+
+static int sse_set_order(struct cpu *c, const struct sf_env *env, enum sf_order o)
+{
+    static const uint8_t flags[] = { FLAG_CF, FLAG_ZF, 0, FLAG_CF | FLAG_PF | FLAG_ZF }; /* ORDER sf_order */
+    int fault = env && env->flags ? sse_raise(c, env) : CPU_OK;
+    if (!fault)
+        cpu_set_arith_flags(c, flags[o]);
+    return fault;
+}
+EMU_ALWAYS_INLINE int sse_comis32(struct cpu *c, uint32_t x, uint32_t y, bool quiet)
+{
+    struct sf_env env;
+    enum sf_order o;
+    if (EMU_LIKELY(sse_ordered32(x) && sse_ordered32(y)))
+        return sse_set_order(c, NULL, sse_f32(x) < sse_f32(y) ? SF_LESS : sse_f32(x) == sse_f32(y) ? SF_EQUAL : SF_GREATER);
+    sse_env(c, &env);
+    o = sse_order(&env, &sf_f32, x, y, quiet);
+    return sse_set_order(c, &env, o);
+}
+EMU_ALWAYS_INLINE int sse_comis64(struct cpu *c, uint64_t x, uint64_t y, bool quiet)
+{
+    struct sf_env env;
+    enum sf_order o;
+    if (EMU_LIKELY(sse_ordered64(x) && sse_ordered64(y)))
+        return sse_set_order(c, NULL, sse_f64(x) < sse_f64(y) ? SF_LESS : sse_f64(x) == sse_f64(y) ? SF_EQUAL : SF_GREATER);
+    sse_env(c, &env);
+    o = sse_order(&env, &sf_f64, x, y, quiet);
+    return sse_set_order(c, &env, o);
+}
+VEC_FN(ucomiss) { return (void)d, (void)imm, sse_comis32(c, VD(a, 0), VD(b, 0), true); }
+VEC_FN(comiss) { return (void)d, (void)imm, sse_comis32(c, VD(a, 0), VD(b, 0), false); }
+VEC_FN(ucomisd) { return (void)d, (void)imm, sse_comis64(c, VQ(a, 0), VQ(b, 0), true); }
+VEC_FN(comisd) { return (void)d, (void)imm, sse_comis64(c, VQ(a, 0), VQ(b, 0), false); }
+
+/* ---- conversions ---- */
+/* Integer to floating. 32-bit integers are exact in binary64, all below 2^53 too: no mode matters. */
+static uint64_t sse_int_to_float(struct sf_env *env, const struct sf_format *f, uint64_t value)
+{
+    struct sf_wide w = sf_from_int(value, true);
+    struct sf_num n = sf_round(env, f, &w);
+    return sf_pack(f, &n);
+}
+static int sse_cvt_int_to_32(struct cpu *c, union vec *d, const int64_t *v, unsigned lanes)
+{
+    struct sf_env env;
+    uint32_t r[4];
+    unsigned i;
+    int fault;
+    if (SSE_HOST_FLOAT && sse_fast(c)) {
+        for (i = 0; i < lanes; i++)
+            VD(d, i) = sse_b32((float)v[i]);
+        return CPU_OK;
+    }
+    sse_env(c, &env);
+    for (i = 0; i < lanes; i++)
+        r[i] = (uint32_t)sse_int_to_float(&env, &sf_f32, (uint64_t)v[i]);
+    fault = sse_raise(c, &env);
+    for (i = 0; i < lanes && !fault; i++)
+        VD(d, i) = r[i];
+    return fault;
+}
+VEC_FN(cvtsi2ss) /* 32-bit source */
+{
+    int64_t v = sext64(VD(b, 0), 32);
+    return (void)a, (void)imm, sse_cvt_int_to_32(c, d, &v, 1);
+}
+VEC_FN(cvtsi2ss_q)
+{
+    int64_t v = (int64_t)VQ(b, 0);
+    return (void)a, (void)imm, sse_cvt_int_to_32(c, d, &v, 1);
+}
+VEC_FN(cvtdq2ps)
+{
+    int64_t v[4];
+    unsigned i;
+    (void)a, (void)imm;
+    for (i = 0; i < 4; i++)
+        v[i] = sext64(VD(b, i), 32);
+    return sse_cvt_int_to_32(c, d, v, 4);
+}
+VEC_FN(cvtpi2ps)
+{
+    int64_t v[2];
+    (void)a, (void)imm;
+    v[0] = sext64(VD(b, 0), 32);
+    v[1] = sext64(VD(b, 1), 32);
+    return sse_cvt_int_to_32(c, d, v, 2);
+}
+VEC_FN(cvtsi2sd)
+{
+    (void)c, (void)a, (void)imm;
+    VQ(d, 0) = sse_b64((double)(int32_t)sext64(VD(b, 0), 32));
+    return CPU_OK;
+}
+VEC_FN(cvtsi2sd_q)
+{
+    struct sf_env env;
+    uint64_t v = VQ(b, 0);
+    int fault;
+    (void)a, (void)imm;
+    if (v + (UINT64_C(1) << 53) <= UINT64_C(1) << 54 || (SSE_HOST_FLOAT && sse_fast(c))) {
+        VQ(d, 0) = sse_b64((double)(int64_t)v);
+        return CPU_OK;
+    }
+    sse_env(c, &env);
+    v = sse_int_to_float(&env, &sf_f64, v);
+    fault = sse_raise(c, &env);
+    if (!fault)
+        VQ(d, 0) = v;
+    return fault;
+}
+VEC_FN(cvtdq2pd)
+{
+    int32_t lo = (int32_t)sext64(VD(b, 0), 32), hi = (int32_t)sext64(VD(b, 1), 32);
+    (void)c, (void)a, (void)imm;
+    VQ(d, 0) = sse_b64((double)lo);
+    VQ(d, 1) = sse_b64((double)hi);
+    return CPU_OK;
+}
+
+/* Floating to integer; low `lanes` elements to r. The fast way: truncation of a value in range, exact or with PE already known. */
+EMU_ALWAYS_INLINE int sse_float_to_int(struct cpu *c, uint64_t *r, const struct sf_format *f, const uint64_t *v, unsigned lanes, unsigned bits, bool truncate)
+{
+    struct sf_env env;
+    unsigned i;
+    sse_env(c, &env);
+    for (i = 0; i < lanes; i++) {
+        struct sf_num n = sf_unpack(&env, f, v[i]);
+        r[i] = sf_to_int(&env, &n, bits, truncate ? SF_CHOP : env.rounding);
+    }
+    return sse_raise(c, &env);
+}
+static int sse_sd2si(struct cpu *c, union vec *d, uint64_t v, unsigned bits, bool truncate)
+{
+    uint64_t r;
+    int fault;
+    uint64_t magnitude = v & ~(UINT64_C(1) << 63), limit = bits == 32 ? UINT64_C(0x41E0000000000000) : UINT64_C(0x43E0000000000000);
+    if (magnitude < limit && (magnitude >= UINT64_C(1) << 52 || !magnitude)) { /* below 2^31 or 2^63, not denormal */
+        int64_t whole = (int64_t)sse_f64(v);
+        if (sse_f64(v) == (double)whole || (truncate && sse_fast(c))) {
+            VQ(d, 0) = (uint64_t)whole;
+            return CPU_OK;
+        }
+    }
+    fault = sse_float_to_int(c, &r, &sf_f64, &v, 1, bits, truncate);
+    if (!fault)
+        VQ(d, 0) = r;
+    return fault;
+}
+static int sse_ss2si(struct cpu *c, union vec *d, uint64_t v, unsigned bits, bool truncate)
+{
+    uint64_t r;
+    int fault = sse_float_to_int(c, &r, &sf_f32, &v, 1, bits, truncate);
+    if (!fault)
+        VQ(d, 0) = r;
+    return fault;
+}
+VEC_FN(cvtsd2si) { return (void)a, (void)imm, sse_sd2si(c, d, VQ(b, 0), 32, false); }
+VEC_FN(cvtsd2si_q) { return (void)a, (void)imm, sse_sd2si(c, d, VQ(b, 0), 64, false); }
+VEC_FN(cvttsd2si) { return (void)a, (void)imm, sse_sd2si(c, d, VQ(b, 0), 32, true); }
+VEC_FN(cvttsd2si_q) { return (void)a, (void)imm, sse_sd2si(c, d, VQ(b, 0), 64, true); }
+VEC_FN(cvtss2si) { return (void)a, (void)imm, sse_ss2si(c, d, VD(b, 0), 32, false); }
+VEC_FN(cvtss2si_q) { return (void)a, (void)imm, sse_ss2si(c, d, VD(b, 0), 64, false); }
+VEC_FN(cvttss2si) { return (void)a, (void)imm, sse_ss2si(c, d, VD(b, 0), 32, true); }
+VEC_FN(cvttss2si_q) { return (void)a, (void)imm, sse_ss2si(c, d, VD(b, 0), 64, true); }
+
+static int sse_ps2dq(struct cpu *c, union vec *d, const union vec *b, unsigned lanes, bool truncate)
+{
+    uint64_t v[4], r[4];
+    unsigned i;
+    int fault;
+    for (i = 0; i < lanes; i++)
+        v[i] = VD(b, i);
+    fault = sse_float_to_int(c, r, &sf_f32, v, lanes, 32, truncate);
+    for (i = 0; i < lanes && !fault; i++)
+        VD(d, i) = (uint32_t)r[i];
+    return fault;
+}
+static int sse_pd2dq(struct cpu *c, union vec *d, const union vec *b, bool truncate)
+{
+    uint64_t v[2], r[2];
+    int fault;
+    v[0] = VQ(b, 0);
+    v[1] = VQ(b, 1);
+    fault = sse_float_to_int(c, r, &sf_f64, v, 2, 32, truncate);
+    if (!fault)
+        VQ(d, 0) = (uint32_t)r[0] | r[1] << 32;
+    return fault;
+}
+VEC_FN(cvtps2dq) { return (void)a, (void)imm, sse_ps2dq(c, d, b, 4, false); }
+VEC_FN(cvttps2dq) { return (void)a, (void)imm, sse_ps2dq(c, d, b, 4, true); }
+VEC_FN(cvtps2pi) { return (void)a, (void)imm, sse_ps2dq(c, d, b, 2, false); }
+VEC_FN(cvttps2pi) { return (void)a, (void)imm, sse_ps2dq(c, d, b, 2, true); }
+VEC_FN(cvtpd2pi) { return (void)a, (void)imm, sse_pd2dq(c, d, b, false); }
+VEC_FN(cvttpd2pi) { return (void)a, (void)imm, sse_pd2dq(c, d, b, true); }
+VEC_FN(cvtpd2dq)
+{
+    int fault = sse_pd2dq(c, d, b, false);
+    (void)a, (void)imm;
+    if (!fault)
+        VQ(d, 1) = 0;
+    return fault;
+}
+VEC_FN(cvttpd2dq)
+{
+    int fault = sse_pd2dq(c, d, b, true);
+    (void)a, (void)imm;
+    if (!fault)
+        VQ(d, 1) = 0;
+    return fault;
+}
+
+/* Between the two floating formats. */
+VEC_FN(cvtss2sd)
+{
+    struct sf_env env;
+    uint32_t v = VD(b, 0);
+    uint64_t r;
+    int fault;
+    (void)a, (void)imm;
+    if (EMU_LIKELY(sse_plain32(v))) {
+        VQ(d, 0) = sse_b64((double)sse_f32(v));
+        return CPU_OK;
+    }
+    sse_env(c, &env);
+    r = sf_convert(&env, &sf_f32, &sf_f64, v);
+    fault = sse_raise(c, &env);
+    if (!fault)
+        VQ(d, 0) = r;
+    return fault;
+}
+VEC_FN(cvtps2pd)
+{
+    struct sf_env env;
+    uint64_t lo, hi;
+    int fault;
+    (void)a, (void)imm;
+    sse_env(c, &env);
+    lo = sf_convert(&env, &sf_f32, &sf_f64, VD(b, 0));
+    hi = sf_convert(&env, &sf_f32, &sf_f64, VD(b, 1));
+    fault = sse_raise(c, &env);
+    if (!fault) {
+        VQ(d, 0) = lo;
+        VQ(d, 1) = hi;
+    }
+    return fault;
+}
+VEC_FN(cvtsd2ss)
+{
+    struct sf_env env;
+    uint64_t v = VQ(b, 0);
+    uint32_t r;
+    int fault;
+    (void)a, (void)imm;
+    if (SSE_HOST_FLOAT && sse_fast(c)) {
+        r = sse_b32((float)sse_f64(v));
+        if (sse_plain64(v) && (sse_safe32(r) || !(v << 1))) {
+            VD(d, 0) = r;
+            return CPU_OK;
+        }
+    }
+    sse_env(c, &env);
+    r = (uint32_t)sf_convert(&env, &sf_f64, &sf_f32, v);
+    fault = sse_raise(c, &env);
+    if (!fault)
+        VD(d, 0) = r;
+    return fault;
+}
+VEC_FN(cvtpd2ps)
+{
+    struct sf_env env;
+    uint64_t lo, hi;
+    int fault;
+    (void)a, (void)imm;
+    sse_env(c, &env);
+    lo = sf_convert(&env, &sf_f64, &sf_f32, VQ(b, 0));
+    hi = sf_convert(&env, &sf_f64, &sf_f32, VQ(b, 1));
+    fault = sse_raise(c, &env);
+    if (!fault) {
+        VQ(d, 0) = lo | hi << 32;
+        VQ(d, 1) = 0;
+    }
+    return fault;
+}
+
+/* ---- moves and shuffles ---- */
+VEC_FN(sse_mov128)
+{
+    (void)c, (void)a, (void)imm;
+    memmove(d, b, 16);
+    return CPU_OK;
+}
+VEC_FN(sse_mov64)
+{
+    (void)c, (void)a, (void)imm;
+    VQ(d, 0) = VQ(b, 0);
+    return CPU_OK;
+}
+VEC_FN(sse_mov64_zero)
+{
+    (void)c, (void)a, (void)imm;
+    VQ(d, 0) = VQ(b, 0);
+    VQ(d, 1) = 0;
+    return CPU_OK;
+}
+VEC_FN(sse_mov32)
+{
+    (void)c, (void)a, (void)imm;
+    VD(d, 0) = VD(b, 0);
+    return CPU_OK;
+}
+VEC_FN(sse_mov32_zero)
+{
+    (void)c, (void)a, (void)imm;
+    VQ(d, 0) = VD(b, 0);
+    VQ(d, 1) = 0;
+    return CPU_OK;
+}
+VEC_FN(movhlps) /* and the store of MOVHPx: the high half down */
+{
+    (void)c, (void)a, (void)imm;
+    VQ(d, 0) = VQ(b, 1);
+    return CPU_OK;
+}
+VEC_FN(movlhps) /* and the load of MOVHPx */
+{
+    (void)c, (void)a, (void)imm;
+    VQ(d, 1) = VQ(b, 0);
+    return CPU_OK;
+}
+VEC_FN(movddup)
+{
+    (void)c, (void)a, (void)imm;
+    VQ(d, 1) = VQ(d, 0) = VQ(b, 0);
+    return CPU_OK;
+}
+VEC_FN(movsldup)
+VEC_BODY_N(16, { VD(&vr, 0) = VD(&vr, 1) = VD(&vb, 0); VD(&vr, 2) = VD(&vr, 3) = VD(&vb, 2); })
+VEC_FN(movshdup)
+VEC_BODY_N(16, { VD(&vr, 0) = VD(&vr, 1) = VD(&vb, 1); VD(&vr, 2) = VD(&vr, 3) = VD(&vb, 3); })
+VEC_FN(unpcklps)
+VEC_BODY_N(16, { VD(&vr, 0) = VD(&va, 0); VD(&vr, 1) = VD(&vb, 0); VD(&vr, 2) = VD(&va, 1); VD(&vr, 3) = VD(&vb, 1); })
+VEC_FN(unpckhps)
+VEC_BODY_N(16, { VD(&vr, 0) = VD(&va, 2); VD(&vr, 1) = VD(&vb, 2); VD(&vr, 2) = VD(&va, 3); VD(&vr, 3) = VD(&vb, 3); })
+VEC_FN(unpcklpd)
+VEC_BODY_N(16, { VQ(&vr, 0) = VQ(&va, 0); VQ(&vr, 1) = VQ(&vb, 0); })
+VEC_FN(unpckhpd)
+VEC_BODY_N(16, { VQ(&vr, 0) = VQ(&va, 1); VQ(&vr, 1) = VQ(&vb, 1); })
+VEC_FN(shufps)
+VEC_BODY_N(16, {
+    VD(&vr, 0) = VD(&va, imm & 3);
+    VD(&vr, 1) = VD(&va, imm >> 2 & 3);
+    VD(&vr, 2) = VD(&vb, imm >> 4 & 3);
+    VD(&vr, 3) = VD(&vb, imm >> 6 & 3);
+})
+VEC_FN(shufpd)
+VEC_BODY_N(16, { VQ(&vr, 0) = VQ(&va, imm & 1); VQ(&vr, 1) = VQ(&vb, imm >> 1 & 1); })
+VEC_FN(movmskps)
+{
+    (void)c, (void)a, (void)imm;
+    VQ(d, 0) = VD(b, 0) >> 31 | VD(b, 1) >> 31 << 1 | VD(b, 2) >> 31 << 2 | VD(b, 3) >> 31 << 3;
+    return CPU_OK;
+}
+VEC_FN(movmskpd)
+{
+    (void)c, (void)a, (void)imm;
+    VQ(d, 0) = VQ(b, 0) >> 63 | VQ(b, 1) >> 63 << 1;
+    return CPU_OK;
+}
+#define SSE_LOGIC(name, expr)                                                                                          \
+    VEC_FN(name) VEC_LANES_N(uint64_t, uint64_t, 16, expr)
+SSE_LOGIC(andps, x & y)
+SSE_LOGIC(andnps, ~x & y)
+SSE_LOGIC(orps, x | y)
+SSE_LOGIC(xorps, x ^ y)
+#undef SSE_LOGIC
+
+/* ---- MXCSR ---- */
+static int sse_ldmxcsr(struct cpu *c, const struct insn *i)
+{
+    uint64_t v;
+    int r = insn_load_rm(c, i, 4, &v);
+    if (r)
+        return r;
+    if (v & ~UINT64_C(0xFFFF))
+        return cpu_raise_error(c, EXC_GP, 0);
+    c->mxcsr = (uint32_t)v;
+    return CPU_OK;
+}
+static int sse_stmxcsr(struct cpu *c, const struct insn *i) { return insn_store_rm(c, i, 4, c->mxcsr); }
+
+/* ---- the table ---- */
+#define SSE_S ROW_SSE
+#define SSE_U (ROW_SSE | ROW_UNALIGNED)
+#define SSE_WU (ROW_SSE | ROW_UNALIGNED | ROW_WRITES_MEM)
+#define SSE_W (ROW_SSE | ROW_WRITES_MEM)
+#define SSE_R(op, pfx, name, o1, o2, needs, attr, fn) ROW_VEC(ENC0F(op) | pfx, name, OPND_##o1, OPND_##o2, 0, needs, attr, 0, fn)
+#define SSE_I(op, pfx, name, o1, o2, needs, attr, fn) ROW_VEC(ENC0F(op) | pfx, name, OPND_##o1, OPND_##o2, OPND_Ib, needs, attr, 0, fn)
+#define SSE_F(op, pfx, name, o1, o2, needs, attr, fn) ROW_VEC(ENC0F(op) | pfx, name, OPND_##o1, OPND_##o2, 0, needs, attr, FLAGS_ARITH, fn)
+/* ps, pd, ss, sd forms of one opcode */
+#define SSE_FOUR(op, name, fn)                                                                                         \
+    SSE_R(op, PFX_NP, name "ps", Vx, Wx, CPU_SSE, SSE_S, fn##ps), SSE_R(op, PFX_66, name "pd", Vx, Wx, CPU_SSE2, SSE_S, fn##pd), \
+    SSE_R(op, PFX_F3, name "ss", Vx, Wd, CPU_SSE, SSE_S, fn##ss), SSE_R(op, PFX_F2, name "sd", Vx, Wq, CPU_SSE2, SSE_S, fn##sd)
+
+static const struct insn_row sse_rows[] = {
+    SSE_R(0x10, PFX_NP, "movups", Vx, Wx, CPU_SSE, SSE_U, sse_mov128),
+    SSE_R(0x10, PFX_66, "movupd", Vx, Wx, CPU_SSE2, SSE_U, sse_mov128),
+    SSE_R(0x10, PFX_F3 | MOD_REG, "movss", Vx, Ux, CPU_SSE, SSE_S, sse_mov32),
+    SSE_R(0x10, PFX_F3 | MOD_MEM, "movss", Vx, Wd, CPU_SSE, SSE_S, sse_mov32_zero),
+    SSE_R(0x10, PFX_F2 | MOD_REG, "movsd", Vx, Ux, CPU_SSE2, SSE_S, sse_mov64),
+    SSE_R(0x10, PFX_F2 | MOD_MEM, "movsd", Vx, Wq, CPU_SSE2, SSE_S, sse_mov64_zero),
+    SSE_R(0x11, PFX_NP, "movups", Wx, Vx, CPU_SSE, SSE_WU, sse_mov128),
+    SSE_R(0x11, PFX_66, "movupd", Wx, Vx, CPU_SSE2, SSE_WU, sse_mov128),
+    SSE_R(0x11, PFX_F3, "movss", Wd, Vx, CPU_SSE, SSE_W, sse_mov32),
+    SSE_R(0x11, PFX_F2, "movsd", Wq, Vx, CPU_SSE2, SSE_W, sse_mov64),
+    SSE_R(0x12, PFX_NP | MOD_REG, "movhlps", Vx, Ux, CPU_SSE, SSE_S, movhlps),
+    SSE_R(0x12, PFX_NP | MOD_MEM, "movlps", Vx, Wq, CPU_SSE, SSE_S, sse_mov64),
+    SSE_R(0x12, PFX_66 | MOD_MEM, "movlpd", Vx, Wq, CPU_SSE2, SSE_S, sse_mov64),
+    SSE_R(0x12, PFX_F2, "movddup", Vx, Wq, CPU_SSE3, SSE_S, movddup),
+    SSE_R(0x12, PFX_F3, "movsldup", Vx, Wx, CPU_SSE3, SSE_S, movsldup),
+    SSE_R(0x13, PFX_NP | MOD_MEM, "movlps", Wq, Vx, CPU_SSE, SSE_W, sse_mov64),
+    SSE_R(0x13, PFX_66 | MOD_MEM, "movlpd", Wq, Vx, CPU_SSE2, SSE_W, sse_mov64),
+    SSE_R(0x14, PFX_NP, "unpcklps", Vx, Wx, CPU_SSE, SSE_S, unpcklps),
+    SSE_R(0x14, PFX_66, "unpcklpd", Vx, Wx, CPU_SSE2, SSE_S, unpcklpd),
+    SSE_R(0x15, PFX_NP, "unpckhps", Vx, Wx, CPU_SSE, SSE_S, unpckhps),
+    SSE_R(0x15, PFX_66, "unpckhpd", Vx, Wx, CPU_SSE2, SSE_S, unpckhpd),
+    SSE_R(0x16, PFX_NP | MOD_REG, "movlhps", Vx, Ux, CPU_SSE, SSE_S, movlhps),
+    SSE_R(0x16, PFX_NP | MOD_MEM, "movhps", Vx, Wq, CPU_SSE, SSE_S, movlhps),
+    SSE_R(0x16, PFX_66 | MOD_MEM, "movhpd", Vx, Wq, CPU_SSE2, SSE_S, movlhps),
+    SSE_R(0x16, PFX_F3, "movshdup", Vx, Wx, CPU_SSE3, SSE_S, movshdup),
+    SSE_R(0x17, PFX_NP | MOD_MEM, "movhps", Wq, Vx, CPU_SSE, SSE_W, movhlps),
+    SSE_R(0x17, PFX_66 | MOD_MEM, "movhpd", Wq, Vx, CPU_SSE2, SSE_W, movhlps),
+    SSE_R(0x28, PFX_NP, "movaps", Vx, Wx, CPU_SSE, SSE_S, sse_mov128),
+    SSE_R(0x28, PFX_66, "movapd", Vx, Wx, CPU_SSE2, SSE_S, sse_mov128),
+    SSE_R(0x29, PFX_NP, "movaps", Wx, Vx, CPU_SSE, SSE_W, sse_mov128),
+    SSE_R(0x29, PFX_66, "movapd", Wx, Vx, CPU_SSE2, SSE_W, sse_mov128),
+    SSE_R(0x2B, PFX_NP | MOD_MEM, "movntps", Wx, Vx, CPU_SSE, SSE_W, sse_mov128),
+    SSE_R(0x2B, PFX_66 | MOD_MEM, "movntpd", Wx, Vx, CPU_SSE2, SSE_W, sse_mov128),
+    SSE_R(0xC3, PFX_NP | MOD_MEM | W0, "movnti", Md, Gd, CPU_SSE2, ROW_WRITES_MEM, sse_mov64),
+    SSE_R(0xC3, PFX_NP | MOD_MEM | W1, "movnti", Mq, Gq, CPU_SSE2, ROW_WRITES_MEM, sse_mov64),
+
+    SSE_R(0x2A, PFX_NP, "cvtpi2ps", Vx, Qq, CPU_SSE, ROW_SSE | ROW_MMX, cvtpi2ps),
+    SSE_R(0x2A, PFX_66 | MOD_REG, "cvtpi2pd", Vx, Nq, CPU_SSE2, ROW_SSE | ROW_MMX, cvtdq2pd),
+    SSE_R(0x2A, PFX_66 | MOD_MEM, "cvtpi2pd", Vx, Wq, CPU_SSE2, ROW_SSE, cvtdq2pd), /* memory form: no MMX state touched */
+    SSE_R(0x2A, PFX_F3 | W0, "cvtsi2ss", Vx, Ed, CPU_SSE, SSE_S, cvtsi2ss),
+    SSE_R(0x2A, PFX_F3 | W1, "cvtsi2ss", Vx, Eq, CPU_SSE, SSE_S, cvtsi2ss_q),
+    SSE_R(0x2A, PFX_F2 | W0, "cvtsi2sd", Vx, Ed, CPU_SSE2, SSE_S, cvtsi2sd),
+    SSE_R(0x2A, PFX_F2 | W1, "cvtsi2sd", Vx, Eq, CPU_SSE2, SSE_S, cvtsi2sd_q),
+    SSE_R(0x2C, PFX_NP, "cvttps2pi", Pq, Wq, CPU_SSE, ROW_SSE | ROW_MMX, cvttps2pi),
+    SSE_R(0x2C, PFX_66, "cvttpd2pi", Pq, Wx, CPU_SSE2, ROW_SSE | ROW_MMX, cvttpd2pi),
+    SSE_R(0x2C, PFX_F3 | W0, "cvttss2si", Gd, Wd, CPU_SSE, SSE_S, cvttss2si),
+    SSE_R(0x2C, PFX_F3 | W1, "cvttss2si", Gq, Wd, CPU_SSE, SSE_S, cvttss2si_q),
+    SSE_R(0x2C, PFX_F2 | W0, "cvttsd2si", Gd, Wq, CPU_SSE2, SSE_S, cvttsd2si),
+    SSE_R(0x2C, PFX_F2 | W1, "cvttsd2si", Gq, Wq, CPU_SSE2, SSE_S, cvttsd2si_q),
+    SSE_R(0x2D, PFX_NP, "cvtps2pi", Pq, Wq, CPU_SSE, ROW_SSE | ROW_MMX, cvtps2pi),
+    SSE_R(0x2D, PFX_66, "cvtpd2pi", Pq, Wx, CPU_SSE2, ROW_SSE | ROW_MMX, cvtpd2pi),
+    SSE_R(0x2D, PFX_F3 | W0, "cvtss2si", Gd, Wd, CPU_SSE, SSE_S, cvtss2si),
+    SSE_R(0x2D, PFX_F3 | W1, "cvtss2si", Gq, Wd, CPU_SSE, SSE_S, cvtss2si_q),
+    SSE_R(0x2D, PFX_F2 | W0, "cvtsd2si", Gd, Wq, CPU_SSE2, SSE_S, cvtsd2si),
+    SSE_R(0x2D, PFX_F2 | W1, "cvtsd2si", Gq, Wq, CPU_SSE2, SSE_S, cvtsd2si_q),
+    SSE_F(0x2E, PFX_NP, "ucomiss", Vx, Wd, CPU_SSE, SSE_S, ucomiss),
+    SSE_F(0x2E, PFX_66, "ucomisd", Vx, Wq, CPU_SSE2, SSE_S, ucomisd),
+    SSE_F(0x2F, PFX_NP, "comiss", Vx, Wd, CPU_SSE, SSE_S, comiss),
+    SSE_F(0x2F, PFX_66, "comisd", Vx, Wq, CPU_SSE2, SSE_S, comisd),
+
+    SSE_R(0x50, PFX_NP | MOD_REG, "movmskps", Gd, Ux, CPU_SSE, SSE_S, movmskps),
+    SSE_R(0x50, PFX_66 | MOD_REG, "movmskpd", Gd, Ux, CPU_SSE2, SSE_S, movmskpd),
+    SSE_FOUR(0x51, "sqrt", sqrt),
+    SSE_R(0x52, PFX_NP, "rsqrtps", Vx, Wx, CPU_SSE, SSE_S, rsqrtps),
+    SSE_R(0x52, PFX_F3, "rsqrtss", Vx, Wd, CPU_SSE, SSE_S, rsqrtss),
+    SSE_R(0x53, PFX_NP, "rcpps", Vx, Wx, CPU_SSE, SSE_S, rcpps),
+    SSE_R(0x53, PFX_F3, "rcpss", Vx, Wd, CPU_SSE, SSE_S, rcpss),
+    SSE_R(0x54, PFX_NP, "andps", Vx, Wx, CPU_SSE, SSE_S, andps),
+    SSE_R(0x54, PFX_66, "andpd", Vx, Wx, CPU_SSE2, SSE_S, andps),
+    SSE_R(0x55, PFX_NP, "andnps", Vx, Wx, CPU_SSE, SSE_S, andnps),
+    SSE_R(0x55, PFX_66, "andnpd", Vx, Wx, CPU_SSE2, SSE_S, andnps),
+    SSE_R(0x56, PFX_NP, "orps", Vx, Wx, CPU_SSE, SSE_S, orps),
+    SSE_R(0x56, PFX_66, "orpd", Vx, Wx, CPU_SSE2, SSE_S, orps),
+    SSE_R(0x57, PFX_NP, "xorps", Vx, Wx, CPU_SSE, SSE_S, xorps),
+    SSE_R(0x57, PFX_66, "xorpd", Vx, Wx, CPU_SSE2, SSE_S, xorps),
+    SSE_FOUR(0x58, "add", add),
+    SSE_FOUR(0x59, "mul", mul),
+    SSE_R(0x5A, PFX_NP, "cvtps2pd", Vx, Wq, CPU_SSE2, SSE_S, cvtps2pd),
+    SSE_R(0x5A, PFX_66, "cvtpd2ps", Vx, Wx, CPU_SSE2, SSE_S, cvtpd2ps),
+    SSE_R(0x5A, PFX_F3, "cvtss2sd", Vx, Wd, CPU_SSE2, SSE_S, cvtss2sd),
+    SSE_R(0x5A, PFX_F2, "cvtsd2ss", Vx, Wq, CPU_SSE2, SSE_S, cvtsd2ss),
+    SSE_R(0x5B, PFX_NP, "cvtdq2ps", Vx, Wx, CPU_SSE2, SSE_S, cvtdq2ps),
+    SSE_R(0x5B, PFX_66, "cvtps2dq", Vx, Wx, CPU_SSE2, SSE_S, cvtps2dq),
+    SSE_R(0x5B, PFX_F3, "cvttps2dq", Vx, Wx, CPU_SSE2, SSE_S, cvttps2dq),
+    SSE_FOUR(0x5C, "sub", sub),
+    SSE_FOUR(0x5D, "min", min),
+    SSE_FOUR(0x5E, "div", div),
+    SSE_FOUR(0x5F, "max", max),
+    SSE_R(0x7C, PFX_66, "haddpd", Vx, Wx, CPU_SSE3, SSE_S, haddpd),
+    SSE_R(0x7C, PFX_F2, "haddps", Vx, Wx, CPU_SSE3, SSE_S, haddps),
+    SSE_R(0x7D, PFX_66, "hsubpd", Vx, Wx, CPU_SSE3, SSE_S, hsubpd),
+    SSE_R(0x7D, PFX_F2, "hsubps", Vx, Wx, CPU_SSE3, SSE_S, hsubps),
+    SSE_I(0xC2, PFX_NP, "cmpps", Vx, Wx, CPU_SSE, SSE_S, cmpps),
+    SSE_I(0xC2, PFX_66, "cmppd", Vx, Wx, CPU_SSE2, SSE_S, cmppd),
+    SSE_I(0xC2, PFX_F3, "cmpss", Vx, Wd, CPU_SSE, SSE_S, cmpss),
+    SSE_I(0xC2, PFX_F2, "cmpsd", Vx, Wq, CPU_SSE2, SSE_S, cmpsd),
+    SSE_I(0xC6, PFX_NP, "shufps", Vx, Wx, CPU_SSE, SSE_S, shufps),
+    SSE_I(0xC6, PFX_66, "shufpd", Vx, Wx, CPU_SSE2, SSE_S, shufpd),
+    SSE_R(0xD0, PFX_66, "addsubpd", Vx, Wx, CPU_SSE3, SSE_S, addsubpd),
+    SSE_R(0xD0, PFX_F2, "addsubps", Vx, Wx, CPU_SSE3, SSE_S, addsubps),
+    SSE_R(0xE6, PFX_66, "cvttpd2dq", Vx, Wx, CPU_SSE2, SSE_S, cvttpd2dq),
+    SSE_R(0xE6, PFX_F3, "cvtdq2pd", Vx, Wq, CPU_SSE2, SSE_S, cvtdq2pd),
+    SSE_R(0xE6, PFX_F2, "cvtpd2dq", Vx, Wx, CPU_SSE2, SSE_S, cvtpd2dq),
+    ROW_CALL(ENC0F(0xAE) | PFX_NP | SLASH(2) | MOD_MEM, "ldmxcsr", OPND_Md, 0, 0, CPU_SSE, ROW_SSE, 0, 0, sse_ldmxcsr),
+    ROW_CALL(ENC0F(0xAE) | PFX_NP | SLASH(3) | MOD_MEM, "stmxcsr", OPND_Md, 0, 0, CPU_SSE, ROW_SSE | ROW_WRITES_MEM, 0, 0, sse_stmxcsr),
+    { 0, NULL, { 0, 0, 0, 0 }, 0, 0, 0, 0, 0, 0, NULL, NULL, NULL },
+};
+EMU_PRIV const struct insn_row *cpu_rows_sse(void) { return sse_rows; }
+#undef SSE_S
+#undef SSE_U
+#undef SSE_W
+#undef SSE_WU
+#undef SSE_R
+#undef SSE_I
+#undef SSE_F
+#undef SSE_FOUR
+#undef SSE_E32
+#undef SSE_E64
+#undef SSE_HOST_FLOAT
 
 /* ======================================== src/cpu/flags.c ======================================== */
 
