@@ -19,8 +19,8 @@ apt_private() {
     shift
     apt_dir=$EMU_CACHE/apt-$apt_arch
     apt-get -q -o Dir="$apt_dir" -o Dir::State="$apt_dir/state" -o Dir::State::status="$apt_dir/status" -o Dir::Cache="$apt_dir/cache" \
-        -o Dir::Etc="$apt_dir/etc" -o Dir::Etc::sourcelist="$apt_dir/etc/sources.list" -o Dir::Etc::sourceparts=- -o Dir::Etc::trustedparts=/etc/apt/trusted.gpg.d \
-        -o Dir::Etc::main="$apt_dir/etc/apt.conf" -o Dir::Etc::parts=- -o Dir::Etc::preferencesparts=- -o Dir::Log="$apt_dir" \
+        -o Dir::Etc="$apt_dir/etc" -o Dir::Etc::sourcelist="$apt_dir/etc/sources.list" -o Dir::Etc::sourceparts=/dev/null -o Dir::Etc::trustedparts=/etc/apt/trusted.gpg.d \
+        -o Dir::Etc::main="$apt_dir/etc/apt.conf" -o Dir::Etc::parts=/dev/null -o Dir::Etc::preferencesparts=/dev/null -o Dir::Log="$apt_dir" \
         -o APT::Architecture="$apt_arch" -o APT::Architectures::="$apt_arch" -o Acquire::Languages=none -o APT::Get::List-Cleanup=0 \
         -o APT::Sandbox::User= -o Dir::Ignore-Files-Silently::='(.*)' "$@"
 }
@@ -34,7 +34,7 @@ apt_lists() {
     : >"$lists_dir/etc/apt.conf"
     keyring=/usr/share/keyrings/debian-archive-keyring.gpg
     [ -f $keyring ] && signed="[signed-by=$keyring]" || signed=
-    printf 'deb %s %s %s main\ndeb %s %s %s-updates main\ndeb %s %s %s-security main\n' "$signed" "$MIRROR" "$SUITE" "$signed" "$MIRROR" "$SUITE" \
+    printf 'deb %s %s %s main main/debian-installer\ndeb %s %s %s-updates main\ndeb %s %s %s-security main\n' "$signed" "$MIRROR" "$SUITE" "$signed" "$MIRROR" "$SUITE" \
         "$signed" "${MIRROR%/debian}/debian-security" "$SUITE" >"$lists_dir/etc/sources.list"
     apt_private "$1" update >"$lists_dir/update.log" 2>&1 || {
         # Without the network, lists of an earlier day still do.
@@ -58,7 +58,7 @@ fetch_deb() {
             { tail -n 2 "$debs/download.log" >&2; return 1; }
     fi
     # apt writes the version's colon as %3a in the name; whatever it is called, the newest of this package is meant.
-    deb=$(ls -t "$debs/${2}"_*.deb 2>/dev/null | head -n 1)
+    deb=$(ls -t "$debs/${2}"_*deb 2>/dev/null | head -n 1)
     [ -n "$deb" ] || { echo "  package $2 ($1) is not to be had from $MIRROR" >&2; return 1; }
     dpkg-deb -x "$deb" "$3"
 }
@@ -96,4 +96,13 @@ mbr_partition() {
     printf "$(le_bytes 0x656d7532 4)\\000\\000\\200\\376\\377\\377$(le_bytes "$4" 1)\\376\\377\\377$(le_bytes "$2" 4)$(le_bytes "$3" 4)" |
         dd of="$1" bs=1 seek=440 conv=notrunc 2>/dev/null &&
         printf '\125\252' | dd of="$1" bs=1 seek=510 conv=notrunc 2>/dev/null
+}
+
+# apt_cache_names ARCH PREFIX: the packages whose names begin so.
+apt_cache_names() { zless_lists "$1" | sed -n "s/^Package: \($2.*\)/\1/p"; }
+# The lists lie compressed as apt likes it.
+zless_lists() {
+    for list in "$EMU_CACHE/apt-$1"/state/lists/*Packages*; do
+        [ ! -f "$list" ] || /usr/lib/apt/apt-helper cat-file "$list" 2>/dev/null
+    done
 }
