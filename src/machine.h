@@ -621,6 +621,7 @@ struct emu {
     struct irq gsi[24];
     struct display_source *display;
     struct input_sink *inputs;
+    unsigned mouse_buttons; /* as the monitor last set them */
     void *chipset; /* board.c: pointers to pic, ioapic, lapics, rtc ... */
     struct lapic **lapics;
     struct fw_cfg *fw_cfg;
