@@ -1760,6 +1760,90 @@ DEVICE_CLASS_DECLARE(atapi_class);    /* ide-cd */
 
 #endif
 
+/* ======================================== src/dev/ide.h ======================================== */
+
+/* dev/ide.h - what the IDE controller (ide.c) and its drives (ata.c, atapi.c) share.
+ *
+ * Contract   A drive is a device of class ide-hd or ide-cd that begins with struct ide_drive and has called ide_attach(). The
+ *            controller hands it each command; the drive answers with the transfer helpers below, which end in ide_finish(),
+ *            ide_idle() or ide_fail(). Drives never touch ports, interrupt lines or guest memory themselves.
+ * Invariants 1. At most one of these is under way per drive: a block request, a DRQ window, a DMA window, a gap. Each helper
+ *               starts one, and its continuation starts the next.
+ *            2. Windows lie inside buf[0, IDE_BUF_BYTES).
+ */
+#ifndef EMU_DEV_IDE_H
+#define EMU_DEV_IDE_H
+
+#define IDE_SECTOR_BYTES 512u
+#define IDE_BUF_BYTES (128u * 1024) /* 256 sectors: what one 28-bit command moves at most */
+
+enum ide_status { /* ATA/ATAPI-6 §7.15 */
+    IDE_BSY = 0x80,
+    IDE_DRDY = 0x40,
+    IDE_DF = 0x20,
+    IDE_DSC = 0x10, /* seek complete; obsolete since ATA-4, but old drivers test for 50h */
+    IDE_DRQ = 0x08,
+    IDE_ERR = 0x01 /* CHK for packet devices */
+};
+enum ide_error { /* ATA/ATAPI-6 §7.9 */
+    IDE_ERROR_UNC = 0x40,
+    IDE_ERROR_IDNF = 0x10,
+    IDE_ERROR_ABRT = 0x04
+};
+enum ide_phase { IDE_PHASE_NONE, IDE_PHASE_PIO_IN, IDE_PHASE_PIO_OUT, IDE_PHASE_DMA_IN, IDE_PHASE_DMA_OUT };
+
+struct ide_drive;
+typedef void (*ide_fn)(struct ide_drive *d);
+typedef void (*ide_result_fn)(struct ide_drive *d, int result);
+
+struct ide_drive_ops {
+    void (*command)(struct ide_drive *d, uint8_t command); /* status is DRDY|DSC, error 0 when called */
+    ide_fn signature;   /* task file and status as after a reset; transfers are already stopped */
+    bool packet;        /* ATAPI: takes DEVICE RESET */
+};
+
+struct ide_drive {
+    struct device dev;
+    const struct ide_drive_ops *ops;
+    struct ide_channel *channel;
+    unsigned unit; /* 0 master, 1 slave */
+    struct blk *blk;
+
+    /* task file; the hob_ ones are the previous contents (48-bit commands) */
+    uint8_t feature, count, lba[3], device, status, error;
+    uint8_t hob_feature, hob_count, hob_lba[3];
+    bool intrq;
+
+    /* transfer engine */
+    uint8_t *buf;
+    uint32_t pos, end; /* the window: next byte, first byte behind it */
+    uint8_t phase;     /* enum ide_phase */
+    ide_fn window_done;
+    struct timer gap_timer;
+    ide_fn gap_done;
+    struct blk_request request;
+    struct host_iov iov;
+    ide_result_fn io_done;
+    bool io_pending;
+};
+
+/* Takes drive=, bus=ide.N, unit=N; places the drive on its channel. blk may stay empty only for packet devices. */
+EMU_PRIV int ide_attach(struct ide_drive *d, const struct ide_drive_ops *ops, struct options *opts, struct err *err);
+EMU_PRIV void ide_detach(struct ide_drive *d);
+EMU_PRIV void ide_stop(struct ide_drive *d); /* cancels whatever is under way */
+
+EMU_PRIV void ide_pio_in(struct ide_drive *d, uint32_t offset, uint32_t size, ide_fn taken);                /* DRQ, INTRQ */
+EMU_PRIV void ide_pio_out(struct ide_drive *d, uint32_t offset, uint32_t size, bool interrupt, ide_fn filled);
+EMU_PRIV void ide_dma(struct ide_drive *d, bool to_memory, uint32_t offset, uint32_t size, ide_fn moved);    /* waits for the bus master */
+EMU_PRIV void ide_gap(struct ide_drive *d, ide_fn next);                                                    /* a moment of BSY */
+EMU_PRIV void ide_io(struct ide_drive *d, enum blk_op op, uint64_t offset, uint32_t buf_offset, uint64_t size, ide_result_fn done); /* BSY */
+EMU_PRIV void ide_finish(struct ide_drive *d);                /* command done: DRDY|DSC, INTRQ */
+EMU_PRIV void ide_idle(struct ide_drive *d);                  /* the same without an interrupt */
+EMU_PRIV void ide_fail(struct ide_drive *d, uint8_t error);   /* ERR with these error bits, INTRQ */
+EMU_PRIV void ide_put_string(uint8_t *words, unsigned bytes, const char *text); /* IDENTIFY strings: swapped pairs, blanks behind */
+
+#endif
+
 /* ======================================== src/front/front.h ======================================== */
 
 /* front/front.h - what command line, monitor, terminal, debugger stub and public API share.
@@ -10858,6 +10942,2224 @@ EMU_PRIV const struct device_class ioapic_class = {
     .create = ioapic_create, .reset = ioapic_reset, .destroy = ioapic_destroy,
 };
 #undef IOAPIC_BASE
+
+/* ======================================== src/dev/ata.c ======================================== */
+
+/* dev/ata.c - an ATA hard disk ("ide-hd").
+ *
+ * Models     ATA/ATAPI-6 (T13 1410D): register and PIO/DMA protocols, 28- and 48-bit addressing, write cache, SMART; DATA SET
+ *            MANAGEMENT (TRIM) from ATA8-ACS-2; CHS translation by INITIALIZE DEVICE PARAMETERS from ATA-5 for old systems.
+ * Contract   Attaches to a channel of ide.c and answers its commands through the helpers of ide.h. Data lives in a struct blk.
+ * Theory     A transfer command sets lba, left and how data moves, then alternates between a block request and windows:
+ *
+ *              read:   ata_read_more --blk--> ata_read_filled --window--> ata_read_taken --+--> ata_read_more | done
+ *              write:  ata_write_more --window--> ata_write_filled --blk--> ata_write_stored --+--> ata_write_more | done
+ *
+ *            PIO reads fetch up to a buffer ahead; DRQ blocks are then cut from it. When such a fetch fails it is repeated
+ *            sector by sector, so that the task file names the bad one.
+ * Invariants 1. lba + left <= sectors while a transfer is under way.
+ *            2. A write is reported done only when blk has it; with the write cache off or FUA, only after a flush.
+ * Missing    Security, HPA and DCO, queued commands, streaming, firmware download: aborted, as their IDENTIFY bits say.
+ *            SMART keeps no history.
+ */
+
+#define ATA_MAX_MULTIPLE 16u
+#define ATA_BUF_SECTORS (IDE_BUF_BYTES / IDE_SECTOR_BYTES)
+#define ATA_RANGE_BYTES 8u
+
+enum ata_command { /* ATA/ATAPI-6 table A.2 */
+    ATA_NOP = 0x00,
+    ATA_DATA_SET_MANAGEMENT = 0x06,
+    ATA_RECALIBRATE = 0x10, /* 10h-1Fh */
+    ATA_READ_SECTORS = 0x20,
+    ATA_READ_SECTORS_NO_RETRY = 0x21,
+    ATA_READ_SECTORS_EXT = 0x24,
+    ATA_READ_DMA_EXT = 0x25,
+    ATA_READ_NATIVE_MAX_EXT = 0x27,
+    ATA_READ_MULTIPLE_EXT = 0x29,
+    ATA_WRITE_SECTORS = 0x30,
+    ATA_WRITE_SECTORS_NO_RETRY = 0x31,
+    ATA_WRITE_SECTORS_EXT = 0x34,
+    ATA_WRITE_DMA_EXT = 0x35,
+    ATA_WRITE_MULTIPLE_EXT = 0x39,
+    ATA_WRITE_DMA_FUA_EXT = 0x3D,
+    ATA_VERIFY = 0x40,
+    ATA_VERIFY_NO_RETRY = 0x41,
+    ATA_VERIFY_EXT = 0x42,
+    ATA_SEEK = 0x70, /* 70h-7Fh */
+    ATA_INIT_PARAMETERS = 0x91,
+    ATA_OLD_STANDBY_IMMEDIATE = 0x94,
+    ATA_OLD_IDLE_IMMEDIATE = 0x95,
+    ATA_OLD_STANDBY = 0x96,
+    ATA_OLD_IDLE = 0x97,
+    ATA_OLD_CHECK_POWER = 0x98,
+    ATA_OLD_SLEEP = 0x99,
+    ATA_SMART = 0xB0,
+    ATA_READ_MULTIPLE = 0xC4,
+    ATA_WRITE_MULTIPLE = 0xC5,
+    ATA_SET_MULTIPLE = 0xC6,
+    ATA_READ_DMA = 0xC8,
+    ATA_READ_DMA_NO_RETRY = 0xC9,
+    ATA_WRITE_DMA = 0xCA,
+    ATA_WRITE_DMA_NO_RETRY = 0xCB,
+    ATA_WRITE_MULTIPLE_FUA_EXT = 0xCE,
+    ATA_STANDBY_IMMEDIATE = 0xE0,
+    ATA_IDLE_IMMEDIATE = 0xE1,
+    ATA_STANDBY = 0xE2,
+    ATA_IDLE = 0xE3,
+    ATA_CHECK_POWER = 0xE5,
+    ATA_SLEEP = 0xE6,
+    ATA_FLUSH = 0xE7,
+    ATA_FLUSH_EXT = 0xEA,
+    ATA_IDENTIFY = 0xEC,
+    ATA_SET_FEATURES = 0xEF,
+    ATA_READ_NATIVE_MAX = 0xF8
+};
+enum { ATA_DEVICE_LBA = 0x40 };
+
+struct ata_disk {
+    struct ide_drive ide;
+    uint64_t sectors;
+    char serial[21], model[41];
+    uint16_t cylinders, heads, sectors_per_track;       /* default translation */
+    uint16_t now_cylinders, now_heads, now_per_track;   /* as INITIALIZE DEVICE PARAMETERS set it */
+    uint8_t multiple;                                   /* sectors per DRQ block of the MULTIPLE commands; 0 = off */
+    uint8_t mwdma, udma;                                /* selected mode as a bit, 0 = none */
+    bool write_cache, look_ahead, smart, standby;
+
+    /* the command under way */
+    uint64_t lba;
+    uint32_t left;    /* sectors not yet moved */
+    uint32_t fetched; /* of them, in buf: read commands */
+    uint32_t taken;   /* of fetched, already handed over */
+    uint32_t block;   /* sectors per DRQ block */
+    uint32_t window;  /* sectors in the present window or write request */
+    bool ext, dma, fua, single, chs, first_block;
+    uint32_t ranges, range; /* TRIM: number of entries in buf, present one */
+};
+
+static struct ata_disk *ata_of(struct ide_drive *d) { return (struct ata_disk *)d; }
+
+/* ---- address registers ---- */
+
+static void ata_put_address(struct ata_disk *a, uint64_t lba)
+{
+    struct ide_drive *d = &a->ide;
+    unsigned i;
+    if (a->chs) {
+        uint64_t track = lba / a->now_per_track;
+        d->lba[0] = (uint8_t)(lba % a->now_per_track + 1);
+        d->device = (uint8_t)((d->device & 0xF0) | (track % a->now_heads));
+        d->lba[1] = (uint8_t)(track / a->now_heads);
+        d->lba[2] = (uint8_t)((track / a->now_heads) >> 8);
+        return;
+    }
+    for (i = 0; i < 3; i++)
+        d->lba[i] = (uint8_t)(lba >> (8 * i));
+    if (a->ext)
+        for (i = 0; i < 3; i++)
+            d->hob_lba[i] = (uint8_t)(lba >> (24 + 8 * i));
+    else
+        d->device = (uint8_t)((d->device & 0xF0) | ((lba >> 24) & 15));
+}
+
+static void ata_fail_at(struct ata_disk *a, uint64_t lba, uint8_t error)
+{
+    ata_put_address(a, lba);
+    a->ide.count = (uint8_t)a->left;
+    if (a->ext)
+        a->ide.hob_count = (uint8_t)(a->left >> 8);
+    ide_fail(&a->ide, error);
+}
+
+static void ata_done(struct ata_disk *a, bool interrupt)
+{
+    ata_put_address(a, a->lba - (a->lba ? 1 : 0));
+    a->ide.count = a->ide.hob_count = 0;
+    if (interrupt)
+        ide_finish(&a->ide);
+    else
+        ide_idle(&a->ide); /* PIO data-in: the last block had its interrupt */
+}
+
+/* Takes address and count from the task file; false: the command was failed. */
+static bool ata_get_address(struct ata_disk *a, bool ext)
+{
+    struct ide_drive *d = &a->ide;
+    a->ext = ext;
+    a->chs = false;
+    a->single = a->fua = a->dma = false;
+    a->fetched = a->taken = 0;
+    a->first_block = true;
+    a->left = d->count;
+    if (ext) {
+        a->lba = d->lba[0] | (uint32_t)d->lba[1] << 8 | (uint32_t)d->lba[2] << 16 | (uint64_t)d->hob_lba[0] << 24 |
+                 (uint64_t)d->hob_lba[1] << 32 | (uint64_t)d->hob_lba[2] << 40;
+        a->left |= (uint32_t)d->hob_count << 8;
+        if (!a->left)
+            a->left = 0x10000;
+    } else {
+        if (!a->left)
+            a->left = 0x100;
+        if (d->device & ATA_DEVICE_LBA) {
+            a->lba = d->lba[0] | (uint32_t)d->lba[1] << 8 | (uint32_t)d->lba[2] << 16 | (uint32_t)(d->device & 15) << 24;
+        } else {
+            uint32_t cylinder = d->lba[1] | (uint32_t)d->lba[2] << 8, head = d->device & 15, sector = d->lba[0];
+            if (!sector || sector > a->now_per_track || head >= a->now_heads) {
+                ide_fail(d, IDE_ERROR_IDNF);
+                return false;
+            }
+            a->chs = true;
+            a->lba = ((uint64_t)cylinder * a->now_heads + head) * a->now_per_track + sector - 1;
+        }
+    }
+    if (a->lba >= a->sectors || a->left > a->sectors - a->lba) { /* keeps invariant 1 */
+        ata_fail_at(a, a->lba >= a->sectors ? a->lba : a->sectors, IDE_ERROR_IDNF);
+        return false;
+    }
+    return true;
+}
+
+/* ---- reads ---- */
+
+static void ata_read_more(struct ide_drive *d);
+
+static void ata_read_taken(struct ide_drive *d)
+{
+    struct ata_disk *a = ata_of(d);
+    a->taken += a->window;
+    a->lba += a->window;
+    a->left -= a->window;
+    if (!a->left)
+        ata_done(a, a->dma);
+    else if (a->dma)
+        ata_read_more(d);
+    else
+        ide_gap(d, ata_read_more);
+}
+
+static void ata_read_window(struct ata_disk *a)
+{
+    uint32_t here = a->fetched - a->taken;
+    a->window = a->dma ? here : EMU_MIN(here, a->block);
+    if (a->dma)
+        ide_dma(&a->ide, true, a->taken * IDE_SECTOR_BYTES, a->window * IDE_SECTOR_BYTES, ata_read_taken);
+    else
+        ide_pio_in(&a->ide, a->taken * IDE_SECTOR_BYTES, a->window * IDE_SECTOR_BYTES, ata_read_taken);
+}
+
+static void ata_read_filled(struct ide_drive *d, int result)
+{
+    struct ata_disk *a = ata_of(d);
+    if (!result) {
+        ata_read_window(a);
+    } else if (a->fetched > 1) { /* find the bad sector */
+        a->single = true;
+        a->fetched = a->taken = 0;
+        ata_read_more(d);
+    } else {
+        ata_fail_at(a, a->lba, IDE_ERROR_UNC);
+    }
+}
+
+static void ata_read_more(struct ide_drive *d)
+{
+    struct ata_disk *a = ata_of(d);
+    if (a->taken < a->fetched) {
+        ata_read_window(a);
+        return;
+    }
+    a->taken = 0;
+    a->fetched = a->single ? 1 : EMU_MIN(a->left, ATA_BUF_SECTORS);
+    ide_io(d, BLK_READ, a->lba * IDE_SECTOR_BYTES, 0, (uint64_t)a->fetched * IDE_SECTOR_BYTES, ata_read_filled);
+}
+
+static void ata_read(struct ata_disk *a, bool ext, uint32_t block, bool dma)
+{
+    if (!block) { /* READ MULTIPLE before SET MULTIPLE MODE */
+        ide_fail(&a->ide, IDE_ERROR_ABRT);
+        return;
+    }
+    if (!ata_get_address(a, ext))
+        return;
+    a->block = block;
+    a->dma = dma;
+    ata_read_more(&a->ide);
+}
+
+/* ---- writes ---- */
+
+static void ata_write_more(struct ide_drive *d);
+
+static void ata_write_flushed(struct ide_drive *d, int result)
+{
+    struct ata_disk *a = ata_of(d);
+    if (result)
+        ata_fail_at(a, a->lba - 1, IDE_ERROR_ABRT);
+    else
+        ata_done(a, true);
+}
+
+static void ata_write_stored(struct ide_drive *d, int result)
+{
+    struct ata_disk *a = ata_of(d);
+    if (result) {
+        emu_log(d->dev.emu, LOG_GUEST_ERROR, "%s: writing sector %" PRIu64 " failed: %s", d->blk->id, a->lba, emu_strerror(result));
+        ata_fail_at(a, a->lba, IDE_ERROR_ABRT);
+        return;
+    }
+    a->lba += a->window;
+    a->left -= a->window;
+    if (a->left)
+        ata_write_more(d);
+    else if (a->fua || !a->write_cache) /* invariant 2 */
+        ide_io(d, BLK_FLUSH, 0, 0, 0, ata_write_flushed);
+    else
+        ata_done(a, true);
+}
+
+static void ata_write_filled(struct ide_drive *d)
+{
+    struct ata_disk *a = ata_of(d);
+    ide_io(d, BLK_WRITE, a->lba * IDE_SECTOR_BYTES, 0, (uint64_t)a->window * IDE_SECTOR_BYTES, ata_write_stored);
+}
+
+static void ata_write_more(struct ide_drive *d)
+{
+    struct ata_disk *a = ata_of(d);
+    bool first = a->first_block;
+    a->first_block = false;
+    a->window = EMU_MIN(a->left, a->dma ? ATA_BUF_SECTORS : a->block);
+    if (a->dma)
+        ide_dma(d, false, 0, a->window * IDE_SECTOR_BYTES, ata_write_filled);
+    else
+        ide_pio_out(d, 0, a->window * IDE_SECTOR_BYTES, !first, ata_write_filled);
+}
+
+static void ata_write(struct ata_disk *a, bool ext, uint32_t block, bool dma, bool fua)
+{
+    if (!block || a->ide.blk->read_only) {
+        ide_fail(&a->ide, IDE_ERROR_ABRT);
+        return;
+    }
+    if (!ata_get_address(a, ext))
+        return;
+    a->block = block;
+    a->dma = dma;
+    a->fua = fua;
+    ata_write_more(&a->ide);
+}
+
+/* ---- flush, verify, trim ---- */
+
+static void ata_flushed(struct ide_drive *d, int result)
+{
+    if (result)
+        ide_fail(d, IDE_ERROR_ABRT);
+    else
+        ide_finish(d);
+}
+
+static void ata_verify_more(struct ide_drive *d);
+
+static void ata_verified(struct ide_drive *d, int result)
+{
+    struct ata_disk *a = ata_of(d);
+    if (result && a->window > 1) {
+        a->single = true;
+        ata_verify_more(d);
+    } else if (result) {
+        ata_fail_at(a, a->lba, IDE_ERROR_UNC);
+    } else {
+        a->lba += a->window;
+        a->left -= a->window;
+        if (a->left)
+            ata_verify_more(d);
+        else
+            ata_done(a, true);
+    }
+}
+
+static void ata_verify_more(struct ide_drive *d)
+{
+    struct ata_disk *a = ata_of(d);
+    a->window = a->single ? 1 : EMU_MIN(a->left, ATA_BUF_SECTORS);
+    ide_io(d, BLK_READ, a->lba * IDE_SECTOR_BYTES, 0, (uint64_t)a->window * IDE_SECTOR_BYTES, ata_verified);
+}
+
+static void ata_trim_next(struct ide_drive *d, int result)
+{
+    struct ata_disk *a = ata_of(d);
+    if (result && result != EMU_ENOTSUP) { /* advice: a disk that cannot give the space back has still done its duty */
+        ide_fail(d, IDE_ERROR_ABRT);
+        return;
+    }
+    while (a->range < a->ranges) {
+        uint64_t entry = ld64le(d->buf + ATA_RANGE_BYTES * a->range++), lba = entry & UINT64_C(0xFFFFFFFFFFFF), n = entry >> 48;
+        if (!n)
+            continue;
+        if (lba >= a->sectors || n > a->sectors - lba) {
+            ide_fail(d, IDE_ERROR_IDNF | IDE_ERROR_ABRT);
+            return;
+        }
+        ide_io(d, BLK_DISCARD, lba * IDE_SECTOR_BYTES, 0, n * IDE_SECTOR_BYTES, ata_trim_next);
+        return;
+    }
+    ide_finish(d);
+}
+
+static void ata_trim_filled(struct ide_drive *d) { ata_trim_next(d, 0); }
+
+static void ata_data_set_management(struct ata_disk *a)
+{
+    struct ide_drive *d = &a->ide;
+    uint32_t blocks = d->count | (uint32_t)d->hob_count << 8;
+    if (!(d->feature & 1) || !blocks || blocks > ATA_BUF_SECTORS || d->blk->read_only) {
+        ide_fail(d, IDE_ERROR_ABRT);
+        return;
+    }
+    a->ranges = blocks * IDE_SECTOR_BYTES / ATA_RANGE_BYTES;
+    a->range = 0;
+    ide_dma(d, false, 0, blocks * IDE_SECTOR_BYTES, ata_trim_filled);
+}
+
+/* ---- IDENTIFY DEVICE ---- */
+
+static void ata_word(uint8_t *p, unsigned word, unsigned v) { st16le(p + 2 * word, (uint16_t)v); }
+
+static void ata_sum_block(uint8_t *p) /* last byte: two's complement of the sum of the others */
+{
+    unsigned i;
+    uint8_t sum = 0;
+    for (i = 0; i < IDE_SECTOR_BYTES - 1; i++)
+        sum = (uint8_t)(sum + p[i]);
+    p[IDE_SECTOR_BYTES - 1] = (uint8_t)(0x100 - sum);
+}
+
+static void ata_identify_features(const struct ata_disk *a, uint8_t *p)
+{
+    unsigned w83 = 1 << 14 | 1 << 13 | 1 << 12 | 1 << 10; /* FLUSH EXT, FLUSH, 48-bit */
+    ata_word(p, 80, 0xF0);                               /* ATA/ATAPI-4 to -7: Linux believes TRIM from 7 on */
+    ata_word(p, 82, 1 << 14 | 1 << 6 | 1 << 5 | 1);      /* NOP, look-ahead, write cache, SMART */
+    ata_word(p, 83, w83);
+    ata_word(p, 84, 1 << 14 | 1 << 6);                   /* FUA */
+    ata_word(p, 85, 1u << 14 | (a->look_ahead ? 1u << 6 : 0) | (a->write_cache ? 1u << 5 : 0) | (a->smart ? 1u : 0));
+    ata_word(p, 86, w83 & ~(1u << 14));
+    ata_word(p, 87, 1 << 14 | 1 << 6);
+    ata_word(p, 88, 0x3F | (unsigned)a->udma << 8);
+    ata_word(p, 93, 1 << 14 | 1 << 13 | 1 | (a->ide.unit ? 0x0100 : 0)); /* reset passed; 80-conductor cable seen */
+}
+
+static void ata_identify(struct ata_disk *a)
+{
+    uint8_t *p = a->ide.buf;
+    uint32_t small = (uint32_t)EMU_MIN(a->sectors, 0x0FFFFFFFu);
+    uint32_t current = (uint32_t)a->now_cylinders * a->now_heads * a->now_per_track;
+    memset(p, 0, IDE_SECTOR_BYTES);
+    ata_word(p, 0, 0x0040); /* fixed drive */
+    ata_word(p, 1, a->cylinders);
+    ata_word(p, 3, a->heads);
+    ata_word(p, 6, a->sectors_per_track);
+    ide_put_string(p + 2 * 10, 20, a->serial);
+    ata_word(p, 20, 3);
+    ata_word(p, 21, IDE_BUF_BYTES / IDE_SECTOR_BYTES);
+    ata_word(p, 22, 4);
+    ide_put_string(p + 2 * 23, 8, EMU_VERSION);
+    ide_put_string(p + 2 * 27, 40, a->model);
+    ata_word(p, 47, 0x8000 | ATA_MAX_MULTIPLE);
+    ata_word(p, 48, 1);                            /* 32-bit data port accesses */
+    ata_word(p, 49, 1 << 11 | 1 << 9 | 1 << 8);    /* IORDY, LBA, DMA */
+    ata_word(p, 50, 1 << 14);
+    ata_word(p, 51, 0x200);
+    ata_word(p, 52, 0x200);
+    ata_word(p, 53, 7); /* words 54-58, 64-70 and 88 are valid */
+    ata_word(p, 54, a->now_cylinders);
+    ata_word(p, 55, a->now_heads);
+    ata_word(p, 56, a->now_per_track);
+    st32le(p + 2 * 57, current);
+    ata_word(p, 59, a->multiple ? 0x100u | a->multiple : 0);
+    st32le(p + 2 * 60, small);
+    ata_word(p, 63, 7 | (unsigned)a->mwdma << 8);
+    ata_word(p, 64, 3); /* PIO modes 3 and 4 */
+    ata_word(p, 65, 120);
+    ata_word(p, 66, 120);
+    ata_word(p, 67, 120);
+    ata_word(p, 68, 120);
+    ata_identify_features(a, p);
+    st64le(p + 2 * 100, a->sectors);
+    ata_word(p, 105, ATA_BUF_SECTORS); /* blocks of one DATA SET MANAGEMENT */
+    ata_word(p, 106, 1 << 14);
+    ata_word(p, 169, 1); /* TRIM */
+    ata_word(p, 217, 1); /* no rotating medium */
+    p[510] = 0xA5;
+    ata_sum_block(p);
+    a->dma = false;
+}
+
+static void ata_block_read_end(struct ide_drive *d) { ide_idle(d); }
+
+static void ata_send_block(struct ide_drive *d) { ide_pio_in(d, 0, IDE_SECTOR_BYTES, ata_block_read_end); }
+
+/* ---- SET FEATURES, SMART, parameters ---- */
+
+static bool ata_set_transfer_mode(struct ata_disk *a, uint8_t mode)
+{
+    switch (mode >> 3) {
+    case 0: return mode <= 1;       /* PIO default */
+    case 1: return (mode & 7) <= 4; /* PIO with flow control */
+    case 4:
+        if ((mode & 7) > 2)
+            return false;
+        a->mwdma = (uint8_t)(1 << (mode & 7));
+        a->udma = 0;
+        return true;
+    case 8:
+        if ((mode & 7) > 5)
+            return false;
+        a->udma = (uint8_t)(1 << (mode & 7));
+        a->mwdma = 0;
+        return true;
+    }
+    return false;
+}
+
+static void ata_set_features(struct ata_disk *a)
+{
+    struct ide_drive *d = &a->ide;
+    switch (d->feature) {
+    case 0x02: a->write_cache = true; break;
+    case 0x82:
+        a->write_cache = false;
+        ide_io(d, BLK_FLUSH, 0, 0, 0, ata_flushed);
+        return;
+    case 0x55: a->look_ahead = false; break;
+    case 0xAA: a->look_ahead = true; break;
+    case 0x03:
+        if (!ata_set_transfer_mode(a, d->count)) {
+            ide_fail(d, IDE_ERROR_ABRT);
+            return;
+        }
+        break;
+    case 0x66: /* keep settings over a soft reset: it is what this drive does */
+    case 0xCC: break;
+    default: ide_fail(d, IDE_ERROR_ABRT); return;
+    }
+    ide_finish(d);
+}
+
+static void ata_smart_data(struct ata_disk *a, bool thresholds)
+{
+    uint8_t *p = a->ide.buf;
+    memset(p, 0, IDE_SECTOR_BYTES);
+    st16le(p, 0x10);
+    p[2] = 9; /* one attribute: power-on hours */
+    if (!thresholds) {
+        st16le(p + 3, 0x0003);
+        p[5] = p[6] = 100;
+        st32le(p + 7, (uint32_t)(emu_now_ns(a->ide.dev.emu) / (3600 * NS_PER_SEC)));
+        p[362] = 0x02;           /* off-line collection done */
+        st16le(p + 364, 60);
+        st16le(p + 368, 0x0003); /* saves attributes */
+        p[370] = 0x01;           /* error logging */
+    }
+    ata_sum_block(p);
+    ata_send_block(&a->ide);
+}
+
+static void ata_smart(struct ata_disk *a)
+{
+    struct ide_drive *d = &a->ide;
+    bool known = true;
+    if (d->lba[1] != 0x4F || d->lba[2] != 0xC2 || (!a->smart && d->feature != 0xD8)) {
+        ide_fail(d, IDE_ERROR_ABRT);
+        return;
+    }
+    switch (d->feature) {
+    case 0xD0: ata_smart_data(a, false); return;
+    case 0xD1: ata_smart_data(a, true); return;
+    case 0xD2: break; /* autosave */
+    case 0xD4: break; /* off-line test: done */
+    case 0xD5:        /* logs: directory, summary error, self-test; all without an entry */
+        if ((d->lba[0] == 0 || d->lba[0] == 1 || d->lba[0] == 6) && d->count == 1) {
+            memset(d->buf, 0, IDE_SECTOR_BYTES);
+            d->buf[0] = 1;
+            if (d->lba[0])
+                ata_sum_block(d->buf);
+            ata_send_block(d);
+            return;
+        }
+        known = false;
+        break;
+    case 0xD8: a->smart = true; break;
+    case 0xD9: a->smart = false; break;
+    case 0xDA: break; /* status: the key stays as it was, no threshold exceeded */
+    default: known = false;
+    }
+    if (known)
+        ide_finish(d);
+    else
+        ide_fail(d, IDE_ERROR_ABRT);
+}
+
+static void ata_set_translation(struct ata_disk *a, uint16_t heads, uint16_t per_track)
+{
+    uint64_t cylinders = a->sectors / ((uint32_t)heads * per_track);
+    a->now_heads = heads;
+    a->now_per_track = per_track;
+    a->now_cylinders = (uint16_t)EMU_MIN(cylinders, 65535);
+}
+
+static void ata_native_max(struct ata_disk *a, bool ext)
+{
+    uint64_t last = a->sectors - 1;
+    a->ext = ext;
+    a->chs = false;
+    ata_put_address(a, ext ? last : EMU_MIN(last, 0x0FFFFFFEu));
+    ide_finish(&a->ide);
+}
+
+static void ata_verify(struct ata_disk *a, bool ext)
+{
+    if (ata_get_address(a, ext))
+        ata_verify_more(&a->ide);
+}
+
+/* ---- command dispatch ---- */
+
+static void ata_power_command(struct ata_disk *a, uint8_t command)
+{
+    switch (command) {
+    case ATA_CHECK_POWER:
+    case ATA_OLD_CHECK_POWER: a->ide.count = a->standby ? 0x00 : 0xFF; break;
+    case ATA_IDLE:
+    case ATA_OLD_IDLE:
+    case ATA_IDLE_IMMEDIATE:
+    case ATA_OLD_IDLE_IMMEDIATE: a->standby = false; break;
+    default: a->standby = true; break;
+    }
+    ide_finish(&a->ide);
+}
+
+static void ata_control_command(struct ata_disk *a, uint8_t command)
+{
+    struct ide_drive *d = &a->ide;
+    switch (command) {
+    case ATA_DATA_SET_MANAGEMENT: ata_data_set_management(a); return;
+    case ATA_IDENTIFY:
+        ata_identify(a);
+        ata_send_block(d);
+        return;
+    case ATA_SET_FEATURES: ata_set_features(a); return;
+    case ATA_SMART: ata_smart(a); return;
+    case ATA_FLUSH:
+    case ATA_FLUSH_EXT: ide_io(d, BLK_FLUSH, 0, 0, 0, ata_flushed); return;
+    case ATA_SET_MULTIPLE:
+        if (d->count > ATA_MAX_MULTIPLE || (d->count & (d->count - 1))) {
+            ide_fail(d, IDE_ERROR_ABRT);
+            return;
+        }
+        a->multiple = d->count;
+        break;
+    case ATA_INIT_PARAMETERS:
+        if (!d->count) {
+            ide_fail(d, IDE_ERROR_ABRT);
+            return;
+        }
+        ata_set_translation(a, (uint16_t)((d->device & 15) + 1), d->count);
+        break;
+    case ATA_READ_NATIVE_MAX: ata_native_max(a, false); return;
+    case ATA_READ_NATIVE_MAX_EXT: ata_native_max(a, true); return;
+    case ATA_OLD_STANDBY_IMMEDIATE:
+    case ATA_OLD_IDLE_IMMEDIATE:
+    case ATA_OLD_STANDBY:
+    case ATA_OLD_IDLE:
+    case ATA_OLD_CHECK_POWER:
+    case ATA_OLD_SLEEP:
+    case ATA_STANDBY_IMMEDIATE:
+    case ATA_IDLE_IMMEDIATE:
+    case ATA_STANDBY:
+    case ATA_IDLE:
+    case ATA_CHECK_POWER:
+    case ATA_SLEEP: ata_power_command(a, command); return;
+    default:
+        if ((command & 0xF0) == ATA_RECALIBRATE || (command & 0xF0) == ATA_SEEK)
+            break;
+        emu_log(d->dev.emu, command == ATA_NOP ? LOG_TRACE : LOG_UNIMP, "ide-hd: command %#x aborted", command);
+        ide_fail(d, IDE_ERROR_ABRT); /* NOP too: its contract is to abort */
+        return;
+    }
+    ide_finish(d);
+}
+
+static void ata_command(struct ide_drive *d, uint8_t command)
+{
+    struct ata_disk *a = ata_of(d);
+    switch (command) {
+    case ATA_READ_SECTORS:
+    case ATA_READ_SECTORS_NO_RETRY: ata_read(a, false, 1, false); break;
+    case ATA_READ_SECTORS_EXT: ata_read(a, true, 1, false); break;
+    case ATA_READ_MULTIPLE: ata_read(a, false, a->multiple, false); break;
+    case ATA_READ_MULTIPLE_EXT: ata_read(a, true, a->multiple, false); break;
+    case ATA_READ_DMA:
+    case ATA_READ_DMA_NO_RETRY: ata_read(a, false, 1, true); break;
+    case ATA_READ_DMA_EXT: ata_read(a, true, 1, true); break;
+    case ATA_WRITE_SECTORS:
+    case ATA_WRITE_SECTORS_NO_RETRY: ata_write(a, false, 1, false, false); break;
+    case ATA_WRITE_SECTORS_EXT: ata_write(a, true, 1, false, false); break;
+    case ATA_WRITE_MULTIPLE: ata_write(a, false, a->multiple, false, false); break;
+    case ATA_WRITE_MULTIPLE_EXT: ata_write(a, true, a->multiple, false, false); break;
+    case ATA_WRITE_MULTIPLE_FUA_EXT: ata_write(a, true, a->multiple, false, true); break;
+    case ATA_WRITE_DMA:
+    case ATA_WRITE_DMA_NO_RETRY: ata_write(a, false, 1, true, false); break;
+    case ATA_WRITE_DMA_EXT: ata_write(a, true, 1, true, false); break;
+    case ATA_WRITE_DMA_FUA_EXT: ata_write(a, true, 1, true, true); break;
+    case ATA_VERIFY:
+    case ATA_VERIFY_NO_RETRY: ata_verify(a, false); break;
+    case ATA_VERIFY_EXT: ata_verify(a, true); break;
+    default: ata_control_command(a, command); return; /* does not spin up a drive in standby */
+    }
+    a->standby = false;
+}
+
+static void ata_signature(struct ide_drive *d)
+{
+    d->count = d->lba[0] = 1;
+    d->lba[1] = d->lba[2] = 0;
+    d->status = IDE_DRDY | IDE_DSC;
+}
+
+/* ---- device ---- */
+
+static const struct ide_drive_ops ata_ops = { ata_command, ata_signature, false };
+
+static void ata_reset(struct device *dev)
+{
+    struct ata_disk *a = (struct ata_disk *)dev;
+    a->multiple = 0;
+    a->mwdma = 0;
+    a->udma = 1 << 5;
+    a->write_cache = a->look_ahead = a->smart = true;
+    a->standby = false;
+    ata_set_translation(a, a->heads, a->sectors_per_track);
+}
+
+/* Serial numbers count the hard disks of the machine: the first gets 1. */
+static unsigned ata_count_before(const struct device *dev)
+{
+    const struct device *other;
+    unsigned n = 1;
+    for (other = dev->emu->devices; other; other = other->next)
+        if (other != dev && other->cls == dev->cls)
+            n++;
+    return n;
+}
+
+static int ata_create(struct device *dev, struct options *opts, struct err *err)
+{
+    struct ata_disk *a = (struct ata_disk *)dev;
+    const char *text;
+    uint64_t cylinders;
+    int r = ide_attach(&a->ide, &ata_ops, opts, err);
+    if (r)
+        return r;
+    a->sectors = EMU_MIN(a->ide.blk->size_bytes / IDE_SECTOR_BYTES, UINT64_C(1) << 48);
+    if (!a->ide.blk->image || !a->sectors) {
+        r = err_set(err, EMU_EINVAL, "%s: drive \"%s\" has no medium or an empty one", opts->origin, a->ide.blk->id);
+        ide_detach(&a->ide);
+        return r;
+    }
+    text = options_get(opts, "serial");
+    if (text)
+        snprintf(a->serial, sizeof a->serial, "%s", text);
+    else
+        snprintf(a->serial, sizeof a->serial, "EM%05u", ata_count_before(dev));
+    text = options_get(opts, "model");
+    snprintf(a->model, sizeof a->model, "%s", text ? text : "EMU HARDDISK");
+    cylinders = a->sectors / (16 * 63); /* ATA-5 annex B */
+    a->heads = 16;
+    a->sectors_per_track = 63;
+    a->cylinders = (uint16_t)(cylinders > 16383 ? 16383 : cylinders < 1 ? 1 : cylinders);
+    ata_reset(dev);
+    ata_signature(&a->ide);
+    return 0;
+}
+
+static void ata_destroy(struct device *dev) { ide_detach(&((struct ata_disk *)dev)->ide); }
+
+static const struct opt_desc ata_options[] = {
+    { "drive", "drive", "the drive that holds the data" },
+    { "bus", "str", "ide.0 or ide.1" },
+    { "unit", "u32", "0 master, 1 slave" },
+    { "serial", "str", "serial number, up to 20 characters" },
+    { "model", "str", "model name, up to 40 characters" },
+    { NULL, NULL, NULL },
+};
+
+EMU_PRIV const struct device_class ata_class = {
+    .name = "ide-hd", .bus = "ide", .help = "ATA hard disk", .options = ata_options,
+    .instance_size = sizeof(struct ata_disk), .create = ata_create, .reset = ata_reset, .destroy = ata_destroy, .user_creatable = true,
+};
+#undef ATA_MAX_MULTIPLE
+#undef ATA_BUF_SECTORS
+#undef ATA_RANGE_BYTES
+
+/* ======================================== src/dev/atapi.c ======================================== */
+
+/* dev/atapi.c - an ATAPI CD-ROM/DVD-ROM drive ("ide-cd").
+ *
+ * Models     ATA/ATAPI-6 (T13 1410D) §9.8-9.10 for the packet protocol, MMC-3 and SPC-2 for the commands, SFF-8020i for what old
+ *            drivers expect. One data track, one session, 2048-byte sectors of a raw image.
+ * Contract   Attaches to a channel of ide.c like a disk. The medium is blk's image; blk->tray_open and blk->locked are this
+ *            drive's to change; blk calls media_changed after `change` and `eject`.
+ * Theory     PACKET asks for twelve bytes (atapi_packet_filled), a command then either ends (atapi_good, atapi_check) or puts its
+ *            answer into buf and lets atapi_continue() hand it out: in DRQ blocks of at most the byte count limit, or by DMA.
+ *            Reads refill buf from blk each time it runs empty:
+ *
+ *              atapi_continue --data in buf--> window --> atapi_continue
+ *                             --blocks left--> ide_io --> atapi_filled --> atapi_continue
+ *                             --nothing left--> atapi_good
+ * Invariants 1. at <= filled <= IDE_BUF_BYTES; blocks_left counts blocks not yet asked of blk.
+ *            2. A unit attention is reported once, by the first command that may report it.
+ * Missing    Audio, multi-session, subchannels, writing: such commands end in "invalid command" or "invalid field".
+ */
+
+#define ATAPI_BLOCK 2048u
+#define ATAPI_RAW_BLOCK 2352u
+#define ATAPI_PACKET_BYTES 12u
+#define ATAPI_CD_MAX_BLOCKS 360000u /* 80 minutes of 75 blocks a second: what is bigger must be a DVD */
+#define ATAPI_FRAMES_PER_SECOND 75u
+#define ATAPI_LEAD_IN 150u /* MSF addresses begin two seconds before block 0 */
+
+enum { ATAPI_PACKET = 0xA0, ATAPI_IDENTIFY_PACKET = 0xA1, ATAPI_NOP = 0x00, ATAPI_READ_SECTORS = 0x20, ATAPI_IDENTIFY = 0xEC };
+enum { ATAPI_REASON_CD = 1, ATAPI_REASON_IO = 2 }; /* interrupt reason: command packet; to the host */
+enum atapi_sense { ATAPI_SENSE_NONE = 0, ATAPI_SENSE_NOT_READY = 2, ATAPI_SENSE_MEDIUM = 3, ATAPI_SENSE_ILLEGAL = 5, ATAPI_SENSE_ATTENTION = 6, ATAPI_SENSE_ABORTED = 11 };
+enum { /* additional sense code << 8 | qualifier */
+    ATAPI_ASC_NONE = 0,
+    ATAPI_ASC_READ_ERROR = 0x1100,
+    ATAPI_ASC_INVALID_COMMAND = 0x2000,
+    ATAPI_ASC_OUT_OF_RANGE = 0x2100,
+    ATAPI_ASC_INVALID_FIELD = 0x2400,
+    ATAPI_ASC_MEDIUM_CHANGED = 0x2800,
+    ATAPI_ASC_SAVING_PARAMETERS = 0x3900,
+    ATAPI_ASC_NO_MEDIUM = 0x3A00,
+    ATAPI_ASC_REMOVAL_PREVENTED = 0x5302
+};
+enum mmc_op { /* SPC-2, MMC-3 */
+    MMC_TEST_UNIT_READY = 0x00,
+    MMC_REQUEST_SENSE = 0x03,
+    MMC_INQUIRY = 0x12,
+    MMC_MODE_SENSE_6 = 0x1A,
+    MMC_START_STOP = 0x1B,
+    MMC_PREVENT_ALLOW = 0x1E,
+    MMC_READ_CAPACITY = 0x25,
+    MMC_READ_10 = 0x28,
+    MMC_SEEK_10 = 0x2B,
+    MMC_SYNCHRONIZE_CACHE = 0x35,
+    MMC_READ_TOC = 0x43,
+    MMC_GET_CONFIGURATION = 0x46,
+    MMC_GET_EVENT_STATUS = 0x4A,
+    MMC_READ_DISC_INFO = 0x51,
+    MMC_READ_TRACK_INFO = 0x52,
+    MMC_MODE_SENSE_10 = 0x5A,
+    MMC_READ_12 = 0xA8,
+    MMC_SET_CD_SPEED = 0xBB,
+    MMC_MECHANISM_STATUS = 0xBD,
+    MMC_READ_CD = 0xBE
+};
+enum atapi_media_event { ATAPI_MEDIA_NO_CHANGE = 0, ATAPI_MEDIA_EJECT_REQUEST = 1, ATAPI_MEDIA_NEW = 2, ATAPI_MEDIA_REMOVED = 3 };
+
+struct atapi_drive {
+    struct ide_drive ide;
+    char serial[21], model[41];
+    uint8_t packet[ATAPI_PACKET_BYTES];
+    uint8_t sense_key;
+    uint16_t sense_code;
+    bool attention;      /* the medium changed and nobody was told */
+    uint8_t event;       /* enum atapi_media_event for GET EVENT STATUS NOTIFICATION */
+    bool dma;
+    uint8_t mwdma, udma;
+    uint32_t limit;      /* byte count limit of the PACKET command */
+    uint32_t at, filled; /* answer: next byte in buf, end */
+    uint32_t lba;        /* next block to read */
+    uint32_t blocks_left;
+    bool raw;            /* READ CD of whole 2352-byte sectors */
+};
+
+static struct atapi_drive *atapi_of(struct ide_drive *d) { return (struct atapi_drive *)d; }
+
+/* ---- medium ---- */
+
+static bool atapi_ready(const struct atapi_drive *a) { return a->ide.blk->image && !a->ide.blk->tray_open; }
+
+static uint32_t atapi_blocks(const struct atapi_drive *a)
+{
+    uint64_t n = a->ide.blk->size_bytes / ATAPI_BLOCK;
+    return n > 0xFFFFFFFFu ? 0xFFFFFFFFu : (uint32_t)n;
+}
+
+static bool atapi_is_dvd(const struct atapi_drive *a) { return atapi_blocks(a) > ATAPI_CD_MAX_BLOCKS; }
+
+static void atapi_media_changed(void *opaque)
+{
+    struct atapi_drive *a = opaque;
+    a->attention = atapi_ready(a);
+    a->event = a->attention ? ATAPI_MEDIA_NEW : ATAPI_MEDIA_REMOVED;
+}
+
+/* ---- ends of a command ---- */
+
+static void atapi_good(struct atapi_drive *a)
+{
+    a->ide.count = ATAPI_REASON_CD | ATAPI_REASON_IO;
+    ide_finish(&a->ide);
+}
+
+static void atapi_check(struct atapi_drive *a, enum atapi_sense key, unsigned code)
+{
+    a->sense_key = (uint8_t)key;
+    a->sense_code = (uint16_t)code;
+    a->ide.count = ATAPI_REASON_CD | ATAPI_REASON_IO;
+    ide_fail(&a->ide, (uint8_t)(key << 4 | (key == ATAPI_SENSE_ILLEGAL || key == ATAPI_SENSE_ABORTED ? IDE_ERROR_ABRT : 0)));
+}
+
+static void atapi_bad_field(struct atapi_drive *a) { atapi_check(a, ATAPI_SENSE_ILLEGAL, ATAPI_ASC_INVALID_FIELD); }
+
+/* ---- data to the host ---- */
+
+static void atapi_continue(struct ide_drive *d);
+
+/* Sector header and mode byte of a raw sector (ECMA-130 §14, §21); its error correction bytes are left zero. */
+static void atapi_make_raw(uint8_t *to, const uint8_t *from, uint32_t lba)
+{
+    uint32_t frame = lba + ATAPI_LEAD_IN, msf[3];
+    unsigned i;
+    memmove(to + 16, from, ATAPI_BLOCK);
+    memset(to + 16 + ATAPI_BLOCK, 0, ATAPI_RAW_BLOCK - 16 - ATAPI_BLOCK);
+    memset(to, 0xFF, 12);
+    to[0] = to[11] = 0;
+    msf[0] = frame / (60 * ATAPI_FRAMES_PER_SECOND);
+    msf[1] = frame / ATAPI_FRAMES_PER_SECOND % 60;
+    msf[2] = frame % ATAPI_FRAMES_PER_SECOND;
+    for (i = 0; i < 3; i++)
+        to[12 + i] = (uint8_t)((msf[i] / 10 % 10) << 4 | msf[i] % 10);
+    to[15] = 1;
+}
+
+static void atapi_filled(struct ide_drive *d, int result)
+{
+    struct atapi_drive *a = atapi_of(d);
+    uint32_t n = (uint32_t)(d->request.size / ATAPI_BLOCK);
+    if (result) {
+        atapi_check(a, ATAPI_SENSE_MEDIUM, ATAPI_ASC_READ_ERROR);
+        return;
+    }
+    a->at = 0;
+    if (a->raw) { /* spread from the buffer's end to its beginning: the target never overtakes the source */
+        uint32_t i, from = IDE_BUF_BYTES - n * ATAPI_BLOCK;
+        for (i = 0; i < n; i++)
+            atapi_make_raw(d->buf + i * ATAPI_RAW_BLOCK, d->buf + from + i * ATAPI_BLOCK, a->lba + i);
+        a->filled = n * ATAPI_RAW_BLOCK;
+    } else {
+        a->filled = n * ATAPI_BLOCK;
+    }
+    a->lba += n;
+    a->blocks_left -= n;
+    atapi_continue(d);
+}
+
+static void atapi_fill(struct atapi_drive *a)
+{
+    uint32_t most = a->raw ? IDE_BUF_BYTES / ATAPI_RAW_BLOCK / 2 : IDE_BUF_BYTES / ATAPI_BLOCK;
+    uint32_t n = EMU_MIN(a->blocks_left, most);
+    uint32_t where = a->raw ? IDE_BUF_BYTES - n * ATAPI_BLOCK : 0;
+    if (!atapi_ready(a)) { /* taken out between two parts */
+        atapi_check(a, ATAPI_SENSE_NOT_READY, ATAPI_ASC_NO_MEDIUM);
+        return;
+    }
+    ide_io(&a->ide, BLK_READ, (uint64_t)a->lba * ATAPI_BLOCK, where, (uint64_t)n * ATAPI_BLOCK, atapi_filled);
+}
+
+static void atapi_continue(struct ide_drive *d)
+{
+    struct atapi_drive *a = atapi_of(d);
+    uint32_t n = a->filled - a->at, start = a->at;
+    if (!n && a->blocks_left) {
+        atapi_fill(a);
+        return;
+    }
+    if (!n) {
+        atapi_good(a);
+        return;
+    }
+    d->count = ATAPI_REASON_IO;
+    if (a->dma) {
+        a->at += n;
+        ide_dma(d, true, start, n, atapi_continue);
+        return;
+    }
+    n = EMU_MIN(n, a->limit);
+    a->at += n;
+    d->lba[1] = (uint8_t)n;
+    d->lba[2] = (uint8_t)(n >> 8);
+    ide_pio_in(d, start, n, atapi_continue);
+}
+
+/* Hands out the first size bytes of buf, but not more than the host allocated. */
+static void atapi_reply(struct atapi_drive *a, uint32_t size, uint32_t allocated)
+{
+    a->at = 0;
+    a->filled = EMU_MIN(size, allocated);
+    a->blocks_left = 0;
+    atapi_continue(&a->ide);
+}
+
+static uint8_t *atapi_answer(struct atapi_drive *a, uint32_t size) { return memset(a->ide.buf, 0, size); }
+
+/* ---- commands ---- */
+
+static void atapi_request_sense(struct atapi_drive *a)
+{
+    uint8_t *p = atapi_answer(a, 18);
+    if (a->attention && a->sense_key == ATAPI_SENSE_NONE) {
+        a->attention = false;
+        a->sense_key = ATAPI_SENSE_ATTENTION;
+        a->sense_code = ATAPI_ASC_MEDIUM_CHANGED;
+    }
+    p[0] = 0x70; /* current error, fixed format */
+    p[2] = a->sense_key;
+    p[7] = 10;
+    p[12] = (uint8_t)(a->sense_code >> 8);
+    p[13] = (uint8_t)a->sense_code;
+    a->sense_key = ATAPI_SENSE_NONE;
+    a->sense_code = ATAPI_ASC_NONE;
+    atapi_reply(a, 18, a->packet[4]);
+}
+
+static void atapi_put_text(uint8_t *p, unsigned size, const char *text)
+{
+    unsigned i;
+    for (i = 0; i < size; i++)
+        p[i] = *text ? (uint8_t)*text++ : ' ';
+}
+
+static void atapi_inquiry(struct atapi_drive *a)
+{
+    uint8_t *p = atapi_answer(a, 36);
+    if (a->packet[1] & 3) { /* vital product data is not kept */
+        atapi_bad_field(a);
+        return;
+    }
+    p[0] = 0x05; /* CD/DVD device */
+    p[1] = 0x80; /* removable */
+    p[3] = 0x21; /* ATAPI-2, response format 1 */
+    p[4] = 31;
+    atapi_put_text(p + 8, 8, "EMU");
+    atapi_put_text(p + 16, 16, "EMU DVD-ROM");
+    atapi_put_text(p + 32, 4, EMU_VERSION);
+    atapi_reply(a, 36, ld16be(a->packet + 3));
+}
+
+static void atapi_read(struct atapi_drive *a, uint32_t lba, uint32_t n, bool raw)
+{
+    uint32_t total = atapi_blocks(a);
+    if (lba >= total || n > total - lba) {
+        if (n || lba > total) {
+            atapi_check(a, ATAPI_SENSE_ILLEGAL, ATAPI_ASC_OUT_OF_RANGE);
+            return;
+        }
+    }
+    a->lba = lba;
+    a->blocks_left = n;
+    a->raw = raw;
+    a->at = a->filled = 0;
+    atapi_continue(&a->ide);
+}
+
+static void atapi_read_cd(struct atapi_drive *a)
+{
+    uint32_t n = (uint32_t)a->packet[6] << 16 | ld16be(a->packet + 7);
+    switch (a->packet[9] & 0xF8) {
+    case 0x00: atapi_good(a); break;
+    case 0x10: atapi_read(a, ld32be(a->packet + 2), n, false); break; /* user data */
+    case 0xF8: atapi_read(a, ld32be(a->packet + 2), n, true); break;  /* everything */
+    default: atapi_bad_field(a); break;
+    }
+}
+
+static void atapi_start_stop(struct atapi_drive *a)
+{
+    bool start = (a->packet[4] & 1) != 0, load_eject = (a->packet[4] & 2) != 0;
+    struct blk *b = a->ide.blk;
+    if (load_eject && !start) {
+        if (b->locked && !b->tray_open) {
+            atapi_check(a, b->image ? ATAPI_SENSE_ILLEGAL : ATAPI_SENSE_NOT_READY, ATAPI_ASC_REMOVAL_PREVENTED);
+            return;
+        }
+        b->tray_open = true;
+        a->attention = false;
+    } else if (load_eject && b->tray_open) {
+        b->tray_open = false;
+        atapi_media_changed(a);
+    }
+    atapi_good(a);
+}
+
+static void atapi_capacity(struct atapi_drive *a)
+{
+    uint8_t *p = atapi_answer(a, 8);
+    uint32_t total = atapi_blocks(a);
+    st32be(p, total ? total - 1 : 0);
+    st32be(p + 4, ATAPI_BLOCK);
+    atapi_reply(a, 8, 8);
+}
+
+/* An address as block number or as minute, second, frame. */
+static void atapi_put_address(uint8_t *p, uint32_t lba, bool msf)
+{
+    if (msf) {
+        uint32_t f = lba + ATAPI_LEAD_IN;
+        p[0] = 0;
+        p[1] = (uint8_t)(f / (60 * ATAPI_FRAMES_PER_SECOND));
+        p[2] = (uint8_t)(f / ATAPI_FRAMES_PER_SECOND % 60);
+        p[3] = (uint8_t)(f % ATAPI_FRAMES_PER_SECOND);
+    } else {
+        st32be(p, lba);
+    }
+}
+
+static uint8_t *atapi_toc_track(uint8_t *p, uint8_t track, uint32_t lba, bool msf)
+{
+    p[1] = 0x14; /* ADR 1, data track */
+    p[2] = track;
+    atapi_put_address(p + 4, lba, msf);
+    return p + 8;
+}
+
+/* Raw TOC entry (MMC-3 table 332): point, and its address; the running time fields are zero. */
+static uint8_t *atapi_toc_point(uint8_t *p, uint8_t point, uint8_t minute, uint8_t second, uint8_t frame)
+{
+    p[0] = 1;    /* session */
+    p[1] = 0x14;
+    p[3] = point;
+    p[8] = minute;
+    p[9] = second;
+    p[10] = frame;
+    return p + 11;
+}
+
+static void atapi_read_toc(struct atapi_drive *a)
+{
+    bool msf = (a->packet[1] & 2) != 0;
+    unsigned format = a->packet[2] & 15, start = a->packet[6];
+    uint8_t *base = atapi_answer(a, 64), *p = base + 4, out[4];
+    if (!format)
+        format = a->packet[9] >> 6; /* where SFF-8020i had it */
+    base[2] = base[3] = 1; /* first and last track or session */
+    switch (format) {
+    case 0:
+        if (start > 1 && start != 0xAA) {
+            atapi_bad_field(a);
+            return;
+        }
+        if (start <= 1)
+            p = atapi_toc_track(p, 1, 0, msf);
+        p = atapi_toc_track(p, 0xAA, atapi_blocks(a), msf);
+        break;
+    case 1: p = atapi_toc_track(p, 1, 0, msf); break;
+    case 2:
+        atapi_put_address(out, atapi_blocks(a), true);
+        p = atapi_toc_point(p, 0xA0, 1, 0, 0); /* first track; disc type CD-ROM */
+        p = atapi_toc_point(p, 0xA1, 1, 0, 0); /* last track */
+        p = atapi_toc_point(p, 0xA2, out[1], out[2], out[3]);
+        p = atapi_toc_point(p, 1, 0, ATAPI_LEAD_IN / ATAPI_FRAMES_PER_SECOND, 0);
+        break;
+    default: atapi_bad_field(a); return;
+    }
+    st16be(base, (uint16_t)(p - base - 2));
+    atapi_reply(a, (uint32_t)(p - base), ld16be(a->packet + 7));
+}
+
+static void atapi_get_configuration(struct atapi_drive *a)
+{
+    uint8_t *base = atapi_answer(a, 64), *p = base + 8;
+    unsigned first = ld16be(a->packet + 2), type = a->packet[1] & 3, profile = 0;
+    if (type == 3) {
+        atapi_bad_field(a);
+        return;
+    }
+    if (atapi_ready(a))
+        profile = atapi_is_dvd(a) ? 0x0010 : 0x0008; /* DVD-ROM, CD-ROM */
+    st16be(base + 6, (uint16_t)profile);
+    if (first == 0) { /* profile list */
+        p[2] = 0x03;
+        p[3] = 8;
+        st16be(p + 4, 0x0010);
+        p[6] = profile == 0x0010;
+        st16be(p + 8, 0x0008);
+        p[10] = profile == 0x0008;
+        p += 12;
+    }
+    if (first == 1 || (type != 2 && first < 1)) { /* core: ATAPI */
+        p[1] = 0x01;
+        p[2] = 0x0B;
+        p[3] = 8;
+        st32be(p + 4, 2);
+        p[8] = 1;
+        p += 12;
+    }
+    if (first == 3 || (type != 2 && first < 3)) { /* removable medium: tray, eject, lock */
+        p[1] = 0x03;
+        p[2] = 0x0B;
+        p[3] = 4;
+        p[4] = 0x29;
+        p += 8;
+    }
+    st32be(base, (uint32_t)(p - base - 4));
+    atapi_reply(a, (uint32_t)(p - base), ld16be(a->packet + 7));
+}
+
+static void atapi_get_event(struct atapi_drive *a)
+{
+    uint8_t *p = atapi_answer(a, 8);
+    uint32_t size = 4;
+    if (!(a->packet[1] & 1)) { /* asynchronous operation is not supported */
+        atapi_bad_field(a);
+        return;
+    }
+    p[3] = 0x10; /* supported: media */
+    if (a->packet[4] & 0x10) {
+        p[2] = 0x04;
+        p[4] = a->event;
+        p[5] = (uint8_t)((a->ide.blk->tray_open ? 1 : 0) | (atapi_ready(a) ? 2 : 0));
+        a->event = ATAPI_MEDIA_NO_CHANGE;
+        size = 8;
+    } else {
+        p[2] = 0x80; /* no event of the wanted classes */
+    }
+    st16be(p, (uint16_t)(size - 2));
+    atapi_reply(a, size, ld16be(a->packet + 7));
+}
+
+static void atapi_disc_info(struct atapi_drive *a)
+{
+    uint8_t *p = atapi_answer(a, 34);
+    st16be(p, 32);
+    p[2] = 0x0E;                    /* complete, last session complete, not erasable */
+    p[3] = p[4] = p[5] = p[6] = 1;  /* tracks and sessions */
+    p[7] = 0x20;                    /* unrestricted use */
+    memset(p + 16, 0xFF, 8);        /* no lead-in or lead-out to be written */
+    atapi_reply(a, 34, ld16be(a->packet + 7));
+}
+
+static void atapi_track_info(struct atapi_drive *a)
+{
+    uint8_t *p = atapi_answer(a, 36);
+    st16be(p, 34);
+    p[2] = p[3] = 1; /* track, session */
+    p[5] = 0x04;     /* data track */
+    p[6] = 0x01;     /* mode 1 */
+    st32be(p + 24, atapi_blocks(a));
+    atapi_reply(a, 36, ld16be(a->packet + 7));
+}
+
+static void atapi_mechanism_status(struct atapi_drive *a)
+{
+    uint8_t *p = atapi_answer(a, 8);
+    p[1] = a->ide.blk->tray_open ? 0x10 : 0;
+    p[5] = 1; /* one slot */
+    atapi_reply(a, 8, ld16be(a->packet + 8));
+}
+
+/* Pages 01h (error recovery), 0Eh (audio control), 2Ah (capabilities; SFF-8020i, MMC-2 §5.5.10). */
+static uint8_t *atapi_mode_page(const struct atapi_drive *a, uint8_t *p, unsigned page)
+{
+    const uint16_t speed = 706; /* kB/s: 4x */
+    switch (page) {
+    case 0x01:
+        p[0] = 0x01;
+        p[1] = 6;
+        p[3] = 5; /* retries */
+        return p + 8;
+    case 0x0E:
+        p[0] = 0x0E;
+        p[1] = 14;
+        p[2] = 0x04;
+        return p + 16;
+    case 0x2A:
+        p[0] = 0x2A;
+        p[1] = 18;
+        p[2] = 0x0B; /* reads CD-R, CD-RW, DVD-ROM */
+        p[4] = 0x70; /* multi-session, mode 2 forms 1 and 2 */
+        p[6] = (uint8_t)(0x29 | (a->ide.blk->locked ? 2 : 0)); /* tray, eject, can lock */
+        st16be(p + 8, speed);
+        st16be(p + 10, 2);
+        st16be(p + 12, IDE_BUF_BYTES / 1024);
+        st16be(p + 14, speed);
+        return p + 20;
+    }
+    return NULL;
+}
+
+static void atapi_mode_sense(struct atapi_drive *a, bool ten)
+{
+    static const uint8_t pages[] = { 0x01, 0x0E, 0x2A };
+    unsigned page = a->packet[2] & 0x3F, header = ten ? 8 : 4;
+    uint8_t *base = atapi_answer(a, 128), *p = base + header, *next;
+    unsigned i;
+    uint8_t medium = !atapi_ready(a) ? 0x70 : 0x01; /* none; 120 mm data disc */
+    if (a->packet[2] >> 6 == 3) {
+        atapi_check(a, ATAPI_SENSE_ILLEGAL, ATAPI_ASC_SAVING_PARAMETERS);
+        return;
+    }
+    for (i = 0; i < sizeof pages; i++)
+        if (page == pages[i] || page == 0x3F) {
+            next = atapi_mode_page(a, p, pages[i]);
+            if (a->packet[2] >> 6 == 1) /* changeable values: none */
+                memset(p + 2, 0, (size_t)(next - p - 2));
+            p = next;
+        }
+    if (p == base + header) {
+        atapi_bad_field(a);
+        return;
+    }
+    if (ten) {
+        st16be(base, (uint16_t)(p - base - 2));
+        base[2] = medium;
+        atapi_reply(a, (uint32_t)(p - base), ld16be(a->packet + 7));
+    } else {
+        base[0] = (uint8_t)(p - base - 1);
+        base[1] = medium;
+        atapi_reply(a, (uint32_t)(p - base), a->packet[4]);
+    }
+}
+
+/* ---- packet dispatch ---- */
+
+/* MMC-3 §4.1.6: these report no unit attention. */
+static bool atapi_ignores_attention(uint8_t op)
+{
+    return op == MMC_INQUIRY || op == MMC_REQUEST_SENSE || op == MMC_GET_EVENT_STATUS || op == MMC_GET_CONFIGURATION;
+}
+
+static bool atapi_needs_medium(uint8_t op)
+{
+    switch (op) {
+    case MMC_TEST_UNIT_READY:
+    case MMC_READ_CAPACITY:
+    case MMC_READ_10:
+    case MMC_READ_12:
+    case MMC_READ_CD:
+    case MMC_SEEK_10:
+    case MMC_READ_TOC:
+    case MMC_READ_DISC_INFO:
+    case MMC_READ_TRACK_INFO: return true;
+    }
+    return false;
+}
+
+static void atapi_execute(struct atapi_drive *a)
+{
+    const uint8_t *c = a->packet;
+    emu_log(a->ide.dev.emu, LOG_TRACE, "ide-cd: packet %02x %02x %02x %02x %02x %02x %02x %02x %02x %02x limit %u%s", c[0], c[1], c[2], c[3], c[4],
+            c[5], c[6], c[7], c[8], c[9], (unsigned)a->limit, a->dma ? " dma" : "");
+    if (a->attention && !atapi_ignores_attention(c[0])) { /* invariant 2 */
+        a->attention = false;
+        atapi_check(a, ATAPI_SENSE_ATTENTION, ATAPI_ASC_MEDIUM_CHANGED);
+        return;
+    }
+    if (c[0] != MMC_REQUEST_SENSE) {
+        a->sense_key = ATAPI_SENSE_NONE;
+        a->sense_code = ATAPI_ASC_NONE;
+    }
+    if (atapi_needs_medium(c[0]) && !atapi_ready(a)) {
+        atapi_check(a, ATAPI_SENSE_NOT_READY, ATAPI_ASC_NO_MEDIUM);
+        return;
+    }
+    switch (c[0]) {
+    case MMC_TEST_UNIT_READY:
+    case MMC_SYNCHRONIZE_CACHE:
+    case MMC_SET_CD_SPEED: atapi_good(a); break;
+    case MMC_REQUEST_SENSE: atapi_request_sense(a); break;
+    case MMC_INQUIRY: atapi_inquiry(a); break;
+    case MMC_MODE_SENSE_6: atapi_mode_sense(a, false); break;
+    case MMC_MODE_SENSE_10: atapi_mode_sense(a, true); break;
+    case MMC_START_STOP: atapi_start_stop(a); break;
+    case MMC_PREVENT_ALLOW:
+        a->ide.blk->locked = (c[4] & 1) != 0;
+        atapi_good(a);
+        break;
+    case MMC_READ_CAPACITY: atapi_capacity(a); break;
+    case MMC_READ_10: atapi_read(a, ld32be(c + 2), ld16be(c + 7), false); break;
+    case MMC_READ_12: atapi_read(a, ld32be(c + 2), ld32be(c + 6), false); break;
+    case MMC_READ_CD: atapi_read_cd(a); break;
+    case MMC_SEEK_10:
+        if (ld32be(c + 2) >= atapi_blocks(a))
+            atapi_check(a, ATAPI_SENSE_ILLEGAL, ATAPI_ASC_OUT_OF_RANGE);
+        else
+            atapi_good(a);
+        break;
+    case MMC_READ_TOC: atapi_read_toc(a); break;
+    case MMC_GET_CONFIGURATION: atapi_get_configuration(a); break;
+    case MMC_GET_EVENT_STATUS: atapi_get_event(a); break;
+    case MMC_READ_DISC_INFO: atapi_disc_info(a); break;
+    case MMC_READ_TRACK_INFO: atapi_track_info(a); break;
+    case MMC_MECHANISM_STATUS: atapi_mechanism_status(a); break;
+    default: atapi_check(a, ATAPI_SENSE_ILLEGAL, ATAPI_ASC_INVALID_COMMAND); break;
+    }
+}
+
+static void atapi_packet_filled(struct ide_drive *d)
+{
+    struct atapi_drive *a = atapi_of(d);
+    memcpy(a->packet, d->buf, sizeof a->packet);
+    d->status = IDE_DRDY | IDE_DSC;
+    atapi_execute(a);
+}
+
+static void atapi_packet(struct atapi_drive *a)
+{
+    struct ide_drive *d = &a->ide;
+    a->dma = (d->feature & 1) != 0;
+    a->limit = d->lba[1] | (uint32_t)d->lba[2] << 8;
+    if (!a->limit || a->limit == 0xFFFF)
+        a->limit = 0xFFFE; /* 0 is forbidden for data by ATA-4 and later; older drivers mean "as much as you like" */
+    if (a->limit > 1)
+        a->limit &= ~UINT32_C(1); /* only the last part may be odd */
+    d->count = ATAPI_REASON_CD;
+    ide_pio_out(d, 0, ATAPI_PACKET_BYTES, false, atapi_packet_filled);
+}
+
+/* ---- ATA commands of a packet device ---- */
+
+static void atapi_word(uint8_t *p, unsigned word, unsigned v) { st16le(p + 2 * word, (uint16_t)v); }
+
+static void atapi_identify_taken(struct ide_drive *d) { ide_idle(d); }
+
+static void atapi_identify(struct atapi_drive *a)
+{
+    uint8_t *p = atapi_answer(a, IDE_SECTOR_BYTES);
+    atapi_word(p, 0, 0x8000 | 5 << 8 | 0x80 | 2 << 5); /* ATAPI, CD-ROM, removable, DRQ within 50 us, 12-byte packets */
+    ide_put_string(p + 2 * 10, 20, a->serial);
+    atapi_word(p, 20, 3);
+    atapi_word(p, 21, IDE_BUF_BYTES / IDE_SECTOR_BYTES);
+    ide_put_string(p + 2 * 23, 8, EMU_VERSION);
+    ide_put_string(p + 2 * 27, 40, a->model);
+    atapi_word(p, 48, 1);
+    atapi_word(p, 49, 1 << 11 | 1 << 9 | 1 << 8); /* IORDY, LBA, DMA */
+    atapi_word(p, 53, 7);
+    atapi_word(p, 63, 7 | (unsigned)a->mwdma << 8);
+    atapi_word(p, 64, 3);
+    atapi_word(p, 65, 120);
+    atapi_word(p, 66, 120);
+    atapi_word(p, 67, 120);
+    atapi_word(p, 68, 120);
+    atapi_word(p, 71, 30);
+    atapi_word(p, 72, 30);
+    atapi_word(p, 80, 0x1E);               /* ATA-1 to ATA/ATAPI-4 */
+    atapi_word(p, 82, 1 << 14 | 1 << 9 | 1 << 4); /* NOP, DEVICE RESET, PACKET */
+    atapi_word(p, 83, 1 << 14);
+    atapi_word(p, 85, 1 << 14 | 1 << 9 | 1 << 4);
+    atapi_word(p, 87, 1 << 14);
+    atapi_word(p, 88, 0x3F | (unsigned)a->udma << 8);
+    atapi_word(p, 93, 1 << 14 | 1 << 13 | 1);
+    ide_pio_in(&a->ide, 0, IDE_SECTOR_BYTES, atapi_identify_taken);
+}
+
+static void atapi_signature(struct ide_drive *d)
+{
+    d->count = d->lba[0] = 1;
+    d->lba[1] = 0x14;
+    d->lba[2] = 0xEB;
+    d->status = 0; /* DRDY comes with the first command (ATA/ATAPI-6 §9.12) */
+}
+
+static void atapi_set_features(struct atapi_drive *a)
+{
+    struct ide_drive *d = &a->ide;
+    unsigned mode = d->count & 7;
+    if (d->feature == 0x03 && (d->count <= 1 || (d->count >> 3 == 1 && mode <= 4))) {
+        ide_finish(d);
+    } else if (d->feature == 0x03 && d->count >> 3 == 4 && mode <= 2) {
+        a->mwdma = (uint8_t)(1 << mode);
+        a->udma = 0;
+        ide_finish(d);
+    } else if (d->feature == 0x03 && d->count >> 3 == 8 && mode <= 5) {
+        a->udma = (uint8_t)(1 << mode);
+        a->mwdma = 0;
+        ide_finish(d);
+    } else if (d->feature == 0x66 || d->feature == 0xCC) {
+        ide_finish(d);
+    } else {
+        ide_fail(d, IDE_ERROR_ABRT);
+    }
+}
+
+static void atapi_command(struct ide_drive *d, uint8_t command)
+{
+    struct atapi_drive *a = atapi_of(d);
+    switch (command) {
+    case ATAPI_PACKET: atapi_packet(a); break;
+    case ATAPI_IDENTIFY_PACKET: atapi_identify(a); break;
+    case ATAPI_READ_SECTORS:
+    case ATAPI_IDENTIFY: /* aborted, and the signature tells why (ATA/ATAPI-6 §8.15.5.2) */
+        atapi_signature(d);
+        ide_fail(d, IDE_ERROR_ABRT);
+        break;
+    case 0xEF: atapi_set_features(a); break;
+    case 0xE5: /* CHECK POWER MODE: active */
+        d->count = 0xFF;
+        ide_finish(d);
+        break;
+    case 0xE0: /* STANDBY, IDLE, SLEEP */
+    case 0xE1:
+    case 0xE2:
+    case 0xE3:
+    case 0xE6: ide_finish(d); break;
+    default: ide_fail(d, IDE_ERROR_ABRT); break;
+    }
+}
+
+/* ---- device ---- */
+
+static const struct ide_drive_ops atapi_ops = { atapi_command, atapi_signature, true };
+
+static void atapi_reset(struct device *dev)
+{
+    struct atapi_drive *a = (struct atapi_drive *)dev;
+    a->sense_key = ATAPI_SENSE_NONE;
+    a->sense_code = ATAPI_ASC_NONE;
+    a->attention = false;
+    a->event = ATAPI_MEDIA_NO_CHANGE;
+    a->mwdma = 0;
+    a->udma = 1 << 5;
+    a->at = a->filled = a->blocks_left = 0;
+    a->ide.blk->locked = false;
+}
+
+static int atapi_create(struct device *dev, struct options *opts, struct err *err)
+{
+    struct atapi_drive *a = (struct atapi_drive *)dev;
+    const struct device *other;
+    const char *text;
+    unsigned n = 1;
+    int r = ide_attach(&a->ide, &atapi_ops, opts, err);
+    if (r)
+        return r;
+    for (other = dev->emu->devices; other; other = other->next)
+        if (other != dev && other->cls == dev->cls)
+            n++;
+    text = options_get(opts, "serial");
+    if (text)
+        snprintf(a->serial, sizeof a->serial, "%s", text);
+    else
+        snprintf(a->serial, sizeof a->serial, "EC%05u", n);
+    text = options_get(opts, "model");
+    snprintf(a->model, sizeof a->model, "%s", text ? text : "EMU DVD-ROM");
+    a->ide.blk->removable = true;
+    a->ide.blk->media_changed = atapi_media_changed;
+    a->ide.blk->opaque = a;
+    atapi_reset(dev);
+    atapi_signature(&a->ide);
+    return 0;
+}
+
+static void atapi_destroy(struct device *dev) { ide_detach(&((struct atapi_drive *)dev)->ide); }
+
+static const struct opt_desc atapi_options[] = {
+    { "drive", "drive", "the drive that holds the medium; empty without" },
+    { "bus", "str", "ide.0 or ide.1" },
+    { "unit", "u32", "0 master, 1 slave" },
+    { "serial", "str", "serial number, up to 20 characters" },
+    { "model", "str", "model name, up to 40 characters" },
+    { NULL, NULL, NULL },
+};
+
+EMU_PRIV const struct device_class atapi_class = {
+    .name = "ide-cd", .bus = "ide", .help = "ATAPI CD-ROM and DVD-ROM drive", .options = atapi_options,
+    .instance_size = sizeof(struct atapi_drive), .create = atapi_create, .reset = atapi_reset, .destroy = atapi_destroy, .user_creatable = true,
+};
+#undef ATAPI_BLOCK
+#undef ATAPI_RAW_BLOCK
+#undef ATAPI_PACKET_BYTES
+#undef ATAPI_CD_MAX_BLOCKS
+#undef ATAPI_FRAMES_PER_SECOND
+#undef ATAPI_LEAD_IN
+
+/* ======================================== src/dev/ide.c ======================================== */
+
+/* dev/ide.c - the IDE function of Intel's PIIX3: two ATA channels in compatibility mode with bus-master DMA.
+ *
+ * Models     PIIX3 290550-002 §2.6 and §3.5 (PCI function 1, 8086:7010); "Programming Interface for Bus Master IDE
+ *            Controller" 1.0; ATA/ATAPI-6 (T13 1410D) §7 and §9 for registers, selection, resets and DRQ protocol.
+ * Contract   board.c creates one "piix3-ide" before the drives; drives (ata.c, atapi.c) attach to a channel and use the
+ *            helpers of ide.h. Guests reach it through 1F0h-1F7h/3F6h (IRQ 14), 170h-177h/376h (IRQ 15) and BAR 4.
+ * Theory     A drive is in one of these states; the function beside the arrow makes the transition.
+ *
+ *              idle --ide_write_command--> drive's command() --+--ide_io------> BSY --blk done--> continuation
+ *                                                              +--ide_pio_*---> DRQ --last byte--> continuation
+ *                                                              +--ide_dma-----> waits for start bit --ide_bm_run--> continuation
+ *                                                              +--ide_gap-----> BSY --timer--> continuation
+ *              any --ide_finish/ide_idle/ide_fail--> idle;  any --SRST, reset, DEVICE RESET: ide_stop--> idle
+ *
+ *            DMA goes through the drive's buffer: a window is moved to or from the guest's PRD list in one go as soon as
+ *            the start bit is set. Both registers sets of a channel are written together, as both drives listen.
+ * Invariants 1. The channel's line is high exactly while the selected drive has INTRQ and nIEN is clear.
+ *            2. Bus-master "active" is set only between a start and the end of the PRD table or a stop.
+ *            3. No block request outlives ide_stop() of its drive.
+ * Missing    The timing registers (40h-44h) are kept but change nothing; the channels are always decoded. Native mode: the
+ *            PIIX3 has none.
+ */
+
+#define IDE_GAP_NS (1 * NS_PER_US) /* BSY between two DRQ blocks; a driver that re-arms its "interrupt seen" flag needs some */
+
+enum { /* device control, 3F6h */
+    IDE_CONTROL_NIEN = 0x02,
+    IDE_CONTROL_SRST = 0x04,
+    IDE_CONTROL_HOB = 0x80
+};
+enum { /* device register */
+    IDE_DEVICE_DEV = 0x10,
+    IDE_DEVICE_OBSOLETE = 0xA0 /* bits 7 and 5 read as ones */
+};
+enum { /* bus master */
+    IDE_BM_START = 0x01,
+    IDE_BM_TO_MEMORY = 0x08,
+    IDE_BM_ACTIVE = 0x01,
+    IDE_BM_ERROR = 0x02,
+    IDE_BM_INT = 0x04,
+    IDE_BM_CAPABLE = 0x60 /* software's notes about the drives */
+};
+enum { IDE_CMD_DEVICE_RESET = 0x08, IDE_CMD_DIAGNOSTIC = 0x90 };
+
+struct ide_channel {
+    struct ide_controller *controller;
+    struct ide_drive *drives[2];
+    unsigned selected;
+    uint8_t control;
+    struct irq irq;
+    bool irq_level;
+    struct region command_ports, control_port;
+    /* bus master */
+    uint8_t bm_command, bm_status;
+    uint32_t bm_table;      /* PRD table address register */
+    uint32_t bm_next;       /* next PRD to fetch */
+    uint32_t bm_address;    /* rest of the present one */
+    uint32_t bm_left;
+    bool bm_last;           /* it carried the end mark */
+};
+struct ide_controller {
+    struct pci_device pci;
+    struct ide_channel channels[2];
+};
+
+/* ---- interrupt line ---- */
+
+static void ide_update_irq(struct ide_channel *ch)
+{
+    const struct ide_drive *d = ch->drives[ch->selected];
+    bool level = d && d->intrq && !(ch->control & IDE_CONTROL_NIEN);
+    if (level == ch->irq_level)
+        return;
+    ch->irq_level = level;
+    if (level)
+        ch->bm_status |= IDE_BM_INT;
+    irq_set(&ch->irq, level);
+}
+
+static void ide_raise(struct ide_drive *d)
+{
+    d->intrq = true;
+    ide_update_irq(d->channel);
+}
+
+/* ---- transfer engine ---- */
+
+static void ide_window(struct ide_drive *d, enum ide_phase phase, uint32_t offset, uint32_t size, ide_fn done)
+{
+    assert(offset <= IDE_BUF_BYTES && size <= IDE_BUF_BYTES - offset);
+    d->phase = (uint8_t)phase;
+    d->pos = offset;
+    d->end = offset + size;
+    d->window_done = done;
+}
+
+EMU_PRIV void ide_pio_in(struct ide_drive *d, uint32_t offset, uint32_t size, ide_fn taken)
+{
+    ide_window(d, IDE_PHASE_PIO_IN, offset, size, taken);
+    d->status = IDE_DRDY | IDE_DSC | IDE_DRQ;
+    ide_raise(d);
+}
+
+EMU_PRIV void ide_pio_out(struct ide_drive *d, uint32_t offset, uint32_t size, bool interrupt, ide_fn filled)
+{
+    ide_window(d, IDE_PHASE_PIO_OUT, offset, size, filled);
+    d->status = IDE_DRDY | IDE_DSC | IDE_DRQ;
+    if (interrupt)
+        ide_raise(d);
+}
+
+static void ide_window_end(struct ide_drive *d)
+{
+    ide_fn done = d->window_done;
+    d->phase = IDE_PHASE_NONE;
+    d->status &= (uint8_t)~IDE_DRQ;
+    done(d);
+}
+
+static void ide_bm_error(struct ide_channel *ch)
+{
+    ch->bm_status = (uint8_t)((ch->bm_status & ~IDE_BM_ACTIVE) | IDE_BM_ERROR);
+}
+
+/* Moves as much of the drive's window as the PRD list takes. Stays pending when the list ends first (the specification's
+ * "PRD smaller than the transfer"): a new list may be started, else the guest resets the drive. */
+static void ide_bm_run(struct ide_channel *ch)
+{
+    struct ide_drive *d = ch->drives[ch->selected];
+    struct emu *e = ch->controller->pci.dev.emu;
+    if (!d || !(ch->bm_status & IDE_BM_ACTIVE) || (d->phase != IDE_PHASE_DMA_IN && d->phase != IDE_PHASE_DMA_OUT))
+        return;
+    if (!pci_bus_master(&ch->controller->pci)) {
+        ide_bm_error(ch); /* the cycle is never claimed: master abort */
+        return;
+    }
+    while (d->pos < d->end) {
+        uint32_t n;
+        if (!ch->bm_left) {
+            uint8_t prd[8];
+            if (ch->bm_last) {
+                ch->bm_status &= (uint8_t)~IDE_BM_ACTIVE;
+                return;
+            }
+            dma_read(e, ch->bm_next, prd, sizeof prd);
+            ch->bm_next += 8;
+            ch->bm_address = ld32le(prd) & ~UINT32_C(1);
+            ch->bm_left = ld16le(prd + 4) & 0xFFFEu;
+            if (!ch->bm_left)
+                ch->bm_left = 0x10000;
+            ch->bm_last = (prd[7] & 0x80) != 0;
+        }
+        n = EMU_MIN(d->end - d->pos, ch->bm_left);
+        if (d->phase == IDE_PHASE_DMA_IN)
+            dma_write(e, ch->bm_address, d->buf + d->pos, n);
+        else
+            dma_read(e, ch->bm_address, d->buf + d->pos, n);
+        d->pos += n;
+        ch->bm_address += n;
+        ch->bm_left -= n;
+    }
+    if (!ch->bm_left && ch->bm_last)
+        ch->bm_status &= (uint8_t)~IDE_BM_ACTIVE;
+    ide_window_end(d);
+}
+
+EMU_PRIV void ide_dma(struct ide_drive *d, bool to_memory, uint32_t offset, uint32_t size, ide_fn moved)
+{
+    ide_window(d, to_memory ? IDE_PHASE_DMA_IN : IDE_PHASE_DMA_OUT, offset, size, moved);
+    d->status = IDE_DRDY | IDE_DSC | IDE_DRQ;
+    if (d->channel->drives[d->channel->selected] == d)
+        ide_bm_run(d->channel);
+}
+
+static void ide_gap_over(void *opaque)
+{
+    struct ide_drive *d = opaque;
+    d->gap_done(d);
+}
+
+EMU_PRIV void ide_gap(struct ide_drive *d, ide_fn next)
+{
+    d->status = IDE_BSY;
+    d->gap_done = next;
+    timer_arm(&d->gap_timer, emu_now_ns(d->dev.emu) + IDE_GAP_NS);
+}
+
+static void ide_io_finished(void *opaque, int result)
+{
+    struct ide_drive *d = opaque;
+    d->io_pending = false;
+    d->io_done(d, result);
+}
+
+EMU_PRIV void ide_io(struct ide_drive *d, enum blk_op op, uint64_t offset, uint32_t buf_offset, uint64_t size, ide_result_fn done)
+{
+    struct blk_request *r = &d->request;
+    bool data = op == BLK_READ || op == BLK_WRITE;
+    assert(!d->io_pending);
+    assert(!data || (buf_offset <= IDE_BUF_BYTES && size <= IDE_BUF_BYTES - buf_offset));
+    memset(r, 0, sizeof *r);
+    d->iov.base = d->buf + buf_offset;
+    d->iov.size = (size_t)size;
+    r->op = (uint8_t)op;
+    r->offset = offset;
+    r->size = size;
+    r->iov = data ? &d->iov : NULL;
+    r->iov_count = data ? 1 : 0;
+    r->done = ide_io_finished;
+    r->opaque = d;
+    d->io_done = done;
+    d->io_pending = true;
+    d->status = IDE_BSY;
+    blk_submit(d->blk, r);
+}
+
+EMU_PRIV void ide_idle(struct ide_drive *d)
+{
+    d->phase = IDE_PHASE_NONE;
+    d->status = IDE_DRDY | IDE_DSC;
+    d->error = 0;
+}
+
+EMU_PRIV void ide_finish(struct ide_drive *d)
+{
+    ide_idle(d);
+    ide_raise(d);
+}
+
+EMU_PRIV void ide_fail(struct ide_drive *d, uint8_t error)
+{
+    d->phase = IDE_PHASE_NONE;
+    d->status = IDE_DRDY | IDE_DSC | IDE_ERR;
+    d->error = error;
+    ide_raise(d);
+}
+
+EMU_PRIV void ide_stop(struct ide_drive *d)
+{
+    if (d->io_pending) {
+        d->io_pending = false;
+        blk_cancel(d->blk, &d->request);
+    }
+    timer_cancel(&d->gap_timer);
+    d->phase = IDE_PHASE_NONE;
+    d->pos = d->end = 0;
+    d->intrq = false;
+}
+
+/* Task file as every reset leaves it; the drive adds its own signature. */
+static void ide_drive_reset(struct ide_drive *d)
+{
+    ide_stop(d);
+    d->feature = d->hob_feature = d->hob_count = 0;
+    memset(d->hob_lba, 0, sizeof d->hob_lba);
+    d->device = 0;
+    d->error = 1; /* diagnostic code: passed (ATA/ATAPI-6 table 26) */
+    d->ops->signature(d);
+}
+
+EMU_PRIV void ide_put_string(uint8_t *words, unsigned bytes, const char *text)
+{
+    unsigned i;
+    for (i = 0; i < bytes; i++) {
+        words[i ^ 1] = *text ? (uint8_t)*text : ' ';
+        if (*text)
+            text++;
+    }
+}
+
+/* ---- command block registers ---- */
+
+static void ide_execute_diagnostic(struct ide_channel *ch)
+{
+    unsigned i;
+    for (i = 0; i < 2; i++)
+        if (ch->drives[i])
+            ide_drive_reset(ch->drives[i]);
+    ch->selected = 0;
+    if (ch->drives[0])
+        ide_raise(ch->drives[0]);
+    ide_update_irq(ch);
+}
+
+static void ide_write_command(struct ide_channel *ch, uint8_t command)
+{
+    struct ide_drive *d = ch->drives[ch->selected];
+    if (command == IDE_CMD_DIAGNOSTIC && (ch->drives[0] || ch->drives[1])) { /* addressed to both, whichever is selected */
+        if (!d || !(d->status & IDE_BSY))
+            ide_execute_diagnostic(ch);
+        return;
+    }
+    if (!d)
+        return;
+    if (command == IDE_CMD_DEVICE_RESET && d->ops->packet) { /* accepted even while busy */
+        uint8_t device = d->device;
+        ide_drive_reset(d);
+        d->device = device & IDE_DEVICE_DEV;
+        ide_update_irq(ch);
+        return;
+    }
+    if (d->status & (IDE_BSY | IDE_DRQ))
+        return;
+    d->intrq = false;
+    ide_update_irq(ch);
+    d->status = IDE_DRDY | IDE_DSC;
+    d->error = 0;
+    emu_log(d->dev.emu, LOG_TRACE, "ide: unit %u command %#x count %#x lba %02x%02x%02x device %#x", d->unit, command, d->count, d->lba[2],
+            d->lba[1], d->lba[0], d->device);
+    d->ops->command(d, command);
+}
+
+static void ide_write_register(struct ide_channel *ch, unsigned reg, uint8_t v)
+{
+    unsigned i;
+    ch->control &= (uint8_t)~IDE_CONTROL_HOB;
+    if (reg == 7) {
+        ide_write_command(ch, v);
+        return;
+    }
+    if (reg == 6) {
+        ch->selected = (v & IDE_DEVICE_DEV) != 0;
+        ide_update_irq(ch);
+    }
+    for (i = 0; i < 2; i++) {
+        struct ide_drive *d = ch->drives[i];
+        if (!d || (d->status & IDE_BSY))
+            continue;
+        switch (reg) {
+        case 1:
+            d->hob_feature = d->feature;
+            d->feature = v;
+            break;
+        case 2:
+            d->hob_count = d->count;
+            d->count = v;
+            break;
+        case 3:
+        case 4:
+        case 5:
+            d->hob_lba[reg - 3] = d->lba[reg - 3];
+            d->lba[reg - 3] = v;
+            break;
+        case 6: d->device = v; break;
+        }
+    }
+}
+
+static uint8_t ide_read_register(struct ide_channel *ch, unsigned reg)
+{
+    struct ide_drive *d = ch->drives[ch->selected];
+    bool hob = (ch->control & IDE_CONTROL_HOB) != 0;
+    if (!d && reg != 7 && ch->selected == 1)
+        d = ch->drives[0]; /* device 0 answers for an absent device 1, but with status 0 (ATA/ATAPI-6 §9.16.1) */
+    if (!d)
+        return 0;
+    switch (reg) {
+    case 1: return hob ? d->hob_feature : d->error;
+    case 2: return hob ? d->hob_count : d->count;
+    case 3:
+    case 4:
+    case 5: return hob ? d->hob_lba[reg - 3] : d->lba[reg - 3];
+    case 6: return (uint8_t)((d->device & ~IDE_DEVICE_DEV) | IDE_DEVICE_OBSOLETE | (ch->selected ? IDE_DEVICE_DEV : 0));
+    default: return d->status;
+    }
+}
+
+static uint64_t ide_read_data(struct ide_drive *d, unsigned size)
+{
+    uint64_t v;
+    uint32_t left;
+    if (!d || d->phase != IDE_PHASE_PIO_IN)
+        return 0;
+    left = d->end - d->pos;
+    if (left >= size) {
+        v = ldn_le(d->buf + d->pos, size);
+        d->pos += size;
+    } else { /* a wide read of an odd tail: what is left, zeros above */
+        uint8_t tail[8] = { 0 };
+        memcpy(tail, d->buf + d->pos, left);
+        v = ldn_le(tail, size);
+        d->pos = d->end;
+    }
+    if (d->pos == d->end)
+        ide_window_end(d);
+    return v;
+}
+
+static void ide_write_data(struct ide_drive *d, uint64_t value, unsigned size)
+{
+    uint8_t bytes[8];
+    uint32_t n;
+    if (!d || d->phase != IDE_PHASE_PIO_OUT)
+        return;
+    stn_le(bytes, value, size);
+    n = EMU_MIN(d->end - d->pos, size);
+    memcpy(d->buf + d->pos, bytes, n);
+    d->pos += n;
+    if (d->pos == d->end)
+        ide_window_end(d);
+}
+
+static uint64_t ide_command_read(void *opaque, uint64_t offset, unsigned size)
+{
+    struct ide_channel *ch = opaque;
+    uint64_t v = 0;
+    unsigned i;
+    if (offset == 0)
+        return ide_read_data(ch->drives[ch->selected], size);
+    for (i = 0; i < size; i++) {
+        unsigned reg = (unsigned)offset + i;
+        v |= (uint64_t)ide_read_register(ch, reg) << (8 * i);
+        if (reg == 7 && ch->drives[ch->selected]) {
+            ch->drives[ch->selected]->intrq = false;
+            ide_update_irq(ch);
+        }
+    }
+    return v;
+}
+
+static void ide_command_write(void *opaque, uint64_t offset, uint64_t value, unsigned size)
+{
+    struct ide_channel *ch = opaque;
+    unsigned i;
+    if (offset == 0) {
+        ide_write_data(ch->drives[ch->selected], value, size);
+        return;
+    }
+    for (i = 0; i < size; i++)
+        ide_write_register(ch, (unsigned)offset + i, (uint8_t)(value >> (8 * i)));
+}
+
+/* ---- control register: alternate status, nIEN, SRST ---- */
+
+static uint64_t ide_control_read(void *opaque, uint64_t offset, unsigned size)
+{
+    struct ide_channel *ch = opaque;
+    const struct ide_drive *d = ch->drives[ch->selected];
+    (void)offset, (void)size;
+    return d ? d->status : 0;
+}
+
+static void ide_control_write(void *opaque, uint64_t offset, uint64_t value, unsigned size)
+{
+    struct ide_channel *ch = opaque;
+    uint8_t old = ch->control;
+    unsigned i;
+    (void)offset, (void)size;
+    ch->control = (uint8_t)value;
+    for (i = 0; i < 2; i++) {
+        struct ide_drive *d = ch->drives[i];
+        if (!d)
+            continue;
+        if (ch->control & IDE_CONTROL_SRST) {
+            ide_stop(d);
+            d->status = IDE_BSY;
+        } else if (old & IDE_CONTROL_SRST) {
+            ide_drive_reset(d);
+        }
+    }
+    if ((old & IDE_CONTROL_SRST) && !(ch->control & IDE_CONTROL_SRST))
+        ch->selected = 0;
+    ide_update_irq(ch);
+}
+
+/* ---- bus master registers: BAR 4, eight bytes a channel ---- */
+
+static void ide_bm_write_command(struct ide_channel *ch, uint8_t v)
+{
+    bool was = (ch->bm_command & IDE_BM_START) != 0, is = (v & IDE_BM_START) != 0;
+    ch->bm_command = v & (IDE_BM_START | IDE_BM_TO_MEMORY);
+    if (!was && is) {
+        ch->bm_status |= IDE_BM_ACTIVE;
+        ch->bm_next = ch->bm_table;
+        ch->bm_left = 0;
+        ch->bm_last = false;
+        ide_bm_run(ch);
+    } else if (was && !is) {
+        ch->bm_status &= (uint8_t)~IDE_BM_ACTIVE;
+    }
+}
+
+static uint64_t ide_bm_read(void *opaque, uint64_t offset, unsigned size)
+{
+    struct ide_controller *c = opaque;
+    uint64_t v = 0;
+    unsigned i;
+    for (i = 0; i < size; i++) {
+        unsigned at = (unsigned)offset + i;
+        const struct ide_channel *ch = &c->channels[(at >> 3) & 1];
+        uint8_t byte = 0;
+        switch (at & 7) {
+        case 0: byte = ch->bm_command; break;
+        case 2: byte = ch->bm_status; break;
+        case 4:
+        case 5:
+        case 6:
+        case 7: byte = (uint8_t)(ch->bm_table >> (8 * (at & 3))); break;
+        }
+        v |= (uint64_t)byte << (8 * i);
+    }
+    return v;
+}
+
+static void ide_bm_write(void *opaque, uint64_t offset, uint64_t value, unsigned size)
+{
+    struct ide_controller *c = opaque;
+    unsigned i;
+    for (i = 0; i < size; i++) {
+        unsigned at = (unsigned)offset + i, shift = 8 * (at & 3);
+        struct ide_channel *ch = &c->channels[(at >> 3) & 1];
+        uint8_t byte = (uint8_t)(value >> (8 * i));
+        switch (at & 7) {
+        case 0: ide_bm_write_command(ch, byte); break;
+        case 2: /* capability bits are software's; error and interrupt are cleared by ones */
+            ch->bm_status = (uint8_t)((ch->bm_status & IDE_BM_ACTIVE) | (byte & IDE_BM_CAPABLE) |
+                                      (ch->bm_status & ~byte & (IDE_BM_ERROR | IDE_BM_INT)));
+            break;
+        case 4:
+        case 5:
+        case 6:
+        case 7:
+            ch->bm_table = (ch->bm_table & ~(UINT32_C(0xFF) << shift)) | (uint32_t)byte << shift;
+            ch->bm_table &= ~UINT32_C(3);
+            break;
+        }
+    }
+}
+
+/* ---- drives come and go ---- */
+
+static void ide_reset_channel(struct ide_channel *ch)
+{
+    unsigned i;
+    for (i = 0; i < 2; i++)
+        if (ch->drives[i])
+            ide_drive_reset(ch->drives[i]);
+    ch->selected = 0;
+    ch->control = 0;
+    ch->bm_command = ch->bm_status = 0;
+    ch->bm_table = ch->bm_next = ch->bm_left = 0;
+    ch->bm_last = false;
+    ide_update_irq(ch);
+}
+
+static int ide_choose_slot(struct ide_controller *c, struct options *opts, unsigned *bus, unsigned *unit, struct err *err)
+{
+    const char *name = options_get(opts, "bus");
+    uint64_t wanted = 2;
+    unsigned i;
+    *bus = 2;
+    if (name) {
+        if (strncmp(name, "ide.", 4) != 0 || (name[4] != '0' && name[4] != '1') || name[5])
+            return err_set(err, EMU_EINVAL, "%s: no bus \"%s\"; there are ide.0 and ide.1", opts->origin, name);
+        *bus = (unsigned)(name[4] - '0');
+    }
+    if (options_u64(opts, "unit", 0, 1, &wanted, err))
+        return EMU_EINVAL;
+    for (i = 0; i < 4; i++)
+        if ((*bus == 2 || *bus == i / 2) && (wanted == 2 || wanted == i % 2) && !c->channels[i / 2].drives[i % 2]) {
+            *bus = i / 2;
+            *unit = i % 2;
+            return 0;
+        }
+    return err_set(err, EMU_EBUSY, "%s: that place on the IDE bus is taken; there are four: bus=ide.0 or ide.1, unit=0 or 1", opts->origin);
+}
+
+EMU_PRIV int ide_attach(struct ide_drive *d, const struct ide_drive_ops *ops, struct options *opts, struct err *err)
+{
+    struct emu *e = d->dev.emu;
+    struct ide_controller *c = (struct ide_controller *)device_find(e, "piix3-ide");
+    const char *drive = options_get(opts, "drive");
+    unsigned bus = 0, unit = 0;
+    int r;
+    if (!c)
+        return err_set(err, EMU_ENOENT, "%s: this machine has no IDE controller", opts->origin);
+    if (!drive && !ops->packet)
+        return err_set(err, EMU_EINVAL, "%s: drive=ID is missing", opts->origin);
+    d->blk = drive ? blk_find(e, drive) : blk_create(e, d->dev.id ? d->dev.id : "ide1-cd0", err);
+    if (!d->blk)
+        return drive ? err_set(err, EMU_ENOENT, "%s: there is no drive \"%s\"", opts->origin, drive) : EMU_ENOMEM;
+    if (d->blk->in_use)
+        return err_set(err, EMU_EBUSY, "%s: drive \"%s\" is already used by another device", opts->origin, drive ? drive : "");
+    r = ide_choose_slot(c, opts, &bus, &unit, err);
+    if (r)
+        return r;
+    d->buf = emu_alloc(e, IDE_BUF_BYTES);
+    if (!d->buf)
+        return err_set(err, EMU_ENOMEM, "out of memory");
+    d->ops = ops;
+    d->channel = &c->channels[bus];
+    d->unit = unit;
+    d->channel->drives[unit] = d;
+    d->blk->in_use = true;
+    timer_init(&d->gap_timer, e, ide_gap_over, d);
+    return 0;
+}
+
+EMU_PRIV void ide_detach(struct ide_drive *d)
+{
+    if (d->channel) {
+        ide_stop(d);
+        d->channel->drives[d->unit] = NULL;
+        ide_update_irq(d->channel);
+        d->channel = NULL;
+        d->blk->in_use = false;
+        d->blk->media_changed = NULL;
+    }
+    emu_free(d->dev.emu, d->buf);
+    d->buf = NULL;
+}
+
+/* ---- device ---- */
+
+static const struct region_ops ide_command_ops = { ide_command_read, ide_command_write, 1, 4, true };
+static const struct region_ops ide_control_ops = { ide_control_read, ide_control_write, 1, 1, true };
+static const struct region_ops ide_bm_ops = { ide_bm_read, ide_bm_write, 1, 4, true };
+
+static int ide_create(struct device *dev, struct options *opts, struct err *err)
+{
+    struct ide_controller *c = (struct ide_controller *)dev;
+    unsigned i;
+    int r = pci_device_init(&c->pci, 1 << 3 | 1, 0x8086, 0x7010, 0x01018000, err); /* IDE, bus master, compatibility mode */
+    (void)opts;
+    if (r)
+        return r;
+    pci_set_subsystem(&c->pci, 0x1AF4, 0x1100);
+    /* IDETIM: decode enabled, so that a guest without firmware finds the channels too (290550-002 §2.6.9) */
+    st16le(c->pci.config + 0x40, 0x8000);
+    st16le(c->pci.config + 0x42, 0x8000);
+    memset(c->pci.wmask + 0x40, 0xFF, 5);
+    pci_add_bar_io(&c->pci, 4, "ide bus master", 16, true, &ide_bm_ops, c);
+    for (i = 0; i < 2; i++) {
+        struct ide_channel *ch = &c->channels[i];
+        ch->controller = c;
+        ch->irq = board_gsi(dev->emu, 14 + (int)i);
+        r = port_add(dev->emu, &ch->command_ports, "ide", i ? 0x170 : 0x1F0, 8, &ide_command_ops, ch);
+        if (!r)
+            r = port_add(dev->emu, &ch->control_port, "ide control", i ? 0x376 : 0x3F6, 1, &ide_control_ops, ch);
+        if (r)
+            return err_set(err, r, "IDE ports are taken");
+    }
+    return 0;
+}
+
+static void ide_reset(struct device *dev)
+{
+    struct ide_controller *c = (struct ide_controller *)dev;
+    ide_reset_channel(&c->channels[0]);
+    ide_reset_channel(&c->channels[1]);
+    st16le(c->pci.config + 0x40, 0x8000);
+    st16le(c->pci.config + 0x42, 0x8000);
+}
+
+static void ide_destroy(struct device *dev)
+{
+    struct ide_controller *c = (struct ide_controller *)dev;
+    unsigned i, k;
+    for (i = 0; i < 2; i++) {
+        for (k = 0; k < 2; k++)
+            if (c->channels[i].drives[k])
+                ide_detach(c->channels[i].drives[k]);
+        region_remove(dev->emu, &dev->emu->ports, &c->channels[i].command_ports);
+        region_remove(dev->emu, &dev->emu->ports, &c->channels[i].control_port);
+    }
+    pci_device_remove(&c->pci);
+}
+
+EMU_PRIV const struct device_class ide_class = {
+    .name = "piix3-ide", .bus = "pci", .help = "Intel PIIX3 IDE controller, two channels with bus-master DMA",
+    .instance_size = sizeof(struct ide_controller), .create = ide_create, .reset = ide_reset, .destroy = ide_destroy,
+};
+#undef IDE_GAP_NS
 
 /* ======================================== src/machine/board.c ======================================== */
 
