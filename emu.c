@@ -1215,7 +1215,7 @@ struct tlb_entry {
     uint32_t generation;            /* valid where it equals cpu->tlb_generation or (global pages) cpu->global_generation */
 };
 
-enum cpu_fault_flag { FAULT_HAS_ERROR = 1, FAULT_SOFT_INT = 2, FAULT_ICEBP = 4, FAULT_EXTERNAL = 8 };
+enum cpu_fault_flag { FAULT_HAS_ERROR = 1, FAULT_SOFT_INT = 2, FAULT_ICEBP = 4, FAULT_EXTERNAL = 8, FAULT_INT_N = 16 /* INT imm8, as against INT3 and INTO */ };
 struct fault {
     uint8_t vector, flags;
     uint32_t error;
@@ -1481,6 +1481,7 @@ enum { INSN_LOCK = 1, INSN_REPNE = 2, INSN_REP = 4, INSN_OPSIZE = 8, INSN_ADDRSI
 EMU_PRIV int cpu_decode(const struct cpu *c, uint32_t mode_key, const uint8_t *bytes, unsigned size, struct insn *out);
 EMU_PRIV void cpu_disassemble(const struct insn *i, uint64_t rip, char *buf, size_t size);
 EMU_PRIV int cpu_decode_create(struct emu *e); /* builds the index */
+EMU_PRIV void cpu_decode_destroy(struct emu *e);
 
 /* Operands for insn_fn. Address: offset in its segment, wrapped to the address size. */
 EMU_PRIV uint64_t insn_address(struct cpu *c, const struct insn *i);
@@ -1565,6 +1566,12 @@ EMU_PRIV void cpu_check_io_breakpoint(struct cpu *c, uint16_t port, unsigned siz
 EMU_PRIV int cpu_load_segment(struct cpu *c, unsigned seg, uint16_t selector); /* MOV/POP/LDS.. to ES, SS, DS, FS, GS */
 EMU_PRIV void cpu_set_segment_real(struct cpu *c, unsigned seg, uint16_t selector);
 EMU_PRIV int cpu_far_transfer(struct cpu *c, uint16_t selector, uint64_t offset, unsigned opsize, bool call); /* JMP/CALL far */
+EMU_PRIV int cpu_far_return(struct cpu *c, unsigned opsize, unsigned release); /* RETF imm16 */
+EMU_PRIV int cpu_iret(struct cpu *c, unsigned opsize);
+EMU_PRIV int cpu_syscall(struct cpu *c);
+EMU_PRIV int cpu_sysret(struct cpu *c, unsigned opsize);
+EMU_PRIV int cpu_sysenter(struct cpu *c);
+EMU_PRIV int cpu_sysexit(struct cpu *c, unsigned opsize);
 EMU_PRIV int cpu_push(struct cpu *c, uint64_t value, unsigned size);
 EMU_PRIV int cpu_pop(struct cpu *c, uint64_t *value, unsigned size); /* changes RSP */
 EMU_PRIV void cpu_update_mode(struct cpu *c); /* mode, code_size, mode_key, seg_base[], cpl-dependent state */
@@ -1627,6 +1634,74 @@ struct breakpoint {
     uint8_t kind; /* 0 execute, 1 write, 2 read, 3 both */
 };
 EMU_PRIV int cpu_breakpoint_set(struct emu *e, const struct breakpoint *b, bool on);
+
+#endif
+
+/* ======================================== src/cpu/desc.h ======================================== */
+
+/* cpu/desc.h - what segment.c, exception.c, control.c and system.c share: descriptors, stacks under construction, task switches.
+ *
+ * Contract   Private to those four files. Every function that returns int gives CPU_OK or CPU_FAULT with cpu->fault filled in.
+ */
+#ifndef EMU_CPU_DESC_H
+#define EMU_CPU_DESC_H
+
+enum { /* types of system descriptors (SDM 3A table 3-2) */
+    DESC_TSS16 = 1, DESC_LDT = 2, DESC_TSS16_BUSY = 3, DESC_CALL16 = 4, DESC_TASK_GATE = 5, DESC_INT16 = 6, DESC_TRAP16 = 7,
+    DESC_TSS32 = 9, DESC_TSS32_BUSY = 11, DESC_CALL32 = 12, DESC_INT32 = 14, DESC_TRAP32 = 15
+};
+struct desc {
+    uint16_t selector;
+    uint64_t va;     /* linear address of the descriptor */
+    uint32_t low, high;
+    uint64_t upper;  /* second half of 16-byte system descriptors in long mode */
+};
+EMU_INLINE unsigned desc_type(const struct desc *d) { return (d->high >> 8) & 15; }
+EMU_INLINE bool desc_is_segment(const struct desc *d) { return (d->high >> 12) & 1; } /* S: code or data */
+EMU_INLINE unsigned desc_dpl(const struct desc *d) { return (d->high >> 13) & 3; }
+EMU_INLINE bool desc_present(const struct desc *d) { return (d->high >> 15) & 1; }
+EMU_INLINE bool desc_is_code(const struct desc *d) { return desc_is_segment(d) && (desc_type(d) & SEG_CODE); }
+EMU_INLINE bool desc_conforming(const struct desc *d) { return (desc_type(d) & SEG_DOWN_CONFORM) != 0; }
+EMU_INLINE bool desc_long(const struct desc *d) { return (d->high >> 21) & 1; }
+EMU_INLINE bool desc_db(const struct desc *d) { return (d->high >> 22) & 1; }
+EMU_INLINE bool sel_is_null(uint16_t s) { return (s & 0xFFFC) == 0; }
+
+/* Reads the descriptor of a selector. 0; 1: outside of its table (nothing raised); -1: the read itself faulted (cpu->fault). */
+EMU_PRIV int desc_find(struct cpu *c, uint16_t selector, struct desc *d);
+/* The same, raising `vector` with the selector as error code where it lies outside. */
+EMU_PRIV int desc_fetch(struct cpu *c, uint16_t selector, unsigned vector, unsigned ext, struct desc *d);
+EMU_PRIV void desc_to_seg(const struct desc *d, uint16_t selector, struct seg *s);
+EMU_PRIV int desc_set_type_bits(struct cpu *c, struct desc *d, unsigned set, unsigned clear); /* accessed, busy; in memory too */
+EMU_PRIV int desc_load_upper(struct cpu *c, struct desc *d, unsigned ext); /* 16-byte descriptor: #GP(selector) if it is cut off */
+EMU_PRIV int desc_error(struct cpu *c, unsigned vector, uint16_t selector, unsigned ext); /* raises */
+EMU_PRIV int desc_load_ldtr(struct cpu *c, uint16_t selector, unsigned vector); /* LLDT (GP), task switch (TS) */
+EMU_PRIV int desc_load_tr(struct cpu *c, uint16_t selector);
+EMU_PRIV void seg_set_null(struct cpu *c, unsigned seg, uint16_t selector);
+EMU_PRIV void seg_drop_inner(struct cpu *c, unsigned new_cpl); /* after a return outward: segments that CPL may not keep */
+/* SS for a stack switch to `cpl` (interrupt, gate: vector TS, GP where the manual says so). */
+EMU_PRIV int seg_fetch_stack(struct cpu *c, uint16_t selector, unsigned cpl, unsigned vector, unsigned np_vector, unsigned ext, struct seg *out);
+EMU_PRIV uint64_t seg_stack_mask(const struct cpu *c, const struct seg *ss);
+
+/* A stack that is being filled before anything is committed. */
+struct stack {
+    struct seg ss;
+    uint64_t rsp;
+    bool wide;         /* 64-bit: no segment, canonical addresses */
+    unsigned access;   /* ACCESS_SYSTEM when the stack belongs to another privilege level than the present one */
+    uint32_t error;    /* of #SS */
+};
+EMU_PRIV int stack_push(struct cpu *c, struct stack *s, uint64_t value, unsigned size);
+EMU_PRIV void stack_set_rsp(struct cpu *c, const struct seg *ss, uint64_t rsp); /* by SS size */
+
+/* TSS: stack for a level. Raises #TS. */
+EMU_PRIV int tss_stack(struct cpu *c, unsigned cpl, unsigned ext, uint16_t *ss, uint64_t *rsp);
+
+enum task_source { TASK_JMP, TASK_CALL, TASK_IRET, TASK_INT };
+/* Hardware task switch to the TSS of d. return_ip: EIP to be saved in the old TSS. On success and on faults within the new task
+ * cpu->rip and next_rip are the new task's. */
+EMU_PRIV int task_switch(struct cpu *c, struct desc *d, enum task_source source, bool has_error, uint32_t error, uint64_t return_ip, unsigned ext);
+/* One delivery, without nesting; sets cpu->rip. ext: EXT bit for error codes. */
+EMU_PRIV int exc_deliver_once(struct cpu *c, const struct fault *f, uint64_t return_rip);
 
 #endif
 
@@ -6834,6 +6909,1576 @@ EMU_PRIV bool cpu_debug_write(struct cpu *c, uint64_t va, const void *buf, size_
         size -= n;
     }
     return true;
+}
+
+/* ======================================== src/cpu/exception.c ======================================== */
+
+/* cpu/exception.c - delivery of faults, traps and interrupts.
+ *
+ * Models     Intel SDM vol. 3 chapter 6 (protected and 64-bit mode), 20 (real, virtual-8086, VME), 17 (debug exceptions).
+ * Contract   Instructions raise with cpu_raise*() and return CPU_FAULT; the engine then calls cpu_deliver_fault(). run.c calls
+ *            cpu_deliver_interrupt() for what the interrupt controller acknowledged and for NMI. INT n, INT3, INTO come through
+ *            cpu_software_interrupt() as instructions that may fault themselves.
+ * Theory     exc_deliver_once() tries one event and commits only when every check and push has succeeded; a fault in it leaves the CPU
+ *            as it was and cpu->fault set. exc_deliver() is the state machine above it (SDM 3A table 6-5):
+ *
+ *              event --fault--> benign first or second: deliver the second instead
+ *                    --fault--> both contributory, or page fault then contributory/page fault: #DF(0)
+ *              #DF   --fault--> shutdown (exc_shutdown): the machine resets, or stops as -no-reboot says
+ *
+ * Invariants 1. cpu->cr2 changes exactly when a page fault is delivered (or becomes a double fault).
+ *            2. Fault-class exceptions push RF set, all others as it is; #DB clears DR7.GD.
+ * Missing    SMI.
+ */
+
+EMU_PRIV int cpu_raise(struct cpu *c, unsigned vector)
+{
+    c->fault.vector = (uint8_t)vector;
+    c->fault.flags = 0;
+    c->fault.error = 0;
+    return CPU_FAULT;
+}
+
+EMU_PRIV int cpu_raise_error(struct cpu *c, unsigned vector, uint32_t error)
+{
+    c->fault.vector = (uint8_t)vector;
+    c->fault.flags = FAULT_HAS_ERROR;
+    c->fault.error = error;
+    return CPU_FAULT;
+}
+
+EMU_PRIV int cpu_raise_page_fault(struct cpu *c, uint64_t va, uint32_t error)
+{
+    c->fault.cr2 = va;
+    return cpu_raise_error(c, EXC_PF, error);
+}
+
+/* ---- real mode ---- */
+
+static int exc_deliver_real(struct cpu *c, const struct fault *f, uint64_t return_rip)
+{
+    uint64_t v;
+    struct stack st;
+    uint32_t flags = cpu_eflags(c);
+    unsigned ext = f->flags & FAULT_SOFT_INT ? 0 : 1;
+    if (f->vector * 4u + 3u > c->idtr.limit)
+        return cpu_raise_error(c, EXC_GP, f->vector * 8u + 2u + ext);
+    if (cpu_load_linear(c, c->idtr.base + f->vector * 4u, 4, &v, ACCESS_READ | ACCESS_SYSTEM))
+        return CPU_FAULT;
+    st.ss = c->seg[SEG_SS];
+    st.rsp = c->gpr[REG_RSP];
+    st.wide = false;
+    st.access = 0;
+    st.error = 0;
+    if (stack_push(c, &st, flags & 0xFFFF, 2) || stack_push(c, &st, c->seg[SEG_CS].selector, 2) || stack_push(c, &st, return_rip & 0xFFFF, 2))
+        return CPU_FAULT;
+    stack_set_rsp(c, &st.ss, st.rsp);
+    cpu_set_segment_real(c, SEG_CS, (uint16_t)(v >> 16));
+    c->rip = v & 0xFFFF;
+    cpu_set_eflags(c, flags & ~(uint32_t)(FLAG_IF | FLAG_TF | FLAG_AC | FLAG_RF));
+    cpu_update_mode(c);
+    return CPU_OK;
+}
+
+/* VME: a software interrupt that the TSS's redirection bitmap sends to the virtual-8086 program's own table (SDM 3B 20.3.3.4). */
+static int exc_deliver_v86(struct cpu *c, unsigned vector, uint64_t return_rip)
+{
+    uint64_t v;
+    struct stack st;
+    uint32_t flags = cpu_eflags(c), pushed = flags;
+    bool iopl3 = (flags & FLAG_IOPL) == FLAG_IOPL;
+    if (cpu_load_linear(c, vector * 4u, 4, &v, ACCESS_READ))
+        return CPU_FAULT;
+    if (!iopl3) { /* the program sees VIF as IF, and IOPL 3 */
+        pushed = (flags & ~(uint32_t)FLAG_IF) | FLAG_IOPL;
+        if (flags & FLAG_VIF)
+            pushed |= FLAG_IF;
+    }
+    st.ss = c->seg[SEG_SS];
+    st.rsp = c->gpr[REG_RSP];
+    st.wide = false;
+    st.access = 0;
+    st.error = 0;
+    if (stack_push(c, &st, pushed & 0xFFFF, 2) || stack_push(c, &st, c->seg[SEG_CS].selector, 2) || stack_push(c, &st, return_rip & 0xFFFF, 2))
+        return CPU_FAULT;
+    stack_set_rsp(c, &st.ss, st.rsp);
+    cpu_set_segment_real(c, SEG_CS, (uint16_t)(v >> 16));
+    c->rip = v & 0xFFFF;
+    cpu_set_eflags(c, flags & ~(uint32_t)(FLAG_TF | (iopl3 ? FLAG_IF : FLAG_VIF)));
+    cpu_update_mode(c);
+    return CPU_OK;
+}
+
+/* ---- protected and 64-bit mode ---- */
+
+EMU_PRIV int tss_stack(struct cpu *c, unsigned cpl, unsigned ext, uint16_t *ss, uint64_t *rsp)
+{
+    const struct seg *tr = &c->seg[SEG_TR];
+    uint64_t v;
+    unsigned at;
+    if (tr->attr & SEG_UNUSABLE)
+        return desc_error(c, EXC_TS, tr->selector, ext);
+    if ((tr->attr & SEG_TYPE) & 8) {
+        at = 4 + cpl * 8;
+        if (at + 5 > tr->limit)
+            return desc_error(c, EXC_TS, tr->selector, ext);
+        if (cpu_load_linear(c, tr->base + at, 4, rsp, ACCESS_READ | ACCESS_SYSTEM) || cpu_load_linear(c, tr->base + at + 4, 2, &v, ACCESS_READ | ACCESS_SYSTEM))
+            return CPU_FAULT;
+    } else {
+        at = 2 + cpl * 4;
+        if (at + 3 > tr->limit)
+            return desc_error(c, EXC_TS, tr->selector, ext);
+        if (cpu_load_linear(c, tr->base + at, 2, rsp, ACCESS_READ | ACCESS_SYSTEM) || cpu_load_linear(c, tr->base + at + 2, 2, &v, ACCESS_READ | ACCESS_SYSTEM))
+            return CPU_FAULT;
+    }
+    *ss = (uint16_t)v;
+    return CPU_OK;
+}
+
+/* 64-bit TSS: RSP0-2 at 4, IST1-7 at 36. */
+static int exc_tss64_stack(struct cpu *c, unsigned offset, unsigned ext, uint64_t *rsp)
+{
+    const struct seg *tr = &c->seg[SEG_TR];
+    if ((tr->attr & SEG_UNUSABLE) || offset + 7 > tr->limit)
+        return desc_error(c, EXC_TS, tr->selector, ext);
+    if (cpu_load_linear(c, tr->base + offset, 8, rsp, ACCESS_READ | ACCESS_SYSTEM))
+        return CPU_FAULT;
+    if (!cpu_canonical(c, *rsp))
+        return cpu_raise_error(c, EXC_SS, ext);
+    return CPU_OK;
+}
+
+/* Value of EFLAGS on the stack. */
+static uint32_t exc_pushed_flags(const struct cpu *c, const struct fault *f)
+{
+    uint32_t flags = cpu_eflags(c);
+    bool fault_class = !(f->flags & (FAULT_SOFT_INT | FAULT_ICEBP | FAULT_EXTERNAL)) && f->vector != EXC_DB && f->vector != EXC_BP && f->vector != EXC_OF;
+    return fault_class ? flags | FLAG_RF : flags;
+}
+
+/* Reads and checks the gate of a vector. task: it is a task gate. */
+static int exc_read_gate(struct cpu *c, const struct fault *f, unsigned ext, bool lma, uint32_t gate[4], bool *task)
+{
+    unsigned size = lma ? 16 : 8, type;
+    uint32_t error = f->vector * 8u + 2u + ext;
+    uint64_t v, at = c->idtr.base + f->vector * size;
+    if (f->vector * size + size - 1 > c->idtr.limit)
+        return cpu_raise_error(c, EXC_GP, error);
+    if (cpu_load_linear(c, at, 8, &v, ACCESS_READ | ACCESS_SYSTEM))
+        return CPU_FAULT;
+    gate[0] = (uint32_t)v;
+    gate[1] = (uint32_t)(v >> 32);
+    gate[2] = gate[3] = 0;
+    if (lma) {
+        if (cpu_load_linear(c, at + 8, 8, &v, ACCESS_READ | ACCESS_SYSTEM))
+            return CPU_FAULT;
+        gate[2] = (uint32_t)v;
+        gate[3] = (uint32_t)(v >> 32);
+    }
+    type = (gate[1] >> 8) & 0x1F; /* S is 0 in gates */
+    *task = type == DESC_TASK_GATE && !lma;
+    if (!*task && type != DESC_INT32 && type != DESC_TRAP32 && (lma || (type != DESC_INT16 && type != DESC_TRAP16)))
+        return cpu_raise_error(c, EXC_GP, error);
+    if ((f->flags & FAULT_SOFT_INT) && ((gate[1] >> 13) & 3) < c->cpl)
+        return cpu_raise_error(c, EXC_GP, error);
+    if (!((gate[1] >> 15) & 1))
+        return cpu_raise_error(c, EXC_NP, error);
+    return CPU_OK;
+}
+
+static int exc_deliver_task(struct cpu *c, const struct fault *f, const uint32_t gate[4], unsigned ext, uint64_t return_rip)
+{
+    struct desc d;
+    uint16_t selector = (uint16_t)(gate[0] >> 16);
+    if (sel_is_null(selector) || (selector & 4))
+        return desc_error(c, EXC_GP, selector, ext);
+    if (desc_fetch(c, selector, EXC_GP, ext, &d))
+        return CPU_FAULT;
+    if (desc_is_segment(&d) || (desc_type(&d) != DESC_TSS16 && desc_type(&d) != DESC_TSS32))
+        return desc_error(c, EXC_GP, selector, ext);
+    if (!desc_present(&d))
+        return desc_error(c, EXC_NP, selector, ext);
+    return task_switch(c, &d, TASK_INT, (f->flags & FAULT_HAS_ERROR) != 0, f->error, return_rip, ext);
+}
+
+static int exc_push_frame(struct cpu *c, struct stack *st, const struct fault *f, uint64_t return_rip, unsigned size, bool with_stack, bool v86)
+{
+    if (v86 && (stack_push(c, st, c->seg[SEG_GS].selector, size) || stack_push(c, st, c->seg[SEG_FS].selector, size) ||
+                stack_push(c, st, c->seg[SEG_DS].selector, size) || stack_push(c, st, c->seg[SEG_ES].selector, size)))
+        return CPU_FAULT;
+    if (with_stack && (stack_push(c, st, c->seg[SEG_SS].selector, size) || stack_push(c, st, c->gpr[REG_RSP], size)))
+        return CPU_FAULT;
+    if (stack_push(c, st, exc_pushed_flags(c, f), size) || stack_push(c, st, c->seg[SEG_CS].selector, size) || stack_push(c, st, return_rip, size))
+        return CPU_FAULT;
+    if ((f->flags & FAULT_HAS_ERROR) && stack_push(c, st, f->error, size))
+        return CPU_FAULT;
+    return CPU_OK;
+}
+
+/* SDM 2A "INT n", operation section: INTRA- and INTER-PRIVILEGE-LEVEL, FROM-VIRTUAL-8086-MODE, and their 64-bit forms. */
+static int exc_deliver_protected(struct cpu *c, const struct fault *f, uint64_t return_rip)
+{
+    bool lma = (c->efer & EFER_LMA) != 0, task, inter, v86 = c->mode == MODE_V86;
+    unsigned ext = f->flags & FAULT_SOFT_INT ? 0 : 1, size, new_cpl, ist = 0;
+    uint32_t gate[4], new_flags;
+    uint64_t offset, new_rsp = 0;
+    uint16_t selector, ss_selector = 0;
+    struct desc cs;
+    struct seg new_cs;
+    struct stack st;
+    if (exc_read_gate(c, f, ext, lma, gate, &task))
+        return CPU_FAULT;
+    if (task)
+        return exc_deliver_task(c, f, gate, ext, return_rip);
+    selector = (uint16_t)(gate[0] >> 16);
+    offset = (gate[0] & 0xFFFF) | (gate[1] & 0xFFFF0000u) | ((uint64_t)gate[2] << 32);
+    size = lma ? 8 : (gate[1] >> 11) & 1 ? 4 : 2;
+    if (size == 2)
+        offset &= 0xFFFF;
+    if (sel_is_null(selector))
+        return cpu_raise_error(c, EXC_GP, ext);
+    if (desc_fetch(c, selector, EXC_GP, ext, &cs))
+        return CPU_FAULT;
+    if (!desc_is_code(&cs) || desc_dpl(&cs) > c->cpl)
+        return desc_error(c, EXC_GP, selector, ext);
+    if (lma && (!desc_long(&cs) || desc_db(&cs)))
+        return desc_error(c, EXC_GP, selector, ext);
+    if (!desc_present(&cs))
+        return desc_error(c, EXC_NP, selector, ext);
+    inter = !desc_conforming(&cs) && desc_dpl(&cs) < c->cpl;
+    if (v86 && (!inter || desc_dpl(&cs) != 0))
+        return desc_error(c, EXC_GP, selector, ext);
+    new_cpl = inter ? desc_dpl(&cs) : c->cpl;
+    if (lma)
+        ist = gate[1] & 7;
+    st.ss = c->seg[SEG_SS];
+    st.rsp = c->gpr[REG_RSP];
+    st.wide = lma;
+    st.access = inter ? ACCESS_SYSTEM : 0;
+    st.error = ext;
+    if (lma) {
+        if (ist) {
+            if (exc_tss64_stack(c, 36 + (ist - 1) * 8, ext, &new_rsp))
+                return CPU_FAULT;
+            st.rsp = new_rsp;
+        } else if (inter) {
+            if (exc_tss64_stack(c, 4 + new_cpl * 8, ext, &new_rsp))
+                return CPU_FAULT;
+            st.rsp = new_rsp;
+        }
+        st.rsp &= ~UINT64_C(15);
+        if (inter) { /* SS becomes a null selector with RPL = CPL */
+            st.ss.selector = (uint16_t)new_cpl;
+            st.ss.base = 0;
+            st.ss.limit = 0;
+            st.ss.attr = SEG_UNUSABLE | new_cpl << 5;
+        }
+    } else if (inter) {
+        if (tss_stack(c, new_cpl, ext, &ss_selector, &new_rsp) || seg_fetch_stack(c, ss_selector, new_cpl, EXC_TS, EXC_SS, ext, &st.ss))
+            return CPU_FAULT;
+        st.rsp = new_rsp;
+        st.error = (ss_selector & 0xFFFCu) | ext;
+    }
+    desc_to_seg(&cs, (uint16_t)((selector & 0xFFFC) | new_cpl), &new_cs);
+    if (lma ? !cpu_canonical(c, offset) : offset > new_cs.limit)
+        return cpu_raise_error(c, EXC_GP, ext);
+    if (exc_push_frame(c, &st, f, return_rip, size, lma || inter, v86))
+        return CPU_FAULT;
+    if (desc_set_type_bits(c, &cs, SEG_ACCESSED, 0))
+        return CPU_FAULT;
+    /* commit */
+    new_cs.attr |= SEG_ACCESSED;
+    new_flags = cpu_eflags(c) & ~(uint32_t)(FLAG_TF | FLAG_NT | FLAG_RF | FLAG_VM);
+    if (!((gate[1] >> 8) & 1)) /* interrupt gate */
+        new_flags &= ~(uint32_t)FLAG_IF;
+    c->cpl = (uint8_t)new_cpl;
+    if (v86) {
+        seg_set_null(c, SEG_GS, 0);
+        seg_set_null(c, SEG_FS, 0);
+        seg_set_null(c, SEG_DS, 0);
+        seg_set_null(c, SEG_ES, 0);
+    }
+    if (inter)
+        c->seg[SEG_SS] = st.ss;
+    c->seg[SEG_CS] = new_cs;
+    c->rip = offset;
+    cpu_set_eflags(c, new_flags);
+    cpu_update_mode(c);
+    if (lma)
+        c->gpr[REG_RSP] = st.rsp;
+    else
+        stack_set_rsp(c, &st.ss, st.rsp);
+    return CPU_OK;
+}
+
+/* ---- common ---- */
+
+static void exc_log(struct cpu *c, const struct fault *f, uint64_t rip)
+{
+    char tail[48];
+    if (f->vector == EXC_PF && !(f->flags & (FAULT_EXTERNAL | FAULT_SOFT_INT)))
+        snprintf(tail, sizeof tail, " CR2=%016" PRIx64, f->cr2);
+    else
+        snprintf(tail, sizeof tail, " env->regs[R_EAX]=%016" PRIx64, c->gpr[REG_RAX]);
+    emu_log(c->emu, LOG_INT, "%6" PRIu64 ": v=%02x e=%04x i=%d cpl=%u IP=%04x:%016" PRIx64 " pc=%016" PRIx64 " SP=%04x:%016" PRIx64 "%s",
+            cpu_insn_count(c), f->vector, (unsigned)f->error, (f->flags & FAULT_SOFT_INT) != 0, c->cpl, c->seg[SEG_CS].selector, rip,
+            (c->mode == MODE_LONG ? 0 : c->seg[SEG_CS].base) + rip, c->seg[SEG_SS].selector, c->gpr[REG_RSP], tail);
+}
+
+EMU_PRIV int exc_deliver_once(struct cpu *c, const struct fault *f, uint64_t return_rip)
+{
+    return c->mode == MODE_REAL ? exc_deliver_real(c, f, return_rip) : exc_deliver_protected(c, f, return_rip);
+}
+
+enum exc_class { EXC_CLASS_BENIGN, EXC_CLASS_CONTRIBUTORY, EXC_CLASS_PAGE };
+static enum exc_class exc_class(const struct fault *f)
+{
+    if (f->flags & (FAULT_EXTERNAL | FAULT_SOFT_INT | FAULT_ICEBP))
+        return EXC_CLASS_BENIGN;
+    switch (f->vector) {
+    case EXC_DE: case EXC_TS: case EXC_NP: case EXC_SS: case EXC_GP: return EXC_CLASS_CONTRIBUTORY;
+    case EXC_PF: return EXC_CLASS_PAGE;
+    default: return EXC_CLASS_BENIGN;
+    }
+}
+
+static void exc_shutdown(struct cpu *c)
+{
+    c->shutdown = true;
+    c->attention = 1;
+    emu_log(c->emu, LOG_INT | LOG_CPU_RESET, "Triple fault");
+    if (EMU_LOG_ENABLED(c->emu, LOG_CPU_RESET)) {
+        struct buf b;
+        buf_init(&b, c->emu);
+        cpu_print_registers(c, &b);
+        if (!b.failed && b.size)
+            emu_log(c->emu, LOG_CPU_RESET, "%.*s", (int)(b.size - 1), (const char *)b.data);
+        buf_free(&b);
+    }
+}
+
+static void exc_deliver(struct cpu *c, struct fault f, uint64_t return_rip)
+{
+    c->halted = false;
+    c->interrupt_shadow = 0;
+    for (;;) {
+        struct fault nested;
+        enum exc_class first, second;
+        if (f.vector == EXC_PF && (f.flags & FAULT_HAS_ERROR))
+            c->cr2 = f.cr2;
+        if (EMU_LOG_ENABLED(c->emu, LOG_INT))
+            exc_log(c, &f, return_rip);
+        if (exc_deliver_once(c, &f, return_rip) == CPU_OK) {
+            if (f.vector == EXC_DB && !(f.flags & FAULT_SOFT_INT))
+                c->dr[7] &= ~UINT64_C(0x2000); /* GD */
+            return;
+        }
+        nested = c->fault;
+        if (f.vector == EXC_DF && !(f.flags & (FAULT_EXTERNAL | FAULT_SOFT_INT))) {
+            exc_shutdown(c);
+            return;
+        }
+        first = exc_class(&f);
+        second = exc_class(&nested);
+        if ((first == EXC_CLASS_CONTRIBUTORY && second == EXC_CLASS_CONTRIBUTORY) || (first == EXC_CLASS_PAGE && second != EXC_CLASS_BENIGN)) {
+            if (nested.vector == EXC_PF)
+                c->cr2 = nested.cr2;
+            f.vector = EXC_DF;
+            f.flags = FAULT_HAS_ERROR;
+            f.error = 0;
+        } else {
+            f = nested;
+        }
+        return_rip = c->rip; /* a task switch may have moved it; else it is what it was for faults */
+    }
+}
+
+EMU_PRIV void cpu_deliver_fault(struct cpu *c)
+{
+    struct fault f = c->fault;
+    exc_deliver(c, f, f.flags & (FAULT_SOFT_INT | FAULT_ICEBP) ? c->next_rip : c->rip);
+}
+
+EMU_PRIV void cpu_deliver_interrupt(struct cpu *c, unsigned vector)
+{
+    struct fault f;
+    memset(&f, 0, sizeof f);
+    f.vector = (uint8_t)vector;
+    f.flags = FAULT_EXTERNAL;
+    if (vector == EXC_NMI)
+        c->nmi_blocked = true; /* until IRET */
+    exc_deliver(c, f, c->rip);
+}
+
+EMU_PRIV void cpu_debug_trap(struct cpu *c, uint64_t dr6_bits)
+{
+    struct fault f;
+    memset(&f, 0, sizeof f);
+    f.vector = EXC_DB;
+    c->dr[6] = (c->dr[6] & ~UINT64_C(15)) | dr6_bits;
+    c->debug_hits = 0;
+    exc_deliver(c, f, c->rip);
+}
+
+EMU_PRIV int cpu_check_exec_breakpoint(struct cpu *c, uint64_t va)
+{
+    unsigned n, hit = 0;
+    if (!(c->dr[7] & 0xFF) || (c->eflags & FLAG_RF))
+        return CPU_OK;
+    for (n = 0; n < 4; n++)
+        if (((c->dr[7] >> (n * 2)) & 3) && ((c->dr[7] >> (16 + n * 4)) & 3) == 0 && c->dr[n] == va)
+            hit |= 1u << n;
+    if (!hit)
+        return CPU_OK;
+    c->dr[6] = (c->dr[6] & ~UINT64_C(15)) | hit;
+    return cpu_raise(c, EXC_DB);
+}
+
+EMU_PRIV void cpu_check_io_breakpoint(struct cpu *c, uint16_t port, unsigned size)
+{
+    unsigned n;
+    if (!(c->dr[7] & 0xFF) || !(c->cr4 & CR4_DE))
+        return;
+    for (n = 0; n < 4; n++)
+        if (((c->dr[7] >> (n * 2)) & 3) && ((c->dr[7] >> (16 + n * 4)) & 3) == 2) {
+            unsigned code = (unsigned)(c->dr[7] >> (18 + n * 4)) & 3, width = code == 3 ? 4 : code == 1 ? 2 : 1;
+            uint64_t at = c->dr[n] & ~(uint64_t)(width - 1);
+            if (port < at + width && at < (uint64_t)port + size)
+                c->debug_hits |= 1u << n;
+        }
+}
+
+/* ---- INT n, INT3, INTO, INT1: instructions ---- */
+
+static bool exc_v86_redirected(struct cpu *c, unsigned vector, bool *redirected)
+{
+    /* The 32-byte bitmap lies below the I/O bitmap; bit clear: the program's own handler. */
+    const struct seg *tr = &c->seg[SEG_TR];
+    uint64_t iomap, bits;
+    if (cpu_load_linear(c, tr->base + 0x66, 2, &iomap, ACCESS_READ | ACCESS_SYSTEM))
+        return false;
+    if (iomap < 32 || iomap - 32 + vector / 8 > tr->limit) {
+        *redirected = false;
+        return true;
+    }
+    if (cpu_load_linear(c, tr->base + iomap - 32 + vector / 8, 1, &bits, ACCESS_READ | ACCESS_SYSTEM))
+        return false;
+    *redirected = !((bits >> (vector & 7)) & 1);
+    return true;
+}
+
+/* flags: FAULT_SOFT_INT (with FAULT_INT_N for INT imm8), or FAULT_ICEBP for INT1. */
+EMU_PRIV int cpu_software_interrupt(struct cpu *c, unsigned vector, unsigned flags)
+{
+    struct fault f;
+    uint64_t rip = c->rip;
+    int r;
+    memset(&f, 0, sizeof f);
+    f.vector = (uint8_t)vector;
+    f.flags = (uint8_t)flags;
+    if (c->mode == MODE_V86 && (flags & FAULT_INT_N)) {
+        bool redirected = false;
+        if ((c->cr4 & CR4_VME) && !exc_v86_redirected(c, vector, &redirected))
+            return CPU_FAULT;
+        if (redirected) {
+            r = exc_deliver_v86(c, vector, c->next_rip);
+            goto done;
+        }
+        if ((c->eflags & FLAG_IOPL) != FLAG_IOPL)
+            return cpu_raise_error(c, EXC_GP, 0);
+    }
+    if (EMU_LOG_ENABLED(c->emu, LOG_INT))
+        exc_log(c, &f, c->next_rip);
+    r = exc_deliver_once(c, &f, c->next_rip);
+done:
+    if (r == CPU_OK) {
+        c->next_rip = c->rip;
+        c->rip = rip;
+        if (flags & FAULT_ICEBP)
+            c->dr[7] &= ~UINT64_C(0x2000);
+    }
+    return r;
+}
+
+/* ======================================== src/cpu/segment.c ======================================== */
+
+/* cpu/segment.c - segment registers, descriptors, the stack.
+ *
+ * Models     Intel SDM vol. 3 chapter 3.4-3.5 and 5; instruction pages of MOV Sreg, LLDT, LTR, LAR, LSL, VERR, VERW, ARPL.
+ * Contract   desc.h and cpu.h list what others call. Order of checks follows the operation sections of the instruction pages.
+ * Invariants 1. A load that faults leaves the register as it was.
+ *            2. The accessed bit is written to memory before the register changes (the write may fault).
+ *            3. A null selector leaves SEG_UNUSABLE: outside of 64-bit mode every access through it faults in cpu_linear().
+ */
+
+EMU_PRIV int desc_error(struct cpu *c, unsigned vector, uint16_t selector, unsigned ext)
+{
+    return cpu_raise_error(c, vector, (selector & 0xFFFCu) | ext);
+}
+
+EMU_PRIV int desc_find(struct cpu *c, uint16_t selector, struct desc *d)
+{
+    uint64_t base, limit, v;
+    if (selector & 4) {
+        if (c->seg[SEG_LDTR].attr & SEG_UNUSABLE)
+            return 1;
+        base = c->seg[SEG_LDTR].base;
+        limit = c->seg[SEG_LDTR].limit;
+    } else {
+        base = c->gdtr.base;
+        limit = c->gdtr.limit;
+    }
+    if ((selector | 7u) > limit)
+        return 1;
+    d->selector = selector;
+    d->va = base + (selector & 0xFFF8u);
+    d->upper = 0;
+    if (cpu_load_linear(c, d->va, 8, &v, ACCESS_READ | ACCESS_SYSTEM))
+        return -1;
+    d->low = (uint32_t)v;
+    d->high = (uint32_t)(v >> 32);
+    return 0;
+}
+
+EMU_PRIV int desc_fetch(struct cpu *c, uint16_t selector, unsigned vector, unsigned ext, struct desc *d)
+{
+    int r = desc_find(c, selector, d);
+    if (r > 0)
+        return desc_error(c, vector, selector, ext);
+    return r ? CPU_FAULT : CPU_OK;
+}
+
+EMU_PRIV int desc_load_upper(struct cpu *c, struct desc *d, unsigned ext)
+{
+    uint64_t limit = d->selector & 4 ? c->seg[SEG_LDTR].limit : c->gdtr.limit;
+    if ((d->selector | 7u) + 8u > limit)
+        return desc_error(c, EXC_GP, d->selector, ext);
+    if (cpu_load_linear(c, d->va + 8, 8, &d->upper, ACCESS_READ | ACCESS_SYSTEM))
+        return CPU_FAULT;
+    if ((d->upper >> 40) & 0x1F) /* the type field of the upper half must be 0 (SDM 3A figure 5-8) */
+        return desc_error(c, EXC_GP, d->selector, ext);
+    return CPU_OK;
+}
+
+EMU_PRIV void desc_to_seg(const struct desc *d, uint16_t selector, struct seg *s)
+{
+    s->selector = selector;
+    s->attr = (d->high >> 8) & 0xF0FF;
+    s->limit = (d->low & 0xFFFF) | (d->high & 0xF0000);
+    if (s->attr & SEG_G)
+        s->limit = (s->limit << 12) | 0xFFF;
+    s->base = ((d->low >> 16) | ((d->high & 0xFF) << 16) | (d->high & 0xFF000000u)) | (d->upper << 32);
+}
+
+EMU_PRIV int desc_set_type_bits(struct cpu *c, struct desc *d, unsigned set, unsigned clear)
+{
+    uint32_t high = (d->high | (set << 8)) & ~(clear << 8);
+    if (high == d->high)
+        return CPU_OK;
+    if (cpu_store_linear(c, d->va + 5, 1, (high >> 8) & 0xFF, ACCESS_WRITE | ACCESS_SYSTEM))
+        return CPU_FAULT;
+    d->high = high;
+    return CPU_OK;
+}
+
+EMU_PRIV void seg_set_null(struct cpu *c, unsigned seg, uint16_t selector)
+{
+    struct seg *s = &c->seg[seg];
+    s->selector = selector;
+    s->base = 0;
+    s->limit = 0;
+    s->attr = SEG_UNUSABLE;
+    if (seg == SEG_SS)
+        s->attr |= (uint32_t)c->cpl << 5;
+}
+
+EMU_PRIV void cpu_set_segment_real(struct cpu *c, unsigned seg, uint16_t selector)
+{
+    struct seg *s = &c->seg[seg];
+    s->selector = selector;
+    s->base = (uint32_t)selector << 4;
+    if (c->mode == MODE_V86 || (c->eflags & FLAG_VM)) {
+        s->limit = 0xFFFF;
+        s->attr = SEG_P | SEG_DPL | SEG_S | SEG_WRITE_READ | SEG_ACCESSED;
+    } else if (s->attr & SEG_UNUSABLE) {
+        s->attr = SEG_P | SEG_S | SEG_WRITE_READ | SEG_ACCESSED; /* real mode entered with a null selector: limit stays */
+    }
+}
+
+static int segment_load_ss(struct cpu *c, uint16_t selector)
+{
+    struct desc d;
+    if (sel_is_null(selector)) {
+        if (c->mode != MODE_LONG || c->cpl == 3 || (selector & 3) != c->cpl)
+            return cpu_raise_error(c, EXC_GP, 0);
+        seg_set_null(c, SEG_SS, selector);
+        return CPU_OK;
+    }
+    if (desc_fetch(c, selector, EXC_GP, 0, &d))
+        return CPU_FAULT;
+    if ((selector & 3) != c->cpl || desc_dpl(&d) != c->cpl || !desc_is_segment(&d) || (desc_type(&d) & (SEG_CODE | SEG_WRITE_READ)) != SEG_WRITE_READ)
+        return desc_error(c, EXC_GP, selector, 0);
+    if (!desc_present(&d))
+        return desc_error(c, EXC_SS, selector, 0);
+    if (desc_set_type_bits(c, &d, SEG_ACCESSED, 0))
+        return CPU_FAULT;
+    desc_to_seg(&d, selector, &c->seg[SEG_SS]);
+    return CPU_OK;
+}
+
+EMU_PRIV int cpu_load_segment(struct cpu *c, unsigned seg, uint16_t selector)
+{
+    struct desc d;
+    unsigned type, rpl = selector & 3;
+    if (c->mode == MODE_REAL || c->mode == MODE_V86) {
+        cpu_set_segment_real(c, seg, selector);
+        cpu_update_mode(c);
+        return CPU_OK;
+    }
+    if (seg == SEG_SS) {
+        if (segment_load_ss(c, selector))
+            return CPU_FAULT;
+        cpu_update_mode(c);
+        return CPU_OK;
+    }
+    if (sel_is_null(selector)) {
+        seg_set_null(c, seg, selector);
+        cpu_update_mode(c);
+        return CPU_OK;
+    }
+    if (desc_fetch(c, selector, EXC_GP, 0, &d))
+        return CPU_FAULT;
+    type = desc_type(&d);
+    if (!desc_is_segment(&d) || (type & (SEG_CODE | SEG_WRITE_READ)) == SEG_CODE)
+        return desc_error(c, EXC_GP, selector, 0);
+    if ((type & (SEG_CODE | SEG_DOWN_CONFORM)) != (SEG_CODE | SEG_DOWN_CONFORM) && (rpl > desc_dpl(&d) || c->cpl > desc_dpl(&d)))
+        return desc_error(c, EXC_GP, selector, 0);
+    if (!desc_present(&d))
+        return desc_error(c, EXC_NP, selector, 0);
+    if (desc_set_type_bits(c, &d, SEG_ACCESSED, 0))
+        return CPU_FAULT;
+    desc_to_seg(&d, selector, &c->seg[seg]);
+    cpu_update_mode(c);
+    return CPU_OK;
+}
+
+EMU_PRIV void seg_drop_inner(struct cpu *c, unsigned new_cpl)
+{
+    static const uint8_t which[4] = { SEG_ES, SEG_DS, SEG_FS, SEG_GS };
+    unsigned k;
+    for (k = 0; k < 4; k++) {
+        const struct seg *s = &c->seg[which[k]];
+        if (s->attr & SEG_UNUSABLE)
+            continue;
+        if ((s->attr & (SEG_CODE | SEG_DOWN_CONFORM)) == (SEG_CODE | SEG_DOWN_CONFORM))
+            continue;
+        if (((s->attr & SEG_DPL) >> 5) < new_cpl)
+            seg_set_null(c, which[k], 0);
+    }
+}
+
+EMU_PRIV int seg_fetch_stack(struct cpu *c, uint16_t selector, unsigned cpl, unsigned vector, unsigned np_vector, unsigned ext, struct seg *out)
+{
+    struct desc d;
+    if (sel_is_null(selector))
+        return cpu_raise_error(c, vector, ext);
+    if (desc_fetch(c, selector, vector, ext, &d))
+        return CPU_FAULT;
+    if ((selector & 3u) != cpl || desc_dpl(&d) != cpl || !desc_is_segment(&d) || (desc_type(&d) & (SEG_CODE | SEG_WRITE_READ)) != SEG_WRITE_READ)
+        return desc_error(c, vector, selector, ext);
+    if (!desc_present(&d))
+        return desc_error(c, np_vector, selector, ext);
+    if (desc_set_type_bits(c, &d, SEG_ACCESSED, 0))
+        return CPU_FAULT;
+    desc_to_seg(&d, selector, out);
+    return CPU_OK;
+}
+
+/* vector: EXC_GP for LLDT, EXC_TS in a task switch. */
+EMU_PRIV int desc_load_ldtr(struct cpu *c, uint16_t selector, unsigned vector)
+{
+    struct desc d;
+    if (sel_is_null(selector)) {
+        seg_set_null(c, SEG_LDTR, selector);
+        cpu_update_mode(c);
+        return CPU_OK;
+    }
+    if (selector & 4)
+        return desc_error(c, vector, selector, 0);
+    if (desc_fetch(c, selector, vector, 0, &d))
+        return CPU_FAULT;
+    if (desc_is_segment(&d) || desc_type(&d) != DESC_LDT)
+        return desc_error(c, vector, selector, 0);
+    if (!desc_present(&d))
+        return desc_error(c, vector == EXC_TS ? EXC_TS : EXC_NP, selector, 0);
+    if ((c->efer & EFER_LMA) && desc_load_upper(c, &d, 0))
+        return CPU_FAULT;
+    desc_to_seg(&d, selector, &c->seg[SEG_LDTR]);
+    cpu_update_mode(c);
+    return CPU_OK;
+}
+
+EMU_PRIV int desc_load_tr(struct cpu *c, uint16_t selector)
+{
+    struct desc d;
+    bool lma = (c->efer & EFER_LMA) != 0;
+    if (sel_is_null(selector))
+        return cpu_raise_error(c, EXC_GP, 0);
+    if (selector & 4)
+        return desc_error(c, EXC_GP, selector, 0);
+    if (desc_fetch(c, selector, EXC_GP, 0, &d))
+        return CPU_FAULT;
+    if (desc_is_segment(&d) || (desc_type(&d) != DESC_TSS32 && (lma || desc_type(&d) != DESC_TSS16)))
+        return desc_error(c, EXC_GP, selector, 0);
+    if (!desc_present(&d))
+        return desc_error(c, EXC_NP, selector, 0);
+    if (lma && desc_load_upper(c, &d, 0))
+        return CPU_FAULT;
+    if (desc_set_type_bits(c, &d, 2, 0)) /* busy */
+        return CPU_FAULT;
+    desc_to_seg(&d, selector, &c->seg[SEG_TR]);
+    cpu_update_mode(c);
+    return CPU_OK;
+}
+
+/* ---- stack ---- */
+
+EMU_PRIV uint64_t seg_stack_mask(const struct cpu *c, const struct seg *ss)
+{
+    if (c->mode == MODE_LONG)
+        return UINT64_MAX;
+    return ss->attr & SEG_DB ? 0xFFFFFFFFu : 0xFFFFu;
+}
+
+EMU_PRIV void stack_set_rsp(struct cpu *c, const struct seg *ss, uint64_t rsp)
+{
+    uint64_t mask = seg_stack_mask(c, ss);
+    if (mask == 0xFFFF)
+        cpu_put16(c, REG_RSP, (uint16_t)rsp);
+    else
+        c->gpr[REG_RSP] = rsp & mask;
+}
+
+EMU_PRIV int cpu_push(struct cpu *c, uint64_t value, unsigned size)
+{
+    uint64_t offset = (c->gpr[REG_RSP] - size) & seg_stack_mask(c, &c->seg[SEG_SS]);
+    if (cpu_store(c, SEG_SS, offset, size, value))
+        return CPU_FAULT;
+    stack_set_rsp(c, &c->seg[SEG_SS], offset);
+    return CPU_OK;
+}
+
+EMU_PRIV int cpu_pop(struct cpu *c, uint64_t *value, unsigned size)
+{
+    uint64_t mask = seg_stack_mask(c, &c->seg[SEG_SS]), offset = c->gpr[REG_RSP] & mask;
+    if (cpu_load(c, SEG_SS, offset, size, value))
+        return CPU_FAULT;
+    stack_set_rsp(c, &c->seg[SEG_SS], (offset + size) & mask);
+    return CPU_OK;
+}
+
+EMU_PRIV int stack_push(struct cpu *c, struct stack *s, uint64_t value, unsigned size)
+{
+    uint64_t mask = s->wide ? UINT64_MAX : s->ss.attr & SEG_DB ? 0xFFFFFFFFu : 0xFFFFu, offset = (s->rsp - size) & mask, va = offset, last;
+    if (s->wide) {
+        if (!cpu_canonical(c, va) || !cpu_canonical(c, va + size - 1))
+            return cpu_raise_error(c, EXC_SS, s->error);
+    } else {
+        last = offset + size - 1;
+        if (s->ss.attr & SEG_DOWN_CONFORM) {
+            if (offset <= s->ss.limit || last > (s->ss.attr & SEG_DB ? 0xFFFFFFFFu : 0xFFFFu))
+                return cpu_raise_error(c, EXC_SS, s->error);
+        } else if (last > s->ss.limit) {
+            return cpu_raise_error(c, EXC_SS, s->error);
+        }
+        va = (s->ss.base + offset) & 0xFFFFFFFFu;
+    }
+    if (cpu_store_linear(c, va, size, value, ACCESS_WRITE | s->access))
+        return CPU_FAULT;
+    s->rsp = (s->rsp & ~mask) | offset;
+    return CPU_OK;
+}
+
+/* ======================================== src/cpu/control.c ======================================== */
+
+/* cpu/control.c - far transfers, gates, tasks, fast system calls.
+ *
+ * Models     Intel SDM vol. 2 JMP, CALL, RET, IRET, SYSCALL, SYSRET, SYSENTER, SYSEXIT (operation sections); vol. 3 chapter 5.8 (gates), 7
+ *            (tasks). Intel's choices where vendors differ: SYSENTER works in compatibility mode, SYSCALL does not; SYSRET to a
+ *            non-canonical RCX faults at CPL 0.
+ * Contract   Called as instruction bodies (cpu->rip, next_rip set). Success leaves the target in next_rip; the engine makes it rip.
+ * Theory     Everything is read and checked first, pushes go to a struct stack, and only then registers change: a fault leaves the
+ *            old state. The exception is a task switch, whose later faults belong to the new task (SDM 3A 7.3): there rip, too, is
+ *            already the new task's.
+ * Invariants 1. CPL changes only together with CS.
+ *            2. After a return to an outer level no data segment keeps a descriptor of an inner one.
+ */
+
+static bool control_lma(const struct cpu *c) { return (c->efer & EFER_LMA) != 0; }
+
+/* Checks the target offset in the code segment d: canonical in 64-bit code, else within the limit. */
+static int control_check_offset(struct cpu *c, const struct seg *cs, uint64_t offset)
+{
+    if (control_lma(c) && (cs->attr & SEG_L)) {
+        if (!cpu_canonical(c, offset))
+            return cpu_raise_error(c, EXC_GP, 0);
+    } else if (offset > cs->limit) {
+        return cpu_raise_error(c, EXC_GP, 0);
+    }
+    return CPU_OK;
+}
+
+static int control_load_cs(struct cpu *c, struct desc *d, unsigned cpl, struct seg *out)
+{
+    if (desc_set_type_bits(c, d, SEG_ACCESSED, 0))
+        return CPU_FAULT;
+    desc_to_seg(d, (uint16_t)((d->selector & 0xFFFC) | cpl), out);
+    return CPU_OK;
+}
+
+static void control_commit_cs(struct cpu *c, const struct seg *cs, unsigned cpl, uint64_t rip)
+{
+    c->seg[SEG_CS] = *cs;
+    c->cpl = (uint8_t)cpl;
+    c->next_rip = rip;
+    cpu_update_mode(c);
+}
+
+static void control_stack_here(struct cpu *c, struct stack *st)
+{
+    st->ss = c->seg[SEG_SS];
+    st->rsp = c->gpr[REG_RSP];
+    st->wide = c->mode == MODE_LONG;
+    st->access = 0;
+    st->error = 0;
+}
+
+static uint64_t control_cut(uint64_t v, unsigned size) { return size == 8 ? v : size == 4 ? v & 0xFFFFFFFFu : v & 0xFFFF; }
+
+/* ---- task switch (SDM 3A 7.3) ---- */
+
+struct task_image { /* the register part of a TSS, 16- or 32-bit */
+    uint32_t cr3, eip, eflags, gpr[8];
+    uint16_t seg[6], ldt, trap;
+};
+enum { TASK_LIMIT16 = 0x2B, TASK_LIMIT32 = 0x67 };
+
+static int task_read(struct cpu *c, uint64_t base, bool wide, struct task_image *t)
+{
+    uint8_t b[104];
+    unsigned k, size = wide ? 104 : 44;
+    memset(t, 0, sizeof *t);
+    if (cpu_copy_linear(c, base, b, size, ACCESS_READ | ACCESS_SYSTEM))
+        return CPU_FAULT;
+    if (wide) {
+        t->cr3 = ld32le(b + 0x1C);
+        t->eip = ld32le(b + 0x20);
+        t->eflags = ld32le(b + 0x24);
+        for (k = 0; k < 8; k++)
+            t->gpr[k] = ld32le(b + 0x28 + k * 4);
+        for (k = 0; k < 6; k++)
+            t->seg[k] = ld16le(b + 0x48 + k * 4);
+        t->ldt = ld16le(b + 0x60);
+        t->trap = ld16le(b + 0x64) & 1;
+    } else {
+        t->eip = ld16le(b + 0x0E);
+        t->eflags = ld16le(b + 0x10);
+        for (k = 0; k < 8; k++)
+            t->gpr[k] = ld16le(b + 0x12 + k * 2) | 0xFFFF0000u; /* the upper halves become ones on hardware of the 386 line */
+        for (k = 0; k < 4; k++)
+            t->seg[k] = ld16le(b + 0x22 + k * 2);
+        t->ldt = ld16le(b + 0x2A);
+    }
+    return CPU_OK;
+}
+
+/* Saves the dynamic fields: EIP, EFLAGS, registers, segment selectors. */
+static int task_save(struct cpu *c, uint64_t base, bool wide, uint32_t eip, uint32_t eflags)
+{
+    uint8_t b[64];
+    unsigned k;
+    if (wide) {
+        st32le(b, eip);
+        st32le(b + 4, eflags);
+        for (k = 0; k < 8; k++)
+            st32le(b + 8 + k * 4, (uint32_t)c->gpr[k]);
+        if (cpu_copy_linear(c, base + 0x20, b, 40, ACCESS_WRITE | ACCESS_SYSTEM))
+            return CPU_FAULT;
+        for (k = 0; k < 6; k++)
+            if (cpu_store_linear(c, base + 0x48 + k * 4, 2, c->seg[k].selector, ACCESS_WRITE | ACCESS_SYSTEM))
+                return CPU_FAULT;
+        return CPU_OK;
+    }
+    st16le(b, (uint16_t)eip);
+    st16le(b + 2, (uint16_t)eflags);
+    for (k = 0; k < 8; k++)
+        st16le(b + 4 + k * 2, (uint16_t)c->gpr[k]);
+    for (k = 0; k < 4; k++)
+        st16le(b + 20 + k * 2, c->seg[k].selector);
+    return cpu_copy_linear(c, base + 0x0E, b, 28, ACCESS_WRITE | ACCESS_SYSTEM);
+}
+
+/* Loads one data segment of the new task; faults are #TS, #NP or #SS with the selector. */
+static int task_load_data(struct cpu *c, unsigned seg, uint16_t selector)
+{
+    struct desc d;
+    unsigned rpl = selector & 3;
+    if (seg == SEG_SS) {
+        struct seg ss;
+        if (seg_fetch_stack(c, selector, c->cpl, EXC_TS, EXC_SS, 0, &ss))
+            return CPU_FAULT;
+        c->seg[SEG_SS] = ss;
+        return CPU_OK;
+    }
+    if (sel_is_null(selector))
+        return CPU_OK;
+    if (desc_fetch(c, selector, EXC_TS, 0, &d))
+        return CPU_FAULT;
+    if (!desc_is_segment(&d) || (desc_type(&d) & (SEG_CODE | SEG_WRITE_READ)) == SEG_CODE)
+        return desc_error(c, EXC_TS, selector, 0);
+    if (!(desc_is_code(&d) && desc_conforming(&d)) && (rpl > desc_dpl(&d) || c->cpl > desc_dpl(&d)))
+        return desc_error(c, EXC_TS, selector, 0);
+    if (!desc_present(&d))
+        return desc_error(c, EXC_NP, selector, 0);
+    if (desc_set_type_bits(c, &d, SEG_ACCESSED, 0))
+        return CPU_FAULT;
+    desc_to_seg(&d, selector, &c->seg[seg]);
+    return CPU_OK;
+}
+
+static int task_load_code(struct cpu *c, uint16_t selector)
+{
+    struct desc d;
+    if (sel_is_null(selector))
+        return desc_error(c, EXC_TS, selector, 0);
+    if (desc_fetch(c, selector, EXC_TS, 0, &d))
+        return CPU_FAULT;
+    if (!desc_is_code(&d))
+        return desc_error(c, EXC_TS, selector, 0);
+    if (desc_conforming(&d) ? desc_dpl(&d) > (selector & 3u) : desc_dpl(&d) != (selector & 3u))
+        return desc_error(c, EXC_TS, selector, 0);
+    if (!desc_present(&d))
+        return desc_error(c, EXC_NP, selector, 0);
+    if (desc_set_type_bits(c, &d, SEG_ACCESSED, 0))
+        return CPU_FAULT;
+    desc_to_seg(&d, selector, &c->seg[SEG_CS]);
+    return CPU_OK;
+}
+
+/* Steps 12 and 13: the new task's descriptors, with its selectors already in place. */
+static int task_load_segments(struct cpu *c, const struct task_image *t)
+{
+    static const uint8_t order[5] = { SEG_SS, SEG_ES, SEG_DS, SEG_FS, SEG_GS };
+    unsigned k;
+    if (desc_load_ldtr(c, t->ldt, EXC_TS))
+        return CPU_FAULT;
+    if (c->eflags & FLAG_VM) {
+        c->cpl = 3;
+        for (k = 0; k < 6; k++)
+            cpu_set_segment_real(c, k, t->seg[k]);
+        cpu_update_mode(c);
+        return CPU_OK;
+    }
+    c->cpl = t->seg[SEG_CS] & 3;
+    if (task_load_code(c, t->seg[SEG_CS]))
+        return CPU_FAULT;
+    cpu_update_mode(c);
+    for (k = 0; k < 5; k++)
+        if (task_load_data(c, order[k], t->seg[order[k]]))
+            return CPU_FAULT;
+    if (t->eip > c->seg[SEG_CS].limit)
+        return cpu_raise_error(c, EXC_GP, 0);
+    return CPU_OK;
+}
+
+EMU_PRIV int task_switch(struct cpu *c, struct desc *d, enum task_source source, bool has_error, uint32_t error, uint64_t return_ip, unsigned ext)
+{
+    bool wide = (desc_type(d) & 8) != 0, old_wide = (c->seg[SEG_TR].attr & 8) != 0;
+    struct task_image t;
+    struct seg tr;
+    struct desc old;
+    uint64_t old_base = c->seg[SEG_TR].base;
+    uint32_t old_flags = cpu_eflags(c);
+    uint16_t old_tr = c->seg[SEG_TR].selector;
+    unsigned k;
+    int r;
+    desc_to_seg(d, d->selector, &tr);
+    if (tr.limit < (wide ? (unsigned)TASK_LIMIT32 : (unsigned)TASK_LIMIT16))
+        return desc_error(c, EXC_TS, d->selector, ext);
+    if ((c->seg[SEG_TR].attr & SEG_UNUSABLE) || c->seg[SEG_TR].limit < (old_wide ? (unsigned)TASK_LIMIT32 : (unsigned)TASK_LIMIT16))
+        return desc_error(c, EXC_TS, old_tr, ext);
+    if (task_read(c, tr.base, wide, &t))
+        return CPU_FAULT;
+    if (source == TASK_IRET)
+        old_flags &= ~(uint32_t)FLAG_NT;
+    if (source == TASK_JMP || source == TASK_IRET) {
+        if (desc_fetch(c, old_tr, EXC_TS, ext, &old) || desc_set_type_bits(c, &old, 0, 2))
+            return CPU_FAULT;
+    }
+    if (task_save(c, old_base, old_wide, (uint32_t)return_ip, old_flags))
+        return CPU_FAULT;
+    if (source == TASK_CALL || source == TASK_INT) {
+        if (cpu_store_linear(c, tr.base, 2, old_tr, ACCESS_WRITE | ACCESS_SYSTEM))
+            return CPU_FAULT;
+        t.eflags |= FLAG_NT;
+    }
+    if (source != TASK_IRET && desc_set_type_bits(c, d, 2, 0))
+        return CPU_FAULT;
+    /* Commit: from here faults happen in the new task. */
+    desc_to_seg(d, d->selector, &tr);
+    tr.attr |= 2;
+    c->seg[SEG_TR] = tr;
+    c->cr0 |= CR0_TS;
+    if (wide && (c->cr0 & CR0_PG) && t.cr3 != c->cr3) {
+        tlb_set_cr3(c, t.cr3, false);
+        if ((c->cr4 & CR4_PAE) && mmu_load_pdptes(c, t.cr3))
+            memset(c->pdpte, 0, sizeof c->pdpte);
+    }
+    for (k = 0; k < 8; k++)
+        c->gpr[k] = t.gpr[k];
+    c->rip = c->next_rip = t.eip;
+    if (!wide)
+        t.eflags |= cpu_eflags(c) & 0xFFFF0000u & ~(uint32_t)(FLAG_RF | FLAG_VM);
+    cpu_set_eflags(c, (t.eflags & 0x003F7FD7u) | 2);
+    for (k = 0; k < 6; k++) {
+        c->cpl = 3;
+        seg_set_null(c, k, t.seg[k]);
+    }
+    c->cpl = t.seg[SEG_CS] & 3;
+    c->seg[SEG_CS].limit = 0xFFFFFFFFu; /* until its descriptor has been read: delivery of a fault looks at selector and CPL only */
+    if (c->dr[7] & 0x155) { /* local enables end with the task */
+        c->dr[7] &= ~UINT64_C(0x155);
+        tlb_flush_all(c);
+    }
+    r = task_load_segments(c, &t);
+    cpu_update_mode(c);
+    if (r)
+        return CPU_FAULT;
+    if (has_error) {
+        if (cpu_push(c, error, wide ? 4 : 2))
+            return CPU_FAULT;
+    }
+    if (t.trap) { /* BT: before the first instruction of the new task */
+        c->dr[6] = (c->dr[6] & ~UINT64_C(15)) | (1u << 15);
+        c->debug_hits = 0;
+        return cpu_raise(c, EXC_DB);
+    }
+    return CPU_OK;
+}
+
+/* ---- far JMP and CALL ---- */
+
+static int control_far_real(struct cpu *c, uint16_t selector, uint64_t offset, unsigned opsize, bool call)
+{
+    struct stack st;
+    if (offset > c->seg[SEG_CS].limit)
+        return cpu_raise_error(c, EXC_GP, 0);
+    if (call) {
+        control_stack_here(c, &st);
+        if (stack_push(c, &st, c->seg[SEG_CS].selector, opsize) || stack_push(c, &st, control_cut(c->next_rip, opsize), opsize))
+            return CPU_FAULT;
+        stack_set_rsp(c, &st.ss, st.rsp);
+    }
+    cpu_set_segment_real(c, SEG_CS, selector);
+    c->next_rip = offset;
+    cpu_update_mode(c);
+    return CPU_OK;
+}
+
+/* A direct transfer to a code segment: privilege does not change. */
+static int control_far_code(struct cpu *c, struct desc *d, uint64_t offset, unsigned opsize, bool call)
+{
+    struct seg cs;
+    struct stack st;
+    if (desc_conforming(d) ? desc_dpl(d) > c->cpl : (d->selector & 3u) > c->cpl || desc_dpl(d) != c->cpl)
+        return desc_error(c, EXC_GP, d->selector, 0);
+    if (control_lma(c) && desc_long(d) && desc_db(d))
+        return desc_error(c, EXC_GP, d->selector, 0);
+    if (!desc_present(d))
+        return desc_error(c, EXC_NP, d->selector, 0);
+    desc_to_seg(d, d->selector, &cs);
+    if (!(control_lma(c) && (cs.attr & SEG_L)))
+        offset &= 0xFFFFFFFFu;
+    if (control_check_offset(c, &cs, offset))
+        return CPU_FAULT;
+    if (call) {
+        control_stack_here(c, &st);
+        if (stack_push(c, &st, c->seg[SEG_CS].selector, opsize) || stack_push(c, &st, control_cut(c->next_rip, opsize), opsize))
+            return CPU_FAULT;
+    }
+    if (control_load_cs(c, d, c->cpl, &cs))
+        return CPU_FAULT;
+    if (call)
+        stack_set_rsp(c, &st.ss, st.rsp);
+    control_commit_cs(c, &cs, c->cpl, offset);
+    return CPU_OK;
+}
+
+/* CALL through a gate to a more privileged level: new stack, parameters copied (SDM 2A CALL, MORE-PRIVILEGE). */
+static int control_gate_inner(struct cpu *c, const struct desc *gate, struct desc *d, uint64_t offset, unsigned size)
+{
+    bool lma = control_lma(c);
+    unsigned cpl = desc_dpl(d), count = lma ? 0 : gate->high & 31, k;
+    uint16_t ss_selector = (uint16_t)cpl;
+    uint64_t rsp, param, old_mask = seg_stack_mask(c, &c->seg[SEG_SS]);
+    struct stack st;
+    struct seg cs;
+    uint64_t params[32];
+    memset(&st, 0, sizeof st);
+    st.wide = lma;
+    st.access = ACCESS_SYSTEM;
+    if (lma) {
+        const struct seg *tr = &c->seg[SEG_TR];
+        if ((tr->attr & SEG_UNUSABLE) || 4 + cpl * 8 + 7 > tr->limit)
+            return desc_error(c, EXC_TS, tr->selector, 0);
+        if (cpu_load_linear(c, tr->base + 4 + cpl * 8, 8, &rsp, ACCESS_READ | ACCESS_SYSTEM))
+            return CPU_FAULT;
+        st.ss.selector = ss_selector;
+        st.ss.attr = SEG_UNUSABLE | cpl << 5;
+    } else {
+        if (tss_stack(c, cpl, 0, &ss_selector, &rsp) || seg_fetch_stack(c, ss_selector, cpl, EXC_TS, EXC_SS, 0, &st.ss))
+            return CPU_FAULT;
+        st.error = ss_selector & 0xFFFCu;
+    }
+    st.rsp = rsp;
+    for (k = 0; k < count; k++)
+        if (cpu_load(c, SEG_SS, (c->gpr[REG_RSP] + (uint64_t)k * size) & old_mask, size, &params[k]))
+            return CPU_FAULT;
+    if (stack_push(c, &st, c->seg[SEG_SS].selector, size) || stack_push(c, &st, control_cut(c->gpr[REG_RSP], size), size))
+        return CPU_FAULT;
+    for (k = count; k > 0; k--) {
+        param = params[k - 1];
+        if (stack_push(c, &st, param, size))
+            return CPU_FAULT;
+    }
+    if (stack_push(c, &st, c->seg[SEG_CS].selector, size) || stack_push(c, &st, control_cut(c->next_rip, size), size))
+        return CPU_FAULT;
+    desc_to_seg(d, d->selector, &cs);
+    if (control_check_offset(c, &cs, offset) || control_load_cs(c, d, cpl, &cs))
+        return CPU_FAULT;
+    c->seg[SEG_SS] = st.ss;
+    control_commit_cs(c, &cs, cpl, offset);
+    stack_set_rsp(c, &st.ss, st.rsp);
+    return CPU_OK;
+}
+
+static int control_far_gate(struct cpu *c, struct desc *gate, bool call)
+{
+    bool lma = control_lma(c);
+    unsigned size = lma ? 8 : desc_type(gate) == DESC_CALL32 ? 4 : 2;
+    uint16_t selector = (uint16_t)(gate->low >> 16);
+    uint64_t offset = (gate->low & 0xFFFF) | (gate->high & 0xFFFF0000u);
+    struct desc d;
+    struct seg cs;
+    struct stack st;
+    if (desc_dpl(gate) < c->cpl || desc_dpl(gate) < (gate->selector & 3u))
+        return desc_error(c, EXC_GP, gate->selector, 0);
+    if (lma && desc_load_upper(c, gate, 0))
+        return CPU_FAULT;
+    if (!desc_present(gate))
+        return desc_error(c, EXC_NP, gate->selector, 0);
+    if (lma)
+        offset |= gate->upper << 32;
+    if (size == 2)
+        offset &= 0xFFFF;
+    if (sel_is_null(selector))
+        return cpu_raise_error(c, EXC_GP, 0);
+    if (desc_fetch(c, selector, EXC_GP, 0, &d))
+        return CPU_FAULT;
+    if (!desc_is_code(&d) || desc_dpl(&d) > c->cpl || (!call && !desc_conforming(&d) && desc_dpl(&d) != c->cpl))
+        return desc_error(c, EXC_GP, selector, 0);
+    if (lma && (!desc_long(&d) || desc_db(&d)))
+        return desc_error(c, EXC_GP, selector, 0);
+    if (!desc_present(&d))
+        return desc_error(c, EXC_NP, selector, 0);
+    if (call && !desc_conforming(&d) && desc_dpl(&d) < c->cpl)
+        return control_gate_inner(c, gate, &d, offset, size);
+    desc_to_seg(&d, selector, &cs);
+    if (control_check_offset(c, &cs, offset))
+        return CPU_FAULT;
+    if (call) {
+        control_stack_here(c, &st);
+        st.wide = lma;
+        if (stack_push(c, &st, c->seg[SEG_CS].selector, size) || stack_push(c, &st, control_cut(c->next_rip, size), size))
+            return CPU_FAULT;
+    }
+    if (control_load_cs(c, &d, c->cpl, &cs))
+        return CPU_FAULT;
+    control_commit_cs(c, &cs, c->cpl, offset);
+    if (call)
+        stack_set_rsp(c, &st.ss, st.rsp);
+    return CPU_OK;
+}
+
+static int control_far_task(struct cpu *c, struct desc *d, bool call, bool by_gate)
+{
+    if (by_gate) {
+        uint16_t tss = (uint16_t)(d->low >> 16);
+        if (sel_is_null(tss) || (tss & 4))
+            return desc_error(c, EXC_GP, tss, 0);
+        if (desc_fetch(c, tss, EXC_GP, 0, d))
+            return CPU_FAULT;
+        if (desc_is_segment(d) || (desc_type(d) != DESC_TSS16 && desc_type(d) != DESC_TSS32))
+            return desc_error(c, EXC_GP, tss, 0);
+    }
+    if (!desc_present(d))
+        return desc_error(c, EXC_NP, d->selector, 0);
+    return task_switch(c, d, call ? TASK_CALL : TASK_JMP, false, 0, c->next_rip, 0);
+}
+
+EMU_PRIV int cpu_far_transfer(struct cpu *c, uint16_t selector, uint64_t offset, unsigned opsize, bool call)
+{
+    struct desc d;
+    unsigned type;
+    if (c->mode == MODE_REAL || c->mode == MODE_V86)
+        return control_far_real(c, selector, offset, opsize, call);
+    if (sel_is_null(selector))
+        return cpu_raise_error(c, EXC_GP, 0);
+    if (desc_fetch(c, selector, EXC_GP, 0, &d))
+        return CPU_FAULT;
+    if (desc_is_segment(&d)) {
+        if (!desc_is_code(&d))
+            return desc_error(c, EXC_GP, selector, 0);
+        return control_far_code(c, &d, offset, opsize, call);
+    }
+    type = desc_type(&d);
+    if (control_lma(c)) {
+        if (type != DESC_CALL32)
+            return desc_error(c, EXC_GP, selector, 0);
+        return control_far_gate(c, &d, call);
+    }
+    switch (type) {
+    case DESC_CALL16:
+    case DESC_CALL32:
+        return control_far_gate(c, &d, call);
+    case DESC_TASK_GATE:
+    case DESC_TSS16:
+    case DESC_TSS32:
+        if (desc_dpl(&d) < c->cpl || desc_dpl(&d) < (selector & 3u))
+            return desc_error(c, EXC_GP, selector, 0);
+        if (type == DESC_TASK_GATE && !desc_present(&d))
+            return desc_error(c, EXC_NP, selector, 0);
+        if (type != DESC_TASK_GATE && (selector & 4))
+            return desc_error(c, EXC_GP, selector, 0);
+        return control_far_task(c, &d, call, type == DESC_TASK_GATE);
+    default:
+        return desc_error(c, EXC_GP, selector, 0);
+    }
+}
+
+/* ---- returns ---- */
+
+/* Reads a word of the present stack, `at` bytes above its top. */
+static int control_peek(struct cpu *c, unsigned at, unsigned size, uint64_t *v)
+{
+    return cpu_load(c, SEG_SS, (c->gpr[REG_RSP] + at) & seg_stack_mask(c, &c->seg[SEG_SS]), size, v);
+}
+
+/* The code segment of a return: RPL of the selector is the new CPL. */
+static int control_return_cs(struct cpu *c, uint16_t selector, struct desc *d)
+{
+    unsigned rpl = selector & 3;
+    if (sel_is_null(selector))
+        return cpu_raise_error(c, EXC_GP, 0);
+    if (desc_fetch(c, selector, EXC_GP, 0, d))
+        return CPU_FAULT;
+    if (!desc_is_code(d) || rpl < c->cpl || (desc_conforming(d) ? desc_dpl(d) > rpl : desc_dpl(d) != rpl))
+        return desc_error(c, EXC_GP, selector, 0);
+    if (control_lma(c) && desc_long(d) && desc_db(d))
+        return desc_error(c, EXC_GP, selector, 0);
+    if (!desc_present(d))
+        return desc_error(c, EXC_NP, selector, 0);
+    return CPU_OK;
+}
+
+/* The stack segment of a return to `rpl`. wide: to 64-bit code, where a null selector will do below CPL 3. */
+static int control_return_ss(struct cpu *c, uint16_t selector, unsigned rpl, bool wide, struct seg *out)
+{
+    if (sel_is_null(selector)) {
+        if (!wide || rpl == 3 || (selector & 3u) != rpl)
+            return cpu_raise_error(c, EXC_GP, 0);
+        memset(out, 0, sizeof *out);
+        out->selector = selector;
+        out->attr = SEG_UNUSABLE | rpl << 5;
+        return CPU_OK;
+    }
+    return seg_fetch_stack(c, selector, rpl, EXC_GP, EXC_SS, 0, out);
+}
+
+EMU_PRIV int cpu_far_return(struct cpu *c, unsigned opsize, unsigned release)
+{
+    uint64_t rip, cs_selector, rsp, ss_selector, mask = seg_stack_mask(c, &c->seg[SEG_SS]);
+    struct desc d;
+    struct seg cs, ss;
+    unsigned rpl;
+    bool wide;
+    if (control_peek(c, 0, opsize, &rip) || control_peek(c, opsize, opsize, &cs_selector))
+        return CPU_FAULT;
+    if (c->mode == MODE_REAL || c->mode == MODE_V86) {
+        if (rip > c->seg[SEG_CS].limit)
+            return cpu_raise_error(c, EXC_GP, 0);
+        cpu_set_segment_real(c, SEG_CS, (uint16_t)cs_selector);
+        stack_set_rsp(c, &c->seg[SEG_SS], (c->gpr[REG_RSP] + 2 * opsize + release) & mask);
+        c->next_rip = rip;
+        cpu_update_mode(c);
+        return CPU_OK;
+    }
+    if (control_return_cs(c, (uint16_t)cs_selector, &d))
+        return CPU_FAULT;
+    rpl = cs_selector & 3;
+    wide = control_lma(c) && desc_long(&d);
+    if (rpl == c->cpl) {
+        desc_to_seg(&d, (uint16_t)cs_selector, &cs);
+        if (control_check_offset(c, &cs, rip) || control_load_cs(c, &d, rpl, &cs))
+            return CPU_FAULT;
+        stack_set_rsp(c, &c->seg[SEG_SS], c->gpr[REG_RSP] + 2 * opsize + release);
+        control_commit_cs(c, &cs, rpl, rip);
+        return CPU_OK;
+    }
+    if (control_peek(c, 2 * opsize + release, opsize, &rsp) || control_peek(c, 3 * opsize + release, opsize, &ss_selector))
+        return CPU_FAULT;
+    if (control_return_ss(c, (uint16_t)ss_selector, rpl, wide, &ss))
+        return CPU_FAULT;
+    desc_to_seg(&d, (uint16_t)cs_selector, &cs);
+    if (control_check_offset(c, &cs, rip) || control_load_cs(c, &d, rpl, &cs))
+        return CPU_FAULT;
+    c->seg[SEG_SS] = ss;
+    control_commit_cs(c, &cs, rpl, rip);
+    stack_set_rsp(c, &ss, rsp + release);
+    seg_drop_inner(c, rpl);
+    cpu_update_mode(c);
+    return CPU_OK;
+}
+
+/* EFLAGS that an IRET at the present CPL may change. */
+static uint32_t control_iret_flags(const struct cpu *c, uint32_t value, unsigned opsize)
+{
+    uint32_t old = cpu_eflags(c), mask = FLAGS_ARITH | FLAG_TF | FLAG_DF | FLAG_NT;
+    if (opsize > 2)
+        mask |= FLAG_RF | FLAG_AC | FLAG_ID;
+    if (c->cpl <= ((old & FLAG_IOPL) >> 12))
+        mask |= FLAG_IF;
+    if (c->cpl == 0) {
+        mask |= FLAG_IOPL;
+        if (opsize > 2)
+            mask |= FLAG_VIF | FLAG_VIP;
+    }
+    if (!cpu_has(c, CPU_VME) && !cpu_has(c, CPU_LM))
+        mask &= ~(uint32_t)(FLAG_VIF | FLAG_VIP);
+    return (old & ~mask) | (value & mask) | 2;
+}
+
+static void control_iret_done(struct cpu *c, uint32_t flags)
+{
+    c->nmi_blocked = false;
+    /* RF matters to instruction breakpoints only; without any it is dropped at once, so that nobody need clear it later. */
+    if (!(c->mode_key & KEY_DEBUG))
+        flags &= ~(uint32_t)FLAG_RF;
+    cpu_set_eflags(c, flags);
+    cpu_update_mode(c);
+}
+
+static int control_iret_real(struct cpu *c, unsigned opsize)
+{
+    uint64_t rip, cs, fl;
+    uint32_t flags, old = cpu_eflags(c), mask;
+    bool vme = false;
+    if (c->mode == MODE_V86 && (old & FLAG_IOPL) != FLAG_IOPL) {
+        if (!(c->cr4 & CR4_VME) || opsize != 2)
+            return cpu_raise_error(c, EXC_GP, 0);
+        vme = true;
+    }
+    if (control_peek(c, 0, opsize, &rip) || control_peek(c, opsize, opsize, &cs) || control_peek(c, 2 * opsize, opsize, &fl))
+        return CPU_FAULT;
+    if (rip > c->seg[SEG_CS].limit)
+        return cpu_raise_error(c, EXC_GP, 0);
+    flags = (uint32_t)fl;
+    if (vme) { /* SDM 3B 20.3.3.5: the program's IF is VIF */
+        if ((flags & FLAG_TF) || ((old & FLAG_VIP) && (flags & FLAG_IF)))
+            return cpu_raise_error(c, EXC_GP, 0);
+        mask = FLAGS_ARITH | FLAG_TF | FLAG_DF | FLAG_NT;
+        flags = (old & ~mask & ~(uint32_t)FLAG_VIF) | (flags & mask) | (flags & FLAG_IF ? FLAG_VIF : 0);
+    } else {
+        mask = FLAGS_ARITH | FLAG_TF | FLAG_IF | FLAG_DF | FLAG_NT | (c->mode == MODE_REAL ? FLAG_IOPL : 0);
+        if (opsize == 4)
+            mask |= FLAG_RF | FLAG_AC | FLAG_ID;
+        flags = (old & ~mask) | (flags & mask);
+    }
+    cpu_set_segment_real(c, SEG_CS, (uint16_t)cs);
+    stack_set_rsp(c, &c->seg[SEG_SS], c->gpr[REG_RSP] + 3 * opsize);
+    c->next_rip = rip;
+    control_iret_done(c, flags | 2);
+    return CPU_OK;
+}
+
+static int control_iret_v86(struct cpu *c, uint64_t rip, uint16_t cs, uint32_t flags)
+{
+    uint64_t rsp, sel[5]; /* SS ES DS FS GS */
+    unsigned k;
+    static const uint8_t which[5] = { SEG_SS, SEG_ES, SEG_DS, SEG_FS, SEG_GS };
+    if (control_peek(c, 12, 4, &rsp))
+        return CPU_FAULT;
+    for (k = 0; k < 5; k++)
+        if (control_peek(c, 16 + 4 * k, 4, &sel[k]))
+            return CPU_FAULT;
+    c->nmi_blocked = false;
+    c->cpl = 3;
+    cpu_set_eflags(c, (flags & 0x003F7FD7u) | 2);
+    cpu_set_segment_real(c, SEG_CS, cs);
+    for (k = 0; k < 5; k++)
+        cpu_set_segment_real(c, which[k], (uint16_t)sel[k]);
+    c->gpr[REG_RSP] = rsp & 0xFFFFFFFFu;
+    c->next_rip = rip & 0xFFFF;
+    cpu_update_mode(c);
+    return CPU_OK;
+}
+
+static int control_iret_task(struct cpu *c)
+{
+    uint64_t link;
+    struct desc d;
+    if (control_lma(c))
+        return cpu_raise_error(c, EXC_GP, 0);
+    if (cpu_load_linear(c, c->seg[SEG_TR].base, 2, &link, ACCESS_READ | ACCESS_SYSTEM))
+        return CPU_FAULT;
+    if (sel_is_null((uint16_t)link) || (link & 4))
+        return desc_error(c, EXC_TS, (uint16_t)link, 0);
+    if (desc_fetch(c, (uint16_t)link, EXC_TS, 0, &d))
+        return CPU_FAULT;
+    if (desc_is_segment(&d) || (desc_type(&d) != DESC_TSS16_BUSY && desc_type(&d) != DESC_TSS32_BUSY))
+        return desc_error(c, EXC_TS, (uint16_t)link, 0);
+    if (!desc_present(&d))
+        return desc_error(c, EXC_NP, (uint16_t)link, 0);
+    return task_switch(c, &d, TASK_IRET, false, 0, c->next_rip, 0);
+}
+
+EMU_PRIV int cpu_iret(struct cpu *c, unsigned opsize)
+{
+    uint64_t rip, cs_selector, fl, rsp = 0, ss_selector = 0;
+    struct desc d;
+    struct seg cs, ss;
+    unsigned rpl;
+    uint32_t flags;
+    bool wide, with_stack;
+    if (c->mode == MODE_REAL || c->mode == MODE_V86)
+        return control_iret_real(c, opsize);
+    if (c->eflags & FLAG_NT)
+        return control_iret_task(c);
+    if (control_peek(c, 0, opsize, &rip) || control_peek(c, opsize, opsize, &cs_selector) || control_peek(c, 2 * opsize, opsize, &fl))
+        return CPU_FAULT;
+    if (!control_lma(c) && opsize == 4 && (fl & FLAG_VM) && c->cpl == 0)
+        return control_iret_v86(c, rip, (uint16_t)cs_selector, (uint32_t)fl);
+    if (control_return_cs(c, (uint16_t)cs_selector, &d))
+        return CPU_FAULT;
+    rpl = cs_selector & 3;
+    wide = control_lma(c) && desc_long(&d);
+    with_stack = c->mode == MODE_LONG || rpl != c->cpl;
+    if (with_stack) {
+        if (control_peek(c, 3 * opsize, opsize, &rsp) || control_peek(c, 4 * opsize, opsize, &ss_selector))
+            return CPU_FAULT;
+        if (control_return_ss(c, (uint16_t)ss_selector, rpl, wide, &ss))
+            return CPU_FAULT;
+    }
+    desc_to_seg(&d, (uint16_t)cs_selector, &cs);
+    if (control_check_offset(c, &cs, rip) || control_load_cs(c, &d, rpl, &cs))
+        return CPU_FAULT;
+    flags = control_iret_flags(c, (uint32_t)fl, opsize);
+    if (with_stack) {
+        bool outward = rpl != c->cpl;
+        c->seg[SEG_SS] = ss;
+        control_commit_cs(c, &cs, rpl, rip);
+        stack_set_rsp(c, &ss, rsp);
+        if (outward)
+            seg_drop_inner(c, rpl);
+    } else {
+        stack_set_rsp(c, &c->seg[SEG_SS], c->gpr[REG_RSP] + 3 * opsize);
+        control_commit_cs(c, &cs, rpl, rip);
+    }
+    control_iret_done(c, flags);
+    return CPU_OK;
+}
+
+/* ---- fast system calls: flat segments by decree, descriptors are not read ---- */
+
+static void control_flat_segment(struct cpu *c, unsigned seg, uint16_t selector, unsigned dpl, bool wide)
+{
+    struct seg *s = &c->seg[seg];
+    s->selector = selector;
+    s->base = 0;
+    s->limit = 0xFFFFFFFFu;
+    s->attr = SEG_G | SEG_P | SEG_S | SEG_WRITE_READ | SEG_ACCESSED | dpl << 5;
+    if (seg == SEG_CS)
+        s->attr |= SEG_CODE | (wide ? SEG_L : SEG_DB);
+    else
+        s->attr |= SEG_DB;
+}
+
+EMU_PRIV int cpu_syscall(struct cpu *c)
+{
+    uint32_t flags = cpu_eflags(c);
+    uint16_t cs = (uint16_t)(c->star >> 32) & 0xFFFC;
+    if (c->mode != MODE_LONG || !(c->efer & EFER_SCE))
+        return cpu_raise(c, EXC_UD);
+    c->gpr[REG_RCX] = c->next_rip;
+    c->gpr[REG_R11] = flags & ~(uint32_t)FLAG_RF;
+    c->next_rip = c->lstar;
+    c->cpl = 0;
+    control_flat_segment(c, SEG_CS, cs, 0, true);
+    control_flat_segment(c, SEG_SS, (uint16_t)(cs + 8), 0, false);
+    cpu_set_eflags(c, (flags & ~(uint32_t)c->fmask & ~(uint32_t)FLAG_RF) | 2);
+    cpu_update_mode(c);
+    return CPU_OK;
+}
+
+EMU_PRIV int cpu_sysret(struct cpu *c, unsigned opsize)
+{
+    uint16_t base = (uint16_t)(c->star >> 48);
+    uint32_t flags = ((uint32_t)c->gpr[REG_R11] & 0x003C7FD7u) | 2;
+    bool wide = opsize == 8;
+    if (c->mode != MODE_LONG || !(c->efer & EFER_SCE))
+        return cpu_raise(c, EXC_UD);
+    if (c->cpl != 0 || (wide && !cpu_canonical(c, c->gpr[REG_RCX])))
+        return cpu_raise_error(c, EXC_GP, 0);
+    c->next_rip = wide ? c->gpr[REG_RCX] : (uint32_t)c->gpr[REG_RCX];
+    c->cpl = 3;
+    control_flat_segment(c, SEG_CS, (uint16_t)((base + (wide ? 16 : 0)) | 3), 3, wide);
+    control_flat_segment(c, SEG_SS, (uint16_t)((base + 8) | 3), 3, false);
+    cpu_set_eflags(c, flags);
+    cpu_update_mode(c);
+    return CPU_OK;
+}
+
+EMU_PRIV int cpu_sysenter(struct cpu *c)
+{
+    bool lma = control_lma(c);
+    uint16_t cs = (uint16_t)c->sysenter_cs & 0xFFFC;
+    if (c->mode == MODE_REAL || sel_is_null(cs))
+        return cpu_raise_error(c, EXC_GP, 0);
+    cpu_set_eflags(c, cpu_eflags(c) & ~(uint32_t)(FLAG_VM | FLAG_IF | FLAG_RF));
+    c->gpr[REG_RSP] = lma ? c->sysenter_esp : (uint32_t)c->sysenter_esp;
+    c->next_rip = lma ? c->sysenter_eip : (uint32_t)c->sysenter_eip;
+    c->cpl = 0;
+    control_flat_segment(c, SEG_CS, cs, 0, lma);
+    control_flat_segment(c, SEG_SS, (uint16_t)(cs + 8), 0, false);
+    cpu_update_mode(c);
+    return CPU_OK;
+}
+
+EMU_PRIV int cpu_sysexit(struct cpu *c, unsigned opsize)
+{
+    uint16_t cs = (uint16_t)c->sysenter_cs & 0xFFFC;
+    bool wide = opsize == 8 && control_lma(c);
+    if (c->mode == MODE_REAL || sel_is_null(cs) || c->cpl != 0)
+        return cpu_raise_error(c, EXC_GP, 0);
+    if (wide && (!cpu_canonical(c, c->gpr[REG_RCX]) || !cpu_canonical(c, c->gpr[REG_RDX])))
+        return cpu_raise_error(c, EXC_GP, 0);
+    c->gpr[REG_RSP] = wide ? c->gpr[REG_RCX] : (uint32_t)c->gpr[REG_RCX];
+    c->next_rip = wide ? c->gpr[REG_RDX] : (uint32_t)c->gpr[REG_RDX];
+    c->cpl = 3;
+    control_flat_segment(c, SEG_CS, (uint16_t)((cs + (wide ? 32 : 16)) | 3), 3, wide);
+    control_flat_segment(c, SEG_SS, (uint16_t)((cs + (wide ? 40 : 24)) | 3), 3, false);
+    cpu_update_mode(c);
+    return CPU_OK;
 }
 
 /* ======================================== src/cpu/vec.h ======================================== */

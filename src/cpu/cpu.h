@@ -140,7 +140,7 @@ struct tlb_entry {
     uint32_t generation;            /* valid where it equals cpu->tlb_generation or (global pages) cpu->global_generation */
 };
 
-enum cpu_fault_flag { FAULT_HAS_ERROR = 1, FAULT_SOFT_INT = 2, FAULT_ICEBP = 4, FAULT_EXTERNAL = 8 };
+enum cpu_fault_flag { FAULT_HAS_ERROR = 1, FAULT_SOFT_INT = 2, FAULT_ICEBP = 4, FAULT_EXTERNAL = 8, FAULT_INT_N = 16 /* INT imm8, as against INT3 and INTO */ };
 struct fault {
     uint8_t vector, flags;
     uint32_t error;
@@ -406,6 +406,7 @@ enum { INSN_LOCK = 1, INSN_REPNE = 2, INSN_REP = 4, INSN_OPSIZE = 8, INSN_ADDRSI
 EMU_PRIV int cpu_decode(const struct cpu *c, uint32_t mode_key, const uint8_t *bytes, unsigned size, struct insn *out);
 EMU_PRIV void cpu_disassemble(const struct insn *i, uint64_t rip, char *buf, size_t size);
 EMU_PRIV int cpu_decode_create(struct emu *e); /* builds the index */
+EMU_PRIV void cpu_decode_destroy(struct emu *e);
 
 /* Operands for insn_fn. Address: offset in its segment, wrapped to the address size. */
 EMU_PRIV uint64_t insn_address(struct cpu *c, const struct insn *i);
@@ -490,6 +491,12 @@ EMU_PRIV void cpu_check_io_breakpoint(struct cpu *c, uint16_t port, unsigned siz
 EMU_PRIV int cpu_load_segment(struct cpu *c, unsigned seg, uint16_t selector); /* MOV/POP/LDS.. to ES, SS, DS, FS, GS */
 EMU_PRIV void cpu_set_segment_real(struct cpu *c, unsigned seg, uint16_t selector);
 EMU_PRIV int cpu_far_transfer(struct cpu *c, uint16_t selector, uint64_t offset, unsigned opsize, bool call); /* JMP/CALL far */
+EMU_PRIV int cpu_far_return(struct cpu *c, unsigned opsize, unsigned release); /* RETF imm16 */
+EMU_PRIV int cpu_iret(struct cpu *c, unsigned opsize);
+EMU_PRIV int cpu_syscall(struct cpu *c);
+EMU_PRIV int cpu_sysret(struct cpu *c, unsigned opsize);
+EMU_PRIV int cpu_sysenter(struct cpu *c);
+EMU_PRIV int cpu_sysexit(struct cpu *c, unsigned opsize);
 EMU_PRIV int cpu_push(struct cpu *c, uint64_t value, unsigned size);
 EMU_PRIV int cpu_pop(struct cpu *c, uint64_t *value, unsigned size); /* changes RSP */
 EMU_PRIV void cpu_update_mode(struct cpu *c); /* mode, code_size, mode_key, seg_base[], cpl-dependent state */
