@@ -271,6 +271,7 @@ EMU_PRIV int machine_run(struct emu *e, int64_t max_host_ns, int64_t max_insns, 
 EMU_PRIV void machine_pause(struct emu *e);
 EMU_PRIV int machine_resume(struct emu *e); /* EMU_EINVAL after a shutdown that -no-shutdown kept: reset first */
 EMU_PRIV void machine_reset(struct emu *e); /* at once; outside of cpu_run() only: others use emu_request(REQ_RESET) */
+EMU_PRIV void machine_step(struct emu *e, struct cpu *c); /* one instruction of a paused machine */
 EMU_PRIV int loop_create(struct emu *e);
 EMU_PRIV void loop_destroy(struct emu *e); /* emu_run's engine; front/api.c */
 
@@ -388,6 +389,7 @@ struct blk_request { /* owned by the device until done() was called */
     int result;
     struct timer timer;
     struct blk *blk;
+    bool again; /* block.c: to be tried once more (werror=stop) */
 };
 struct blk { /* what a device sees: a drive, with or without medium */
     struct emu *emu;
@@ -402,6 +404,14 @@ struct blk { /* what a device sees: a drive, with or without medium */
     struct options *opts; /* the -drive line */
     bool in_use; /* a device took it */
     uint64_t stat_reads, stat_writes, stat_read_bytes, stat_write_bytes, stat_flushes;
+    /* block.c's own: what the -drive line said, and what is under way */
+    char *file, *format;
+    char *serial; /* serial=, or NULL; for the device's identity */
+    bool want_read_only, write_through, snapshot, said_full, said_error;
+    uint8_t detect_zeroes, on_read_error, on_write_error;
+    unsigned image_flags;
+    struct blk_request *requests;
+    uint8_t *bounce;
 };
 EMU_PRIV void blk_submit(struct blk *b, struct blk_request *r);
 EMU_PRIV void blk_cancel(struct blk *b, struct blk_request *r); /* done() will not be called */
@@ -609,6 +619,8 @@ struct emu {
     size_t poll_capacity, poll_count, watch_count;
     uint64_t insns_per_us;  /* measured */
     unsigned next_cpu, break_cpu;
+    bool on_break_pending; /* the pause under way is a breakpoint's: on_break tells more */
+    unsigned gdb_count;
     void (*on_run_state)(struct emu *e, enum run_state state);               /* front: gdb stub, QMP */
     void (*on_break)(struct emu *e, struct cpu *c, int why /* enum cpu_exit */); /* front: gdb stub; the machine is paused */
     int64_t next_poll_host_ns;
@@ -629,6 +641,8 @@ struct emu {
 
     /* backends */
     struct blk *drives;
+    /* file=embed:NAME: the embedding program's disk of that name; front/api.c sets it */
+    bool (*find_disk)(struct emu *e, const char *name, struct emu_disk_ops *ops, void **opaque);
     struct chr *chars;
     struct net_port *net_ports;
     struct nat *nats;

@@ -267,6 +267,19 @@ static enum cpu_exit loop_enter_cpu(struct emu *e, struct cpu *c, int64_t budget
     return why;
 }
 
+EMU_PRIV void machine_step(struct emu *e, struct cpu *c)
+{
+    clock_freeze(e, false);
+    clock_run_timers(e);
+    e->current_cpu = c;
+    e->insn_at_entry = c->icount;
+    if (cpu_step(c) == CPU_EXIT_SHUTDOWN)
+        emu_request(e, REQ_RESET);
+    e->current_cpu = NULL;
+    e->insn_total += c->icount - e->insn_at_entry;
+    clock_freeze(e, e->run_state != RUN_STATE_RUNNING);
+}
+
 /* One quantum of each CPU. Keeps the estimate of host speed. */
 static void loop_run_cpus(struct emu *e, int64_t insns_left)
 {
@@ -303,9 +316,11 @@ static void loop_run_cpus(struct emu *e, int64_t insns_left)
         case CPU_EXIT_BREAKPOINT:
         case CPU_EXIT_WATCHPOINT:
             e->break_cpu = c->index;
+            e->on_break_pending = true;
             machine_pause(e);
+            e->on_break_pending = false;
             if (e->on_break)
-                e->on_break(e, c, why);
+                e->on_break(e, c, (int)why);
             return;
         default: break;
         }
