@@ -1651,6 +1651,271 @@ EMU_PRIV int cpu_breakpoint_set(struct emu *e, const struct breakpoint *b, bool 
 
 #endif
 
+/* ======================================== src/cpu/uop.h ======================================== */
+
+/* cpu/uop.h - the uop, and the macros that handlers are made of.
+ *
+ * Contract   Included by the files that define handlers (handlers_*.c, sse*.c) and by the trace builder.
+ * Theory     A handler executes one uop and goes to the next in tail position (CPU.md): UOP_FN(name) { ...; UOP_NEXT; }. Registers that
+ *            live in host registers between handlers are "slots", the handlers' last arguments. An operand is of a kind: 0..3 is that
+ *            slot, R is a cell of the register file at a byte offset from struct cpu (u->a, u->b, u->x). GET(kind, field) reads all
+ *            64 bits, PUT(kind, field, value) writes them. Where a compiler gives no tail calls the slots are none and a handler
+ *            returns the next uop to a plain loop.
+ * Invariants 1. A handler changes nothing the guest can see before its last fault exit (UOP_MISS, UOP_FAULT).
+ *            2. A memory uop takes two units: struct uop and struct uop_page.
+ *            3. Nothing in a handler takes the address of a local: that would kill the tail call.
+ */
+#ifndef EMU_UOP_H
+#define EMU_UOP_H
+
+
+/* What a HOW_INT row does: the trace builder chooses handlers by it. ORDER int_op (table.c, interp.c, trace.c) */
+enum int_op {
+    OP_ADD, OP_OR, OP_ADC, OP_SBB, OP_AND, OP_SUB, OP_XOR, OP_CMP, /* ModRM.reg of group 1 */
+    OP_ROL, OP_ROR, OP_RCL, OP_RCR, OP_SHL, OP_SHR, OP_SAL, OP_SAR, /* of group 2 */
+    OP_TEST, OP_MOV, OP_MOVZX, OP_MOVSX, OP_LEA, OP_XCHG, OP_INC, OP_DEC, OP_NEG, OP_NOT, OP_MUL, OP_IMUL1, OP_DIV, OP_IDIV, OP_IMUL,
+    OP_SHLD, OP_SHRD, OP_BT, OP_BTS, OP_BTR, OP_BTC, OP_BSF, OP_BSR, OP_TZCNT, OP_LZCNT, OP_POPCNT, OP_BSWAP, OP_MOVBE, OP_ADCX, OP_ADOX,
+    OP_SETCC, OP_CMOV, OP_JCC, OP_LOOP, OP_JMP, OP_JMP_RM, OP_CALL, OP_CALL_RM, OP_RET, OP_PUSH, OP_POP, OP_LEAVE, OP_CBW, OP_CWD,
+    OP_NOP, OP_FLAGS, OP_XADD, OP_CMPXCHG, OP_CMPXCHG8B, OP_STRING
+};
+/* interp.c, string.c: the same instructions as plain C */
+EMU_PRIV int interp_alu(struct cpu *c, const struct insn *i);
+EMU_PRIV int interp_unary(struct cpu *c, const struct insn *i);
+EMU_PRIV int interp_shift(struct cpu *c, const struct insn *i);
+EMU_PRIV int interp_shift_double(struct cpu *c, const struct insn *i);
+EMU_PRIV int interp_mov(struct cpu *c, const struct insn *i);
+EMU_PRIV int interp_movsx(struct cpu *c, const struct insn *i);
+EMU_PRIV int interp_lea(struct cpu *c, const struct insn *i);
+EMU_PRIV int interp_xchg(struct cpu *c, const struct insn *i);
+EMU_PRIV int interp_cmov(struct cpu *c, const struct insn *i);
+EMU_PRIV int interp_setcc(struct cpu *c, const struct insn *i);
+EMU_PRIV int interp_bswap(struct cpu *c, const struct insn *i);
+EMU_PRIV int interp_movbe(struct cpu *c, const struct insn *i);
+EMU_PRIV int interp_cbw(struct cpu *c, const struct insn *i);
+EMU_PRIV int interp_cwd(struct cpu *c, const struct insn *i);
+EMU_PRIV int interp_nop(struct cpu *c, const struct insn *i);
+EMU_PRIV int interp_lahf(struct cpu *c, const struct insn *i);
+EMU_PRIV int interp_sahf(struct cpu *c, const struct insn *i);
+EMU_PRIV int interp_carry(struct cpu *c, const struct insn *i);
+EMU_PRIV int interp_direction(struct cpu *c, const struct insn *i);
+EMU_PRIV int interp_mul(struct cpu *c, const struct insn *i);
+EMU_PRIV int interp_imul(struct cpu *c, const struct insn *i);
+EMU_PRIV int interp_div(struct cpu *c, const struct insn *i);
+EMU_PRIV int interp_bit_test(struct cpu *c, const struct insn *i);
+EMU_PRIV int interp_bit_scan(struct cpu *c, const struct insn *i);
+EMU_PRIV int interp_adx(struct cpu *c, const struct insn *i);
+EMU_PRIV int interp_xadd(struct cpu *c, const struct insn *i);
+EMU_PRIV int interp_cmpxchg(struct cpu *c, const struct insn *i);
+EMU_PRIV int interp_cmpxchg8b(struct cpu *c, const struct insn *i);
+EMU_PRIV int interp_jcc(struct cpu *c, const struct insn *i);
+EMU_PRIV int interp_loop(struct cpu *c, const struct insn *i);
+EMU_PRIV int interp_jmp(struct cpu *c, const struct insn *i);
+EMU_PRIV int interp_jmp_rm(struct cpu *c, const struct insn *i);
+EMU_PRIV int interp_call(struct cpu *c, const struct insn *i);
+EMU_PRIV int interp_call_rm(struct cpu *c, const struct insn *i);
+EMU_PRIV int interp_ret(struct cpu *c, const struct insn *i);
+EMU_PRIV int interp_push(struct cpu *c, const struct insn *i);
+EMU_PRIV int interp_pop(struct cpu *c, const struct insn *i);
+EMU_PRIV int interp_leave(struct cpu *c, const struct insn *i);
+EMU_PRIV int interp_go(struct cpu *c, uint64_t target, unsigned opsize);
+EMU_PRIV uint64_t interp_shift_value(unsigned op, unsigned size, uint64_t d, unsigned n, unsigned carry_in, uint32_t *cfof);
+EMU_PRIV bool interp_divide(unsigned size, bool is_signed, uint64_t hi, uint64_t lo, uint64_t s, uint64_t *q, uint64_t *r);
+EMU_PRIV int string_run(struct cpu *c, const struct insn *i); /* MOVS CMPS STOS LODS SCAS INS OUTS with their prefixes */
+
+/* EMU_TAIL_CALLS and EMU_MUSTTAIL come from base.h. */
+#ifndef EMU_SLOTS
+#if EMU_TAIL_CALLS && (defined(__x86_64__) && !defined(_WIN32) && !defined(__ILP32__) || defined(__aarch64__))
+#define EMU_SLOTS 3
+#else
+#define EMU_SLOTS 0
+#endif
+#endif
+
+#if EMU_SLOTS == 0
+#define UOP_PARAMS struct cpu *c, struct uop *u
+#define UOP_ARGS(next) c, (next)
+#elif EMU_SLOTS == 3
+#define UOP_PARAMS struct cpu *c, struct uop *u, uint64_t s0, uint64_t s1, uint64_t s2
+#define UOP_ARGS(next) c, (next), s0, s1, s2
+#else
+#define UOP_PARAMS struct cpu *c, struct uop *u, uint64_t s0, uint64_t s1, uint64_t s2, uint64_t s3
+#define UOP_ARGS(next) c, (next), s0, s1, s2, s3
+#endif
+
+struct uop;
+typedef struct uop *(*uop_fn)(UOP_PARAMS);
+
+struct uop {
+    uop_fn fn;
+    uint16_t a, b, x;    /* byte offsets into struct cpu: destination (or only operand), source (or base), index */
+    uint16_t pos;        /* offset in its page of the instruction it belongs to */
+    int32_t disp;        /* displacement, small immediate; trace heads and exits: see trace.c */
+    uint8_t insn;        /* index of its instruction in the trace: instructions retired before it */
+    uint8_t count;       /* exits: instructions retired when it leaves */
+    uint8_t scale;       /* index shift; vectors: alignment mask of the memory operand */
+    uint8_t misc;        /* immediate byte of vectors, condition ... */
+    union {
+        uint64_t imm;
+        struct uop *link; /* exits: where they lead */
+        const void *ptr;
+    } v;
+};
+/* Second unit of a memory uop: its private one-page translation. Hit: same page, same generation, not over the page's end. */
+struct uop_page {
+    uint64_t page;       /* linear */
+    uintptr_t addend;    /* host address = linear address + addend */
+    uint32_t generation;
+    uint8_t seg;         /* SEG_SS: a non-canonical address is #SS */
+    uint8_t misses;
+    uint16_t spare;
+    union {
+        uint64_t imm;
+        struct uop *link;
+    } v;
+};
+EMU_STATIC_ASSERT(sizeof(struct uop_page) <= sizeof(struct uop), uop_page_fits);
+#define UOP_PAGE(u) ((struct uop_page *)(void *)((u) + 1))
+
+#define UOP_FN(name) static EMU_TAIL_ATTR struct uop *name(UOP_PARAMS)
+#define UOP_FN_PRIV(name) EMU_PRIV EMU_TAIL_ATTR struct uop *name(UOP_PARAMS)
+#if EMU_TAIL_CALLS
+#define UOP_GO(next)                                                                                                   \
+    do {                                                                                                               \
+        struct uop *uop_next_ = (next);                                                                                \
+        EMU_MUSTTAIL return uop_next_->fn(UOP_ARGS(uop_next_));                                                        \
+    } while (0)
+#define UOP_TAIL(handler) EMU_MUSTTAIL return handler(UOP_ARGS(u)) /* the same uop, another handler */
+#else
+#define UOP_GO(next) return (next)
+#define UOP_TAIL(handler) return handler(UOP_ARGS(u))
+#endif
+#define UOP_NEXT UOP_GO(u + 1)
+#define UOP_NEXT_MEM UOP_GO(u + 2)
+
+/* Cells of the register file. */
+#define UOP_CELL(off) (*(uint64_t *)(void *)((char *)c + (off)))
+#define UOP_XMM(off) ((union vec *)(void *)((char *)c + (off)))
+#define UOP_GPR(r) ((uint16_t)(offsetof(struct cpu, gpr) + 8u * (r)))
+#define GET_0(f) s0
+#define GET_1(f) s1
+#define GET_2(f) s2
+#define GET_3(f) s3
+#define GET_R(f) UOP_CELL(u->f)
+#define GET(k, f) GET_##k(f)
+#define PUT_0(f, v) (s0 = (v))
+#define PUT_1(f, v) (s1 = (v))
+#define PUT_2(f, v) (s2 = (v))
+#define PUT_3(f, v) (s3 = (v))
+#define PUT_R(f, v) (UOP_CELL(u->f) = (v))
+#define PUT(k, f, v) PUT_##k(f, v)
+
+/* Guest registers that are slots, in order. ORDER slot (UOP_SPILL, UOP_RELOAD, uop_slot_of) */
+enum { SLOT_REG0 = REG_RAX, SLOT_REG1 = REG_RDX, SLOT_REG2 = REG_RCX, SLOT_REG3 = REG_RDI };
+#if EMU_SLOTS == 0
+#define UOP_SPILL ((void)0)
+#define UOP_RELOAD ((void)0)
+#elif EMU_SLOTS == 3
+#define UOP_SPILL (c->gpr[SLOT_REG0] = s0, c->gpr[SLOT_REG1] = s1, c->gpr[SLOT_REG2] = s2)
+#define UOP_RELOAD (s0 = c->gpr[SLOT_REG0], s1 = c->gpr[SLOT_REG1], s2 = c->gpr[SLOT_REG2])
+#else
+#define UOP_SPILL (c->gpr[SLOT_REG0] = s0, c->gpr[SLOT_REG1] = s1, c->gpr[SLOT_REG2] = s2, c->gpr[SLOT_REG3] = s3)
+#define UOP_RELOAD (s0 = c->gpr[SLOT_REG0], s1 = c->gpr[SLOT_REG1], s2 = c->gpr[SLOT_REG2], s3 = c->gpr[SLOT_REG3])
+#endif
+
+/* EACH_KIND(M, ...): M(kind, ...) for every operand kind; EACH_KIND2: M(kind2, kind1, ...); EACH_KIND3: M(kind3, kind2, kind1, ...). */
+#if EMU_SLOTS == 0
+#define UOP_KINDS 1
+#define EACH_KIND_A(M, ...) M(R, __VA_ARGS__)
+#define EACH_KIND_B(M, ...) M(R, __VA_ARGS__)
+#define EACH_KIND_C(M, ...) M(R, __VA_ARGS__)
+#elif EMU_SLOTS == 3
+#define UOP_KINDS 4
+#define EACH_KIND_A(M, ...) M(0, __VA_ARGS__) M(1, __VA_ARGS__) M(2, __VA_ARGS__) M(R, __VA_ARGS__)
+#define EACH_KIND_B(M, ...) M(0, __VA_ARGS__) M(1, __VA_ARGS__) M(2, __VA_ARGS__) M(R, __VA_ARGS__)
+#define EACH_KIND_C(M, ...) M(0, __VA_ARGS__) M(1, __VA_ARGS__) M(2, __VA_ARGS__) M(R, __VA_ARGS__)
+#else
+#define UOP_KINDS 5
+#define EACH_KIND_A(M, ...) M(0, __VA_ARGS__) M(1, __VA_ARGS__) M(2, __VA_ARGS__) M(3, __VA_ARGS__) M(R, __VA_ARGS__)
+#define EACH_KIND_B(M, ...) M(0, __VA_ARGS__) M(1, __VA_ARGS__) M(2, __VA_ARGS__) M(3, __VA_ARGS__) M(R, __VA_ARGS__)
+#define EACH_KIND_C(M, ...) M(0, __VA_ARGS__) M(1, __VA_ARGS__) M(2, __VA_ARGS__) M(3, __VA_ARGS__) M(R, __VA_ARGS__)
+#endif
+#define EACH_KIND(M, ...) EACH_KIND_A(M, __VA_ARGS__)
+#define EACH_KIND2_ROW(k, M, ...) EACH_KIND_B(M, k, __VA_ARGS__)
+#define EACH_KIND2(M, ...) EACH_KIND_A(EACH_KIND2_ROW, M, __VA_ARGS__)
+#define EACH_KIND3_ROW2(k2, k1, M, ...) EACH_KIND_C(M, k2, k1, __VA_ARGS__)
+#define EACH_KIND3_ROW(k1, M, ...) EACH_KIND_B(EACH_KIND3_ROW2, k1, M, __VA_ARGS__)
+#define EACH_KIND3(M, ...) EACH_KIND_A(EACH_KIND3_ROW, M, __VA_ARGS__)
+
+/* Common exits, in handlers_flow.c. The miss handlers find the linear address in c->miss_va and either fill u's page and run u again,
+ * or carry the access out the slow way. */
+UOP_FN_PRIV(uop_fault); /* cpu->fault is set: deliver it for u's instruction */
+UOP_FN_PRIV(uop_miss_r1);
+UOP_FN_PRIV(uop_miss_r2);
+UOP_FN_PRIV(uop_miss_r4);
+UOP_FN_PRIV(uop_miss_r8);
+UOP_FN_PRIV(uop_miss_r16);
+UOP_FN_PRIV(uop_miss_w1);
+UOP_FN_PRIV(uop_miss_w2);
+UOP_FN_PRIV(uop_miss_w4);
+UOP_FN_PRIV(uop_miss_w8);
+UOP_FN_PRIV(uop_miss_w16);
+UOP_FN_PRIV(uop_miss_m1); /* read-modify-write */
+UOP_FN_PRIV(uop_miss_m2);
+UOP_FN_PRIV(uop_miss_m4);
+UOP_FN_PRIV(uop_miss_m8);
+UOP_FN_PRIV(uop_misaligned); /* #GP(0) of a 16-byte operand */
+
+#define UOP_MISSES(va, size)                                                                                           \
+    EMU_UNLIKELY((((va) - UOP_PAGE(u)->page) | ((uint64_t)(UOP_PAGE(u)->generation ^ c->generation) << 12)) > 4096u - (size))
+/* Host pointer to `size` bytes at va; leaves the handler where they are not in the uop's page. rw: r, w or m. */
+#define UOP_HOST(p, va, rw, size)                                                                                      \
+    do {                                                                                                               \
+        if (UOP_MISSES(va, size)) {                                                                                    \
+            c->miss_va = (va);                                                                                         \
+            UOP_TAIL(uop_miss_##rw##size);                                                                             \
+        }                                                                                                              \
+        (p) = (uint8_t *)(uintptr_t)((uintptr_t)(va) + UOP_PAGE(u)->addend);                                           \
+    } while (0)
+
+/* ---- vector operations: VEC_FN(name) { ... } VEC_HANDLERS(name, bytes) gives name's register form and the form whose last operand is
+ * `bytes` (4, 8, 16) of memory; in the row: ROW_VEC_H(...) instead of ROW_VEC(...). Inside, u->a is d, u->x is a, u->b is b or the base
+ * register, u->misc the immediate, u->scale the alignment mask. ---- */
+struct vec_handlers {
+    uop_fn rr, rm;
+    unsigned bytes;
+};
+#define VEC_LOAD_4(p) (c->vtmp[0].q[0] = ld32le(p), c->vtmp[0].q[1] = 0)
+#define VEC_LOAD_8(p) (c->vtmp[0].q[0] = ld64le(p), c->vtmp[0].q[1] = 0)
+#define VEC_LOAD_16(p) (c->vtmp[0].q[0] = ld64le(p), c->vtmp[0].q[1] = ld64le((p) + 8))
+#define VEC_HANDLERS(name, size)                                                                                       \
+    UOP_FN(vech_rr_##name)                                                                                             \
+    {                                                                                                                  \
+        if (vec_##name(c, UOP_XMM(u->a), UOP_XMM(u->x), UOP_XMM(u->b), u->misc))                                       \
+            UOP_TAIL(uop_fault);                                                                                       \
+        UOP_NEXT;                                                                                                      \
+    }                                                                                                                  \
+    UOP_FN(vech_rm_##name)                                                                                             \
+    {                                                                                                                  \
+        uint64_t va = UOP_CELL(u->b) + (uint64_t)(int64_t)u->disp;                                                     \
+        const uint8_t *p;                                                                                              \
+        if (EMU_UNLIKELY(va & u->scale))                                                                               \
+            UOP_TAIL(uop_misaligned);                                                                                  \
+        UOP_HOST(p, va, r, size);                                                                                      \
+        VEC_LOAD_##size(p);                                                                                            \
+        if (vec_##name(c, UOP_XMM(u->a), UOP_XMM(u->x), &c->vtmp[0], u->misc))                                         \
+            UOP_TAIL(uop_fault);                                                                                       \
+        UOP_NEXT_MEM;                                                                                                  \
+    }                                                                                                                  \
+    static const struct vec_handlers vech_##name = { vech_rr_##name, vech_rm_##name, size };
+#define ROW_VEC_H(enc, name, o1, o2, o3, needs, attr, fw, fn)                                                          \
+    { enc, name, { o1, o2, o3, 0 }, needs, HOW_VEC, attr, 0, fw, 0, NULL, vec_##fn, &vech_##fn }
+/* A plain store: the low bytes of operand 1 go to operand 0 (memory form), or d = b by fn (register form). */
+enum vec_op { VEC_OP_NONE, VEC_OP_STORE };
+#define ROW_VEC_STORE(enc, name, o1, o2, o3, needs, attr, fw, fn)                                                      \
+    { enc, name, { o1, o2, o3, 0 }, needs, HOW_VEC, attr, 0, fw, VEC_OP_STORE, NULL, vec_##fn, NULL }
+
+#endif
+
 /* ======================================== src/cpu/desc.h ======================================== */
 
 /* cpu/desc.h - what segment.c, exception.c, control.c and system.c share: descriptors, stacks under construction, task switches.
@@ -10837,217 +11102,1612 @@ EMU_PRIV void cpu_set_eflags(struct cpu *c, uint32_t value)
         cpu_update_mode(c);
 }
 
-/* ======================================== src/cpu/uop.h ======================================== */
+/* ======================================== src/cpu/interp.c ======================================== */
 
-/* cpu/uop.h - the uop, and the macros that handlers are made of.
+/* cpu/interp.c - every integer instruction once more, as plain C.
  *
- * Contract   Included by the files that define handlers (handlers_*.c, sse*.c) and by the trace builder.
- * Theory     A handler executes one uop and goes to the next in tail position (CPU.md): UOP_FN(name) { ...; UOP_NEXT; }. Registers that
- *            live in host registers between handlers are "slots", the handlers' last arguments. An operand is of a kind: 0..3 is that
- *            slot, R is a cell of the register file at a byte offset from struct cpu (u->a, u->b, u->x). GET(kind, field) reads all
- *            64 bits, PUT(kind, field, value) writes them. Where a compiler gives no tail calls the slots are none and a handler
- *            returns the next uop to a plain loop.
- * Invariants 1. A handler changes nothing the guest can see before its last fault exit (UOP_MISS, UOP_FAULT).
- *            2. A memory uop takes two units: struct uop and struct uop_page.
- *            3. Nothing in a handler takes the address of a local: that would kill the tail call.
+ * Models     Integer instructions of SDM vol. 2; flags that the manual leaves undefined are as Intel's processors leave them.
+ * Contract   insn_fn bodies for table.c. The trace builder takes them where it has no handler of its own: byte registers AH..BH, LOCK,
+ *            16-bit forms, segments that are not flat, and all that is rare.
+ * Theory     Operands are reached by their kind in the row, so that one function serves all forms of an operation.
+ * Invariants 1. Reads and checks come before the first change (invariant 2 of cpu.h): a memory destination is checked for writing before
+ *               it is read.
+ * Missing    nothing.
  */
-#ifndef EMU_UOP_H
-#define EMU_UOP_H
 
+static unsigned interp_size(const struct insn *i, unsigned n)
+{
+    switch (i->row->opnd[n]) {
+    case OPND_Eb: case OPND_Gb: case OPND_Mb: case OPND_Ob: case OPND_Zb: case OPND_AL: case OPND_CL: case OPND_Xb: case OPND_Yb: case OPND_Ib: return 1;
+    case OPND_Ew: case OPND_Gw: case OPND_Mw: case OPND_AX: case OPND_DX: return 2;
+    case OPND_Ed: case OPND_Gd: case OPND_Md: case OPND_Rd: return 4;
+    case OPND_Ey: case OPND_Gy: case OPND_My: case OPND_Ry: return i->opsize == 8 ? 8 : 4;
+    case OPND_Mq: return 8;
+    default: return i->opsize;
+    }
+}
 
-/* EMU_TAIL_CALLS and EMU_MUSTTAIL come from base.h. */
-#ifndef EMU_SLOTS
-#if EMU_TAIL_CALLS && (defined(__x86_64__) && !defined(_WIN32) && !defined(__ILP32__) || defined(__aarch64__))
-#define EMU_SLOTS 3
-#else
-#define EMU_SLOTS 0
-#endif
-#endif
+static bool interp_is_memory(const struct insn *i, unsigned n)
+{
+    switch (i->row->opnd[n]) {
+    case OPND_Eb: case OPND_Ew: case OPND_Ev: case OPND_Ed: case OPND_Ey: case OPND_Eq: case OPND_M: case OPND_Mb: case OPND_Mw: case OPND_Md:
+    case OPND_Mq: case OPND_Mv: case OPND_My: case OPND_Ob: case OPND_Ov: return i->memory;
+    default: return false;
+    }
+}
 
-#if EMU_SLOTS == 0
-#define UOP_PARAMS struct cpu *c, struct uop *u
-#define UOP_ARGS(next) c, (next)
-#elif EMU_SLOTS == 3
-#define UOP_PARAMS struct cpu *c, struct uop *u, uint64_t s0, uint64_t s1, uint64_t s2
-#define UOP_ARGS(next) c, (next), s0, s1, s2
-#else
-#define UOP_PARAMS struct cpu *c, struct uop *u, uint64_t s0, uint64_t s1, uint64_t s2, uint64_t s3
-#define UOP_ARGS(next) c, (next), s0, s1, s2, s3
-#endif
+/* Register of operand n; high: AH, CH, DH or BH. */
+static unsigned interp_reg(const struct insn *i, unsigned n, bool *high)
+{
+    unsigned r;
+    *high = false;
+    switch (i->row->opnd[n]) {
+    case OPND_AL: case OPND_AX: case OPND_eAX: return REG_RAX;
+    case OPND_CL: return REG_RCX;
+    case OPND_DX: return REG_RDX;
+    case OPND_Gb: case OPND_Gw: case OPND_Gv: case OPND_Gd: case OPND_Gy: case OPND_Gq: r = i->reg; break;
+    default: r = i->rm; break;
+    }
+    if (interp_size(i, n) == 1 && !i->rex && r >= 4) {
+        *high = true;
+        r &= 3;
+    }
+    return r;
+}
 
-struct uop;
-typedef struct uop *(*uop_fn)(UOP_PARAMS);
+static int interp_load(struct cpu *c, const struct insn *i, unsigned n, uint64_t *v)
+{
+    unsigned kind = i->row->opnd[n], size = interp_size(i, n), r;
+    bool high;
+    switch (kind) {
+    case OPND_Ib: case OPND_Ibs: case OPND_Iw: case OPND_Iz: case OPND_Iv: case OPND_Jb: case OPND_Jz: *v = i->imm; return CPU_OK;
+    case OPND_1: *v = 1; return CPU_OK;
+    default: break;
+    }
+    if (interp_is_memory(i, n))
+        return cpu_load(c, i->seg, insn_address(c, i), size, v);
+    r = interp_reg(i, n, &high);
+    *v = high ? cpu_get8(c, r, true) : cpu_get(c, r, size);
+    return CPU_OK;
+}
 
-struct uop {
-    uop_fn fn;
-    uint16_t a, b, x;    /* byte offsets into struct cpu: destination (or only operand), source (or base), index */
-    uint16_t pos;        /* offset in its page of the instruction it belongs to */
-    int32_t disp;        /* displacement, small immediate; trace heads and exits: see trace.c */
-    uint8_t insn;        /* index of its instruction in the trace: instructions retired before it */
-    uint8_t count;       /* exits: instructions retired when it leaves */
-    uint8_t scale;       /* index shift; vectors: alignment mask of the memory operand */
-    uint8_t misc;        /* immediate byte of vectors, condition ... */
-    union {
-        uint64_t imm;
-        struct uop *link; /* exits: where they lead */
-        const void *ptr;
-    } v;
+/* For an operand that will be written after it was read. */
+static int interp_load_rmw(struct cpu *c, const struct insn *i, unsigned n, uint64_t *v)
+{
+    if (interp_is_memory(i, n) && cpu_check_store(c, i->seg, insn_address(c, i), interp_size(i, n)))
+        return CPU_FAULT;
+    return interp_load(c, i, n, v);
+}
+
+static int interp_store(struct cpu *c, const struct insn *i, unsigned n, uint64_t v)
+{
+    unsigned size = interp_size(i, n), r;
+    bool high;
+    if (interp_is_memory(i, n))
+        return cpu_store(c, i->seg, insn_address(c, i), size, v);
+    r = interp_reg(i, n, &high);
+    if (size == 1)
+        cpu_put8(c, r, high, (uint8_t)v);
+    else
+        cpu_put(c, r, v, size);
+    return CPU_OK;
+}
+
+static unsigned interp_log2(unsigned size) { return size == 8 ? 3 : size >> 1; }
+static uint64_t interp_mask(unsigned size) { return size == 8 ? UINT64_MAX : (UINT64_C(1) << (8 * size)) - 1; }
+static void interp_flags(struct cpu *c, unsigned kind, unsigned size, uint64_t r, uint64_t s)
+{
+    c->flag_kind = kind | interp_log2(size);
+    c->flag_result = (uint64_t)sext64(r, 8 * size);
+    c->flag_source = s;
+}
+
+/* ---- two-operand arithmetic: row->op - OP_ADD is the opcode's bits 5-3 ---- */
+EMU_PRIV int interp_alu(struct cpu *c, const struct insn *i)
+{
+    unsigned op = i->row->op, size = interp_size(i, 0);
+    uint64_t d, s, r, cf, carries, top;
+    if (interp_load(c, i, 1, &s) || (op == OP_CMP || op == OP_TEST ? interp_load(c, i, 0, &d) : interp_load_rmw(c, i, 0, &d)))
+        return CPU_FAULT;
+    s &= interp_mask(size);
+    switch (op) {
+    case OP_ADD: r = d + s; break;
+    case OP_OR: r = d | s; break;
+    case OP_AND: case OP_TEST: r = d & s; break;
+    case OP_XOR: r = d ^ s; break;
+    case OP_ADC: r = d + s + cpu_flag_carry(c); break;
+    case OP_SBB: r = d - s - cpu_flag_carry(c); break;
+    default: r = d - s; break;
+    }
+    if (op != OP_CMP && op != OP_TEST && interp_store(c, i, 0, r))
+        return CPU_FAULT;
+    top = UINT64_C(1) << (8 * size - 1);
+    switch (op) {
+    case OP_ADD: interp_flags(c, FLAGK_ADD, size, r, s); break;
+    case OP_SUB: case OP_CMP: interp_flags(c, FLAGK_SUB, size, r, s); break;
+    case OP_ADC: case OP_SBB:
+        carries = op == OP_ADC ? (d & s) | ((d | s) & ~r) : (~d & s) | ((~d | s) & r);
+        cf = carries & top ? FLAG_CF : 0;
+        if (((d ^ r) & (op == OP_ADC ? s ^ r : d ^ s)) & top)
+            cf |= FLAG_OF;
+        interp_flags(c, FLAGK_RESULT, size, r, cf | ((d ^ s ^ r) & FLAG_AF));
+        break;
+    default: interp_flags(c, FLAGK_LOGIC, size, r, 0); break;
+    }
+    return CPU_OK;
+}
+
+EMU_PRIV int interp_unary(struct cpu *c, const struct insn *i)
+{
+    unsigned size = interp_size(i, 0);
+    uint64_t d, r;
+    unsigned cf = cpu_flag_carry(c);
+    if (interp_load_rmw(c, i, 0, &d))
+        return CPU_FAULT;
+    switch (i->row->op) {
+    case OP_INC: r = d + 1; break;
+    case OP_DEC: r = d - 1; break;
+    case OP_NEG: r = 0 - d; break;
+    default: r = ~d; break;
+    }
+    if (interp_store(c, i, 0, r))
+        return CPU_FAULT;
+    switch (i->row->op) {
+    case OP_INC: interp_flags(c, FLAGK_INC, size, r, cf); break;
+    case OP_DEC: interp_flags(c, FLAGK_DEC, size, r, cf); break;
+    case OP_NEG: interp_flags(c, FLAGK_SUB, size, r, d); break;
+    default: break;
+    }
+    return CPU_OK;
+}
+
+/* ---- shifts and rotates ---- */
+/* One shift of d (zero-extended from `size` bytes) by n (already masked to 5 or 6 bits, not 0): result, and CF and OF in *cfof. For
+ * counts over 1 Intel's processors compute OF as if the count were 1 (seen on Sapphire Rapids, tests/cpu_diff.c). */
+EMU_PRIV uint64_t interp_shift_value(unsigned op, unsigned size, uint64_t d, unsigned n, unsigned carry_in, uint32_t *cfof)
+{
+    unsigned bits = 8 * size, k;
+    uint64_t mask = interp_mask(size), r, top = UINT64_C(1) << (bits - 1);
+    bool cf, of, d_top = (d & top) != 0, d_next = (d & (top >> 1)) != 0;
+    switch (op) {
+    case OP_ROL:
+        k = n % bits;
+        r = k ? ((d << k) | (d >> (bits - k))) & mask : d;
+        cf = r & 1;
+        of = d_top != d_next;
+        break;
+    case OP_ROR:
+        k = n % bits;
+        r = k ? ((d >> k) | (d << (bits - k))) & mask : d;
+        cf = (r & top) != 0;
+        of = d_top != (bool)(d & 1);
+        break;
+    case OP_RCL: case OP_RCR:
+        r = d;
+        cf = carry_in != 0;
+        of = op == OP_RCL ? d_top != d_next : d_top != cf;
+        for (k = n % (bits + 1); k; k--) {
+            bool out = op == OP_RCL ? (r & top) != 0 : (r & 1) != 0;
+            r = op == OP_RCL ? ((r << 1) | cf) & mask : (r >> 1) | (cf ? top : 0);
+            cf = out;
+        }
+        break;
+    case OP_SHL:
+        r = (d << n) & mask;
+        cf = n <= bits && (d >> (bits - n)) & 1;
+        of = d_top != d_next;
+        break;
+    case OP_SHR:
+        r = d >> n;
+        cf = (d >> (n - 1)) & 1;
+        of = d_top;
+        break;
+    default: /* SAR */
+        r = sar64((uint64_t)sext64(d, bits), n) & mask;
+        cf = sar64((uint64_t)sext64(d, bits), n - 1) & 1;
+        of = false;
+        break;
+    }
+    *cfof = (cf ? FLAG_CF : 0u) | (of ? FLAG_OF : 0u);
+    return r;
+}
+
+EMU_PRIV int interp_shift(struct cpu *c, const struct insn *i)
+{
+    unsigned op = i->row->op, size = interp_size(i, 0), n;
+    uint64_t d, s, r;
+    uint32_t cfof;
+    if (interp_load(c, i, 1, &s) || interp_load_rmw(c, i, 0, &d))
+        return CPU_FAULT;
+    n = (unsigned)s & (size == 8 ? 63 : 31);
+    if (n == 0 || ((op == OP_RCL || op == OP_RCR) && n % (8 * size + 1) == 0)) /* no flag changes; a 32-bit register is still written */
+        return interp_store(c, i, 0, d);
+    r = interp_shift_value(op, size, d, n, cpu_flag_carry(c), &cfof);
+    if (interp_store(c, i, 0, r))
+        return CPU_FAULT;
+    if (op == OP_SHL || op == OP_SHR || op == OP_SAR)
+        interp_flags(c, FLAGK_RESULT, size, r, cfof);
+    else
+        cpu_set_arith_flags(c, (cpu_arith_flags(c) & ~(uint32_t)(FLAG_CF | FLAG_OF)) | cfof);
+    return CPU_OK;
+}
+
+EMU_PRIV int interp_shift_double(struct cpu *c, const struct insn *i)
+{
+    unsigned size = interp_size(i, 0), bits = 8 * size, n;
+    uint64_t d, s, count, r, mask = interp_mask(size), top = UINT64_C(1) << (bits - 1);
+    bool left = i->row->op == OP_SHLD, cf, of; /* OF as if the count were 1 */
+    if (interp_load(c, i, 1, &s) || interp_load(c, i, 2, &count) || interp_load_rmw(c, i, 0, &d))
+        return CPU_FAULT;
+    n = (unsigned)count & (size == 8 ? 63 : 31);
+    if (n == 0)
+        return interp_store(c, i, 0, d);
+    d &= mask;
+    s &= mask;
+    of = left ? ((d & top) != 0) != ((d & (top >> 1)) != 0) : (s & 1) != ((d & top) != 0);
+    if (n <= bits) {
+        if (left) {
+            r = n == bits ? s : (d << n) | (s >> (bits - n));
+            cf = (d >> (bits - n)) & 1;
+        } else {
+            r = n == bits ? s : (d >> n) | (s << (bits - n));
+            cf = (d >> (n - 1)) & 1;
+        }
+    } else { /* 16 bits by 17 to 31: d:s:d goes round (Intel) */
+        n -= bits;
+        if (left) {
+            r = (s << n) | (d >> (bits - n));
+            cf = (s >> (bits - n)) & 1;
+        } else {
+            r = (s >> n) | (d << (bits - n));
+            cf = (s >> (n - 1)) & 1;
+        }
+    }
+    r &= mask;
+    if (interp_store(c, i, 0, r))
+        return CPU_FAULT;
+    interp_flags(c, FLAGK_RESULT, size, r, (cf ? FLAG_CF : 0u) | (of ? FLAG_OF : 0u));
+    return CPU_OK;
+}
+
+/* ---- moves ---- */
+EMU_PRIV int interp_mov(struct cpu *c, const struct insn *i)
+{
+    uint64_t v;
+    return interp_load(c, i, 1, &v) || interp_store(c, i, 0, v);
+}
+EMU_PRIV int interp_movsx(struct cpu *c, const struct insn *i)
+{
+    uint64_t v;
+    return interp_load(c, i, 1, &v) || interp_store(c, i, 0, (uint64_t)sext64(v, 8 * interp_size(i, 1)));
+}
+EMU_PRIV int interp_lea(struct cpu *c, const struct insn *i)
+{
+    return interp_store(c, i, 0, insn_address(c, i));
+}
+EMU_PRIV int interp_xchg(struct cpu *c, const struct insn *i)
+{
+    uint64_t a, b;
+    if (i->opcode == 0x90 && i->rm == REG_RAX)
+        return CPU_OK; /* NOP: the upper half of RAX stays */
+    return interp_load_rmw(c, i, 0, &a) || interp_load(c, i, 1, &b) || interp_store(c, i, 0, b) || interp_store(c, i, 1, a);
+}
+EMU_PRIV int interp_cmov(struct cpu *c, const struct insn *i)
+{
+    uint64_t s, d;
+    if (interp_load(c, i, 1, &s) || interp_load(c, i, 0, &d))
+        return CPU_FAULT;
+    return interp_store(c, i, 0, cpu_condition(c, i->opcode & 15) ? s : d);
+}
+EMU_PRIV int interp_setcc(struct cpu *c, const struct insn *i)
+{
+    return interp_store(c, i, 0, cpu_condition(c, i->opcode & 15));
+}
+EMU_PRIV int interp_bswap(struct cpu *c, const struct insn *i)
+{
+    uint64_t v = c->gpr[i->rm];
+    if (i->opsize == 2) /* undefined; Intel's processors clear the word */
+        cpu_put16(c, i->rm, 0);
+    else
+        c->gpr[i->rm] = i->opsize == 4 ? bswap32((uint32_t)v) : bswap64(v);
+    return CPU_OK;
+}
+EMU_PRIV int interp_movbe(struct cpu *c, const struct insn *i)
+{
+    uint64_t v;
+    if (interp_load(c, i, 1, &v))
+        return CPU_FAULT;
+    v = i->opsize == 2 ? bswap16((uint16_t)v) : i->opsize == 4 ? bswap32((uint32_t)v) : bswap64(v);
+    return interp_store(c, i, 0, v);
+}
+EMU_PRIV int interp_cbw(struct cpu *c, const struct insn *i) /* CBW CWDE CDQE */
+{
+    cpu_put(c, REG_RAX, (uint64_t)sext64(c->gpr[REG_RAX], 4u * i->opsize), i->opsize);
+    return CPU_OK;
+}
+EMU_PRIV int interp_cwd(struct cpu *c, const struct insn *i) /* CWD CDQ CQO */
+{
+    cpu_put(c, REG_RDX, sext64(c->gpr[REG_RAX], 8u * i->opsize) < 0 ? UINT64_MAX : 0, i->opsize);
+    return CPU_OK;
+}
+EMU_PRIV int interp_nop(struct cpu *c, const struct insn *i)
+{
+    (void)c;
+    (void)i;
+    return CPU_OK;
+}
+EMU_PRIV int interp_lahf(struct cpu *c, const struct insn *i)
+{
+    (void)i;
+    cpu_put8(c, REG_RAX, true, (uint8_t)((cpu_arith_flags(c) & 0xFF) | 2));
+    return CPU_OK;
+}
+EMU_PRIV int interp_sahf(struct cpu *c, const struct insn *i)
+{
+    (void)i;
+    cpu_set_arith_flags(c, (cpu_arith_flags(c) & FLAG_OF) | (cpu_get8(c, REG_RAX, true) & (FLAGS_ARITH & 0xFF)));
+    return CPU_OK;
+}
+EMU_PRIV int interp_carry(struct cpu *c, const struct insn *i) /* CLC STC CMC */
+{
+    uint32_t f = cpu_arith_flags(c);
+    cpu_set_arith_flags(c, i->opcode == 0xF8 ? f & ~(uint32_t)FLAG_CF : i->opcode == 0xF9 ? f | FLAG_CF : f ^ FLAG_CF);
+    return CPU_OK;
+}
+EMU_PRIV int interp_direction(struct cpu *c, const struct insn *i) /* CLD STD */
+{
+    c->eflags = i->opcode == 0xFC ? c->eflags & ~(uint32_t)FLAG_DF : c->eflags | FLAG_DF;
+    return CPU_OK;
+}
+
+/* ---- multiplication and division ---- */
+/* SF and PF after a multiplication are of the low half on Intel's processors, ZF and AF are 0. Bit 8 keeps ZF clear. */
+enum { INTERP_NOT_ZERO = 0x100 };
+static void interp_flags_mul(struct cpu *c, unsigned size, uint64_t low, bool over)
+{
+    interp_flags(c, FLAGK_RESULT, size, low, over ? FLAG_CF | FLAG_OF : 0u);
+    c->flag_result |= INTERP_NOT_ZERO;
+}
+EMU_PRIV int interp_mul(struct cpu *c, const struct insn *i) /* MUL, IMUL r/m */
+{
+    unsigned size = interp_size(i, 0), bits = 8 * size;
+    bool is_signed = i->row->op == OP_IMUL1, over;
+    uint64_t s, lo, hi, a = c->gpr[REG_RAX];
+    if (interp_load(c, i, 0, &s))
+        return CPU_FAULT;
+    if (size == 8) {
+        lo = is_signed ? muls64(a, s, &hi) : mul64(a, s, &hi);
+        over = is_signed ? hi != sar64(lo, 63) : hi != 0;
+        c->gpr[REG_RAX] = lo;
+        c->gpr[REG_RDX] = hi;
+    } else {
+        uint64_t p = is_signed ? (uint64_t)sext64(a, bits) * (uint64_t)sext64(s, bits) : (a & interp_mask(size)) * s;
+        lo = p & interp_mask(size);
+        hi = (p >> bits) & interp_mask(size);
+        over = is_signed ? p != (uint64_t)sext64(lo, bits) : hi != 0;
+        if (size == 1) {
+            cpu_put16(c, REG_RAX, (uint16_t)p);
+        } else {
+            cpu_put(c, REG_RAX, lo, size);
+            cpu_put(c, REG_RDX, hi, size);
+        }
+    }
+    interp_flags_mul(c, size, lo, over);
+    return CPU_OK;
+}
+EMU_PRIV int interp_imul(struct cpu *c, const struct insn *i) /* two and three operands */
+{
+    unsigned size = i->opsize, bits = 8 * size;
+    uint64_t a, b, lo, hi;
+    bool over;
+    if (interp_load(c, i, 1, &a) || interp_load(c, i, i->row->opnd[2] ? 2 : 0, &b))
+        return CPU_FAULT;
+    if (size == 8) {
+        lo = muls64(a, b, &hi);
+        over = hi != sar64(lo, 63);
+    } else {
+        lo = (uint64_t)sext64(a, bits) * (uint64_t)sext64(b, bits);
+        over = lo != (uint64_t)sext64(lo, bits);
+    }
+    cpu_put(c, i->reg, lo, size);
+    interp_flags_mul(c, size, lo, over);
+    return CPU_OK;
+}
+/* Quotient of high:low by s, `size` bytes each; false: #DE. */
+EMU_PRIV bool interp_divide(unsigned size, bool is_signed, uint64_t hi, uint64_t lo, uint64_t s, uint64_t *q, uint64_t *r)
+{
+    unsigned bits = 8 * size;
+    uint64_t mask = interp_mask(size), top = UINT64_C(1) << (bits - 1);
+    bool neg_n, neg_d;
+    if (s == 0)
+        return false;
+    if (!is_signed) {
+        if (hi >= s)
+            return false;
+        if (size == 8) {
+            *q = div128(hi, lo, s, r);
+        } else {
+            uint64_t n = (hi << bits) | lo;
+            *q = n / s;
+            *r = n % s;
+        }
+        return true;
+    }
+    neg_n = (hi & top) != 0;
+    neg_d = (s & top) != 0;
+    if (neg_n) {
+        lo = (0 - lo) & mask;
+        hi = (~hi + (lo == 0)) & mask;
+    }
+    if (neg_d)
+        s = (0 - s) & mask;
+    if (hi >= s || !interp_divide(size, false, hi, lo, s, q, r))
+        return false;
+    if (neg_n != neg_d ? *q > top : *q >= top)
+        return false;
+    if (neg_n != neg_d)
+        *q = 0 - *q;
+    if (neg_n)
+        *r = 0 - *r;
+    return true;
+}
+EMU_PRIV int interp_div(struct cpu *c, const struct insn *i)
+{
+    unsigned size = interp_size(i, 0);
+    uint64_t s, q = 0, r = 0, hi, lo;
+    if (interp_load(c, i, 0, &s))
+        return CPU_FAULT;
+    lo = c->gpr[REG_RAX] & interp_mask(size);
+    hi = size == 1 ? cpu_get8(c, REG_RAX, true) : c->gpr[REG_RDX] & interp_mask(size);
+    if (!interp_divide(size, i->row->op == OP_IDIV, hi, lo, s, &q, &r))
+        return cpu_raise(c, EXC_DE);
+    if (size == 1) {
+        cpu_put16(c, REG_RAX, (uint16_t)((q & 0xFF) | (r & 0xFF) << 8));
+    } else {
+        cpu_put(c, REG_RAX, q, size);
+        cpu_put(c, REG_RDX, r, size);
+    }
+    return CPU_OK; /* flags undefined: Intel's processors leave them */
+}
+
+/* ---- bits ---- */
+EMU_PRIV int interp_bit_test(struct cpu *c, const struct insn *i)
+{
+    unsigned op = i->row->op, size = i->opsize, bits = 8 * size;
+    uint64_t n, d, bit, r, address = 0;
+    bool memory = i->memory;
+    if (interp_load(c, i, 1, &n))
+        return CPU_FAULT;
+    if (memory) {
+        address = insn_address(c, i);
+        if (i->row->opnd[1] == OPND_Gv) { /* the bit offset reaches beyond the operand */
+            uint64_t offset = sar64((uint64_t)sext64(n, bits), size == 8 ? 6 : size == 4 ? 5 : 4) * size;
+            address += offset;
+            address = i->addrsize == 8 ? address : i->addrsize == 4 ? (uint32_t)address : (uint16_t)address;
+        }
+        if (op != OP_BT && cpu_check_store(c, i->seg, address, size))
+            return CPU_FAULT;
+        if (cpu_load(c, i->seg, address, size, &d))
+            return CPU_FAULT;
+    } else {
+        d = cpu_get(c, i->rm, size);
+    }
+    bit = UINT64_C(1) << (n & (bits - 1));
+    r = op == OP_BTS ? d | bit : op == OP_BTR ? d & ~bit : d ^ bit;
+    if (op != OP_BT) {
+        if (memory) {
+            if (cpu_store(c, i->seg, address, size, r))
+                return CPU_FAULT;
+        } else {
+            cpu_put(c, i->rm, r, size);
+        }
+    }
+    cpu_set_arith_flags(c, (cpu_arith_flags(c) & ~(uint32_t)FLAG_CF) | (d & bit ? FLAG_CF : 0u)); /* the rest stays */
+    return CPU_OK;
+}
+EMU_PRIV int interp_bit_scan(struct cpu *c, const struct insn *i)
+{
+    unsigned size = i->opsize, bits = 8 * size;
+    uint64_t s, r;
+    if (interp_load(c, i, 1, &s))
+        return CPU_FAULT;
+    switch (i->row->op) {
+    case OP_BSF: case OP_BSR:
+        /* Intel: all flags of the result but ZF, which is of the source; a zero source leaves the destination, upper half too. */
+        if (s == 0) {
+            interp_flags(c, FLAGK_LOGIC, size, 0, 0);
+            return CPU_OK;
+        }
+        r = i->row->op == OP_BSF ? ctz64(s) : 63 - clz64(s);
+        cpu_put(c, i->reg, r, size);
+        interp_flags(c, FLAGK_LOGIC, size, r, 0);
+        c->flag_result |= INTERP_NOT_ZERO;
+        return CPU_OK;
+    case OP_TZCNT: r = s ? ctz64(s) : bits; break;
+    case OP_LZCNT: r = s ? clz64(s) - (64 - bits) : bits; break;
+    default: /* POPCNT */
+        r = popcount64(s);
+        cpu_put(c, i->reg, r, size);
+        cpu_set_arith_flags(c, s == 0 ? FLAG_ZF : 0u);
+        return CPU_OK;
+    }
+    cpu_put(c, i->reg, r, size);
+    cpu_set_arith_flags(c, (s == 0 ? FLAG_CF : 0u) | (r == 0 ? FLAG_ZF : 0u));
+    return CPU_OK;
+}
+EMU_PRIV int interp_adx(struct cpu *c, const struct insn *i) /* ADCX, ADOX */
+{
+    unsigned size = i->opsize == 8 ? 8 : 4;
+    uint32_t bit = i->row->op == OP_ADCX ? FLAG_CF : FLAG_OF, f = cpu_arith_flags(c);
+    uint64_t s, d = cpu_get(c, i->reg, size), r, carries;
+    if (interp_load(c, i, 1, &s))
+        return CPU_FAULT;
+    r = d + s + (f & bit ? 1 : 0);
+    carries = (d & s) | ((d | s) & ~r);
+    cpu_put(c, i->reg, r, size);
+    cpu_set_arith_flags(c, (f & ~bit) | ((carries >> (8 * size - 1)) & 1 ? bit : 0u));
+    return CPU_OK;
+}
+
+/* ---- exchanges that LOCK makes atomic: there is one thread ---- */
+EMU_PRIV int interp_xadd(struct cpu *c, const struct insn *i)
+{
+    unsigned size = interp_size(i, 0);
+    uint64_t d, s, r;
+    if (interp_load(c, i, 1, &s) || interp_load_rmw(c, i, 0, &d))
+        return CPU_FAULT;
+    r = d + s;
+    if (interp_is_memory(i, 0)) {
+        if (interp_store(c, i, 0, r) || interp_store(c, i, 1, d))
+            return CPU_FAULT;
+    } else if (interp_store(c, i, 1, d) || interp_store(c, i, 0, r)) { /* XADD r, r: the sum stays */
+        return CPU_FAULT;
+    }
+    interp_flags(c, FLAGK_ADD, size, r, s);
+    return CPU_OK;
+}
+EMU_PRIV int interp_cmpxchg(struct cpu *c, const struct insn *i)
+{
+    unsigned size = interp_size(i, 0);
+    uint64_t d, s, a = c->gpr[REG_RAX] & interp_mask(size);
+    if (interp_load(c, i, 1, &s) || interp_load_rmw(c, i, 0, &d))
+        return CPU_FAULT;
+    if (a == d) {
+        if (interp_store(c, i, 0, s))
+            return CPU_FAULT;
+    } else {
+        if (interp_is_memory(i, 0) && interp_store(c, i, 0, d)) /* the write cycle always happens */
+            return CPU_FAULT;
+        if (size == 1)
+            cpu_put8(c, REG_RAX, false, (uint8_t)d);
+        else
+            cpu_put(c, REG_RAX, d, size);
+    }
+    interp_flags(c, FLAGK_SUB, size, a - d, d);
+    return CPU_OK;
+}
+EMU_PRIV int interp_cmpxchg8b(struct cpu *c, const struct insn *i)
+{
+    unsigned half = i->opsize == 8 ? 8 : 4;
+    uint64_t address = insn_address(c, i), lo, hi, mask = interp_mask(half);
+    uint8_t bytes[16];
+    bool equal;
+    if (half == 8 && ((c->seg_base[i->seg] + address) & 15))
+        return cpu_raise_error(c, EXC_GP, 0);
+    if (cpu_check_store(c, i->seg, address, 2 * half) || cpu_load_bytes(c, i->seg, address, bytes, 2 * half))
+        return CPU_FAULT;
+    lo = ldn_le(bytes, half);
+    hi = ldn_le(bytes + half, half);
+    equal = lo == (c->gpr[REG_RAX] & mask) && hi == (c->gpr[REG_RDX] & mask);
+    if (equal) {
+        stn_le(bytes, c->gpr[REG_RBX], half);
+        stn_le(bytes + half, c->gpr[REG_RCX], half);
+    }
+    if (cpu_store_bytes(c, i->seg, address, bytes, 2 * half))
+        return CPU_FAULT;
+    if (!equal) {
+        cpu_put(c, REG_RAX, lo, half);
+        cpu_put(c, REG_RDX, hi, half);
+    }
+    cpu_set_arith_flags(c, (cpu_arith_flags(c) & ~(uint32_t)FLAG_ZF) | (equal ? FLAG_ZF : 0u));
+    return CPU_OK;
+}
+
+/* ---- control flow; next_rip is where the instruction goes ---- */
+/* Sets next_rip for a near transfer; #GP(0) if it lies outside the limit or is not canonical. */
+EMU_PRIV int interp_go(struct cpu *c, uint64_t target, unsigned opsize)
+{
+    if (opsize == 2)
+        target &= 0xFFFF;
+    else if (c->code_size != 8)
+        target &= 0xFFFFFFFFu;
+    if (c->code_size == 8 ? !cpu_canonical(c, target) : target > c->seg[SEG_CS].limit)
+        return cpu_raise_error(c, EXC_GP, 0);
+    c->next_rip = target;
+    return CPU_OK;
+}
+EMU_PRIV int interp_jcc(struct cpu *c, const struct insn *i)
+{
+    return cpu_condition(c, i->opcode & 15) ? interp_go(c, c->next_rip + i->imm, i->opsize) : CPU_OK;
+}
+EMU_PRIV int interp_loop(struct cpu *c, const struct insn *i) /* LOOPNE LOOPE LOOP JCXZ */
+{
+    uint64_t n = cpu_get(c, REG_RCX, i->addrsize);
+    bool jump;
+    if (i->opcode == 0xE3) {
+        jump = n == 0;
+    } else {
+        n--;
+        jump = (n & interp_mask(i->addrsize)) != 0;
+        if (i->opcode != 0xE2)
+            jump = jump && ((cpu_arith_flags(c) & FLAG_ZF) != 0) == (i->opcode == 0xE1);
+    }
+    if (jump && interp_go(c, c->next_rip + i->imm, i->opsize))
+        return CPU_FAULT;
+    if (i->opcode != 0xE3)
+        cpu_put(c, REG_RCX, n, i->addrsize);
+    return CPU_OK;
+}
+EMU_PRIV int interp_jmp(struct cpu *c, const struct insn *i)
+{
+    return interp_go(c, c->next_rip + i->imm, i->opsize);
+}
+EMU_PRIV int interp_jmp_rm(struct cpu *c, const struct insn *i)
+{
+    uint64_t t;
+    return interp_load(c, i, 0, &t) || interp_go(c, t, i->opsize);
+}
+EMU_PRIV int interp_call(struct cpu *c, const struct insn *i)
+{
+    uint64_t back = c->next_rip;
+    if (interp_go(c, back + i->imm, i->opsize))
+        return CPU_FAULT;
+    return cpu_push(c, back, i->opsize);
+}
+EMU_PRIV int interp_call_rm(struct cpu *c, const struct insn *i)
+{
+    uint64_t t, back = c->next_rip;
+    if (interp_load(c, i, 0, &t) || interp_go(c, t, i->opsize))
+        return CPU_FAULT;
+    return cpu_push(c, back, i->opsize);
+}
+EMU_PRIV int interp_ret(struct cpu *c, const struct insn *i)
+{
+    uint64_t t, sp = c->gpr[REG_RSP];
+    if (cpu_pop(c, &t, i->opsize))
+        return CPU_FAULT;
+    if (interp_go(c, t, i->opsize)) {
+        c->gpr[REG_RSP] = sp;
+        return CPU_FAULT;
+    }
+    if (i->row->opnd[0] == OPND_Iw)
+        cpu_put(c, REG_RSP, c->gpr[REG_RSP] + i->imm, c->code_size == 8 ? 8 : c->seg[SEG_SS].attr & SEG_DB ? 4 : 2);
+    return CPU_OK;
+}
+static unsigned interp_stack_size(const struct cpu *c)
+{
+    return c->code_size == 8 ? 8 : c->seg[SEG_SS].attr & SEG_DB ? 4 : 2;
+}
+EMU_PRIV int interp_push(struct cpu *c, const struct insn *i)
+{
+    uint64_t v;
+    return interp_load(c, i, 0, &v) || cpu_push(c, v, i->opsize);
+}
+EMU_PRIV int interp_pop(struct cpu *c, const struct insn *i)
+{
+    uint64_t v, sp = c->gpr[REG_RSP];
+    if (cpu_pop(c, &v, i->opsize))
+        return CPU_FAULT;
+    if (!interp_is_memory(i, 0)) {
+        cpu_put(c, i->rm, v, i->opsize);
+        return CPU_OK;
+    }
+    /* The address of POP [esp + n] uses ESP after the increment; a fault must find it unchanged. */
+    if (cpu_store(c, i->seg, insn_address(c, i), i->opsize, v)) {
+        c->gpr[REG_RSP] = sp;
+        return CPU_FAULT;
+    }
+    return CPU_OK;
+}
+EMU_PRIV int interp_leave(struct cpu *c, const struct insn *i)
+{
+    uint64_t v, sp = c->gpr[REG_RSP];
+    cpu_put(c, REG_RSP, c->gpr[REG_RBP], interp_stack_size(c));
+    if (cpu_pop(c, &v, i->opsize)) {
+        c->gpr[REG_RSP] = sp;
+        return CPU_FAULT;
+    }
+    cpu_put(c, REG_RBP, v, i->opsize);
+    return CPU_OK;
+}
+
+/* ======================================== src/cpu/string.c ======================================== */
+
+/* cpu/string.c - MOVS, CMPS, STOS, LODS, SCAS, INS, OUTS with their repeat prefixes.
+ *
+ * Models     SDM vol. 2B REP, MOVS ..., OUTS.
+ * Contract   string_run() is the plain-C body of all of them (rows in table.c).
+ * Theory     Elements are moved one by one through cpu_load()/cpu_store(), but stretches that lie in plain pages on both sides go by
+ *            host pointer. A long repetition is cut: the function returns with next_rip at the instruction itself, registers telling how
+ *            far it is, so that interrupts get in (SDM 2B REP: "the repeat can be interrupted").
+ * Invariants 1. RCX, RSI and RDI are exact after every element that was done; a fault leaves them at the element that failed.
+ *            2. Under TF one element is done a time.
+ */
+
+enum { STRING_SLICE_BYTES = 1 << 16, STRING_PAGE = 4096 };
+
+struct string_state {
+    unsigned size, asize;
+    uint64_t amask;
+    int64_t step;
+    unsigned seg;
 };
-/* Second unit of a memory uop: its private one-page translation. Hit: same page, same generation, not over the page's end. */
-struct uop_page {
-    uint64_t page;       /* linear */
-    uintptr_t addend;    /* host address = linear address + addend */
-    uint32_t generation;
-    uint8_t seg;         /* SEG_SS: a non-canonical address is #SS */
-    uint8_t misses;
-    uint16_t spare;
-    union {
-        uint64_t imm;
-        struct uop *link;
-    } v;
+
+static void string_advance(struct cpu *c, const struct string_state *s, unsigned reg, uint64_t elements)
+{
+    uint64_t v = c->gpr[reg] + (uint64_t)s->step * elements;
+    cpu_put(c, reg, v, s->asize);
+}
+
+static uint64_t string_offset(const struct cpu *c, const struct string_state *s, unsigned reg)
+{
+    return c->gpr[reg] & s->amask;
+}
+
+/* Host pointer to up to *n elements at seg:reg that lie in one plain page, or NULL; *n is cut. With a negative step the pointer is to the
+ * first (highest) element. */
+static uint8_t *string_span(struct cpu *c, const struct string_state *s, unsigned seg, unsigned reg, unsigned access, uint64_t *n)
+{
+    uint64_t offset = string_offset(c, s, reg), va, room, low;
+    uint8_t *p;
+    if (cpu_linear(c, seg, offset, s->size, access, &va))
+        return NULL;
+    if (s->step > 0) {
+        room = (STRING_PAGE - (va & (STRING_PAGE - 1))) / s->size;
+        low = (s->amask - offset) / s->size; /* stay clear of the wrap */
+        if (room > low)
+            room = low;
+        if (*n > room)
+            *n = room;
+        if (*n < 2 || cpu_linear(c, seg, offset, (unsigned)(*n * s->size), access, &va))
+            return NULL;
+        return tlb_host(c, va, (unsigned)(*n * s->size), access);
+    }
+    if ((va & (STRING_PAGE - 1)) + s->size > STRING_PAGE)
+        return NULL;
+    room = (va & (STRING_PAGE - 1)) / s->size + 1;
+    low = offset / s->size;
+    if (room > low)
+        room = low;
+    if (*n > room)
+        *n = room;
+    if (*n < 2)
+        return NULL;
+    low = (*n - 1) * s->size;
+    if (cpu_linear(c, seg, offset - low, (unsigned)(*n * s->size), access, &va))
+        return NULL;
+    p = tlb_host(c, va, (unsigned)(*n * s->size), access);
+    return p ? p + low : NULL;
+}
+
+static void string_copy(uint8_t *to, const uint8_t *from, uint64_t n, unsigned size, bool forward)
+{
+    uintptr_t t = (uintptr_t)to, f = (uintptr_t)from;
+    uint64_t bytes = n * size;
+    if (forward) {
+        if (t - f >= bytes || t == f) {
+            memmove(to, from, (size_t)bytes);
+            return;
+        }
+        while (n--) { /* the source grows out of what was just written */
+            stn_le(to, ldn_le(from, size), size);
+            to += size;
+            from += size;
+        }
+        return;
+    }
+    if (f - t >= bytes || t == f) {
+        memmove(to - (bytes - size), from - (bytes - size), (size_t)bytes);
+        return;
+    }
+    for (;;) {
+        stn_le(to, ldn_le(from, size), size);
+        if (--n == 0)
+            return;
+        to -= size;
+        from -= size;
+    }
+}
+
+static void string_fill(uint8_t *p, uint64_t v, uint64_t n, unsigned size, bool forward)
+{
+    uint64_t k;
+    if (!forward)
+        p -= (n - 1) * size;
+    if (size == 1) {
+        memset(p, (int)(v & 0xFF), (size_t)n);
+        return;
+    }
+    if ((v == 0 && size) || (v == UINT64_MAX && size == 8)) {
+        memset(p, v ? 0xFF : 0, (size_t)(n * size));
+        return;
+    }
+    for (k = 0; k < n; k++)
+        stn_le(p + k * size, v, size);
+}
+
+static void string_compare_flags(struct cpu *c, unsigned size, uint64_t d, uint64_t s)
+{
+    c->flag_kind = FLAGK_SUB | (size == 8 ? 3u : size >> 1);
+    c->flag_result = (uint64_t)sext64(d - s, 8 * size);
+    c->flag_source = s;
+}
+
+/* One element, the slow way. */
+static int string_element(struct cpu *c, const struct insn *i, const struct string_state *s)
+{
+    unsigned size = s->size;
+    uint64_t v = 0, w = 0, si = string_offset(c, s, REG_RSI), di = string_offset(c, s, REG_RDI);
+    uint16_t port = (uint16_t)c->gpr[REG_RDX];
+    switch (i->opcode & 0xFE) {
+    case 0xA4: /* MOVS */
+        if (cpu_load(c, s->seg, si, size, &v) || cpu_store(c, SEG_ES, di, size, v))
+            return CPU_FAULT;
+        string_advance(c, s, REG_RSI, 1);
+        string_advance(c, s, REG_RDI, 1);
+        return CPU_OK;
+    case 0xA6: /* CMPS */
+        if (cpu_load(c, s->seg, si, size, &v) || cpu_load(c, SEG_ES, di, size, &w))
+            return CPU_FAULT;
+        string_compare_flags(c, size, v, w);
+        string_advance(c, s, REG_RSI, 1);
+        string_advance(c, s, REG_RDI, 1);
+        return CPU_OK;
+    case 0xAA: /* STOS */
+        if (cpu_store(c, SEG_ES, di, size, c->gpr[REG_RAX]))
+            return CPU_FAULT;
+        string_advance(c, s, REG_RDI, 1);
+        return CPU_OK;
+    case 0xAC: /* LODS */
+        if (cpu_load(c, s->seg, si, size, &v))
+            return CPU_FAULT;
+        if (size == 1)
+            cpu_put8(c, REG_RAX, false, (uint8_t)v);
+        else
+            cpu_put(c, REG_RAX, v, size);
+        string_advance(c, s, REG_RSI, 1);
+        return CPU_OK;
+    case 0xAE: /* SCAS */
+        if (cpu_load(c, SEG_ES, di, size, &w))
+            return CPU_FAULT;
+        string_compare_flags(c, size, cpu_get(c, REG_RAX, size), w);
+        string_advance(c, s, REG_RDI, 1);
+        return CPU_OK;
+    case 0x6C: /* INS: nothing is read from the device if the store would fault */
+        if (cpu_check_store(c, SEG_ES, di, size))
+            return CPU_FAULT;
+        if (cpu_store(c, SEG_ES, di, size, port_read(c->emu, port, size)))
+            return CPU_FAULT;
+        string_advance(c, s, REG_RDI, 1);
+        return CPU_OK;
+    default: /* OUTS */
+        if (cpu_load(c, s->seg, si, size, &v))
+            return CPU_FAULT;
+        string_advance(c, s, REG_RSI, 1);
+        port_write(c->emu, port, v, size);
+        return CPU_OK;
+    }
+}
+
+/* As many elements as one stretch holds, by host pointer; 0: none. *stop: a compare ended the repetition. */
+static uint64_t string_stretch(struct cpu *c, const struct insn *i, const struct string_state *s, uint64_t n, bool *stop)
+{
+    bool forward = s->step > 0;
+    uint8_t *from, *to;
+    uint64_t k, v, w = 0;
+    unsigned size = s->size;
+    switch (i->opcode & 0xFE) {
+    case 0xA4:
+        from = string_span(c, s, s->seg, REG_RSI, ACCESS_READ, &n);
+        to = from ? string_span(c, s, SEG_ES, REG_RDI, ACCESS_WRITE, &n) : NULL;
+        if (!to)
+            return 0;
+        if (!forward) /* n may have been cut after the first pointer: both point to the highest element */
+            string_copy(to, from, n, size, false);
+        else
+            string_copy(to, from, n, size, true);
+        string_advance(c, s, REG_RSI, n);
+        string_advance(c, s, REG_RDI, n);
+        return n;
+    case 0xAA:
+        to = string_span(c, s, SEG_ES, REG_RDI, ACCESS_WRITE, &n);
+        if (!to)
+            return 0;
+        string_fill(to, cpu_get(c, REG_RAX, size), n, size, forward);
+        string_advance(c, s, REG_RDI, n);
+        return n;
+    case 0xAE:
+        to = string_span(c, s, SEG_ES, REG_RDI, ACCESS_READ, &n);
+        if (!to)
+            return 0;
+        v = cpu_get(c, REG_RAX, size);
+        for (k = 0; k < n && !*stop; k++, to += s->step) {
+            w = ldn_le(to, size);
+            *stop = (v == w) == ((i->prefixes & INSN_REPNE) != 0);
+        }
+        string_compare_flags(c, size, v, w);
+        string_advance(c, s, REG_RDI, k);
+        return k;
+    case 0xA6:
+        from = string_span(c, s, s->seg, REG_RSI, ACCESS_READ, &n);
+        to = from ? string_span(c, s, SEG_ES, REG_RDI, ACCESS_READ, &n) : NULL;
+        if (!to)
+            return 0;
+        v = 0;
+        for (k = 0; k < n && !*stop; k++, to += s->step, from += s->step) {
+            v = ldn_le(from, size);
+            w = ldn_le(to, size);
+            *stop = (v == w) == ((i->prefixes & INSN_REPNE) != 0);
+        }
+        string_compare_flags(c, size, v, w);
+        string_advance(c, s, REG_RSI, k);
+        string_advance(c, s, REG_RDI, k);
+        return k;
+    default: return 0;
+    }
+}
+
+EMU_PRIV int string_run(struct cpu *c, const struct insn *i)
+{
+    struct string_state s;
+    uint64_t n, done = 0, limit;
+    bool compares = (i->opcode & 0xFE) == 0xA6 || (i->opcode & 0xFE) == 0xAE, io = (i->opcode & 0xFC) == 0x6C, stop = false;
+    s.size = i->opcode & 1 ? i->opsize : 1;
+    if (io && s.size == 8)
+        s.size = 4;
+    s.asize = i->addrsize;
+    s.amask = s.asize == 8 ? UINT64_MAX : (UINT64_C(1) << (8 * s.asize)) - 1;
+    s.step = c->eflags & FLAG_DF ? -(int64_t)s.size : (int64_t)s.size;
+    s.seg = i->seg;
+    if (!(i->prefixes & (INSN_REP | INSN_REPNE)))
+        return io && cpu_check_io(c, (uint16_t)c->gpr[REG_RDX], s.size) ? CPU_FAULT : string_element(c, i, &s);
+    n = c->gpr[REG_RCX] & s.amask;
+    if (n == 0)
+        return CPU_OK;
+    if (io && cpu_check_io(c, (uint16_t)c->gpr[REG_RDX], s.size))
+        return CPU_FAULT;
+    limit = c->eflags & FLAG_TF || c->mode_key & KEY_DEBUG ? 1 : STRING_SLICE_BYTES / s.size;
+    while (n && done < limit && !stop) {
+        uint64_t k = limit > 1 && n > 1 && !io ? string_stretch(c, i, &s, EMU_MIN(n, limit - done), &stop) : 0;
+        if (k == 0) {
+            if (string_element(c, i, &s))
+                return CPU_FAULT;
+            if (compares)
+                stop = (c->flag_result == 0) == ((i->prefixes & INSN_REPNE) != 0);
+            k = 1;
+            if (io && c->budget < 0) /* an interrupt waits */
+                limit = 0;
+        }
+        n -= k;
+        done += k;
+        cpu_put(c, REG_RCX, n, s.asize);
+    }
+    if (n && !stop)
+        c->next_rip = c->rip; /* the rest when interrupts have had their turn */
+    return CPU_OK;
+}
+
+/* ======================================== src/cpu/table.c ======================================== */
+
+/* cpu/table.c - the integer instructions: one row per form.
+ *
+ * Models     Opcode maps of SDM vol. 2D appendix A, without system, x87 and vector instructions (system.c, x87.c, mmx.c, sse*.c).
+ * Contract   cpu_rows_int() for decode.c. Columns: encoding, mnemonic, operands, feature, attributes, flags read, flags written, operation
+ *            for the trace builder, plain-C function (interp.c).
+ * Invariants 1. "written" lists a flag only if the instruction surely writes it: a shift by CL may leave all (so it also reads all).
+ */
+
+#define ROW_INT(enc, name, o1, o2, o3, attr, fr, fw, op, fn)                                                           \
+    { enc, name, { o1, o2, o3, 0 }, CPU_ALWAYS, HOW_INT, attr, fr, fw, op, fn, NULL, NULL }
+#define ROW_INTF(enc, name, o1, o2, o3, needs, attr, fr, fw, op, fn)                                                   \
+    { enc, name, { o1, o2, o3, 0 }, needs, HOW_INT, attr, fr, fw, op, fn, NULL, NULL }
+#define TABLE_ALL FLAGS_ARITH
+#define TABLE_NO OPND_NONE
+#define TABLE_ALU(base, name, op, fr, attr)                                                                            \
+    ROW_INT(ENC(base), name, OPND_Eb, OPND_Gb, TABLE_NO, attr, fr, TABLE_ALL, op, interp_alu),                         \
+    ROW_INT(ENC(base + 1), name, OPND_Ev, OPND_Gv, TABLE_NO, attr, fr, TABLE_ALL, op, interp_alu),                     \
+    ROW_INT(ENC(base + 2), name, OPND_Gb, OPND_Eb, TABLE_NO, 0, fr, TABLE_ALL, op, interp_alu),                        \
+    ROW_INT(ENC(base + 3), name, OPND_Gv, OPND_Ev, TABLE_NO, 0, fr, TABLE_ALL, op, interp_alu),                        \
+    ROW_INT(ENC(base + 4), name, OPND_AL, OPND_Ib, TABLE_NO, 0, fr, TABLE_ALL, op, interp_alu),                        \
+    ROW_INT(ENC(base + 5), name, OPND_eAX, OPND_Iz, TABLE_NO, 0, fr, TABLE_ALL, op, interp_alu),                       \
+    ROW_INT(ENC(0x80) | SLASH(base >> 3), name, OPND_Eb, OPND_Ib, TABLE_NO, attr, fr, TABLE_ALL, op, interp_alu),      \
+    ROW_INT(ENC(0x81) | SLASH(base >> 3), name, OPND_Ev, OPND_Iz, TABLE_NO, attr, fr, TABLE_ALL, op, interp_alu),      \
+    ROW_INT(ENC(0x82) | SLASH(base >> 3) | NOT64, name, OPND_Eb, OPND_Ib, TABLE_NO, attr, fr, TABLE_ALL, op, interp_alu), \
+    ROW_INT(ENC(0x83) | SLASH(base >> 3), name, OPND_Ev, OPND_Ibs, TABLE_NO, attr, fr, TABLE_ALL, op, interp_alu)
+#define TABLE_SHIFT(n, name, op, fr, fw, op2)                                                                          \
+    ROW_INT(ENC(0xC0) | SLASH(n), name, OPND_Eb, OPND_Ib, TABLE_NO, 0, fr, fw, op, interp_shift),                      \
+    ROW_INT(ENC(0xC1) | SLASH(n), name, OPND_Ev, OPND_Ib, TABLE_NO, 0, fr, fw, op, interp_shift),                      \
+    ROW_INT(ENC(0xD0) | SLASH(n), name, OPND_Eb, OPND_1, TABLE_NO, 0, fr, fw, op, interp_shift),                       \
+    ROW_INT(ENC(0xD1) | SLASH(n), name, OPND_Ev, OPND_1, TABLE_NO, 0, fr, fw, op, interp_shift),                       \
+    ROW_INT(ENC(0xD2) | SLASH(n), name, OPND_Eb, OPND_CL, TABLE_NO, 0, TABLE_ALL, 0, op, interp_shift),                \
+    ROW_INT(ENC(0xD3) | SLASH(n), name, OPND_Ev, OPND_CL, TABLE_NO, 0, TABLE_ALL, 0, op, interp_shift)
+#define TABLE_CC(n, cc, reads)                                                                                         \
+    ROW_INT(ENC(0x70 + n), "j" cc, OPND_Jb, TABLE_NO, TABLE_NO, ROW_FORCE64, reads, 0, OP_JCC, interp_jcc),            \
+    ROW_INT(ENC0F(0x80 + n), "j" cc, OPND_Jz, TABLE_NO, TABLE_NO, ROW_FORCE64, reads, 0, OP_JCC, interp_jcc),          \
+    ROW_INT(ENC0F(0x90 + n), "set" cc, OPND_Eb, TABLE_NO, TABLE_NO, 0, reads, 0, OP_SETCC, interp_setcc),              \
+    ROW_INTF(ENC0F(0x40 + n), "cmov" cc, OPND_Gv, OPND_Ev, TABLE_NO, CPU_CMOV, 0, reads, 0, OP_CMOV, interp_cmov)
+#define TABLE_STRING(op, name, o1, o2, fr, fw)                                                                         \
+    ROW_INT(ENC(op), name, o1##b, o2##b, TABLE_NO, ROW_REP, fr, fw, OP_STRING, string_run),                            \
+    ROW_INT(ENC(op + 1), name, o1##v, o2##v, TABLE_NO, ROW_REP, fr, fw, OP_STRING, string_run)
+
+static const struct insn_row table_rows[] = {
+    TABLE_ALU(0x00, "add", OP_ADD, 0, ROW_LOCK),
+    TABLE_ALU(0x08, "or", OP_OR, 0, ROW_LOCK),
+    TABLE_ALU(0x10, "adc", OP_ADC, FLAG_CF, ROW_LOCK),
+    TABLE_ALU(0x18, "sbb", OP_SBB, FLAG_CF, ROW_LOCK),
+    TABLE_ALU(0x20, "and", OP_AND, 0, ROW_LOCK),
+    TABLE_ALU(0x28, "sub", OP_SUB, 0, ROW_LOCK),
+    TABLE_ALU(0x30, "xor", OP_XOR, 0, ROW_LOCK),
+    TABLE_ALU(0x38, "cmp", OP_CMP, 0, 0),
+
+    ROW_INT(ENC(0x40) | OPREG | NOT64, "inc", OPND_Zv, TABLE_NO, TABLE_NO, 0, FLAG_CF, TABLE_ALL & ~FLAG_CF, OP_INC, interp_unary),
+    ROW_INT(ENC(0x48) | OPREG | NOT64, "dec", OPND_Zv, TABLE_NO, TABLE_NO, 0, FLAG_CF, TABLE_ALL & ~FLAG_CF, OP_DEC, interp_unary),
+    ROW_INT(ENC(0x50) | OPREG, "push", OPND_Zq, TABLE_NO, TABLE_NO, ROW_DEF64, 0, 0, OP_PUSH, interp_push),
+    ROW_INT(ENC(0x58) | OPREG, "pop", OPND_Zq, TABLE_NO, TABLE_NO, ROW_DEF64, 0, 0, OP_POP, interp_pop),
+    ROW_INT(ENC(0x63) | MODE64, "movsxd", OPND_Gv, OPND_Ed, TABLE_NO, 0, 0, 0, OP_MOVSX, interp_movsx),
+    ROW_INT(ENC(0x68), "push", OPND_Iz, TABLE_NO, TABLE_NO, ROW_DEF64, 0, 0, OP_PUSH, interp_push),
+    ROW_INT(ENC(0x69), "imul", OPND_Gv, OPND_Ev, OPND_Iz, 0, 0, TABLE_ALL, OP_IMUL, interp_imul),
+    ROW_INT(ENC(0x6A), "push", OPND_Ibs, TABLE_NO, TABLE_NO, ROW_DEF64, 0, 0, OP_PUSH, interp_push),
+    ROW_INT(ENC(0x6B), "imul", OPND_Gv, OPND_Ev, OPND_Ibs, 0, 0, TABLE_ALL, OP_IMUL, interp_imul),
+    TABLE_STRING(0x6C, "ins", OPND_Y, OPND_X, 0, 0),
+    TABLE_STRING(0x6E, "outs", OPND_X, OPND_X, 0, 0),
+
+    TABLE_CC(0x0, "o", FLAG_OF), TABLE_CC(0x1, "no", FLAG_OF), TABLE_CC(0x2, "b", FLAG_CF), TABLE_CC(0x3, "ae", FLAG_CF),
+    TABLE_CC(0x4, "e", FLAG_ZF), TABLE_CC(0x5, "ne", FLAG_ZF), TABLE_CC(0x6, "be", FLAG_CF | FLAG_ZF), TABLE_CC(0x7, "a", FLAG_CF | FLAG_ZF),
+    TABLE_CC(0x8, "s", FLAG_SF), TABLE_CC(0x9, "ns", FLAG_SF), TABLE_CC(0xA, "p", FLAG_PF), TABLE_CC(0xB, "np", FLAG_PF),
+    TABLE_CC(0xC, "l", FLAG_SF | FLAG_OF), TABLE_CC(0xD, "ge", FLAG_SF | FLAG_OF),
+    TABLE_CC(0xE, "le", FLAG_SF | FLAG_OF | FLAG_ZF), TABLE_CC(0xF, "g", FLAG_SF | FLAG_OF | FLAG_ZF),
+
+    ROW_INT(ENC(0x84), "test", OPND_Eb, OPND_Gb, TABLE_NO, 0, 0, TABLE_ALL, OP_TEST, interp_alu),
+    ROW_INT(ENC(0x85), "test", OPND_Ev, OPND_Gv, TABLE_NO, 0, 0, TABLE_ALL, OP_TEST, interp_alu),
+    ROW_INT(ENC(0x86), "xchg", OPND_Eb, OPND_Gb, TABLE_NO, ROW_LOCK, 0, 0, OP_XCHG, interp_xchg),
+    ROW_INT(ENC(0x87), "xchg", OPND_Ev, OPND_Gv, TABLE_NO, ROW_LOCK, 0, 0, OP_XCHG, interp_xchg),
+    ROW_INT(ENC(0x88), "mov", OPND_Eb, OPND_Gb, TABLE_NO, 0, 0, 0, OP_MOV, interp_mov),
+    ROW_INT(ENC(0x89), "mov", OPND_Ev, OPND_Gv, TABLE_NO, 0, 0, 0, OP_MOV, interp_mov),
+    ROW_INT(ENC(0x8A), "mov", OPND_Gb, OPND_Eb, TABLE_NO, 0, 0, 0, OP_MOV, interp_mov),
+    ROW_INT(ENC(0x8B), "mov", OPND_Gv, OPND_Ev, TABLE_NO, 0, 0, 0, OP_MOV, interp_mov),
+    ROW_INT(ENC(0x8D) | MOD_MEM, "lea", OPND_Gv, OPND_M, TABLE_NO, 0, 0, 0, OP_LEA, interp_lea),
+    ROW_INT(ENC(0x8F) | SLASH(0), "pop", OPND_Ev, TABLE_NO, TABLE_NO, ROW_DEF64, 0, 0, OP_POP, interp_pop),
+    ROW_INT(ENC(0x90) | PFX_F3, "pause", TABLE_NO, TABLE_NO, TABLE_NO, ROW_NO_RIP, 0, 0, OP_NOP, interp_nop),
+    ROW_INT(ENC(0x90) | OPREG, "xchg", OPND_Zv, OPND_eAX, TABLE_NO, 0, 0, 0, OP_XCHG, interp_xchg),
+    ROW_INT(ENC(0x98), "cbw", TABLE_NO, TABLE_NO, TABLE_NO, 0, 0, 0, OP_CBW, interp_cbw),
+    ROW_INT(ENC(0x99), "cwd", TABLE_NO, TABLE_NO, TABLE_NO, 0, 0, 0, OP_CWD, interp_cwd),
+    ROW_INT(ENC(0x9E) | NOT64, "sahf", TABLE_NO, TABLE_NO, TABLE_NO, ROW_NO_RIP, FLAG_OF, TABLE_ALL & ~FLAG_OF, OP_FLAGS, interp_sahf),
+    ROW_INT(ENC(0x9F) | NOT64, "lahf", TABLE_NO, TABLE_NO, TABLE_NO, ROW_NO_RIP, TABLE_ALL, 0, OP_FLAGS, interp_lahf),
+    ROW_INTF(ENC(0x9E) | MODE64, "sahf", TABLE_NO, TABLE_NO, TABLE_NO, CPU_LAHF_LM, ROW_NO_RIP, FLAG_OF, TABLE_ALL & ~FLAG_OF, OP_FLAGS, interp_sahf),
+    ROW_INTF(ENC(0x9F) | MODE64, "lahf", TABLE_NO, TABLE_NO, TABLE_NO, CPU_LAHF_LM, ROW_NO_RIP, TABLE_ALL, 0, OP_FLAGS, interp_lahf),
+    ROW_INT(ENC(0xA0), "mov", OPND_AL, OPND_Ob, TABLE_NO, 0, 0, 0, OP_MOV, interp_mov),
+    ROW_INT(ENC(0xA1), "mov", OPND_eAX, OPND_Ov, TABLE_NO, 0, 0, 0, OP_MOV, interp_mov),
+    ROW_INT(ENC(0xA2), "mov", OPND_Ob, OPND_AL, TABLE_NO, 0, 0, 0, OP_MOV, interp_mov),
+    ROW_INT(ENC(0xA3), "mov", OPND_Ov, OPND_eAX, TABLE_NO, 0, 0, 0, OP_MOV, interp_mov),
+    TABLE_STRING(0xA4, "movs", OPND_Y, OPND_X, 0, 0),
+    TABLE_STRING(0xA6, "cmps", OPND_X, OPND_Y, TABLE_ALL, 0),
+    ROW_INT(ENC(0xA8), "test", OPND_AL, OPND_Ib, TABLE_NO, 0, 0, TABLE_ALL, OP_TEST, interp_alu),
+    ROW_INT(ENC(0xA9), "test", OPND_eAX, OPND_Iz, TABLE_NO, 0, 0, TABLE_ALL, OP_TEST, interp_alu),
+    TABLE_STRING(0xAA, "stos", OPND_Y, OPND_Y, 0, 0),
+    TABLE_STRING(0xAC, "lods", OPND_X, OPND_X, 0, 0),
+    TABLE_STRING(0xAE, "scas", OPND_Y, OPND_Y, TABLE_ALL, 0),
+    ROW_INT(ENC(0xB0) | OPREG, "mov", OPND_Zb, OPND_Ib, TABLE_NO, 0, 0, 0, OP_MOV, interp_mov),
+    ROW_INT(ENC(0xB8) | OPREG, "mov", OPND_Zv, OPND_Iv, TABLE_NO, 0, 0, 0, OP_MOV, interp_mov),
+    TABLE_SHIFT(0, "rol", OP_ROL, TABLE_ALL, 0, 0), TABLE_SHIFT(1, "ror", OP_ROR, TABLE_ALL, 0, 0),
+    TABLE_SHIFT(2, "rcl", OP_RCL, TABLE_ALL, 0, 0), TABLE_SHIFT(3, "rcr", OP_RCR, TABLE_ALL, 0, 0),
+    TABLE_SHIFT(4, "shl", OP_SHL, 0, TABLE_ALL, 0), TABLE_SHIFT(5, "shr", OP_SHR, 0, TABLE_ALL, 0),
+    TABLE_SHIFT(6, "shl", OP_SHL, 0, TABLE_ALL, 0), TABLE_SHIFT(7, "sar", OP_SAR, 0, TABLE_ALL, 0),
+    ROW_INT(ENC(0xC2), "ret", OPND_Iw, TABLE_NO, TABLE_NO, ROW_FORCE64 | ROW_ENDS, 0, 0, OP_RET, interp_ret),
+    ROW_INT(ENC(0xC3), "ret", TABLE_NO, TABLE_NO, TABLE_NO, ROW_FORCE64 | ROW_ENDS, 0, 0, OP_RET, interp_ret),
+    ROW_INT(ENC(0xC6) | SLASH(0), "mov", OPND_Eb, OPND_Ib, TABLE_NO, 0, 0, 0, OP_MOV, interp_mov),
+    ROW_INT(ENC(0xC7) | SLASH(0), "mov", OPND_Ev, OPND_Iz, TABLE_NO, 0, 0, 0, OP_MOV, interp_mov),
+    ROW_INT(ENC(0xC9), "leave", TABLE_NO, TABLE_NO, TABLE_NO, ROW_DEF64, 0, 0, OP_LEAVE, interp_leave),
+    ROW_INT(ENC(0xE0), "loopne", OPND_Jb, TABLE_NO, TABLE_NO, ROW_FORCE64 | ROW_ENDS, FLAG_ZF, 0, OP_LOOP, interp_loop),
+    ROW_INT(ENC(0xE1), "loope", OPND_Jb, TABLE_NO, TABLE_NO, ROW_FORCE64 | ROW_ENDS, FLAG_ZF, 0, OP_LOOP, interp_loop),
+    ROW_INT(ENC(0xE2), "loop", OPND_Jb, TABLE_NO, TABLE_NO, ROW_FORCE64 | ROW_ENDS, 0, 0, OP_LOOP, interp_loop),
+    ROW_INT(ENC(0xE3), "jcxz", OPND_Jb, TABLE_NO, TABLE_NO, ROW_FORCE64 | ROW_ENDS, 0, 0, OP_LOOP, interp_loop),
+    ROW_INT(ENC(0xE8), "call", OPND_Jz, TABLE_NO, TABLE_NO, ROW_FORCE64 | ROW_ENDS, 0, 0, OP_CALL, interp_call),
+    ROW_INT(ENC(0xE9), "jmp", OPND_Jz, TABLE_NO, TABLE_NO, ROW_FORCE64 | ROW_ENDS, 0, 0, OP_JMP, interp_jmp),
+    ROW_INT(ENC(0xEB), "jmp", OPND_Jb, TABLE_NO, TABLE_NO, ROW_FORCE64 | ROW_ENDS, 0, 0, OP_JMP, interp_jmp),
+    ROW_INT(ENC(0xF5), "cmc", TABLE_NO, TABLE_NO, TABLE_NO, ROW_NO_RIP, TABLE_ALL, FLAG_CF, OP_FLAGS, interp_carry),
+    ROW_INT(ENC(0xF6) | SLASH(0), "test", OPND_Eb, OPND_Ib, TABLE_NO, 0, 0, TABLE_ALL, OP_TEST, interp_alu),
+    ROW_INT(ENC(0xF6) | SLASH(1), "test", OPND_Eb, OPND_Ib, TABLE_NO, 0, 0, TABLE_ALL, OP_TEST, interp_alu),
+    ROW_INT(ENC(0xF6) | SLASH(2), "not", OPND_Eb, TABLE_NO, TABLE_NO, ROW_LOCK, 0, 0, OP_NOT, interp_unary),
+    ROW_INT(ENC(0xF6) | SLASH(3), "neg", OPND_Eb, TABLE_NO, TABLE_NO, ROW_LOCK, 0, TABLE_ALL, OP_NEG, interp_unary),
+    ROW_INT(ENC(0xF6) | SLASH(4), "mul", OPND_Eb, TABLE_NO, TABLE_NO, 0, 0, TABLE_ALL, OP_MUL, interp_mul),
+    ROW_INT(ENC(0xF6) | SLASH(5), "imul", OPND_Eb, TABLE_NO, TABLE_NO, 0, 0, TABLE_ALL, OP_IMUL1, interp_mul),
+    ROW_INT(ENC(0xF6) | SLASH(6), "div", OPND_Eb, TABLE_NO, TABLE_NO, 0, 0, 0, OP_DIV, interp_div),
+    ROW_INT(ENC(0xF6) | SLASH(7), "idiv", OPND_Eb, TABLE_NO, TABLE_NO, 0, 0, 0, OP_IDIV, interp_div),
+    ROW_INT(ENC(0xF7) | SLASH(0), "test", OPND_Ev, OPND_Iz, TABLE_NO, 0, 0, TABLE_ALL, OP_TEST, interp_alu),
+    ROW_INT(ENC(0xF7) | SLASH(1), "test", OPND_Ev, OPND_Iz, TABLE_NO, 0, 0, TABLE_ALL, OP_TEST, interp_alu),
+    ROW_INT(ENC(0xF7) | SLASH(2), "not", OPND_Ev, TABLE_NO, TABLE_NO, ROW_LOCK, 0, 0, OP_NOT, interp_unary),
+    ROW_INT(ENC(0xF7) | SLASH(3), "neg", OPND_Ev, TABLE_NO, TABLE_NO, ROW_LOCK, 0, TABLE_ALL, OP_NEG, interp_unary),
+    ROW_INT(ENC(0xF7) | SLASH(4), "mul", OPND_Ev, TABLE_NO, TABLE_NO, 0, 0, TABLE_ALL, OP_MUL, interp_mul),
+    ROW_INT(ENC(0xF7) | SLASH(5), "imul", OPND_Ev, TABLE_NO, TABLE_NO, 0, 0, TABLE_ALL, OP_IMUL1, interp_mul),
+    ROW_INT(ENC(0xF7) | SLASH(6), "div", OPND_Ev, TABLE_NO, TABLE_NO, 0, 0, 0, OP_DIV, interp_div),
+    ROW_INT(ENC(0xF7) | SLASH(7), "idiv", OPND_Ev, TABLE_NO, TABLE_NO, 0, 0, 0, OP_IDIV, interp_div),
+    ROW_INT(ENC(0xF8), "clc", TABLE_NO, TABLE_NO, TABLE_NO, ROW_NO_RIP, TABLE_ALL & ~FLAG_CF, FLAG_CF, OP_FLAGS, interp_carry),
+    ROW_INT(ENC(0xF9), "stc", TABLE_NO, TABLE_NO, TABLE_NO, ROW_NO_RIP, TABLE_ALL & ~FLAG_CF, FLAG_CF, OP_FLAGS, interp_carry),
+    ROW_INT(ENC(0xFC), "cld", TABLE_NO, TABLE_NO, TABLE_NO, ROW_NO_RIP, 0, 0, OP_FLAGS, interp_direction),
+    ROW_INT(ENC(0xFD), "std", TABLE_NO, TABLE_NO, TABLE_NO, ROW_NO_RIP, 0, 0, OP_FLAGS, interp_direction),
+    ROW_INT(ENC(0xFE) | SLASH(0), "inc", OPND_Eb, TABLE_NO, TABLE_NO, ROW_LOCK, FLAG_CF, TABLE_ALL & ~FLAG_CF, OP_INC, interp_unary),
+    ROW_INT(ENC(0xFE) | SLASH(1), "dec", OPND_Eb, TABLE_NO, TABLE_NO, ROW_LOCK, FLAG_CF, TABLE_ALL & ~FLAG_CF, OP_DEC, interp_unary),
+    ROW_INT(ENC(0xFF) | SLASH(0), "inc", OPND_Ev, TABLE_NO, TABLE_NO, ROW_LOCK, FLAG_CF, TABLE_ALL & ~FLAG_CF, OP_INC, interp_unary),
+    ROW_INT(ENC(0xFF) | SLASH(1), "dec", OPND_Ev, TABLE_NO, TABLE_NO, ROW_LOCK, FLAG_CF, TABLE_ALL & ~FLAG_CF, OP_DEC, interp_unary),
+    ROW_INT(ENC(0xFF) | SLASH(2), "call", OPND_Ev, TABLE_NO, TABLE_NO, ROW_FORCE64 | ROW_ENDS, 0, 0, OP_CALL_RM, interp_call_rm),
+    ROW_INT(ENC(0xFF) | SLASH(4), "jmp", OPND_Ev, TABLE_NO, TABLE_NO, ROW_FORCE64 | ROW_ENDS, 0, 0, OP_JMP_RM, interp_jmp_rm),
+    ROW_INT(ENC(0xFF) | SLASH(6), "push", OPND_Ev, TABLE_NO, TABLE_NO, ROW_DEF64, 0, 0, OP_PUSH, interp_push),
+
+    ROW_INT(ENC0F(0x19), "nop", OPND_Ev, TABLE_NO, TABLE_NO, ROW_NO_RIP, 0, 0, OP_NOP, interp_nop),
+    ROW_INT(ENC0F(0x1A), "nop", OPND_Ev, TABLE_NO, TABLE_NO, ROW_NO_RIP, 0, 0, OP_NOP, interp_nop),
+    ROW_INT(ENC0F(0x1B), "nop", OPND_Ev, TABLE_NO, TABLE_NO, ROW_NO_RIP, 0, 0, OP_NOP, interp_nop),
+    ROW_INT(ENC0F(0x1C), "nop", OPND_Ev, TABLE_NO, TABLE_NO, ROW_NO_RIP, 0, 0, OP_NOP, interp_nop),
+    ROW_INT(ENC0F(0x1D), "nop", OPND_Ev, TABLE_NO, TABLE_NO, ROW_NO_RIP, 0, 0, OP_NOP, interp_nop),
+    ROW_INT(ENC0F(0x1E), "nop", OPND_Ev, TABLE_NO, TABLE_NO, ROW_NO_RIP, 0, 0, OP_NOP, interp_nop),
+    ROW_INT(ENC0F(0x1F), "nop", OPND_Ev, TABLE_NO, TABLE_NO, ROW_NO_RIP, 0, 0, OP_NOP, interp_nop),
+    ROW_INT(ENC0F(0xA3), "bt", OPND_Ev, OPND_Gv, TABLE_NO, 0, TABLE_ALL & ~FLAG_CF, FLAG_CF, OP_BT, interp_bit_test),
+    ROW_INT(ENC0F(0xA4), "shld", OPND_Ev, OPND_Gv, OPND_Ib, 0, TABLE_ALL, 0, OP_SHLD, interp_shift_double),
+    ROW_INT(ENC0F(0xA5), "shld", OPND_Ev, OPND_Gv, OPND_CL, 0, TABLE_ALL, 0, OP_SHLD, interp_shift_double),
+    ROW_INT(ENC0F(0xAB), "bts", OPND_Ev, OPND_Gv, TABLE_NO, ROW_LOCK, TABLE_ALL & ~FLAG_CF, FLAG_CF, OP_BTS, interp_bit_test),
+    ROW_INT(ENC0F(0xAC), "shrd", OPND_Ev, OPND_Gv, OPND_Ib, 0, TABLE_ALL, 0, OP_SHRD, interp_shift_double),
+    ROW_INT(ENC0F(0xAD), "shrd", OPND_Ev, OPND_Gv, OPND_CL, 0, TABLE_ALL, 0, OP_SHRD, interp_shift_double),
+    ROW_INT(ENC0F(0xAF), "imul", OPND_Gv, OPND_Ev, TABLE_NO, 0, 0, TABLE_ALL, OP_IMUL, interp_imul),
+    ROW_INT(ENC0F(0xB0), "cmpxchg", OPND_Eb, OPND_Gb, TABLE_NO, ROW_LOCK, 0, TABLE_ALL, OP_CMPXCHG, interp_cmpxchg),
+    ROW_INT(ENC0F(0xB1), "cmpxchg", OPND_Ev, OPND_Gv, TABLE_NO, ROW_LOCK, 0, TABLE_ALL, OP_CMPXCHG, interp_cmpxchg),
+    ROW_INT(ENC0F(0xB3), "btr", OPND_Ev, OPND_Gv, TABLE_NO, ROW_LOCK, TABLE_ALL & ~FLAG_CF, FLAG_CF, OP_BTR, interp_bit_test),
+    ROW_INT(ENC0F(0xB6), "movzx", OPND_Gv, OPND_Eb, TABLE_NO, 0, 0, 0, OP_MOVZX, interp_mov),
+    ROW_INT(ENC0F(0xB7), "movzx", OPND_Gv, OPND_Ew, TABLE_NO, 0, 0, 0, OP_MOVZX, interp_mov),
+    ROW_INTF(ENC0F(0xB8) | PFX_F3, "popcnt", OPND_Gv, OPND_Ev, TABLE_NO, CPU_POPCNT, 0, 0, TABLE_ALL, OP_POPCNT, interp_bit_scan),
+    ROW_INT(ENC0F(0xBA) | SLASH(4), "bt", OPND_Ev, OPND_Ib, TABLE_NO, 0, TABLE_ALL & ~FLAG_CF, FLAG_CF, OP_BT, interp_bit_test),
+    ROW_INT(ENC0F(0xBA) | SLASH(5), "bts", OPND_Ev, OPND_Ib, TABLE_NO, ROW_LOCK, TABLE_ALL & ~FLAG_CF, FLAG_CF, OP_BTS, interp_bit_test),
+    ROW_INT(ENC0F(0xBA) | SLASH(6), "btr", OPND_Ev, OPND_Ib, TABLE_NO, ROW_LOCK, TABLE_ALL & ~FLAG_CF, FLAG_CF, OP_BTR, interp_bit_test),
+    ROW_INT(ENC0F(0xBA) | SLASH(7), "btc", OPND_Ev, OPND_Ib, TABLE_NO, ROW_LOCK, TABLE_ALL & ~FLAG_CF, FLAG_CF, OP_BTC, interp_bit_test),
+    ROW_INT(ENC0F(0xBB), "btc", OPND_Ev, OPND_Gv, TABLE_NO, ROW_LOCK, TABLE_ALL & ~FLAG_CF, FLAG_CF, OP_BTC, interp_bit_test),
+    ROW_INTF(ENC0F(0xBC) | PFX_F3, "tzcnt", OPND_Gv, OPND_Ev, TABLE_NO, CPU_BMI1, 0, 0, TABLE_ALL, OP_TZCNT, interp_bit_scan),
+    ROW_INT(ENC0F(0xBC), "bsf", OPND_Gv, OPND_Ev, TABLE_NO, 0, 0, TABLE_ALL, OP_BSF, interp_bit_scan),
+    ROW_INTF(ENC0F(0xBD) | PFX_F3, "lzcnt", OPND_Gv, OPND_Ev, TABLE_NO, CPU_ABM, 0, 0, TABLE_ALL, OP_LZCNT, interp_bit_scan),
+    ROW_INT(ENC0F(0xBD), "bsr", OPND_Gv, OPND_Ev, TABLE_NO, 0, 0, TABLE_ALL, OP_BSR, interp_bit_scan),
+    ROW_INT(ENC0F(0xBE), "movsx", OPND_Gv, OPND_Eb, TABLE_NO, 0, 0, 0, OP_MOVSX, interp_movsx),
+    ROW_INT(ENC0F(0xBF), "movsx", OPND_Gv, OPND_Ew, TABLE_NO, 0, 0, 0, OP_MOVSX, interp_movsx),
+    ROW_INT(ENC0F(0xC0), "xadd", OPND_Eb, OPND_Gb, TABLE_NO, ROW_LOCK, 0, TABLE_ALL, OP_XADD, interp_xadd),
+    ROW_INT(ENC0F(0xC1), "xadd", OPND_Ev, OPND_Gv, TABLE_NO, ROW_LOCK, 0, TABLE_ALL, OP_XADD, interp_xadd),
+    ROW_INTF(ENC0F(0xC3) | PFX_NP | MOD_MEM, "movnti", OPND_My, OPND_Gy, TABLE_NO, CPU_SSE2, 0, 0, 0, OP_MOV, interp_mov),
+    ROW_INTF(ENC0F(0xC7) | SLASH(1) | MOD_MEM | W1, "cmpxchg16b", OPND_M, TABLE_NO, TABLE_NO, CPU_CX16, ROW_LOCK, TABLE_ALL, 0, OP_CMPXCHG8B, interp_cmpxchg8b),
+    ROW_INTF(ENC0F(0xC7) | SLASH(1) | MOD_MEM, "cmpxchg8b", OPND_M, TABLE_NO, TABLE_NO, CPU_CX8, ROW_LOCK, TABLE_ALL, 0, OP_CMPXCHG8B, interp_cmpxchg8b),
+    ROW_INT(ENC0F(0xC8) | OPREG, "bswap", OPND_Zv, TABLE_NO, TABLE_NO, 0, 0, 0, OP_BSWAP, interp_bswap),
+    ROW_INTF(ENC0F38(0xF0) | PFX_NP | MOD_MEM, "movbe", OPND_Gv, OPND_Mv, TABLE_NO, CPU_MOVBE, 0, 0, 0, OP_MOVBE, interp_movbe),
+    ROW_INTF(ENC0F38(0xF0) | PFX_66 | MOD_MEM, "movbe", OPND_Gv, OPND_Mv, TABLE_NO, CPU_MOVBE, 0, 0, 0, OP_MOVBE, interp_movbe),
+    ROW_INTF(ENC0F38(0xF1) | PFX_NP | MOD_MEM, "movbe", OPND_Mv, OPND_Gv, TABLE_NO, CPU_MOVBE, 0, 0, 0, OP_MOVBE, interp_movbe),
+    ROW_INTF(ENC0F38(0xF1) | PFX_66 | MOD_MEM, "movbe", OPND_Mv, OPND_Gv, TABLE_NO, CPU_MOVBE, 0, 0, 0, OP_MOVBE, interp_movbe),
+    ROW_INTF(ENC0F38(0xF6) | PFX_66, "adcx", OPND_Gy, OPND_Ey, TABLE_NO, CPU_ADX, 0, TABLE_ALL, TABLE_ALL, OP_ADCX, interp_adx),
+    ROW_INTF(ENC0F38(0xF6) | PFX_F3, "adox", OPND_Gy, OPND_Ey, TABLE_NO, CPU_ADX, 0, TABLE_ALL, TABLE_ALL, OP_ADOX, interp_adx),
+    { 0, NULL, { 0, 0, 0, 0 }, 0, 0, 0, 0, 0, 0, NULL, NULL, NULL }
 };
-EMU_STATIC_ASSERT(sizeof(struct uop_page) <= sizeof(struct uop), uop_page_fits);
-#define UOP_PAGE(u) ((struct uop_page *)(void *)((u) + 1))
 
-#define UOP_FN(name) static EMU_TAIL_ATTR struct uop *name(UOP_PARAMS)
-#define UOP_FN_PRIV(name) EMU_PRIV EMU_TAIL_ATTR struct uop *name(UOP_PARAMS)
-#if EMU_TAIL_CALLS
-#define UOP_GO(next)                                                                                                   \
-    do {                                                                                                               \
-        struct uop *uop_next_ = (next);                                                                                \
-        EMU_MUSTTAIL return uop_next_->fn(UOP_ARGS(uop_next_));                                                        \
-    } while (0)
-#define UOP_TAIL(handler) EMU_MUSTTAIL return handler(UOP_ARGS(u)) /* the same uop, another handler */
-#else
-#define UOP_GO(next) return (next)
-#define UOP_TAIL(handler) return handler(UOP_ARGS(u))
-#endif
-#define UOP_NEXT UOP_GO(u + 1)
-#define UOP_NEXT_MEM UOP_GO(u + 2)
+EMU_PRIV const struct insn_row *cpu_rows_int(void) { return table_rows; }
 
-/* Cells of the register file. */
-#define UOP_CELL(off) (*(uint64_t *)(void *)((char *)c + (off)))
-#define UOP_XMM(off) ((union vec *)(void *)((char *)c + (off)))
-#define UOP_GPR(r) ((uint16_t)(offsetof(struct cpu, gpr) + 8u * (r)))
-#define GET_0(f) s0
-#define GET_1(f) s1
-#define GET_2(f) s2
-#define GET_3(f) s3
-#define GET_R(f) UOP_CELL(u->f)
-#define GET(k, f) GET_##k(f)
-#define PUT_0(f, v) (s0 = (v))
-#define PUT_1(f, v) (s1 = (v))
-#define PUT_2(f, v) (s2 = (v))
-#define PUT_3(f, v) (s3 = (v))
-#define PUT_R(f, v) (UOP_CELL(u->f) = (v))
-#define PUT(k, f, v) PUT_##k(f, v)
+#undef ROW_INT
+#undef ROW_INTF
+#undef TABLE_ALL
+#undef TABLE_NO
+#undef TABLE_ALU
+#undef TABLE_SHIFT
+#undef TABLE_CC
+#undef TABLE_STRING
 
-/* Guest registers that are slots, in order. ORDER slot (UOP_SPILL, UOP_RELOAD, uop_slot_of) */
-enum { SLOT_REG0 = REG_RAX, SLOT_REG1 = REG_RDX, SLOT_REG2 = REG_RCX, SLOT_REG3 = REG_RDI };
-#if EMU_SLOTS == 0
-#define UOP_SPILL ((void)0)
-#define UOP_RELOAD ((void)0)
-#elif EMU_SLOTS == 3
-#define UOP_SPILL (c->gpr[SLOT_REG0] = s0, c->gpr[SLOT_REG1] = s1, c->gpr[SLOT_REG2] = s2)
-#define UOP_RELOAD (s0 = c->gpr[SLOT_REG0], s1 = c->gpr[SLOT_REG1], s2 = c->gpr[SLOT_REG2])
-#else
-#define UOP_SPILL (c->gpr[SLOT_REG0] = s0, c->gpr[SLOT_REG1] = s1, c->gpr[SLOT_REG2] = s2, c->gpr[SLOT_REG3] = s3)
-#define UOP_RELOAD (s0 = c->gpr[SLOT_REG0], s1 = c->gpr[SLOT_REG1], s2 = c->gpr[SLOT_REG2], s3 = c->gpr[SLOT_REG3])
-#endif
+/* ======================================== src/cpu/decode.c ======================================== */
 
-/* EACH_KIND(M, ...): M(kind, ...) for every operand kind; EACH_KIND2: M(kind2, kind1, ...); EACH_KIND3: M(kind3, kind2, kind1, ...). */
-#if EMU_SLOTS == 0
-#define UOP_KINDS 1
-#define EACH_KIND_A(M, ...) M(R, __VA_ARGS__)
-#define EACH_KIND_B(M, ...) M(R, __VA_ARGS__)
-#define EACH_KIND_C(M, ...) M(R, __VA_ARGS__)
-#elif EMU_SLOTS == 3
-#define UOP_KINDS 4
-#define EACH_KIND_A(M, ...) M(0, __VA_ARGS__) M(1, __VA_ARGS__) M(2, __VA_ARGS__) M(R, __VA_ARGS__)
-#define EACH_KIND_B(M, ...) M(0, __VA_ARGS__) M(1, __VA_ARGS__) M(2, __VA_ARGS__) M(R, __VA_ARGS__)
-#define EACH_KIND_C(M, ...) M(0, __VA_ARGS__) M(1, __VA_ARGS__) M(2, __VA_ARGS__) M(R, __VA_ARGS__)
-#else
-#define UOP_KINDS 5
-#define EACH_KIND_A(M, ...) M(0, __VA_ARGS__) M(1, __VA_ARGS__) M(2, __VA_ARGS__) M(3, __VA_ARGS__) M(R, __VA_ARGS__)
-#define EACH_KIND_B(M, ...) M(0, __VA_ARGS__) M(1, __VA_ARGS__) M(2, __VA_ARGS__) M(3, __VA_ARGS__) M(R, __VA_ARGS__)
-#define EACH_KIND_C(M, ...) M(0, __VA_ARGS__) M(1, __VA_ARGS__) M(2, __VA_ARGS__) M(3, __VA_ARGS__) M(R, __VA_ARGS__)
-#endif
-#define EACH_KIND(M, ...) EACH_KIND_A(M, __VA_ARGS__)
-#define EACH_KIND2_ROW(k, M, ...) EACH_KIND_B(M, k, __VA_ARGS__)
-#define EACH_KIND2(M, ...) EACH_KIND_A(EACH_KIND2_ROW, M, __VA_ARGS__)
-#define EACH_KIND3_ROW2(k2, k1, M, ...) EACH_KIND_C(M, k2, k1, __VA_ARGS__)
-#define EACH_KIND3_ROW(k1, M, ...) EACH_KIND_B(EACH_KIND3_ROW2, k1, M, __VA_ARGS__)
-#define EACH_KIND3(M, ...) EACH_KIND_A(EACH_KIND3_ROW, M, __VA_ARGS__)
+/* cpu/decode.c - from bytes to struct insn.
+ *
+ * Models     Instruction format: SDM vol. 2A chapter 2; opcode map: 2D appendix A.
+ * Contract   cpu_decode() is asked by the trace builder and the debugger; it changes no state of the CPU. Rows come from table.c, system.c and
+ *            the floating-point files. insn_address(), insn_load_rm(), insn_store_rm() serve plain-C instructions.
+ * Theory     Rows are indexed by map and opcode when the machine is created. An opcode's candidates are tried in the order of the tables; the
+ *            first whose prefixes, mode, ModRM and CPUID feature fit is taken, so that TZCNT falls back to BSF where there is no BMI1.
+ * Invariants 1. No byte beyond `size` is read; a length over 15 is #GP(0) before anything else is said about the instruction.
+ *            2. All rows of an opcode agree about whether a ModRM byte follows (checked when the index is built).
+ */
 
-/* Common exits, in handlers_flow.c. The miss handlers find the linear address in c->miss_va and either fill u's page and run u again,
- * or carry the access out the slow way. */
-UOP_FN_PRIV(uop_fault); /* cpu->fault is set: deliver it for u's instruction */
-UOP_FN_PRIV(uop_miss_r1);
-UOP_FN_PRIV(uop_miss_r2);
-UOP_FN_PRIV(uop_miss_r4);
-UOP_FN_PRIV(uop_miss_r8);
-UOP_FN_PRIV(uop_miss_r16);
-UOP_FN_PRIV(uop_miss_w1);
-UOP_FN_PRIV(uop_miss_w2);
-UOP_FN_PRIV(uop_miss_w4);
-UOP_FN_PRIV(uop_miss_w8);
-UOP_FN_PRIV(uop_miss_w16);
-UOP_FN_PRIV(uop_miss_m1); /* read-modify-write */
-UOP_FN_PRIV(uop_miss_m2);
-UOP_FN_PRIV(uop_miss_m4);
-UOP_FN_PRIV(uop_miss_m8);
-UOP_FN_PRIV(uop_misaligned); /* #GP(0) of a 16-byte operand */
-
-#define UOP_MISSES(va, size)                                                                                           \
-    EMU_UNLIKELY((((va) - UOP_PAGE(u)->page) | ((uint64_t)(UOP_PAGE(u)->generation ^ c->generation) << 12)) > 4096u - (size))
-/* Host pointer to `size` bytes at va; leaves the handler where they are not in the uop's page. rw: r, w or m. */
-#define UOP_HOST(p, va, rw, size)                                                                                      \
-    do {                                                                                                               \
-        if (UOP_MISSES(va, size)) {                                                                                    \
-            c->miss_va = (va);                                                                                         \
-            UOP_TAIL(uop_miss_##rw##size);                                                                             \
-        }                                                                                                              \
-        (p) = (uint8_t *)(uintptr_t)((uintptr_t)(va) + UOP_PAGE(u)->addend);                                           \
-    } while (0)
-
-/* ---- vector operations: VEC_FN(name) { ... } VEC_HANDLERS(name, bytes) gives name's register form and the form whose last operand is
- * `bytes` (4, 8, 16) of memory; in the row: ROW_VEC_H(...) instead of ROW_VEC(...). Inside, u->a is d, u->x is a, u->b is b or the base
- * register, u->misc the immediate, u->scale the alignment mask. ---- */
-struct vec_handlers {
-    uop_fn rr, rm;
-    unsigned bytes;
+struct decode_index {
+    const struct insn_row **rows;
+    uint16_t start[4][257]; /* rows[start[m][op] .. start[m][op + 1]) */
+    uint8_t has_modrm[4][256];
 };
-#define VEC_LOAD_4(p) (c->vtmp[0].q[0] = ld32le(p), c->vtmp[0].q[1] = 0)
-#define VEC_LOAD_8(p) (c->vtmp[0].q[0] = ld64le(p), c->vtmp[0].q[1] = 0)
-#define VEC_LOAD_16(p) (c->vtmp[0].q[0] = ld64le(p), c->vtmp[0].q[1] = ld64le((p) + 8))
-#define VEC_HANDLERS(name, size)                                                                                       \
-    UOP_FN(vech_rr_##name)                                                                                             \
-    {                                                                                                                  \
-        if (vec_##name(c, UOP_XMM(u->a), UOP_XMM(u->x), UOP_XMM(u->b), u->misc))                                       \
-            UOP_TAIL(uop_fault);                                                                                       \
-        UOP_NEXT;                                                                                                      \
-    }                                                                                                                  \
-    UOP_FN(vech_rm_##name)                                                                                             \
-    {                                                                                                                  \
-        uint64_t va = UOP_CELL(u->b) + (uint64_t)(int64_t)u->disp;                                                     \
-        const uint8_t *p;                                                                                              \
-        if (EMU_UNLIKELY(va & u->scale))                                                                               \
-            UOP_TAIL(uop_misaligned);                                                                                  \
-        UOP_HOST(p, va, r, size);                                                                                      \
-        VEC_LOAD_##size(p);                                                                                            \
-        if (vec_##name(c, UOP_XMM(u->a), UOP_XMM(u->x), &c->vtmp[0], u->misc))                                         \
-            UOP_TAIL(uop_fault);                                                                                       \
-        UOP_NEXT_MEM;                                                                                                  \
-    }                                                                                                                  \
-    static const struct vec_handlers vech_##name = { vech_rr_##name, vech_rm_##name, size };
-#define ROW_VEC_H(enc, name, o1, o2, o3, needs, attr, fw, fn)                                                          \
-    { enc, name, { o1, o2, o3, 0 }, needs, HOW_VEC, attr, 0, fw, 0, NULL, vec_##fn, &vech_##fn }
-/* A plain store: the low bytes of operand 1 go to operand 0 (memory form), or d = b by fn (register form). */
-enum vec_op { VEC_OP_NONE, VEC_OP_STORE };
-#define ROW_VEC_STORE(enc, name, o1, o2, o3, needs, attr, fw, fn)                                                      \
-    { enc, name, { o1, o2, o3, 0 }, needs, HOW_VEC, attr, 0, fw, VEC_OP_STORE, NULL, vec_##fn, NULL }
 
-#endif
+enum { DECODE_MAX_LENGTH = 15 /* SDM 2A §2.3.11 */ };
+
+static bool decode_operand_has_modrm(unsigned kind)
+{
+    switch (kind) {
+    case OPND_NONE: case OPND_Ib: case OPND_Ibs: case OPND_Iw: case OPND_Iz: case OPND_Iv: case OPND_Jb: case OPND_Jz: case OPND_Ap:
+    case OPND_Ob: case OPND_Ov: case OPND_Zb: case OPND_Zv: case OPND_Zq: case OPND_AL: case OPND_AX: case OPND_eAX: case OPND_CL:
+    case OPND_DX: case OPND_1: case OPND_ES: case OPND_CS: case OPND_SS: case OPND_DS: case OPND_FS: case OPND_GS: case OPND_Xb:
+    case OPND_Xv: case OPND_Yb: case OPND_Yv: case OPND_ST0: case OPND_XMM0: case OPND_Hx: case OPND_Lx: return false;
+    default: return true;
+    }
+}
+
+static bool decode_row_has_modrm(const struct insn_row *r)
+{
+    unsigned i;
+    if (r->enc & (SLASH_MASK | MOD_MASK | RM_MASK | HAS_MODRM))
+        return true;
+    if (ENC_MAP(r->enc) == 0 && (r->enc & 0xF8) == 0xD8)
+        return true;
+    for (i = 0; i < 4; i++)
+        if (decode_operand_has_modrm(r->opnd[i]))
+            return true;
+    return false;
+}
+
+EMU_PRIV int cpu_decode_create(struct emu *e)
+{
+    const struct insn_row *tables[7];
+    struct decode_index *x;
+    unsigned t, m, op, n;
+    size_t count = 0;
+    const struct insn_row *r;
+    if (e->decode)
+        return 0;
+    tables[0] = cpu_rows_int();
+    tables[1] = cpu_rows_system();
+    tables[2] = cpu_rows_x87();
+    tables[3] = cpu_rows_mmx();
+    tables[4] = cpu_rows_sse();
+    tables[5] = cpu_rows_sse4();
+    tables[6] = cpu_rows_crypto();
+    for (t = 0; t < EMU_ARRAY_LEN(tables); t++)
+        for (r = tables[t]; r->name; r++)
+            count += r->enc & OPREG ? 8 : 1;
+    x = emu_alloc(e, sizeof *x);
+    if (!x)
+        return EMU_ENOMEM;
+    x->rows = emu_alloc(e, count * sizeof *x->rows);
+    if (!x->rows) {
+        emu_free(e, x);
+        return EMU_ENOMEM;
+    }
+    n = 0;
+    for (m = 0; m < 4; m++) {
+        for (op = 0; op < 256; op++) {
+            x->start[m][op] = (uint16_t)n;
+            for (t = 0; t < EMU_ARRAY_LEN(tables); t++)
+                for (r = tables[t]; r->name; r++) {
+                    unsigned base = r->enc & 0xFF;
+                    if (ENC_MAP(r->enc) != m || !(r->enc & OPREG ? op >= base && op < base + 8 : op == base))
+                        continue;
+                    if (decode_row_has_modrm(r))
+                        x->has_modrm[m][op] = 1;
+                    x->rows[n++] = r;
+                }
+        }
+        x->start[m][256] = (uint16_t)n;
+    }
+    e->decode = x;
+    return 0;
+}
+
+EMU_PRIV void cpu_decode_destroy(struct emu *e)
+{
+    if (e->decode) {
+        emu_free(e, e->decode->rows);
+        emu_free(e, e->decode);
+        e->decode = NULL;
+    }
+}
+
+struct decode_cursor {
+    const uint8_t *bytes;
+    unsigned at, size;
+    bool short_of; /* ran out of bytes */
+    bool too_long;
+};
+
+static uint8_t decode_byte(struct decode_cursor *d)
+{
+    if (d->at >= DECODE_MAX_LENGTH) {
+        d->too_long = true;
+        return 0;
+    }
+    if (d->at >= d->size) {
+        d->short_of = true;
+        return 0;
+    }
+    return d->bytes[d->at++];
+}
+
+static uint64_t decode_value(struct decode_cursor *d, unsigned size)
+{
+    uint64_t v = 0;
+    unsigned i;
+    for (i = 0; i < size; i++)
+        v |= (uint64_t)decode_byte(d) << (8 * i);
+    return v;
+}
+
+/* 16-bit addressing forms: SDM 2A table 2-1. */
+static void decode_modrm16(struct decode_cursor *d, struct insn *o, unsigned mod, unsigned rm)
+{
+    static const uint8_t bases[8] = { REG_RBX, REG_RBX, REG_RBP, REG_RBP, REG_RSI, REG_RDI, REG_RBP, REG_RBX };
+    static const uint8_t indexes[8] = { REG_RSI, REG_RDI, REG_RSI, REG_RDI, REG_ZERO, REG_ZERO, REG_ZERO, REG_ZERO };
+    o->base = bases[rm];
+    o->index = indexes[rm];
+    if (mod == 0 && rm == 6) {
+        o->base = REG_ZERO;
+        o->disp = (int64_t)decode_value(d, 2);
+    } else if (mod == 1) {
+        o->disp = sext64(decode_value(d, 1), 8);
+    } else if (mod == 2) {
+        o->disp = sext64(decode_value(d, 2), 16);
+    }
+}
+
+static void decode_modrm32(struct decode_cursor *d, struct insn *o, unsigned mod, unsigned rm, bool long_mode)
+{
+    if (rm == 4) { /* SIB: table 2-3 */
+        unsigned sib = decode_byte(d);
+        unsigned index = ((sib >> 3) & 7) | (o->rex & 2 ? 8u : 0u), base = (sib & 7) | (o->rex & 1 ? 8u : 0u);
+        o->scale = (uint8_t)(sib >> 6);
+        o->index = (uint8_t)(index == 4 ? REG_ZERO : index);
+        if (index == 4)
+            o->scale = 0;
+        if ((sib & 7) == 5 && mod == 0) {
+            o->base = REG_ZERO;
+            o->disp = sext64(decode_value(d, 4), 32);
+        } else {
+            o->base = (uint8_t)base;
+        }
+    } else if (rm == 5 && mod == 0) {
+        o->base = REG_ZERO;
+        o->rip_relative = long_mode;
+        o->disp = sext64(decode_value(d, 4), 32);
+    } else {
+        o->base = (uint8_t)(rm | (o->rex & 1 ? 8u : 0u));
+    }
+    if (mod == 1)
+        o->disp = sext64(decode_value(d, 1), 8);
+    else if (mod == 2)
+        o->disp = sext64(decode_value(d, 4), 32);
+}
+
+static bool decode_row_fits(const struct cpu *c, const struct insn_row *r, const struct insn *o, bool long_mode)
+{
+    uint32_t enc = r->enc, pfx = enc & PFX_MASK;
+    bool has_66 = (o->prefixes & INSN_OPSIZE) != 0, has_f3 = (o->prefixes & INSN_REP) != 0, has_f2 = (o->prefixes & INSN_REPNE) != 0;
+    if ((enc & MODE_MASK) == MODE64 ? !long_mode : (enc & MODE_MASK) == NOT64 && long_mode)
+        return false;
+    if (pfx == PFX_NP ? has_66 || has_f3 || has_f2 : pfx == PFX_66 ? !has_66 || has_f3 || has_f2 : pfx == PFX_F3 ? !has_f3 : pfx == PFX_F2 && !has_f2)
+        return false;
+    if ((enc & SLASH_MASK) && ((enc & SLASH_MASK) >> 13) - 1 != ((o->modrm >> 3) & 7u))
+        return false;
+    if ((enc & MOD_MASK) && ((enc & MOD_MASK) == MOD_REG) != (o->modrm >= 0xC0))
+        return false;
+    if ((enc & RM_MASK) && ((enc & RM_MASK) >> 19) - 1 != (o->modrm & 7u))
+        return false;
+    if ((enc & W_MASK) && ((enc & W_MASK) == W1) != ((o->rex & 8) != 0))
+        return false;
+    if (((enc & VEX_MASK) != 0) != (o->vex != 0))
+        return false;
+    return cpu_has(c, (enum cpu_feature)r->needs);
+}
+
+static void decode_immediates(struct decode_cursor *d, struct insn *o, bool long_mode)
+{
+    unsigned i;
+    for (i = 0; i < 4; i++) {
+        unsigned size = o->opsize == 2 ? 2 : 4;
+        switch (o->row->opnd[i]) {
+        case OPND_Ib: {
+            uint8_t v = decode_byte(d);
+            if (i > 0 && o->row->opnd[i - 1] == OPND_Iw)
+                o->imm2 = v; /* ENTER Iw, Ib */
+            else
+                o->imm = v;
+            break;
+        }
+        case OPND_Lx: o->imm = decode_byte(d); break;
+        case OPND_Ibs: case OPND_Jb: o->imm = (uint64_t)sext64(decode_byte(d), 8); break;
+        case OPND_Iw: o->imm = decode_value(d, 2); break;
+        case OPND_Iz: o->imm = (uint64_t)sext64(decode_value(d, size), size * 8); break;
+        case OPND_Iv: o->imm = decode_value(d, o->opsize); break;
+        case OPND_Jz: /* 66 is ignored by near branches in 64-bit mode: opsize is 8 there */
+            o->imm = (uint64_t)sext64(decode_value(d, size), size * 8);
+            break;
+        case OPND_Ap:
+            o->imm = decode_value(d, size);
+            o->imm2 = (uint16_t)decode_value(d, 2);
+            break;
+        case OPND_Ob: case OPND_Ov:
+            o->disp = (int64_t)decode_value(d, o->addrsize);
+            o->base = o->index = REG_ZERO;
+            o->memory = true;
+            break;
+        default: break;
+        }
+    }
+    (void)long_mode;
+}
+
+/* A VEX prefix (C4, C5); the map number, or 0 if it is malformed. SDM 2A §2.3.5. */
+static unsigned decode_vex(struct decode_cursor *d, struct insn *o, bool two_bytes)
+{
+    unsigned b = decode_byte(d), map = 1, last;
+    bool bad = o->rex || (o->prefixes & (INSN_LOCK | INSN_REP | INSN_REPNE | INSN_OPSIZE));
+    static const uint8_t prefixes[4] = { 0, INSN_OPSIZE, INSN_REP, INSN_REPNE };
+    o->rex = (uint8_t)(0x40 | (b & 0x80 ? 0 : 4));
+    last = b;
+    if (!two_bytes) {
+        o->rex = (uint8_t)(o->rex | (b & 0x40 ? 0 : 2) | (b & 0x20 ? 0 : 1));
+        map = (b & 31) <= 3 ? b & 31 : 0;
+        last = decode_byte(d);
+        if (last & 0x80)
+            o->rex |= 8;
+    }
+    o->vvvv = (uint8_t)(~(last >> 3) & 15);
+    o->vex = last & 4 ? 32 : 16;
+    o->prefixes |= prefixes[last & 3];
+    return bad ? 0 : map;
+}
+
+EMU_PRIV int cpu_decode(const struct cpu *c, uint32_t mode_key, const uint8_t *bytes, unsigned size, struct insn *o)
+{
+    const struct decode_index *x = c->emu->decode;
+    struct decode_cursor d;
+    bool long_mode = (mode_key & KEY_CS_SIZE) == KEY_CS64, seg_given = false, size_prefix;
+    unsigned op, map = 0, mod = 0, rm = 0, i, first, end;
+    const struct insn_row *row = NULL;
+    memset(o, 0, sizeof *o);
+    d.bytes = bytes;
+    d.at = 0;
+    d.size = size;
+    d.short_of = d.too_long = false;
+    o->base = o->index = REG_ZERO;
+    for (;;) { /* legacy prefixes in any order, REX last: SDM 2A §2.1.1, §2.2.1 */
+        op = decode_byte(&d);
+        if (d.short_of || d.too_long)
+            goto incomplete;
+        switch (op) {
+        case 0xF0: o->prefixes |= INSN_LOCK; break;
+        case 0xF2: o->prefixes = (uint8_t)((o->prefixes & ~INSN_REP) | INSN_REPNE); break; /* the last one counts */
+        case 0xF3: o->prefixes = (uint8_t)((o->prefixes & ~INSN_REPNE) | INSN_REP); break;
+        case 0x66: o->prefixes |= INSN_OPSIZE; break;
+        case 0x67: o->prefixes |= INSN_ADDRSIZE; break;
+        case 0x26: case 0x2E: case 0x36: case 0x3E: /* ES, CS, SS, DS: ignored in 64-bit mode */
+            if (!long_mode) {
+                o->seg = (uint8_t)((op >> 3) & 3);
+                seg_given = true;
+            }
+            break;
+        case 0x64: case 0x65:
+            o->seg = (uint8_t)(op == 0x64 ? SEG_FS : SEG_GS);
+            seg_given = true;
+            break;
+        default:
+            if (long_mode && (op & 0xF0) == 0x40) {
+                o->rex = (uint8_t)op;
+                continue;
+            }
+            goto opcode;
+        }
+        o->rex = 0; /* a REX that is not last is ignored */
+    }
+opcode:
+    if (seg_given)
+        o->prefixes |= INSN_SEG;
+    if ((op == 0xC4 || op == 0xC5) && d.at < d.size && (long_mode || (d.bytes[d.at] & 0xC0) == 0xC0) && !(mode_key & KEY_REAL)) {
+        map = decode_vex(&d, o, op == 0xC5);
+        op = decode_byte(&d);
+        if (map == 0)
+            return d.short_of ? -1 : d.too_long ? EXC_GP : EXC_UD;
+    } else if ((op == 0xC4 || op == 0xC5) && d.at >= d.size && d.at < DECODE_MAX_LENGTH) {
+        return -1;
+    } else if (op == 0x0F) {
+        map = 1;
+        op = decode_byte(&d);
+        if (op == 0x38 || op == 0x3A) {
+            map = op == 0x38 ? 2 : 3;
+            op = decode_byte(&d);
+        }
+    }
+    if (d.short_of || d.too_long)
+        goto incomplete;
+    o->opcode = (uint8_t)op;
+    o->addrsize = long_mode ? (o->prefixes & INSN_ADDRSIZE ? 4 : 8)
+                            : ((mode_key & KEY_CS_SIZE) == KEY_CS32) != ((o->prefixes & INSN_ADDRSIZE) != 0) ? 4 : 2;
+    if (x->has_modrm[map][op]) {
+        o->has_modrm = true;
+        o->modrm = decode_byte(&d);
+        mod = o->modrm >> 6;
+        rm = o->modrm & 7;
+        o->reg = (uint8_t)(((o->modrm >> 3) & 7) | (o->rex & 4 ? 8 : 0));
+        o->rm = (uint8_t)(rm | (o->rex & 1 ? 8 : 0));
+        o->memory = mod != 3;
+        if (d.short_of || d.too_long)
+            goto incomplete;
+    } else {
+        o->rm = o->reg = (uint8_t)((op & 7) | (o->rex & 1 ? 8 : 0));
+    }
+    first = x->start[map][op];
+    end = x->start[map][op + 1];
+    for (i = first; i < end; i++)
+        if (decode_row_fits(c, x->rows[i], o, long_mode)) {
+            row = x->rows[i];
+            break;
+        }
+    if (!row) { /* the length does not matter any more, except when the bytes so far end it */
+        return EXC_UD;
+    }
+    o->row = row;
+    /* MOV to and from control and debug registers ignores mod: always registers. */
+    for (i = 0; i < 2; i++)
+        if (row->opnd[i] == OPND_Cd || row->opnd[i] == OPND_Dd) {
+            o->memory = false;
+            mod = 3;
+        }
+    if (o->memory) {
+        if (o->addrsize == 2)
+            decode_modrm16(&d, o, mod, rm);
+        else
+            decode_modrm32(&d, o, mod, rm, long_mode);
+        if (!seg_given)
+            o->seg = o->base == REG_RBP || o->base == REG_RSP ? SEG_SS : SEG_DS;
+    } else if (!seg_given) {
+        o->seg = SEG_DS;
+    }
+    /* A mandatory 66 is no operand size, but for instructions with operands of that size (MOVBE). */
+    size_prefix = (o->prefixes & INSN_OPSIZE) && !(row->attr & ROW_IGNORE_66) &&
+                  ((row->enc & PFX_MASK) != PFX_66 || row->opnd[0] == OPND_Gv || row->opnd[0] == OPND_Mv);
+    if (long_mode)
+        o->opsize = (row->attr & ROW_FORCE64) || (o->rex & 8) ? 8 : size_prefix ? 2 : row->attr & ROW_DEF64 ? 8 : 4;
+    else
+        o->opsize = ((mode_key & KEY_CS_SIZE) == KEY_CS32) != size_prefix ? 4 : 2;
+    decode_immediates(&d, o, long_mode);
+    if (d.short_of || d.too_long)
+        goto incomplete;
+    o->length = (uint8_t)d.at;
+    memcpy(o->bytes, bytes, d.at);
+    if ((o->prefixes & INSN_LOCK) && (!(row->attr & ROW_LOCK) || !o->memory))
+        return EXC_UD;
+    return 0;
+incomplete:
+    return d.too_long ? EXC_GP : -1;
+}
+
+EMU_PRIV uint64_t insn_address(struct cpu *c, const struct insn *i)
+{
+    uint64_t a = c->gpr[i->base] + (c->gpr[i->index] << i->scale) + (uint64_t)i->disp;
+    if (i->rip_relative)
+        a += c->next_rip;
+    return i->addrsize == 8 ? a : i->addrsize == 4 ? (uint32_t)a : (uint16_t)a;
+}
+
+EMU_PRIV int insn_load_rm(struct cpu *c, const struct insn *i, unsigned size, uint64_t *value)
+{
+    if (i->memory)
+        return cpu_load(c, i->seg, insn_address(c, i), size, value);
+    if (size == 1 && !i->rex && i->rm >= 4 && i->rm < 8)
+        *value = cpu_get8(c, i->rm & 3, true);
+    else
+        *value = cpu_get(c, i->rm, size);
+    return CPU_OK;
+}
+
+EMU_PRIV int insn_store_rm(struct cpu *c, const struct insn *i, unsigned size, uint64_t value)
+{
+    if (i->memory)
+        return cpu_store(c, i->seg, insn_address(c, i), size, value);
+    if (size == 1)
+        cpu_put8(c, !i->rex && i->rm >= 4 && i->rm < 8 ? i->rm & 3 : i->rm, !i->rex && i->rm >= 4 && i->rm < 8, (uint8_t)value);
+    else
+        cpu_put(c, i->rm, value, size);
+    return CPU_OK;
+}
 
 /* ======================================== src/dev/pci.c ======================================== */
 

@@ -16,6 +16,59 @@
 #include "../machine.h"
 #include "cpu.h"
 
+/* What a HOW_INT row does: the trace builder chooses handlers by it. ORDER int_op (table.c, interp.c, trace.c) */
+enum int_op {
+    OP_ADD, OP_OR, OP_ADC, OP_SBB, OP_AND, OP_SUB, OP_XOR, OP_CMP, /* ModRM.reg of group 1 */
+    OP_ROL, OP_ROR, OP_RCL, OP_RCR, OP_SHL, OP_SHR, OP_SAL, OP_SAR, /* of group 2 */
+    OP_TEST, OP_MOV, OP_MOVZX, OP_MOVSX, OP_LEA, OP_XCHG, OP_INC, OP_DEC, OP_NEG, OP_NOT, OP_MUL, OP_IMUL1, OP_DIV, OP_IDIV, OP_IMUL,
+    OP_SHLD, OP_SHRD, OP_BT, OP_BTS, OP_BTR, OP_BTC, OP_BSF, OP_BSR, OP_TZCNT, OP_LZCNT, OP_POPCNT, OP_BSWAP, OP_MOVBE, OP_ADCX, OP_ADOX,
+    OP_SETCC, OP_CMOV, OP_JCC, OP_LOOP, OP_JMP, OP_JMP_RM, OP_CALL, OP_CALL_RM, OP_RET, OP_PUSH, OP_POP, OP_LEAVE, OP_CBW, OP_CWD,
+    OP_NOP, OP_FLAGS, OP_XADD, OP_CMPXCHG, OP_CMPXCHG8B, OP_STRING
+};
+/* interp.c, string.c: the same instructions as plain C */
+EMU_PRIV int interp_alu(struct cpu *c, const struct insn *i);
+EMU_PRIV int interp_unary(struct cpu *c, const struct insn *i);
+EMU_PRIV int interp_shift(struct cpu *c, const struct insn *i);
+EMU_PRIV int interp_shift_double(struct cpu *c, const struct insn *i);
+EMU_PRIV int interp_mov(struct cpu *c, const struct insn *i);
+EMU_PRIV int interp_movsx(struct cpu *c, const struct insn *i);
+EMU_PRIV int interp_lea(struct cpu *c, const struct insn *i);
+EMU_PRIV int interp_xchg(struct cpu *c, const struct insn *i);
+EMU_PRIV int interp_cmov(struct cpu *c, const struct insn *i);
+EMU_PRIV int interp_setcc(struct cpu *c, const struct insn *i);
+EMU_PRIV int interp_bswap(struct cpu *c, const struct insn *i);
+EMU_PRIV int interp_movbe(struct cpu *c, const struct insn *i);
+EMU_PRIV int interp_cbw(struct cpu *c, const struct insn *i);
+EMU_PRIV int interp_cwd(struct cpu *c, const struct insn *i);
+EMU_PRIV int interp_nop(struct cpu *c, const struct insn *i);
+EMU_PRIV int interp_lahf(struct cpu *c, const struct insn *i);
+EMU_PRIV int interp_sahf(struct cpu *c, const struct insn *i);
+EMU_PRIV int interp_carry(struct cpu *c, const struct insn *i);
+EMU_PRIV int interp_direction(struct cpu *c, const struct insn *i);
+EMU_PRIV int interp_mul(struct cpu *c, const struct insn *i);
+EMU_PRIV int interp_imul(struct cpu *c, const struct insn *i);
+EMU_PRIV int interp_div(struct cpu *c, const struct insn *i);
+EMU_PRIV int interp_bit_test(struct cpu *c, const struct insn *i);
+EMU_PRIV int interp_bit_scan(struct cpu *c, const struct insn *i);
+EMU_PRIV int interp_adx(struct cpu *c, const struct insn *i);
+EMU_PRIV int interp_xadd(struct cpu *c, const struct insn *i);
+EMU_PRIV int interp_cmpxchg(struct cpu *c, const struct insn *i);
+EMU_PRIV int interp_cmpxchg8b(struct cpu *c, const struct insn *i);
+EMU_PRIV int interp_jcc(struct cpu *c, const struct insn *i);
+EMU_PRIV int interp_loop(struct cpu *c, const struct insn *i);
+EMU_PRIV int interp_jmp(struct cpu *c, const struct insn *i);
+EMU_PRIV int interp_jmp_rm(struct cpu *c, const struct insn *i);
+EMU_PRIV int interp_call(struct cpu *c, const struct insn *i);
+EMU_PRIV int interp_call_rm(struct cpu *c, const struct insn *i);
+EMU_PRIV int interp_ret(struct cpu *c, const struct insn *i);
+EMU_PRIV int interp_push(struct cpu *c, const struct insn *i);
+EMU_PRIV int interp_pop(struct cpu *c, const struct insn *i);
+EMU_PRIV int interp_leave(struct cpu *c, const struct insn *i);
+EMU_PRIV int interp_go(struct cpu *c, uint64_t target, unsigned opsize);
+EMU_PRIV uint64_t interp_shift_value(unsigned op, unsigned size, uint64_t d, unsigned n, unsigned carry_in, uint32_t *cfof);
+EMU_PRIV bool interp_divide(unsigned size, bool is_signed, uint64_t hi, uint64_t lo, uint64_t s, uint64_t *q, uint64_t *r);
+EMU_PRIV int string_run(struct cpu *c, const struct insn *i); /* MOVS CMPS STOS LODS SCAS INS OUTS with their prefixes */
+
 /* EMU_TAIL_CALLS and EMU_MUSTTAIL come from base.h. */
 #ifndef EMU_SLOTS
 #if EMU_TAIL_CALLS && (defined(__x86_64__) && !defined(_WIN32) && !defined(__ILP32__) || defined(__aarch64__))
