@@ -32,6 +32,11 @@ dev: build/dev/emu
 build/dev/emu: $(OBJECTS)
 	$(CC) $(DEV_CFLAGS) $(OBJECTS) -o $@ $(LDFLAGS)
 
+# everything but main(): what the tests of the parts are linked with
+build/dev/libemu.a: $(filter-out build/dev/front/main.o,$(OBJECTS))
+	rm -f $@
+	ar rcs $@ $^
+
 build/dev/%.o: src/%.c $(HEADERS)
 	@mkdir -p $(@D)
 	$(CC) $(WARN) $(DEV_CFLAGS) $(DEV_EXTRA) -c $< -o $@

@@ -644,6 +644,7 @@ struct emu {
     /* file=embed:NAME: the embedding program's disk of that name; front/api.c sets it */
     bool (*find_disk)(struct emu *e, const char *name, struct emu_disk_ops *ops, void **opaque);
     struct chr *chars;
+    uint64_t serial_bytes; /* sent by the guest's UARTs */
     struct net_port *net_ports;
     struct nat *nats;
 };

@@ -110,11 +110,11 @@ static size_t gdb_unhex(const char *p, uint8_t *out, size_t size)
     return n;
 }
 
-/* ---- registers; ORDER gdb_register: gdb_target_xml and gdb_register() ---- */
+/* ---- registers; ORDER gdb_register: gdb_target_parts and gdb_register() ---- */
 enum { GDB_RIP = 16, GDB_EFLAGS = 17, GDB_SEGS = 18, GDB_ST = 24, GDB_FCTRL = 32, GDB_XMM = 40, GDB_MXCSR = 56, GDB_FS_BASE = 57, GDB_GS_BASE = 58,
        GDB_K_GS_BASE = 59, GDB_CR0 = 60, GDB_CR2, GDB_CR3, GDB_CR4, GDB_CR8, GDB_EFER, GDB_REGISTERS };
 
-static const char gdb_target_xml[] =
+static const char *const gdb_target_parts[] = { /* joined: C99 promises 4095 characters a literal */
     "<?xml version=\"1.0\"?><!DOCTYPE target SYSTEM \"gdb-target.dtd\"><target version=\"1.0\"><architecture>i386:x86-64</architecture>"
     "<feature name=\"org.gnu.gdb.i386.core\">"
     "<flags id=\"i386_eflags\" size=\"4\"><field name=\"CF\" start=\"0\" end=\"0\"/><field name=\"\" start=\"1\" end=\"1\"/><field name=\"PF\" start=\"2\" end=\"2\"/>"
@@ -131,7 +131,7 @@ static const char gdb_target_xml[] =
     GDB_REG("st1", "80", "i387_ext") GDB_REG("st2", "80", "i387_ext") GDB_REG("st3", "80", "i387_ext") GDB_REG("st4", "80", "i387_ext") GDB_REG("st5", "80", "i387_ext")
     GDB_REG("st6", "80", "i387_ext") GDB_REG("st7", "80", "i387_ext") GDB_REG("fctrl", "32", "int") GDB_REG("fstat", "32", "int") GDB_REG("ftag", "32", "int")
     GDB_REG("fiseg", "32", "int") GDB_REG("fioff", "32", "int") GDB_REG("foseg", "32", "int") GDB_REG("fooff", "32", "int") GDB_REG("fop", "32", "int")
-    "</feature><feature name=\"org.gnu.gdb.i386.sse\"><vector id=\"v4f\" type=\"ieee_single\" count=\"4\"/><vector id=\"v2d\" type=\"ieee_double\" count=\"2\"/>"
+    , "</feature><feature name=\"org.gnu.gdb.i386.sse\"><vector id=\"v4f\" type=\"ieee_single\" count=\"4\"/><vector id=\"v2d\" type=\"ieee_double\" count=\"2\"/>"
     "<vector id=\"v16i8\" type=\"int8\" count=\"16\"/><vector id=\"v8i16\" type=\"int16\" count=\"8\"/><vector id=\"v4i32\" type=\"int32\" count=\"4\"/>"
     "<vector id=\"v2i64\" type=\"int64\" count=\"2\"/><union id=\"vec128\"><field name=\"v4_float\" type=\"v4f\"/><field name=\"v2_double\" type=\"v2d\"/>"
     "<field name=\"v16_int8\" type=\"v16i8\"/><field name=\"v8_int16\" type=\"v8i16\"/><field name=\"v4_int32\" type=\"v4i32\"/><field name=\"v2_int64\" type=\"v2i64\"/>"
@@ -142,7 +142,8 @@ static const char gdb_target_xml[] =
     GDB_REG("xmm15", "128", "vec128") GDB_REG("mxcsr", "32", "int")
     "</feature><feature name=\"org.gnu.gdb.i386.segments\">" GDB_REG("fs_base", "64", "int") GDB_REG("gs_base", "64", "int")
     "</feature><feature name=\"emu.system\">" GDB_REG("k_gs_base", "64", "int") GDB_REG("cr0", "64", "int") GDB_REG("cr2", "64", "int") GDB_REG("cr3", "64", "int")
-    GDB_REG("cr4", "64", "int") GDB_REG("cr8", "64", "int") GDB_REG("efer", "64", "int") "</feature></target>";
+    GDB_REG("cr4", "64", "int") GDB_REG("cr8", "64", "int") GDB_REG("efer", "64", "int") "</feature></target>",
+};
 #undef GDB_REG
 
 static const uint8_t gdb_gpr_order[16] = { REG_RAX, REG_RBX, REG_RCX, REG_RDX, REG_RSI, REG_RDI, REG_RBP, REG_RSP, 8, 9, 10, 11, 12, 13, 14, 15 };
@@ -375,27 +376,27 @@ static void gdb_point(struct gdbstub *g, const char *p)
 static void gdb_xfer(struct gdbstub *g, const char *p)
 {
     uint64_t offset = gdb_number(&p), size;
-    char *text;
+    struct buf xml;
+    size_t i;
     if (*p++ != ',') {
         gdb_send(g, "E22");
         return;
     }
     size = gdb_number(&p);
-    if (offset > sizeof gdb_target_xml - 1)
-        offset = sizeof gdb_target_xml - 1;
-    if (size > sizeof gdb_target_xml - 1 - offset)
-        size = sizeof gdb_target_xml - 1 - offset;
-    if (size > GDB_PACKET_MAX / 2)
-        size = GDB_PACKET_MAX / 2;
-    text = emu_alloc(g->emu, (size_t)size + 1);
-    if (!text) {
+    buf_init(&xml, g->emu);
+    buf_add(&xml, "m", 1);
+    for (i = 0; i < EMU_ARRAY_LEN(gdb_target_parts); i++)
+        buf_add(&xml, gdb_target_parts[i], strlen(gdb_target_parts[i]));
+    if (xml.failed) {
         gdb_send(g, "E12");
-        return;
+    } else {
+        uint64_t left = xml.size - 1;
+        offset = EMU_MIN(offset, left);
+        size = EMU_MIN(EMU_MIN(size, left - offset), (uint64_t)GDB_PACKET_MAX / 2);
+        xml.data[offset] = offset + size == left ? 'l' : 'm'; /* overwrites the byte before: it was sent already */
+        gdb_send_bytes(g, (char *)xml.data + offset, (size_t)size + 1);
     }
-    text[0] = offset + size == sizeof gdb_target_xml - 1 ? 'l' : 'm';
-    memcpy(text + 1, gdb_target_xml + offset, (size_t)size);
-    gdb_send_bytes(g, text, (size_t)size + 1);
-    emu_free(g->emu, text);
+    buf_free(&xml);
 }
 
 static void gdb_monitor(struct gdbstub *g, const char *hex)
