@@ -501,6 +501,17 @@ EMU_PRIV void net_port_unregister(struct emu *e, struct net_port *p);
 EMU_PRIV int net_port_connect(struct net_port *a, struct net_port *b, struct err *err);
 EMU_PRIV struct net_port *net_port_find(struct emu *e, const char *name);
 EMU_PRIV void net_set_link(struct net_port *p, bool up);
+struct net_nic { /* a NIC that the command line asks the board for */
+    char model[32], netdev[64], mac[24], id[64];
+    struct net_nic *next;
+};
+EMU_PRIV int net_create(struct emu *e, struct err *err); /* backends, hubs, filters; leaves the wanted NICs in emu->nics */
+EMU_PRIV void net_destroy(struct emu *e);
+EMU_PRIV int net_netdev_add(struct emu *e, struct options *opts, struct err *err);
+EMU_PRIV void net_print_info(struct emu *e, struct buf *out);
+/* For a NIC's create(): its options mac= (or the next of 52:54:00:12:34:56...) and netdev=. */
+EMU_PRIV int net_mac_option(struct emu *e, struct options *opts, uint8_t mac[6], struct err *err);
+EMU_PRIV int net_nic_attach(struct emu *e, struct net_port *nic, struct options *opts, struct err *err);
 
 /* ================= display and input ================= */
 struct screen { /* XRGB 8888, host order; owned by the VGA device; valid until the next update */
@@ -646,6 +657,8 @@ struct emu {
     struct chr *chars;
     uint64_t serial_bytes; /* sent by the guest's UARTs */
     struct net_port *net_ports;
+    struct net_nic *nics;
+    unsigned nic_count;
     struct nat *nats;
 };
 
