@@ -119,7 +119,16 @@ EMU_PRIV int sse_raise(struct cpu *c, const struct sf_env *env);
     VEC_FN(mmx_##name) VEC_BODY_N(8, __VA_ARGS__)
 EMU_INLINE int vec_clamp(int v, int low, int high) { return v < low ? low : v > high ? high : v; }
 
+/* ---- x87_math.c: transcendental functions of finite, nonzero numbers (but where said); results are never exact ---- */
+EMU_PRIV void x87_math_sincos(const struct sf_num *x, struct sf_wide *sine, struct sf_wide *cosine); /* |x| < 2^63 */
+EMU_PRIV struct sf_wide x87_math_tan(const struct sf_num *x);
+EMU_PRIV struct sf_wide x87_math_atan2(const struct sf_num *y, const struct sf_num *x); /* not for y = 0 or x infinite with x > 0 */
+EMU_PRIV struct sf_wide x87_math_exp2m1(const struct sf_num *x);                          /* |x| < 1 */
+EMU_PRIV struct sf_wide x87_math_ylog2(const struct sf_num *y, const struct sf_num *x);   /* x > 0, x != 1 */
+EMU_PRIV struct sf_wide x87_math_ylog2p1(const struct sf_num *y, const struct sf_num *x); /* x > -1 */
+
 /* ---- x87.c: used by mmx.c ---- */
+EMU_PRIV void chipset_set_ferr(struct emu *e, bool on); /* the FERR# pin (CR0.NE = 0); dev/piix3 wires it to IRQ 13 */
 EMU_PRIV int mmx_enter(struct cpu *c); /* #UD, #NM, #MF checks, TOP = 0, all tags valid: for MMX instructions that are plain C */
 
 #endif
