@@ -15472,7 +15472,7 @@ EMU_PRIV void pci_print_info(struct emu *e, struct buf *out)
 
 enum {
     I440FX_PAM0 = 0x59, I440FX_PAM_COUNT = 13, I440FX_SMRAM = 0x72, I440FX_RAM_SIZE = 0x57 /* in 8 MiB, a note for coreboot */,
-    SMRAM_G_SMRAME = 0x08, SMRAM_D_LCK = 0x10, SMRAM_D_OPEN = 0x40, SMRAM_C_BASE = 0x02
+    I440FX_SMRAM_G_SMRAME = 0x08, I440FX_SMRAM_D_LCK = 0x10, I440FX_SMRAM_D_OPEN = 0x40, I440FX_SMRAM_C_BASE = 0x02
 };
 #define I440FX_LEGACY_BASE UINT64_C(0xA0000)
 #define I440FX_LEGACY_SIZE UINT64_C(0x60000)
@@ -15504,7 +15504,7 @@ static void i440fx_update_memory(struct i440fx *s)
             region_set(e, &e->memory, r, r->base, access != 0);
         }
     }
-    region_set(e, &e->memory, &s->smram, I440FX_LEGACY_BASE, (s->pci.config[I440FX_SMRAM] & SMRAM_D_OPEN) != 0);
+    region_set(e, &e->memory, &s->smram, I440FX_LEGACY_BASE, (s->pci.config[I440FX_SMRAM] & I440FX_SMRAM_D_OPEN) != 0);
 }
 EMU_STATIC_ASSERT(REGION_READS == 1 && REGION_WRITES == 2, i440fx_pam_bits);
 
@@ -15513,10 +15513,10 @@ static void i440fx_config_write(struct pci_device *d, unsigned offset, uint32_t 
     struct i440fx *s = EMU_CONTAINER(d, struct i440fx, pci);
     uint8_t smram = d->config[I440FX_SMRAM];
     pci_config_write(d, offset, value, size);
-    if (smram & SMRAM_D_LCK)
+    if (smram & I440FX_SMRAM_D_LCK)
         d->config[I440FX_SMRAM] = smram;
-    else if (d->config[I440FX_SMRAM] & SMRAM_D_LCK)
-        d->config[I440FX_SMRAM] &= (uint8_t)~SMRAM_D_OPEN;
+    else if (d->config[I440FX_SMRAM] & I440FX_SMRAM_D_LCK)
+        d->config[I440FX_SMRAM] &= (uint8_t)~I440FX_SMRAM_D_OPEN;
     if (offset <= I440FX_SMRAM && offset + size > I440FX_PAM0)
         i440fx_update_memory(s);
 }
@@ -15559,7 +15559,7 @@ static void i440fx_reset(struct device *dev)
     memset(s->pci.config + 0x40, 0, sizeof s->pci.config - 0x40);
     if (dev->emu->ram)
         s->pci.config[I440FX_RAM_SIZE] = (uint8_t)EMU_MIN(dev->emu->ram->size_bytes / (8 * MIB), 255);
-    s->pci.config[I440FX_SMRAM] = SMRAM_C_BASE;
+    s->pci.config[I440FX_SMRAM] = I440FX_SMRAM_C_BASE;
     i440fx_update_memory(s);
 }
 
@@ -15600,7 +15600,7 @@ EMU_PRIV const struct device_class i440fx_class = {
 
 enum {
     PIIX3_PIRQRC = 0x60, PIIX3_PIRQ_COUNT = 4, PIIX3_PIRQ_OFF = 0x80, PIIX3_ISA_IRQS = 16,
-    RCR_HARD = 2, RCR_CPU = 4, /* reset control: type, and the bit that triggers */
+    PIIX3_RCR_HARD = 2, PIIX3_RCR_CPU = 4, /* reset control: type, and the bit that triggers */
     PORT92_FAST_RESET = 1, PORT92_A20 = 2
 };
 
@@ -15654,8 +15654,8 @@ EMU_PRIV void piix3_reset_control(struct emu *e, uint8_t value)
     struct piix3 *s = chipset_of(e) ? chipset_of(e)->piix3 : NULL;
     if (!s)
         return;
-    s->reset_control = value & RCR_HARD;
-    if (value & RCR_CPU)
+    s->reset_control = value & PIIX3_RCR_HARD;
+    if (value & PIIX3_RCR_CPU)
         emu_request(e, REQ_RESET);
 }
 
@@ -16212,8 +16212,8 @@ enum {
     IOAPIC_PINS = 24, IOAPIC_VERSION = 0x20,
     IOAPIC_REGSEL = 0x00, IOAPIC_WINDOW = 0x10, IOAPIC_EOI = 0x40,
     IOAPIC_REG_ID = 0, IOAPIC_REG_VERSION = 1, IOAPIC_REG_ARB = 2, IOAPIC_REG_REDIR = 0x10,
-    REDIR_LOGICAL = 1 << 11, REDIR_STATUS = 1 << 12, REDIR_REMOTE_IRR = 1 << 14, REDIR_LEVEL = 1 << 15, REDIR_MASKED = 1 << 16,
-    REDIR_READ_ONLY = REDIR_STATUS | REDIR_REMOTE_IRR, REDIR_LOW_MASK = 0x1FFFF
+    IOAPIC_REDIR_LOGICAL = 1 << 11, IOAPIC_REDIR_STATUS = 1 << 12, IOAPIC_REDIR_REMOTE_IRR = 1 << 14, IOAPIC_REDIR_LEVEL = 1 << 15, IOAPIC_REDIR_MASKED = 1 << 16,
+    IOAPIC_REDIR_READ_ONLY = IOAPIC_REDIR_STATUS | IOAPIC_REDIR_REMOTE_IRR, IOAPIC_REDIR_LOW_MASK = 0x1FFFF
 };
 #define IOAPIC_BASE UINT64_C(0xFEC00000)
 
@@ -16230,7 +16230,7 @@ static void ioapic_send(struct ioapic *s, unsigned pin)
     uint64_t r = s->redir[pin];
     unsigned mode = (unsigned)(r >> 8) & 7;
     struct emu *e = s->dev.emu;
-    apic_deliver(e, (uint32_t)(r >> 56), (r & REDIR_LOGICAL) != 0, mode, (uint8_t)r, (r & REDIR_LEVEL) != 0);
+    apic_deliver(e, (uint32_t)(r >> 56), (r & IOAPIC_REDIR_LOGICAL) != 0, mode, (uint8_t)r, (r & IOAPIC_REDIR_LEVEL) != 0);
 }
 
 /* Level pins: sends if it is time (invariant 2). */
@@ -16238,10 +16238,10 @@ static void ioapic_service_level(struct ioapic *s, unsigned pin)
 {
     uint64_t r = s->redir[pin];
     unsigned mode = (unsigned)(r >> 8) & 7;
-    if (!(r & REDIR_LEVEL) || (r & (REDIR_MASKED | REDIR_REMOTE_IRR)) || !((s->level >> pin) & 1))
+    if (!(r & IOAPIC_REDIR_LEVEL) || (r & (IOAPIC_REDIR_MASKED | IOAPIC_REDIR_REMOTE_IRR)) || !((s->level >> pin) & 1))
         return;
     if (mode == APIC_FIXED || mode == APIC_LOWEST)
-        s->redir[pin] |= REDIR_REMOTE_IRR;
+        s->redir[pin] |= IOAPIC_REDIR_REMOTE_IRR;
     ioapic_send(s, pin);
 }
 
@@ -16254,9 +16254,9 @@ EMU_PRIV void ioapic_set_pin(struct emu *e, int pin, int level)
     bit = UINT32_C(1) << pin;
     was = s->level;
     s->level = level ? s->level | bit : s->level & ~bit;
-    if (s->redir[pin] & REDIR_LEVEL)
+    if (s->redir[pin] & IOAPIC_REDIR_LEVEL)
         ioapic_service_level(s, (unsigned)pin);
-    else if (level && !(was & bit) && !(s->redir[pin] & REDIR_MASKED)) /* edges at a masked pin are lost: 82093AA §3.2.4 */
+    else if (level && !(was & bit) && !(s->redir[pin] & IOAPIC_REDIR_MASKED)) /* edges at a masked pin are lost: 82093AA §3.2.4 */
         ioapic_send(s, (unsigned)pin);
 }
 
@@ -16264,8 +16264,8 @@ static void ioapic_end(struct ioapic *s, uint8_t vector)
 {
     unsigned i;
     for (i = 0; i < IOAPIC_PINS; i++)
-        if ((s->redir[i] & REDIR_REMOTE_IRR) && (uint8_t)s->redir[i] == vector) {
-            s->redir[i] &= ~(uint64_t)REDIR_REMOTE_IRR;
+        if ((s->redir[i] & IOAPIC_REDIR_REMOTE_IRR) && (uint8_t)s->redir[i] == vector) {
+            s->redir[i] &= ~(uint64_t)IOAPIC_REDIR_REMOTE_IRR;
             ioapic_service_level(s, i);
         }
 }
@@ -16282,7 +16282,7 @@ EMU_PRIV void chipset_set_gsi(void *emu, int gsi, int level)
     struct emu *e = emu;
     if (gsi < 16)
         pic_set_line(e, gsi, level);
-    ioapic_set_pin(e, gsi == 0 ? 2 : gsi == 2 ? -1 : gsi, level);
+    ioapic_set_pin(e, gsi == 0 ? 2 : gsi, level); /* input 2 itself: an HPET timer routed there */
 }
 
 /* ---- registers ---- */
@@ -16313,9 +16313,9 @@ static void ioapic_reg_write(struct ioapic *s, uint32_t value)
     if (s->select & 1)
         r = (uint32_t)r | ((uint64_t)(value & 0xFF000000u) << 32);
     else
-        r = (r & UINT64_C(0xFFFFFFFF00000000)) | (value & REDIR_LOW_MASK & ~(uint32_t)REDIR_READ_ONLY) | (r & REDIR_READ_ONLY);
-    if (!(r & REDIR_LEVEL))
-        r &= ~(uint64_t)REDIR_REMOTE_IRR; /* invariant 1; kernels clear a stuck Remote IRR this way */
+        r = (r & UINT64_C(0xFFFFFFFF00000000)) | (value & IOAPIC_REDIR_LOW_MASK & ~(uint32_t)IOAPIC_REDIR_READ_ONLY) | (r & IOAPIC_REDIR_READ_ONLY);
+    if (!(r & IOAPIC_REDIR_LEVEL))
+        r &= ~(uint64_t)IOAPIC_REDIR_REMOTE_IRR; /* invariant 1; kernels clear a stuck Remote IRR this way */
     s->redir[i] = r;
     ioapic_service_level(s, i);
 }
@@ -16364,7 +16364,7 @@ static void ioapic_reset(struct device *dev)
     unsigned i;
     s->select = s->id = 0;
     for (i = 0; i < IOAPIC_PINS; i++)
-        s->redir[i] = REDIR_MASKED;
+        s->redir[i] = IOAPIC_REDIR_MASKED;
 }
 
 static void ioapic_destroy(struct device *dev)
@@ -16385,8 +16385,8 @@ EMU_PRIV void ioapic_print_info(struct emu *e, struct buf *out)
     for (i = 0; i < IOAPIC_PINS; i++) {
         uint64_t r = s->redir[i];
         buf_printf(out, "  pin %-2u 0x%016" PRIx64 " dest=%u vec=%-3u %s %s %s%s%s%s\n", i, r, (unsigned)(r >> 56), (unsigned)(r & 0xFF),
-                   modes[(r >> 8) & 7], (r & REDIR_LEVEL) ? "level" : "edge", (r & REDIR_LOGICAL) ? "logical" : "physical",
-                   (r & REDIR_MASKED) ? " masked" : "", (r & REDIR_REMOTE_IRR) ? " remote-irr" : "", ((s->level >> i) & 1) ? " asserted" : "");
+                   modes[(r >> 8) & 7], (r & IOAPIC_REDIR_LEVEL) ? "level" : "edge", (r & IOAPIC_REDIR_LOGICAL) ? "logical" : "physical",
+                   (r & IOAPIC_REDIR_MASKED) ? " masked" : "", (r & IOAPIC_REDIR_REMOTE_IRR) ? " remote-irr" : "", ((s->level >> i) & 1) ? " asserted" : "");
     }
 }
 
@@ -16395,6 +16395,2646 @@ EMU_PRIV const struct device_class ioapic_class = {
     .create = ioapic_create, .reset = ioapic_reset, .destroy = ioapic_destroy,
 };
 #undef IOAPIC_BASE
+
+/* ======================================== src/dev/lapic.c ======================================== */
+
+/* dev/lapic.c - the local APICs of all CPUs, and the bus between them.
+ *
+ * Models     Intel SDM vol. 3A chapter 10 (xAPIC, x2APIC, TSC deadline), version 14h with six LVT entries, as QEMU's pc shows it.
+ * Contract   One device for all CPUs; emu->lapics[n] belongs to emu->cpus[n]. The CPU takes interrupts with apic_acknowledge() after
+ *            cpu_set_interrupt(CPU_INT_INTR) said that one waits, and passes its MSRs and CR8 here. Messages of IO-APIC, MSI and IPIs
+ *            all go through apic_deliver().
+ * Theory     A fixed interrupt sets its IRR bit; the highest one above the processor priority is offered to the CPU, which moves it to ISR;
+ *            EOI clears the highest ISR bit. The 8259 pair's INTR is wired to every LINT0 and is passed through while that entry says ExtINT
+ *            ("virtual wire"), or straight to the boot processor while its APIC is disabled.
+ *            The timer never counts: it remembers when it was started, and the count is a function of now. It runs at 1 GHz before the
+ *            divider, as QEMU's does.
+ *
+ *              write count        deadline_ns reached            one-shot, masked or count 0
+ *            idle ----------> armed ----------------> fire -----------------------------------> idle
+ *                                ^---- periodic: next multiple ----'
+ * Invariants 1. CPU_INT_INTR of a CPU is on exactly while lapic_offers() says so, after every change (lapic_update).
+ *            2. timer is armed only if its end will be seen: as interrupt, or as the end of a TSC deadline.
+ *            3. ESR shows what was latched by the last write to it.
+ * Missing    System management interrupts, focus processor, suppression of EOI broadcasts (not offered), thermal and performance events.
+ */
+
+enum { /* register number = offset / 16 = x2APIC MSR - 800h */
+    LAPIC_ID = 0x02, LAPIC_VERSION = 0x03, LAPIC_TPR = 0x08, LAPIC_APR = 0x09, LAPIC_PPR = 0x0A, LAPIC_EOI = 0x0B, LAPIC_RRD = 0x0C,
+    LAPIC_LDR = 0x0D, LAPIC_DFR = 0x0E, LAPIC_SVR = 0x0F, LAPIC_ISR = 0x10, LAPIC_TMR = 0x18, LAPIC_IRR = 0x20, LAPIC_ESR = 0x28,
+    LAPIC_ICR = 0x30, LAPIC_ICR_HIGH = 0x31, LAPIC_LVT = 0x32, LAPIC_LVT_LAST = 0x37, LAPIC_INITIAL = 0x38, LAPIC_CURRENT = 0x39,
+    LAPIC_DIVIDE = 0x3E, LAPIC_SELF_IPI = 0x3F
+};
+enum { LAPIC_LVT_TIMER, LAPIC_LVT_THERMAL, LAPIC_LVT_PERF, LAPIC_LVT_LINT0, LAPIC_LVT_LINT1, LAPIC_LVT_ERROR, LAPIC_LVT_COUNT };
+enum {
+    LAPIC_LVT_REMOTE_IRR = 1 << 14, LAPIC_LVT_LEVEL = 1 << 15, LAPIC_LVT_MASKED = 1 << 16, LAPIC_LVT_TIMER_MODE = 3 << 17, LAPIC_LVT_PERIODIC = 1 << 17, LAPIC_LVT_TSC_DEADLINE = 2 << 17,
+    LAPIC_SVR_ENABLE = 1 << 8,
+    LAPIC_ICR_LOGICAL = 1 << 11, LAPIC_ICR_ASSERT = 1 << 14, LAPIC_ICR_LEVEL = 1 << 15,
+    LAPIC_ESR_SEND_VECTOR = 1 << 5, LAPIC_ESR_RECEIVE_VECTOR = 1 << 6, LAPIC_ESR_REGISTER = 1 << 7,
+    LAPIC_BASE_BSP = 1 << 8, LAPIC_BASE_X2 = 1 << 10, LAPIC_BASE_ENABLE = 1 << 11
+};
+#define LAPIC_MSR_APIC_BASE 0x1Bu
+#define LAPIC_MSR_TSC_DEADLINE 0x6E0u
+#define LAPIC_MSR_X2APIC 0x800u
+#define LAPIC_BASE UINT64_C(0xFEE00000)
+#define LAPIC_VERSION_VALUE 0x50014u /* six LVT entries, version 14h */
+#define LAPIC_BROADCAST UINT32_C(0xFFFFFFFF)
+/* Shorter periods are served at this distance: a guest must not be able to keep the host busy with ticks alone. */
+#define LAPIC_MIN_PERIOD_NS 2000
+
+struct lapic {
+    struct emu *emu;
+    unsigned index;
+    uint64_t base; /* IA32_APIC_BASE */
+    uint32_t id, tpr, ldr, dfr, svr, esr, esr_latched, icr, icr_high;
+    uint32_t lvt[LAPIC_LVT_COUNT];
+    uint32_t isr[8], tmr[8], irr[8];
+    bool extint;           /* an ExtINT message (IO-APIC, MSI) waits for the acknowledge */
+    uint32_t initial, divide;
+    int64_t started_ns;
+    uint64_t tsc_deadline;
+    struct timer timer;
+};
+struct lapic_set {
+    struct device dev;
+    struct region registers, messages;
+    unsigned count;
+    bool lint0;
+    struct lapic **all; /* = emu->lapics */
+};
+
+static struct lapic *lapic_of(struct cpu *c)
+{
+    struct chipset *chips = chipset_of(c->emu);
+    return chips && chips->lapics && c->index < chips->lapics->count ? chips->lapics->all[c->index] : NULL;
+}
+
+static struct cpu *lapic_cpu(const struct lapic *l)
+{
+    return l->emu->cpus && l->index < l->emu->cpu_count ? l->emu->cpus[l->index] : NULL;
+}
+
+static bool lapic_enabled(const struct lapic *l) { return (l->base & LAPIC_BASE_ENABLE) != 0; }
+static bool lapic_is_x2(const struct lapic *l) { return (l->base & LAPIC_BASE_X2) != 0; }
+
+/* ---- 256-bit registers ---- */
+
+static bool lapic_bit(const uint32_t *reg, unsigned vector) { return (reg[vector >> 5] >> (vector & 31)) & 1; }
+static void lapic_set_bit(uint32_t *reg, unsigned vector) { reg[vector >> 5] |= UINT32_C(1) << (vector & 31); }
+static void lapic_clear_bit(uint32_t *reg, unsigned vector) { reg[vector >> 5] &= ~(UINT32_C(1) << (vector & 31)); }
+
+static int lapic_highest(const uint32_t *reg)
+{
+    int i;
+    for (i = 7; i >= 0; i--)
+        if (reg[i])
+            return i * 32 + 63 - (int)clz64(reg[i]);
+    return -1;
+}
+
+/* ---- what the CPU is offered ---- */
+
+static uint32_t lapic_ppr(const struct lapic *l)
+{
+    int service = lapic_highest(l->isr);
+    uint32_t in_service = service < 0 ? 0 : (uint32_t)service & 0xF0;
+    return (l->tpr & 0xF0) >= in_service ? l->tpr : in_service;
+}
+
+static int lapic_vector(const struct lapic *l)
+{
+    int request;
+    if (!lapic_enabled(l) || !(l->svr & LAPIC_SVR_ENABLE))
+        return -1;
+    request = lapic_highest(l->irr);
+    return request >= 0 && ((uint32_t)request & 0xF0) > (lapic_ppr(l) & 0xF0) ? request : -1;
+}
+
+static bool lapic_extint_waits(const struct lapic *l)
+{
+    if (l->extint)
+        return true;
+    if (!lapic_enabled(l))
+        return (l->base & LAPIC_BASE_BSP) && pic_intr(l->emu);
+    return !(l->lvt[LAPIC_LVT_LINT0] & LAPIC_LVT_MASKED) && ((l->lvt[LAPIC_LVT_LINT0] >> 8) & 7) == APIC_EXTINT && pic_intr(l->emu);
+}
+
+static bool lapic_offers(const struct lapic *l) { return lapic_vector(l) >= 0 || lapic_extint_waits(l); }
+
+static void lapic_update(struct lapic *l)
+{
+    struct cpu *c = lapic_cpu(l);
+    if (c)
+        cpu_set_interrupt(c, CPU_INT_INTR, lapic_offers(l));
+}
+
+EMU_PRIV int apic_acknowledge(struct emu *e, struct cpu *cpu)
+{
+    struct lapic *l = lapic_of(cpu);
+    int vector;
+    if (!l)
+        return pic_intr(e) ? pic_acknowledge(e) : -1;
+    vector = lapic_vector(l);
+    if (vector >= 0) {
+        lapic_clear_bit(l->irr, (unsigned)vector);
+        lapic_set_bit(l->isr, (unsigned)vector);
+    } else if (lapic_extint_waits(l)) {
+        l->extint = false;
+        vector = pic_acknowledge(e);
+    }
+    lapic_update(l);
+    return vector;
+}
+
+/* ---- acceptance ---- */
+
+static void lapic_local(struct lapic *l, unsigned entry);
+
+static void lapic_error(struct lapic *l, uint32_t bit)
+{
+    l->esr_latched |= bit;
+    lapic_local(l, LAPIC_LVT_ERROR);
+}
+
+static void lapic_accept(struct lapic *l, uint8_t vector, bool level)
+{
+    if (vector < 16) {
+        if (!(l->esr_latched & LAPIC_ESR_RECEIVE_VECTOR)) /* the error entry itself may hold such a vector */
+            lapic_error(l, LAPIC_ESR_RECEIVE_VECTOR);
+        return;
+    }
+    if (level)
+        lapic_set_bit(l->tmr, vector);
+    else
+        lapic_clear_bit(l->tmr, vector);
+    lapic_set_bit(l->irr, vector);
+    lapic_update(l);
+}
+
+/* An event of this APIC's own, through its LVT entry. */
+static void lapic_local(struct lapic *l, unsigned entry)
+{
+    uint32_t lvt = l->lvt[entry];
+    struct cpu *c = lapic_cpu(l);
+    unsigned mode = entry == LAPIC_LVT_TIMER || entry == LAPIC_LVT_ERROR ? APIC_FIXED : (lvt >> 8) & 7;
+    if ((lvt & LAPIC_LVT_MASKED) || !lapic_enabled(l))
+        return;
+    switch (mode) {
+    case APIC_FIXED:
+        if ((entry == LAPIC_LVT_LINT0 || entry == LAPIC_LVT_LINT1) && (lvt & LAPIC_LVT_LEVEL)) {
+            if (lvt & LAPIC_LVT_REMOTE_IRR)
+                return;
+            l->lvt[entry] |= LAPIC_LVT_REMOTE_IRR;
+            lapic_accept(l, (uint8_t)lvt, true);
+        } else {
+            lapic_accept(l, (uint8_t)lvt, false);
+        }
+        break;
+    case APIC_NMI:
+        if (c)
+            cpu_set_interrupt(c, CPU_INT_NMI, true);
+        break;
+    case APIC_EXTINT: lapic_update(l); break;
+    default: break; /* SMI, INIT: nobody wires them so */
+    }
+}
+
+static void lapic_eoi(struct lapic *l)
+{
+    int vector = lapic_highest(l->isr);
+    unsigned i;
+    if (vector < 0)
+        return;
+    lapic_clear_bit(l->isr, (unsigned)vector);
+    if (lapic_bit(l->tmr, (unsigned)vector)) {
+        for (i = LAPIC_LVT_LINT0; i <= LAPIC_LVT_LINT1; i++)
+            if ((l->lvt[i] & LAPIC_LVT_REMOTE_IRR) && (l->lvt[i] & 0xFF) == (uint32_t)vector) {
+                l->lvt[i] &= ~(uint32_t)LAPIC_LVT_REMOTE_IRR;
+                if (i == LAPIC_LVT_LINT0 && chipset_of(l->emu)->lapics->lint0)
+                    lapic_local(l, i);
+            }
+        ioapic_eoi(l->emu, (uint8_t)vector);
+    }
+    lapic_update(l);
+}
+
+EMU_PRIV void lapic_set_lint0(struct emu *e, int level)
+{
+    struct lapic_set *s = chipset_of(e) ? chipset_of(e)->lapics : NULL;
+    unsigned i;
+    if (!s) { /* a machine without APICs: INTR goes to the first CPU */
+        if (e->cpu_count)
+            cpu_set_interrupt(e->cpus[0], CPU_INT_INTR, level != 0);
+        return;
+    }
+    for (i = 0; i < s->count; i++) {
+        struct lapic *l = s->all[i];
+        if (level && !s->lint0)
+            lapic_local(l, LAPIC_LVT_LINT0);
+        lapic_update(l);
+    }
+    s->lint0 = level != 0;
+}
+
+EMU_PRIV void lapic_nmi(struct emu *e)
+{
+    struct lapic_set *s = chipset_of(e) ? chipset_of(e)->lapics : NULL;
+    unsigned i;
+    for (i = 0; s && i < s->count; i++) {
+        struct cpu *c = lapic_cpu(s->all[i]);
+        if (lapic_enabled(s->all[i]))
+            lapic_local(s->all[i], LAPIC_LVT_LINT1);
+        else if (c)
+            cpu_set_interrupt(c, CPU_INT_NMI, true);
+    }
+}
+
+/* ---- the bus ---- */
+
+static void lapic_registers_reset(struct lapic *l);
+
+static bool lapic_is_target(const struct lapic *l, uint32_t dest, bool logical)
+{
+    if (!lapic_enabled(l))
+        return false;
+    if (dest == LAPIC_BROADCAST)
+        return true;
+    if (!logical)
+        return dest == l->id;
+    if (lapic_is_x2(l))
+        return (dest >> 16) == (l->ldr >> 16) && (dest & l->ldr & 0xFFFF) != 0;
+    if (dest > 0xFF)
+        return false;
+    if (l->dfr >> 28 == 0xF) /* flat */
+        return (dest & (l->ldr >> 24)) != 0;
+    return (dest >> 4 == l->ldr >> 28 || dest >> 4 == 0xF) && (dest & (l->ldr >> 24) & 0xF) != 0;
+}
+
+static void lapic_receive(struct lapic *l, unsigned delivery, uint8_t vector, bool level)
+{
+    struct cpu *c = lapic_cpu(l);
+    switch (delivery) {
+    case APIC_FIXED:
+    case APIC_LOWEST:
+        if (l->svr & LAPIC_SVR_ENABLE)
+            lapic_accept(l, vector, level);
+        break;
+    case APIC_NMI:
+        if (c)
+            cpu_set_interrupt(c, CPU_INT_NMI, true);
+        break;
+    case APIC_INIT:
+        lapic_registers_reset(l);
+        if (c)
+            cpu_set_interrupt(c, CPU_INT_INIT, true);
+        break;
+    case APIC_STARTUP:
+        if (c)
+            cpu_send_sipi(c, vector);
+        break;
+    case APIC_EXTINT:
+        l->extint = true;
+        lapic_update(l);
+        break;
+    default: break; /* SMI: no system management mode here */
+    }
+}
+
+/* dest: as on the x2APIC bus; 8-bit senders pass LAPIC_BROADCAST for a physical FFh. */
+static void lapic_route(struct lapic_set *s, uint32_t dest, bool logical, unsigned delivery, uint8_t vector, bool level)
+{
+    struct lapic *lowest = NULL;
+    unsigned i;
+    for (i = 0; i < s->count; i++) {
+        struct lapic *l = s->all[i];
+        if (!lapic_is_target(l, dest, logical))
+            continue;
+        if (delivery != APIC_LOWEST)
+            lapic_receive(l, delivery, vector, level);
+        else if ((l->svr & LAPIC_SVR_ENABLE) && (!lowest || (lapic_ppr(l) & 0xF0) < (lapic_ppr(lowest) & 0xF0)))
+            lowest = l;
+    }
+    if (lowest)
+        lapic_receive(lowest, APIC_FIXED, vector, level);
+}
+
+EMU_PRIV void apic_deliver(struct emu *e, uint32_t dest, bool logical, unsigned delivery, uint8_t vector, bool level_triggered)
+{
+    struct lapic_set *s = chipset_of(e) ? chipset_of(e)->lapics : NULL;
+    if (s)
+        lapic_route(s, !logical && dest == 0xFF ? LAPIC_BROADCAST : dest, logical, delivery, vector, level_triggered);
+}
+
+/* SDM vol. 3A §10.11: address bits 19-12 destination, 3 redirection hint, 2 logical; data as in a redirection entry. */
+EMU_PRIV void apic_deliver_msi(struct emu *e, uint64_t address, uint32_t data)
+{
+    bool level = (data & LAPIC_ICR_LEVEL) != 0;
+    if (level && !(data & LAPIC_ICR_ASSERT))
+        return;
+    apic_deliver(e, (uint32_t)(address >> 12) & 0xFF, (address & 4) != 0, (data >> 8) & 7, (uint8_t)data, level);
+}
+
+static void lapic_send_ipi(struct lapic *l)
+{
+    struct lapic_set *s = chipset_of(l->emu)->lapics;
+    unsigned delivery = (l->icr >> 8) & 7, i;
+    uint8_t vector = (uint8_t)l->icr;
+    bool level = (l->icr & LAPIC_ICR_LEVEL) != 0;
+    uint32_t dest = lapic_is_x2(l) ? l->icr_high : l->icr_high >> 24;
+    if (delivery == APIC_INIT && level && !(l->icr & LAPIC_ICR_ASSERT))
+        return; /* INIT level de-assert: arbitration ids, nothing more */
+    if ((delivery == APIC_FIXED || delivery == APIC_LOWEST) && vector < 16) {
+        lapic_error(l, LAPIC_ESR_SEND_VECTOR);
+        return;
+    }
+    if (delivery == APIC_FIXED || delivery == APIC_LOWEST)
+        level = false; /* IPIs are edges (§10.6.1) */
+    switch ((l->icr >> 18) & 3) {
+    case 0:
+        if (!lapic_is_x2(l) && dest == 0xFF && !(l->icr & LAPIC_ICR_LOGICAL))
+            dest = LAPIC_BROADCAST;
+        lapic_route(s, dest, (l->icr & LAPIC_ICR_LOGICAL) != 0, delivery, vector, level);
+        break;
+    case 1: lapic_receive(l, delivery, vector, level); break;
+    default:
+        for (i = 0; i < s->count; i++)
+            if (s->all[i] != l || ((l->icr >> 18) & 3) == 2)
+                if (lapic_enabled(s->all[i]))
+                    lapic_receive(s->all[i], delivery, vector, level);
+        break;
+    }
+}
+
+/* ---- timer ---- */
+
+static unsigned lapic_timer_shift(const struct lapic *l)
+{
+    unsigned code = (l->divide & 3) | ((l->divide >> 1) & 4);
+    return (code + 1) & 7; /* 0: /2 ... 6: /128, 7: /1 */
+}
+
+static uint32_t lapic_timer_count(struct lapic *l)
+{
+    uint64_t ticks;
+    if (!l->initial || (l->lvt[LAPIC_LVT_TIMER] & LAPIC_LVT_TSC_DEADLINE))
+        return 0;
+    ticks = (uint64_t)(emu_now_ns(l->emu) - l->started_ns) >> lapic_timer_shift(l);
+    if (l->lvt[LAPIC_LVT_TIMER] & LAPIC_LVT_PERIODIC)
+        return l->initial - (uint32_t)(ticks % l->initial);
+    return ticks >= l->initial ? 0 : l->initial - (uint32_t)ticks;
+}
+
+/* Sets the timer for the next end that shows (invariant 2). */
+static void lapic_timer_arm(struct lapic *l)
+{
+    uint32_t lvt = l->lvt[LAPIC_LVT_TIMER];
+    int64_t period, now, next;
+    struct cpu *c = lapic_cpu(l);
+    timer_cancel(&l->timer);
+    if (lvt & LAPIC_LVT_TSC_DEADLINE) {
+        if (l->tsc_deadline && c)
+            timer_arm(&l->timer, cpu_tsc_to_ns(c, l->tsc_deadline));
+        return;
+    }
+    if (!l->initial || (lvt & LAPIC_LVT_MASKED))
+        return;
+    period = (int64_t)((uint64_t)l->initial << lapic_timer_shift(l));
+    now = emu_now_ns(l->emu);
+    next = l->started_ns + period;
+    if (lvt & LAPIC_LVT_PERIODIC) {
+        int64_t from = period < LAPIC_MIN_PERIOD_NS ? now + LAPIC_MIN_PERIOD_NS : now;
+        if (next <= from)
+            next = l->started_ns + ((from - l->started_ns) / period + 1) * period;
+    } else if (next <= now) {
+        return; /* ended before it was unmasked */
+    }
+    timer_arm(&l->timer, next);
+}
+
+static void lapic_timer_fire(void *opaque)
+{
+    struct lapic *l = opaque;
+    struct cpu *c = lapic_cpu(l);
+    if (l->lvt[LAPIC_LVT_TIMER] & LAPIC_LVT_TSC_DEADLINE) {
+        if (c && cpu_tsc(c) < l->tsc_deadline) { /* rounding: a moment early */
+            timer_arm(&l->timer, emu_now_ns(l->emu) + 1);
+            return;
+        }
+        l->tsc_deadline = 0;
+        lapic_local(l, LAPIC_LVT_TIMER);
+        return;
+    }
+    lapic_local(l, LAPIC_LVT_TIMER);
+    if (l->lvt[LAPIC_LVT_TIMER] & LAPIC_LVT_PERIODIC)
+        lapic_timer_arm(l);
+}
+
+EMU_PRIV void lapic_tsc_changed(struct cpu *c)
+{
+    struct lapic *l = lapic_of(c);
+    if (l && (l->lvt[LAPIC_LVT_TIMER] & LAPIC_LVT_TSC_DEADLINE))
+        lapic_timer_arm(l);
+}
+
+/* ---- registers ---- */
+
+static uint32_t lapic_ldr(const struct lapic *l)
+{
+    return lapic_is_x2(l) ? ((l->id >> 4) << 16) | (UINT32_C(1) << (l->id & 15)) : l->ldr;
+}
+
+static uint32_t lapic_read(struct lapic *l, unsigned reg)
+{
+    switch (reg) {
+    case LAPIC_ID: return lapic_is_x2(l) ? l->id : l->id << 24;
+    case LAPIC_VERSION: return LAPIC_VERSION_VALUE;
+    case LAPIC_TPR: return l->tpr;
+    case LAPIC_APR:
+    case LAPIC_EOI:
+    case LAPIC_RRD: return 0;
+    case LAPIC_PPR: return lapic_ppr(l);
+    case LAPIC_LDR: return l->ldr;
+    case LAPIC_DFR: return l->dfr;
+    case LAPIC_SVR: return l->svr;
+    case LAPIC_ESR: return l->esr;
+    case LAPIC_ICR: return l->icr;
+    case LAPIC_ICR_HIGH: return l->icr_high;
+    case LAPIC_INITIAL: return l->initial;
+    case LAPIC_CURRENT: return lapic_timer_count(l);
+    case LAPIC_DIVIDE: return l->divide;
+    default:
+        if (reg >= LAPIC_ISR && reg < LAPIC_ISR + 8)
+            return l->isr[reg - LAPIC_ISR];
+        if (reg >= LAPIC_TMR && reg < LAPIC_TMR + 8)
+            return l->tmr[reg - LAPIC_TMR];
+        if (reg >= LAPIC_IRR && reg < LAPIC_IRR + 8)
+            return l->irr[reg - LAPIC_IRR];
+        if (reg >= LAPIC_LVT && reg <= LAPIC_LVT_LAST)
+            return l->lvt[reg - LAPIC_LVT];
+        lapic_error(l, LAPIC_ESR_REGISTER);
+        return 0;
+    }
+}
+
+static void lapic_write_lvt(struct lapic *l, unsigned entry, uint32_t value)
+{
+    static const uint32_t writable[LAPIC_LVT_COUNT] = { 0x700FF, 0x107FF, 0x107FF, 0x1A7FF, 0x1A7FF, 0x100FF };
+    uint32_t was = l->lvt[entry];
+    value = (value & writable[entry]) | (was & LAPIC_LVT_REMOTE_IRR & (value & LAPIC_LVT_LEVEL ? ~UINT32_C(0) : 0));
+    if (!(l->svr & LAPIC_SVR_ENABLE))
+        value |= LAPIC_LVT_MASKED;
+    l->lvt[entry] = value;
+    if (entry == LAPIC_LVT_TIMER) {
+        if ((was ^ value) & LAPIC_LVT_TSC_DEADLINE) { /* §10.5.4.1: changing to or from this mode disarms */
+            l->initial = 0;
+            l->tsc_deadline = 0;
+        }
+        lapic_timer_arm(l);
+    } else if (entry == LAPIC_LVT_LINT0) {
+        if (chipset_of(l->emu)->lapics->lint0 && (value & LAPIC_LVT_LEVEL) && ((value >> 8) & 7) == APIC_FIXED)
+            lapic_local(l, LAPIC_LVT_LINT0);
+        lapic_update(l);
+    }
+}
+
+static void lapic_write_svr(struct lapic *l, uint32_t value)
+{
+    unsigned i;
+    l->svr = value & 0x3FF; /* focus bit kept; EOI broadcast suppression is not offered */
+    if (!(value & LAPIC_SVR_ENABLE))
+        for (i = 0; i < LAPIC_LVT_COUNT; i++)
+            l->lvt[i] |= LAPIC_LVT_MASKED; /* §10.4.7.2 */
+    lapic_timer_arm(l);
+    lapic_update(l);
+}
+
+static void lapic_write_divide(struct lapic *l, uint32_t value)
+{
+    uint64_t ticks = (uint64_t)(emu_now_ns(l->emu) - l->started_ns) >> lapic_timer_shift(l);
+    l->divide = value & 0xB;
+    if (l->initial && !(l->lvt[LAPIC_LVT_TIMER] & LAPIC_LVT_TSC_DEADLINE)) { /* the count goes on from where it is */
+        if (l->lvt[LAPIC_LVT_TIMER] & LAPIC_LVT_PERIODIC)
+            ticks %= l->initial;
+        else if (ticks > l->initial)
+            ticks = l->initial;
+        l->started_ns = emu_now_ns(l->emu) - (int64_t)(ticks << lapic_timer_shift(l));
+    }
+    lapic_timer_arm(l);
+}
+
+static void lapic_write(struct lapic *l, unsigned reg, uint32_t value)
+{
+    switch (reg) {
+    case LAPIC_ID: l->id = value >> 24; break;
+    case LAPIC_TPR:
+        l->tpr = value & 0xFF;
+        lapic_update(l);
+        break;
+    case LAPIC_EOI: lapic_eoi(l); break;
+    case LAPIC_LDR: l->ldr = value & 0xFF000000u; break;
+    case LAPIC_DFR: l->dfr = value | 0x0FFFFFFFu; break;
+    case LAPIC_SVR: lapic_write_svr(l, value); break;
+    case LAPIC_ESR:
+        l->esr = l->esr_latched;
+        l->esr_latched = 0;
+        break;
+    case LAPIC_ICR:
+        l->icr = value & 0x000CCFFFu; /* delivery status always idle */
+        lapic_send_ipi(l);
+        break;
+    case LAPIC_ICR_HIGH: l->icr_high = value & 0xFF000000u; break;
+    case LAPIC_INITIAL:
+        if (l->lvt[LAPIC_LVT_TIMER] & LAPIC_LVT_TSC_DEADLINE)
+            break;
+        l->initial = value;
+        l->started_ns = emu_now_ns(l->emu);
+        lapic_timer_arm(l);
+        break;
+    case LAPIC_DIVIDE: lapic_write_divide(l, value); break;
+    case LAPIC_VERSION: /* read-only registers take no notice */
+    case LAPIC_APR:
+    case LAPIC_PPR:
+    case LAPIC_RRD:
+    case LAPIC_CURRENT: break;
+    default:
+        if (reg >= LAPIC_LVT && reg <= LAPIC_LVT_LAST)
+            lapic_write_lvt(l, reg - LAPIC_LVT, value);
+        else if (reg < LAPIC_ISR || reg >= LAPIC_IRR + 8)
+            lapic_error(l, LAPIC_ESR_REGISTER);
+        break;
+    }
+}
+
+/* ---- memory-mapped access: the registers of the CPU that asks ---- */
+
+static struct lapic *lapic_current(struct lapic_set *s)
+{
+    unsigned i = s->dev.emu->current_cpu ? s->dev.emu->current_cpu->index : 0;
+    struct lapic *l = s->all[i < s->count ? i : 0];
+    return lapic_enabled(l) && !lapic_is_x2(l) ? l : NULL;
+}
+
+static uint64_t lapic_mmio_read(void *opaque, uint64_t offset, unsigned size)
+{
+    struct lapic *l = lapic_current(opaque);
+    (void)size;
+    if (!l)
+        return UINT64_MAX;
+    return (offset & 15) ? 0 : lapic_read(l, (unsigned)(offset >> 4) & 0xFF);
+}
+
+static void lapic_mmio_write(void *opaque, uint64_t offset, uint64_t value, unsigned size)
+{
+    struct lapic *l = lapic_current(opaque);
+    (void)size;
+    if (l && !(offset & 15))
+        lapic_write(l, (unsigned)(offset >> 4) & 0xFF, (uint32_t)value);
+}
+
+static void lapic_message_write(void *opaque, uint64_t offset, uint64_t value, unsigned size)
+{
+    struct lapic_set *s = opaque;
+    (void)size;
+    apic_deliver_msi(s->dev.emu, LAPIC_BASE + offset, (uint32_t)value);
+}
+
+static const struct region_ops lapic_ops = { lapic_mmio_read, lapic_mmio_write, 4, 4, true };
+static const struct region_ops lapic_message_ops = { NULL, lapic_message_write, 4, 4, true };
+
+/* ---- MSRs and CR8 ---- */
+
+static void lapic_publish_base(struct lapic *l)
+{
+    struct cpu *c = lapic_cpu(l);
+    struct lapic_set *s = chipset_of(l->emu)->lapics;
+    if (c)
+        c->apic_base = l->base;
+    if (l->index == 0) /* one window for all, moved by the boot processor */
+        region_set(l->emu, &l->emu->memory, &s->registers, l->base & ~UINT64_C(0xFFF), true);
+}
+
+/* The mode changes that exist: SDM vol. 3A table 10-5. */
+static bool lapic_write_base(struct lapic *l, struct cpu *c, uint64_t value)
+{
+    uint64_t changeable = LAPIC_BASE_ENABLE | LAPIC_BASE_X2 | (((UINT64_C(1) << (c->phys_bits ? c->phys_bits : 36)) - 1) & ~UINT64_C(0xFFF));
+    bool enable = (value & LAPIC_BASE_ENABLE) != 0, x2 = (value & LAPIC_BASE_X2) != 0;
+    if ((value & ~changeable & ~(uint64_t)LAPIC_BASE_BSP) || (x2 && !cpu_has(c, CPU_X2APIC)))
+        return false;
+    if ((x2 && !enable) || (x2 && !lapic_enabled(l)) || (lapic_is_x2(l) && enable && !x2))
+        return false;
+    if (lapic_enabled(l) && !enable)
+        lapic_registers_reset(l);
+    l->base = (value & changeable) | (l->base & LAPIC_BASE_BSP);
+    if (x2)
+        l->ldr = lapic_ldr(l);
+    lapic_publish_base(l);
+    lapic_update(l);
+    return true;
+}
+
+static bool lapic_x2_readable(unsigned reg)
+{
+    return reg == LAPIC_ID || reg == LAPIC_VERSION || reg == LAPIC_TPR || reg == LAPIC_PPR || reg == LAPIC_LDR || reg == LAPIC_SVR ||
+           (reg >= LAPIC_ISR && reg <= LAPIC_ESR) || reg == LAPIC_ICR || (reg >= LAPIC_LVT && reg <= LAPIC_CURRENT) || reg == LAPIC_DIVIDE;
+}
+
+EMU_PRIV uint64_t lapic_msr_read(struct cpu *cpu, uint32_t msr, bool *fault)
+{
+    struct lapic *l = lapic_of(cpu);
+    unsigned reg = msr - LAPIC_MSR_X2APIC;
+    *fault = false;
+    if (l && msr == LAPIC_MSR_APIC_BASE)
+        return l->base;
+    if (l && msr == LAPIC_MSR_TSC_DEADLINE)
+        return l->tsc_deadline;
+    if (!l || !lapic_is_x2(l) || reg > 0xFF || !lapic_x2_readable(reg)) {
+        *fault = true;
+        return 0;
+    }
+    return lapic_read(l, reg) | (reg == LAPIC_ICR ? (uint64_t)l->icr_high << 32 : 0);
+}
+
+static bool lapic_x2_write(struct lapic *l, unsigned reg, uint64_t value)
+{
+    static const uint32_t lvt_reserved[LAPIC_LVT_COUNT] = { ~0x710FFu, ~0x117FFu, ~0x117FFu, ~0x1F7FFu, ~0x1F7FFu, ~0x110FFu };
+    if (reg == LAPIC_ICR) {
+        if (value & 0xFFF32000u)
+            return false;
+        l->icr_high = (uint32_t)(value >> 32);
+        lapic_write(l, LAPIC_ICR, (uint32_t)value);
+        return true;
+    }
+    if (value >> 32)
+        return false;
+    switch (reg) {
+    case LAPIC_EOI:
+    case LAPIC_ESR:
+        if (value)
+            return false;
+        break;
+    case LAPIC_TPR:
+        if (value > 0xFF)
+            return false;
+        break;
+    case LAPIC_SELF_IPI:
+        if (value > 0xFF)
+            return false;
+        lapic_receive(l, APIC_FIXED, (uint8_t)value, false);
+        return true;
+    case LAPIC_SVR:
+    case LAPIC_INITIAL:
+    case LAPIC_DIVIDE: break;
+    default:
+        if (reg < LAPIC_LVT || reg > LAPIC_LVT_LAST || (value & lvt_reserved[reg - LAPIC_LVT]))
+            return false;
+        break;
+    }
+    lapic_write(l, reg, (uint32_t)value);
+    return true;
+}
+
+EMU_PRIV void lapic_msr_write(struct cpu *cpu, uint32_t msr, uint64_t value, bool *fault)
+{
+    struct lapic *l = lapic_of(cpu);
+    unsigned reg = msr - LAPIC_MSR_X2APIC;
+    *fault = true;
+    if (!l)
+        return;
+    if (msr == LAPIC_MSR_APIC_BASE) {
+        *fault = !lapic_write_base(l, cpu, value);
+    } else if (msr == LAPIC_MSR_TSC_DEADLINE) {
+        *fault = false;
+        if (l->lvt[LAPIC_LVT_TIMER] & LAPIC_LVT_TSC_DEADLINE) {
+            l->tsc_deadline = value;
+            lapic_timer_arm(l);
+        }
+    } else if (lapic_is_x2(l) && reg <= 0xFF) {
+        *fault = !lapic_x2_write(l, reg, value);
+    }
+}
+
+EMU_PRIV uint64_t lapic_get_tpr(struct cpu *cpu)
+{
+    struct lapic *l = lapic_of(cpu);
+    return l ? l->tpr >> 4 : 0;
+}
+
+EMU_PRIV void lapic_set_tpr(struct cpu *cpu, uint64_t value)
+{
+    struct lapic *l = lapic_of(cpu);
+    if (!l)
+        return;
+    l->tpr = (uint32_t)(value & 15) << 4;
+    lapic_update(l);
+}
+
+/* ---- the device ---- */
+
+/* SDM vol. 3A §10.4.7.1: state after INIT. The boot processor's LINT0 begins as ExtINT, which firmware would set first thing. */
+static void lapic_registers_reset(struct lapic *l)
+{
+    unsigned i;
+    timer_cancel(&l->timer);
+    l->tpr = l->esr = l->esr_latched = l->icr = l->icr_high = 0;
+    l->ldr = lapic_is_x2(l) ? lapic_ldr(l) : 0;
+    l->dfr = LAPIC_BROADCAST;
+    l->svr = 0xFF;
+    l->initial = l->divide = 0;
+    l->tsc_deadline = 0;
+    l->extint = false;
+    memset(l->isr, 0, sizeof l->isr);
+    memset(l->tmr, 0, sizeof l->tmr);
+    memset(l->irr, 0, sizeof l->irr);
+    for (i = 0; i < LAPIC_LVT_COUNT; i++)
+        l->lvt[i] = LAPIC_LVT_MASKED;
+    if (l->base & LAPIC_BASE_BSP)
+        l->lvt[LAPIC_LVT_LINT0] = APIC_EXTINT << 8;
+    lapic_update(l);
+}
+
+static void lapic_power_on(struct lapic *l)
+{
+    l->id = l->index;
+    l->base = LAPIC_BASE | LAPIC_BASE_ENABLE | (l->index == 0 ? LAPIC_BASE_BSP : 0);
+    lapic_registers_reset(l);
+    lapic_publish_base(l);
+}
+
+EMU_PRIV void lapic_cpu_reset(struct cpu *c)
+{
+    if (lapic_of(c))
+        lapic_power_on(lapic_of(c));
+}
+
+static void lapic_destroy(struct device *dev)
+{
+    struct lapic_set *s = EMU_CONTAINER(dev, struct lapic_set, dev);
+    struct emu *e = dev->emu;
+    unsigned i;
+    region_remove(e, &e->memory, &s->registers);
+    region_remove(e, &e->memory, &s->messages);
+    for (i = 0; i < s->count; i++) {
+        timer_cancel(&s->all[i]->timer);
+        emu_free(e, s->all[i]);
+    }
+    s->count = 0;
+    emu_free(e, s->all);
+    s->all = NULL;
+    e->lapics = NULL;
+    if (chipset_of(e))
+        chipset_of(e)->lapics = NULL;
+}
+
+static int lapic_create(struct device *dev, struct options *opts, struct err *err)
+{
+    struct lapic_set *s = EMU_CONTAINER(dev, struct lapic_set, dev);
+    struct emu *e = dev->emu;
+    unsigned i, count = e->config.cpus ? e->config.cpus : 1;
+    (void)opts;
+    s->all = chipset_get(e) ? emu_alloc(e, count * sizeof *s->all) : NULL;
+    if (!s->all)
+        return err_set(err, EMU_ENOMEM, "out of memory");
+    for (i = 0; i < count; i++) {
+        s->all[i] = emu_alloc(e, sizeof *s->all[i]);
+        if (!s->all[i]) {
+            lapic_destroy(dev);
+            return err_set(err, EMU_ENOMEM, "out of memory");
+        }
+        s->count = i + 1;
+        s->all[i]->emu = e;
+        s->all[i]->index = i;
+        timer_init(&s->all[i]->timer, e, lapic_timer_fire, s->all[i]);
+    }
+    chipset_of(e)->lapics = s;
+    e->lapics = s->all;
+    region_init_io(&s->messages, "apic-messages", &lapic_message_ops, s, MIB);
+    region_add(e, &e->memory, &s->messages, LAPIC_BASE, MAP_PRIO_CHIP);
+    region_init_io(&s->registers, "apic", &lapic_ops, s, 4096);
+    region_add(e, &e->memory, &s->registers, LAPIC_BASE, MAP_PRIO_CHIP + 1);
+    for (i = 0; i < count; i++)
+        lapic_power_on(s->all[i]);
+    return 0;
+}
+
+static void lapic_reset(struct device *dev)
+{
+    struct lapic_set *s = EMU_CONTAINER(dev, struct lapic_set, dev);
+    unsigned i;
+    for (i = 0; i < s->count; i++)
+        lapic_power_on(s->all[i]);
+}
+
+static void lapic_print_bits(struct buf *out, const char *name, const uint32_t *reg)
+{
+    unsigned v, n = 0;
+    buf_printf(out, "%s\t", name);
+    for (v = 0; v < 256; v++)
+        if (lapic_bit(reg, v))
+            buf_printf(out, "%s%u", n++ ? " " : "", v);
+    buf_printf(out, "%s\n", n ? "" : "(none)");
+}
+
+EMU_PRIV void lapic_print_info(struct emu *e, unsigned cpu, struct buf *out)
+{
+    static const char *const names[LAPIC_LVT_COUNT] = { "LVTT", "LVTTHMR", "LVTPC", "LVT0", "LVT1", "LVTERR" };
+    struct lapic_set *s = chipset_of(e) ? chipset_of(e)->lapics : NULL;
+    struct lapic *l;
+    unsigned i;
+    if (!s || cpu >= s->count) {
+        buf_printf(out, "no local APIC %u\n", cpu);
+        return;
+    }
+    l = s->all[cpu];
+    buf_printf(out, "local APIC of CPU %u: id %u, %s, base 0x%" PRIx64 "\n", cpu, l->id,
+               !lapic_enabled(l) ? "disabled" : lapic_is_x2(l) ? "x2APIC" : "xAPIC", l->base & ~UINT64_C(0xFFF));
+    for (i = 0; i < LAPIC_LVT_COUNT; i++)
+        buf_printf(out, "%s\t0x%08x %s%s\n", names[i], l->lvt[i], (l->lvt[i] & LAPIC_LVT_MASKED) ? "masked" : "open",
+                   i != LAPIC_LVT_TIMER ? "" : (l->lvt[i] & LAPIC_LVT_TSC_DEADLINE) ? ", TSC deadline" : (l->lvt[i] & LAPIC_LVT_PERIODIC) ? ", periodic" : ", one-shot");
+    buf_printf(out, "Timer\tDCR=0x%x initial=%u current=%u deadline=%" PRIu64 "\n", l->divide, l->initial, lapic_timer_count(l), l->tsc_deadline);
+    buf_printf(out, "SPIV\t0x%03x APIC %s\nICR\t0x%08x %08x\nESR\t0x%02x\n", l->svr, (l->svr & LAPIC_SVR_ENABLE) ? "enabled" : "disabled",
+               l->icr_high, l->icr, l->esr);
+    lapic_print_bits(out, "ISR", l->isr);
+    lapic_print_bits(out, "IRR", l->irr);
+    buf_printf(out, "TPR\t0x%02x PPR 0x%02x LDR 0x%08x DFR 0x%08x\n", l->tpr, lapic_ppr(l), l->ldr, l->dfr);
+}
+
+EMU_PRIV const struct device_class lapic_class = {
+    .name = "apic", .bus = "system", .help = "local APICs of all CPUs", .instance_size = sizeof(struct lapic_set),
+    .create = lapic_create, .reset = lapic_reset, .destroy = lapic_destroy,
+};
+#undef LAPIC_MSR_APIC_BASE
+#undef LAPIC_MSR_TSC_DEADLINE
+#undef LAPIC_MSR_X2APIC
+#undef LAPIC_BASE
+#undef LAPIC_VERSION_VALUE
+#undef LAPIC_BROADCAST
+#undef LAPIC_MIN_PERIOD_NS
+
+/* ======================================== src/dev/pit.c ======================================== */
+
+/* dev/pit.c - 8254 interval timer, and port 61h that gates its third channel.
+ *
+ * Models     Intel 8254 data sheet 231164-005; port 61h: PIIX3 290550-002 §2.5.3.1 (NMI status and control).
+ * Contract   Guests reach it through ports 40h-43h and 61h. Channel 0's output goes to IRQ 0 by way of hpet_pass_legacy(); channel 2 is
+ *            read back in port 61h. The clock is 1.193182 MHz of virtual time.
+ * Theory     A channel never counts. It remembers its reload value and when that took effect (loaded_ns); the present count, OUT and the
+ *            next rising edge are functions of the clocks since then. So a guest that programs a 1 kHz tick and halts costs one
+ *            timer event a millisecond, and a guest that polls the count costs one multiplication and division a read.
+ *            A new reload value in modes 2 and 3 waits for the end of the running period (next_reload, next_ns).
+ *            A closed gate stops modes 0 and 4 (paused_clocks keeps how far they were) and holds OUT of modes 2 and 3 high.
+ * Invariants 1. edge_timer is armed exactly while channel 0 will have a rising edge without a guest access.
+ *            2. loaded_ns <= emu_now_ns() for every channel that counts.
+ *            3. A latched count or status is handed out once, low byte first, and freezes nothing else.
+ *            4. IRQ 0 sees each rising edge as a pulse that stays high; edges closer than PIT_MIN_EDGE_NS are merged.
+ * Missing    Sound: OUT of channel 2 drives no speaker yet. NMI sources of port 61h (its enable bits are kept).
+ */
+
+#define PIT_HZ 1193182u
+/* Edges closer than this are merged: a guest must not be able to keep the host busy with ticks alone. */
+#define PIT_MIN_EDGE_NS 2000
+#define PIT_REFRESH_NS 15085 /* DRAM refresh request: half period of port 61h bit 4 */
+enum {
+    PIT_CHANNELS = 3, PIT_LSB = 1, PIT_MSB = 2, PIT_WORD = 3,
+    PIT_NO_LATCH_COUNT = 0x20, PIT_NO_LATCH_STATUS = 0x10, PIT_READ_BACK = 3,
+    PORT61_GATE2 = 1, PORT61_SPEAKER = 2, PORT61_KEPT = 0x0F, PORT61_REFRESH = 0x10, PORT61_OUT2 = 0x20
+};
+
+struct pit_channel {
+    uint8_t mode, access; /* 0-5; PIT_LSB.. */
+    bool bcd, gate, counting;
+    bool write_high, read_high; /* next byte of a word access is the high one */
+    uint8_t write_low;
+    uint8_t latched_bytes;      /* of latched_count still to be read */
+    uint16_t latched_count;
+    bool status_latched;
+    uint8_t latched_status;
+    uint32_t reload;            /* 1 .. 65536 (10000) */
+    uint32_t next_reload;       /* 0: none waits */
+    int64_t loaded_ns, next_ns;
+    uint64_t paused_clocks;     /* gate closed: clocks counted so far */
+};
+struct pit {
+    struct device dev;
+    struct pit_channel channel[PIT_CHANNELS];
+    uint8_t port61;
+    struct timer edge_timer;
+    struct region ports, port61_region;
+};
+
+/* ---- time and counts ---- */
+
+static int64_t pit_clocks_to_ns(uint64_t clocks) /* rounded up: at that time the clocks have passed */
+{
+    return (int64_t)muldiv64(clocks, (uint64_t)NS_PER_SEC, PIT_HZ) + 1;
+}
+
+static uint64_t pit_clocks(const struct pit_channel *c, int64_t now)
+{
+    if (!c->gate && (c->mode == 0 || c->mode == 4))
+        return c->paused_clocks;
+    return muldiv64((uint64_t)(now - c->loaded_ns), PIT_HZ, (uint64_t)NS_PER_SEC);
+}
+
+/* Lets a waiting reload value take effect if its time has come. */
+static void pit_sync(struct pit_channel *c, int64_t now)
+{
+    if (c->next_reload && now >= c->next_ns) {
+        c->reload = c->next_reload;
+        c->loaded_ns = c->next_ns;
+        c->next_reload = 0;
+    }
+}
+
+static uint32_t pit_modulus(const struct pit_channel *c) { return c->bcd ? 10000 : 65536; }
+
+static uint16_t pit_count(struct pit_channel *c, int64_t now)
+{
+    uint64_t t;
+    uint32_t v;
+    pit_sync(c, now);
+    t = c->counting ? pit_clocks(c, now) : 0;
+    switch (c->mode) {
+    case 2: v = !c->gate ? c->reload : c->reload - (uint32_t)(t % c->reload); break;
+    case 3: v = !c->gate ? c->reload : c->reload - (uint32_t)(2 * t % c->reload); break;
+    default: v = (uint32_t)((c->reload + pit_modulus(c) - t % pit_modulus(c)) % pit_modulus(c)); break;
+    }
+    v %= pit_modulus(c);
+    if (c->mode == 3)
+        v &= ~1u;
+    if (c->bcd)
+        v = v % 10 | v / 10 % 10 << 4 | v / 100 % 10 << 8 | v / 1000 << 12;
+    return (uint16_t)v;
+}
+
+static bool pit_out(struct pit_channel *c, int64_t now)
+{
+    uint64_t t;
+    pit_sync(c, now);
+    if (!c->counting)
+        return c->mode != 0;
+    t = pit_clocks(c, now);
+    switch (c->mode) {
+    case 0: return t >= c->reload;
+    case 1: return t >= c->reload;
+    case 2: return !c->gate || t % c->reload != c->reload - 1 || c->reload == 1;
+    case 3: return !c->gate || t % c->reload < (c->reload + 1) / 2;
+    default: return t != c->reload; /* 4, 5: low for one clock */
+    }
+}
+
+/* Virtual time of OUT's next rising edge after now, or -1. */
+static int64_t pit_next_edge(struct pit_channel *c, int64_t now)
+{
+    uint64_t t;
+    int64_t edge;
+    pit_sync(c, now);
+    if (!c->counting || !c->gate)
+        return -1;
+    if (c->next_reload)
+        return c->next_ns;
+    t = pit_clocks(c, now);
+    switch (c->mode) {
+    case 2:
+    case 3: edge = c->loaded_ns + pit_clocks_to_ns((t / c->reload + 1) * c->reload); break;
+    case 4:
+    case 5: edge = c->loaded_ns + pit_clocks_to_ns((uint64_t)c->reload + 1); break;
+    default: edge = c->loaded_ns + pit_clocks_to_ns(c->reload); break;
+    }
+    return edge > now ? edge : -1;
+}
+
+/* ---- channel 0's interrupt ---- */
+
+static void pit_arm(struct pit *s)
+{
+    int64_t now = emu_now_ns(s->dev.emu), edge = pit_next_edge(&s->channel[0], now);
+    if (edge < 0)
+        timer_cancel(&s->edge_timer);
+    else
+        timer_arm(&s->edge_timer, EMU_MAX(edge, now + PIT_MIN_EDGE_NS));
+}
+
+static void pit_edge(void *opaque)
+{
+    struct pit *s = opaque;
+    hpet_pass_legacy(s->dev.emu, 0, 0);
+    hpet_pass_legacy(s->dev.emu, 0, 1);
+    pit_arm(s);
+}
+
+/* After a change by the guest: OUT as it is now (a change of mode can raise it), and the next edge. */
+static void pit_changed(struct pit *s, unsigned i)
+{
+    if (i != 0)
+        return;
+    hpet_pass_legacy(s->dev.emu, 0, pit_out(&s->channel[0], emu_now_ns(s->dev.emu)));
+    pit_arm(s);
+}
+
+/* ---- programming ---- */
+
+static void pit_load(struct pit *s, unsigned i, uint32_t value)
+{
+    struct pit_channel *c = &s->channel[i];
+    int64_t now = emu_now_ns(s->dev.emu);
+    if (c->bcd)
+        value = (value & 15) + (value >> 4 & 15) * 10 + (value >> 8 & 15) * 100 + (value >> 12 & 15) * 1000;
+    if (!value || value > pit_modulus(c))
+        value = pit_modulus(c);
+    pit_sync(c, now);
+    if (c->counting && c->gate && (c->mode == 2 || c->mode == 3)) {
+        c->next_reload = value;
+        c->next_ns = c->loaded_ns + pit_clocks_to_ns((pit_clocks(c, now) / c->reload + 1) * c->reload);
+    } else if (c->mode == 1 || c->mode == 5) {
+        c->reload = value; /* counts from the next rising gate */
+    } else {
+        c->reload = value;
+        c->loaded_ns = now;
+        c->paused_clocks = 0;
+        c->counting = true;
+    }
+    pit_changed(s, i);
+}
+
+static void pit_write_count(struct pit *s, unsigned i, uint8_t value)
+{
+    struct pit_channel *c = &s->channel[i];
+    switch (c->access) {
+    case PIT_LSB: pit_load(s, i, value); break;
+    case PIT_MSB: pit_load(s, i, (uint32_t)value << 8); break;
+    default:
+        if (c->write_high) {
+            c->write_high = false;
+            pit_load(s, i, c->write_low | (uint32_t)value << 8);
+            break;
+        }
+        c->write_high = true;
+        c->write_low = value;
+        if (c->mode == 0) { /* the first byte stops the count and pulls OUT low */
+            c->counting = false;
+            pit_changed(s, i);
+        }
+        break;
+    }
+}
+
+static void pit_latch_count(struct pit *s, struct pit_channel *c)
+{
+    uint16_t count;
+    if (c->latched_bytes)
+        return; /* the first latch stays until it was read */
+    count = pit_count(c, emu_now_ns(s->dev.emu));
+    c->latched_bytes = c->access == PIT_WORD ? 2 : 1;
+    c->latched_count = c->access == PIT_MSB ? count >> 8 : count;
+}
+
+static void pit_latch_status(struct pit *s, struct pit_channel *c)
+{
+    int64_t now = emu_now_ns(s->dev.emu);
+    bool null_count;
+    if (c->status_latched)
+        return;
+    pit_sync(c, now);
+    null_count = c->next_reload || (!c->counting && c->mode != 1 && c->mode != 5);
+    c->status_latched = true;
+    c->latched_status = (uint8_t)((pit_out(c, now) ? 0x80 : 0) | (null_count ? 0x40 : 0) | c->access << 4 | c->mode << 1 | c->bcd);
+}
+
+static void pit_write_control(struct pit *s, uint8_t value)
+{
+    unsigned i = value >> 6;
+    struct pit_channel *c;
+    if (i == PIT_READ_BACK) {
+        for (i = 0; i < PIT_CHANNELS; i++) {
+            if (!((value >> (i + 1)) & 1))
+                continue;
+            if (!(value & PIT_NO_LATCH_COUNT))
+                pit_latch_count(s, &s->channel[i]);
+            if (!(value & PIT_NO_LATCH_STATUS))
+                pit_latch_status(s, &s->channel[i]);
+        }
+        return;
+    }
+    c = &s->channel[i];
+    if (!(value & 0x30)) {
+        pit_latch_count(s, c);
+        return;
+    }
+    c->access = (value >> 4) & 3;
+    c->mode = (value >> 1) & 7;
+    if (c->mode > 5)
+        c->mode -= 4;
+    c->bcd = value & 1;
+    c->counting = c->write_high = c->read_high = c->status_latched = false;
+    c->latched_bytes = 0;
+    c->next_reload = 0;
+    c->reload = pit_modulus(c);
+    pit_changed(s, i);
+}
+
+static uint8_t pit_read_count(struct pit *s, struct pit_channel *c)
+{
+    uint16_t count;
+    uint8_t byte;
+    if (c->status_latched) {
+        c->status_latched = false;
+        return c->latched_status;
+    }
+    if (c->latched_bytes) {
+        byte = (uint8_t)c->latched_count;
+        c->latched_count >>= 8;
+        c->latched_bytes--;
+        return byte;
+    }
+    count = pit_count(c, emu_now_ns(s->dev.emu));
+    if (c->access == PIT_LSB)
+        return (uint8_t)count;
+    if (c->access == PIT_MSB)
+        return (uint8_t)(count >> 8);
+    c->read_high = !c->read_high;
+    return (uint8_t)(c->read_high ? count : count >> 8);
+}
+
+static uint64_t pit_read(void *opaque, uint64_t offset, unsigned size)
+{
+    struct pit *s = opaque;
+    (void)size;
+    return offset == 3 ? 0 : pit_read_count(s, &s->channel[offset]); /* the control word is write-only */
+}
+
+static void pit_write(void *opaque, uint64_t offset, uint64_t value, unsigned size)
+{
+    struct pit *s = opaque;
+    (void)size;
+    if (offset == 3)
+        pit_write_control(s, (uint8_t)value);
+    else
+        pit_write_count(s, (unsigned)offset, (uint8_t)value);
+}
+
+/* ---- gates and port 61h ---- */
+
+EMU_PRIV void pit_set_gate(struct emu *e, unsigned channel, bool on)
+{
+    struct pit *s = chipset_of(e) ? chipset_of(e)->pit : NULL;
+    struct pit_channel *c;
+    int64_t now;
+    if (!s || channel >= PIT_CHANNELS || s->channel[channel].gate == on)
+        return;
+    c = &s->channel[channel];
+    now = emu_now_ns(e);
+    pit_sync(c, now);
+    if (c->mode == 0 || c->mode == 4) {
+        if (on)
+            c->loaded_ns = now - (c->paused_clocks ? pit_clocks_to_ns(c->paused_clocks) : 0);
+        else
+            c->paused_clocks = c->counting ? pit_clocks(c, now) : 0;
+    } else if (on) { /* modes 2, 3: reload; 1, 5: trigger */
+        if (c->next_reload)
+            c->reload = c->next_reload;
+        c->next_reload = 0;
+        c->loaded_ns = now;
+        if (c->mode == 1 || c->mode == 5)
+            c->counting = true;
+    }
+    c->gate = on;
+    pit_changed(s, channel);
+}
+
+EMU_PRIV bool pit_gate(struct emu *e, unsigned channel)
+{
+    struct pit *s = chipset_of(e) ? chipset_of(e)->pit : NULL;
+    return s && channel < PIT_CHANNELS && s->channel[channel].gate;
+}
+
+EMU_PRIV bool pit_output(struct emu *e, unsigned channel)
+{
+    struct pit *s = chipset_of(e) ? chipset_of(e)->pit : NULL;
+    return s && channel < PIT_CHANNELS && pit_out(&s->channel[channel], emu_now_ns(e));
+}
+
+static uint64_t pit_port61_read(void *opaque, uint64_t offset, unsigned size)
+{
+    struct pit *s = opaque;
+    int64_t now = emu_now_ns(s->dev.emu);
+    (void)offset;
+    (void)size;
+    return s->port61 | ((now / PIT_REFRESH_NS) & 1 ? PORT61_REFRESH : 0) | (pit_out(&s->channel[2], now) ? PORT61_OUT2 : 0);
+}
+
+static void pit_port61_write(void *opaque, uint64_t offset, uint64_t value, unsigned size)
+{
+    struct pit *s = opaque;
+    (void)offset;
+    (void)size;
+    s->port61 = (uint8_t)value & PORT61_KEPT;
+    pit_set_gate(s->dev.emu, 2, (value & PORT61_GATE2) != 0);
+}
+
+static const struct region_ops pit_ops = { pit_read, pit_write, 1, 1, false };
+static const struct region_ops pit_port61_ops = { pit_port61_read, pit_port61_write, 1, 1, false };
+
+/* ---- the device ---- */
+
+static int pit_create(struct device *dev, struct options *opts, struct err *err)
+{
+    struct pit *s = EMU_CONTAINER(dev, struct pit, dev);
+    struct emu *e = dev->emu;
+    unsigned i;
+    (void)opts;
+    if (!chipset_get(e))
+        return err_set(err, EMU_ENOMEM, "out of memory");
+    chipset_of(e)->pit = s;
+    for (i = 0; i < PIT_CHANNELS; i++) {
+        s->channel[i].reload = 65536;
+        s->channel[i].mode = 3;
+        s->channel[i].access = PIT_WORD;
+    }
+    timer_init(&s->edge_timer, e, pit_edge, s);
+    port_add(e, &s->ports, "pit", 0x40, 4, &pit_ops, s);
+    port_add(e, &s->port61_region, "port61", 0x61, 1, &pit_port61_ops, s);
+    return 0;
+}
+
+/* All channels begin in mode 3 with the full count, as a BIOS leaves channel 0 and as QEMU does. */
+static void pit_reset(struct device *dev)
+{
+    struct pit *s = EMU_CONTAINER(dev, struct pit, dev);
+    unsigned i;
+    for (i = 0; i < PIT_CHANNELS; i++) {
+        struct pit_channel *c = &s->channel[i];
+        memset(c, 0, sizeof *c);
+        c->mode = 3;
+        c->access = PIT_WORD;
+        c->gate = i != 2;
+        c->counting = true;
+        c->reload = 65536;
+        c->loaded_ns = emu_now_ns(dev->emu);
+    }
+    s->port61 = 0;
+    pit_changed(s, 0);
+}
+
+static void pit_destroy(struct device *dev)
+{
+    struct pit *s = EMU_CONTAINER(dev, struct pit, dev);
+    timer_cancel(&s->edge_timer);
+    region_remove(dev->emu, &dev->emu->ports, &s->ports);
+    region_remove(dev->emu, &dev->emu->ports, &s->port61_region);
+    if (chipset_of(dev->emu))
+        chipset_of(dev->emu)->pit = NULL;
+}
+
+EMU_PRIV const struct device_class pit_class = {
+    .name = "i8254", .bus = "isa", .help = "8254 interval timer and port 61h", .instance_size = sizeof(struct pit),
+    .create = pit_create, .reset = pit_reset, .destroy = pit_destroy,
+};
+#undef PIT_HZ
+#undef PIT_MIN_EDGE_NS
+#undef PIT_REFRESH_NS
+
+/* ======================================== src/dev/hpet.c ======================================== */
+
+/* dev/hpet.c - high precision event timers.
+ *
+ * Models     IA-PC HPET specification 1.0a: three timers, 64-bit counter, period 10 ns, legacy replacement; values and the one allowed route
+ *            (IO-APIC input 2) as QEMU's pc shows them.
+ * Contract   Mapped at FED00000h. The PIT's IRQ 0 and the RTC's IRQ 8 come through hpet_pass_legacy(), in a machine without HPET, too.
+ * Theory     The counter is a function of virtual time: base_count at base_ns, 100 ticks a microsecond. A timer is armed for the moment at which the
+ *            counter reaches its comparator. A comparator written with a value just passed fires at once: a guest that lost a race
+ *            against the counter is not left to wait for the wrap. Periodic: the comparator moves on by the period, past the present.
+ * Invariants 1. A timer's event is armed only while the HPET is enabled and the timer's interrupt is.
+ *            2. In legacy replacement mode lines 0 and 8 are driven here, else by what hpet_pass_legacy() was last told.
+ *            3. isr bits are set by level-triggered timers only; the line of such a timer is its isr bit.
+ * Missing    FSB (message) delivery: its capability bit reads 0. Edges closer than HPET_MIN_EDGE_NS are merged.
+ */
+
+#define HPET_BASE UINT64_C(0xFED00000)
+#define HPET_TICK_NS 10
+#define HPET_CAPABILITIES UINT64_C(0x009896808086A201) /* period in fs; vendor, legacy capable, 64-bit, 3 timers, revision 1 */
+#define HPET_ROUTES UINT64_C(0x00000004)               /* IO-APIC input 2 */
+#define HPET_MIN_EDGE_NS 2000
+enum {
+    HPET_TIMERS = 3,
+    HPET_REG_CAPABILITIES = 0x00, HPET_REG_CONFIG = 0x10, HPET_REG_STATUS = 0x20, HPET_REG_COUNTER = 0xF0, HPET_REG_TIMER0 = 0x100,
+    HPET_ENABLE = 1, HPET_LEGACY = 2,
+    HPET_TN_LEVEL = 1 << 1, HPET_TN_INT = 1 << 2, HPET_TN_PERIODIC = 1 << 3, HPET_TN_PERIODIC_CAP = 1 << 4, HPET_TN_SIZE_CAP = 1 << 5,
+    HPET_TN_SET_VALUE = 1 << 6, HPET_TN_32BIT = 1 << 8, HPET_TN_ROUTE_SHIFT = 9, HPET_TN_WRITABLE = 0x3F4E
+};
+
+struct hpet;
+struct hpet_timer {
+    struct hpet *hpet;
+    unsigned index;
+    uint32_t config;
+    uint64_t comparator, period;
+    struct timer timer;
+};
+struct hpet {
+    struct device dev;
+    struct region region;
+    uint64_t config, isr;
+    uint64_t base_count; /* the counter at base_ns; while halted: the counter */
+    int64_t base_ns;
+    struct hpet_timer timer[HPET_TIMERS];
+    bool legacy_level[2]; /* what PIT and RTC drive */
+};
+
+static void hpet_drive(struct emu *e, int line, int level)
+{
+    struct irq irq = board_gsi(e, line);
+    irq_set(&irq, level);
+}
+
+EMU_PRIV void hpet_pass_legacy(struct emu *e, int line, int level)
+{
+    struct hpet *s = chipset_of(e) ? chipset_of(e)->hpet : NULL;
+    if (s)
+        s->legacy_level[line != 0] = level != 0;
+    if (!s || !(s->config & HPET_LEGACY))
+        hpet_drive(e, line, level);
+}
+
+static uint64_t hpet_counter(const struct hpet *s)
+{
+    if (!(s->config & HPET_ENABLE))
+        return s->base_count;
+    return s->base_count + (uint64_t)(emu_now_ns(s->dev.emu) - s->base_ns) / HPET_TICK_NS;
+}
+
+/* ---- interrupts ---- */
+
+static int hpet_line(const struct hpet_timer *t)
+{
+    if ((t->hpet->config & HPET_LEGACY) && t->index < 2)
+        return t->index ? 8 : 0;
+    return (int)(t->config >> HPET_TN_ROUTE_SHIFT) & 31;
+}
+
+static void hpet_set_line(struct hpet_timer *t, int level)
+{
+    int line = hpet_line(t);
+    bool legacy = (t->hpet->config & HPET_LEGACY) && t->index < 2;
+    if (line < 24 && (legacy || ((HPET_ROUTES >> line) & 1)))
+        hpet_drive(t->hpet->dev.emu, line, level);
+}
+
+static void hpet_interrupt(struct hpet_timer *t)
+{
+    if (t->config & HPET_TN_LEVEL) {
+        t->hpet->isr |= UINT64_C(1) << t->index;
+        hpet_set_line(t, 1);
+    } else {
+        hpet_set_line(t, 0);
+        hpet_set_line(t, 1);
+        hpet_set_line(t, 0);
+    }
+}
+
+/* ---- timers ---- */
+
+static uint64_t hpet_mask(const struct hpet_timer *t) { return t->config & HPET_TN_32BIT ? 0xFFFFFFFFu : UINT64_MAX; }
+
+/* Periodic timers: moves the comparator past `counter`. It goes on while the interrupt is off, too (§2.3.9.2.2). */
+static void hpet_advance(struct hpet_timer *t, uint64_t counter)
+{
+    uint64_t late = (counter - t->comparator) & hpet_mask(t);
+    if (t->period && late <= hpet_mask(t) / 2)
+        t->comparator = (t->comparator + (late / t->period + 1) * t->period) & hpet_mask(t);
+}
+
+/* Ticks until the comparator is reached. One just passed counts as reached if passed_fires, else it is a whole wrap away. */
+static uint64_t hpet_ticks_left(const struct hpet_timer *t, uint64_t counter, bool passed_fires)
+{
+    uint64_t left = (t->comparator - counter) & hpet_mask(t);
+    if (passed_fires)
+        return left > hpet_mask(t) / 2 ? 0 : left;
+    return left || hpet_mask(t) == UINT64_MAX ? left - (left == 0) : UINT64_C(1) << 32;
+}
+
+static void hpet_arm(struct hpet_timer *t, bool passed_fires)
+{
+    struct hpet *s = t->hpet;
+    int64_t now = emu_now_ns(s->dev.emu);
+    uint64_t left;
+    timer_cancel(&t->timer);
+    if (!(s->config & HPET_ENABLE) || !(t->config & HPET_TN_INT))
+        return;
+    if (!passed_fires && (t->config & HPET_TN_PERIODIC))
+        hpet_advance(t, hpet_counter(s));
+    left = hpet_ticks_left(t, hpet_counter(s), passed_fires);
+    if (left < (uint64_t)INT64_MAX / HPET_TICK_NS / 2) /* else: not within centuries */
+        timer_arm(&t->timer, now + EMU_MAX((int64_t)left * HPET_TICK_NS, 1));
+}
+
+static void hpet_timer_fire(void *opaque)
+{
+    struct hpet_timer *t = opaque;
+    hpet_interrupt(t);
+    if ((t->config & HPET_TN_PERIODIC) && t->period) {
+        bool dense = t->period < HPET_MIN_EDGE_NS / HPET_TICK_NS;
+        hpet_advance(t, hpet_counter(t->hpet) + (dense ? HPET_MIN_EDGE_NS / HPET_TICK_NS : 0));
+        hpet_arm(t, true);
+    } else if (t->config & HPET_TN_32BIT) {
+        hpet_arm(t, false); /* a one-shot timer matches again when 32 bits have wrapped */
+    }
+}
+
+static void hpet_rearm_all(struct hpet *s)
+{
+    unsigned i;
+    for (i = 0; i < HPET_TIMERS; i++)
+        hpet_arm(&s->timer[i], false);
+}
+
+/* ---- registers, as 64-bit words; mask: the bits that are written ---- */
+
+static uint64_t hpet_read_word(struct hpet *s, unsigned reg)
+{
+    const struct hpet_timer *t;
+    switch (reg) {
+    case HPET_REG_CAPABILITIES: return HPET_CAPABILITIES;
+    case HPET_REG_CONFIG: return s->config;
+    case HPET_REG_STATUS: return s->isr;
+    case HPET_REG_COUNTER: return hpet_counter(s);
+    default: break;
+    }
+    if (reg < HPET_REG_TIMER0 || reg >= HPET_REG_TIMER0 + 0x20 * HPET_TIMERS)
+        return 0;
+    t = &s->timer[(reg - HPET_REG_TIMER0) / 0x20];
+    switch (reg & 0x18) {
+    case 0x00: return t->config | HPET_ROUTES << 32;
+    case 0x08: return t->comparator;
+    default: return 0;
+    }
+}
+
+static void hpet_write_config(struct hpet *s, uint64_t value)
+{
+    uint64_t was = s->config;
+    struct emu *e = s->dev.emu;
+    unsigned i;
+    value &= HPET_ENABLE | HPET_LEGACY;
+    if ((was ^ value) & HPET_ENABLE) {
+        s->base_count = hpet_counter(s);
+        s->base_ns = emu_now_ns(e);
+    }
+    if ((was ^ value) & HPET_LEGACY) {
+        for (i = 0; i < HPET_TIMERS; i++)
+            hpet_set_line(&s->timer[i], 0);
+        s->config = value;
+        hpet_drive(e, 0, !(value & HPET_LEGACY) && s->legacy_level[0]);
+        hpet_drive(e, 8, !(value & HPET_LEGACY) && s->legacy_level[1]);
+    }
+    s->config = value;
+    for (i = 0; i < HPET_TIMERS; i++) {
+        if ((s->isr >> i) & 1)
+            hpet_set_line(&s->timer[i], 1);
+        if ((was ^ value) & HPET_ENABLE)
+            hpet_arm(&s->timer[i], false);
+    }
+}
+
+static void hpet_write_status(struct hpet *s, uint64_t value)
+{
+    unsigned i;
+    for (i = 0; i < HPET_TIMERS; i++)
+        if ((value & s->isr) >> i & 1) {
+            s->isr &= ~(UINT64_C(1) << i);
+            hpet_set_line(&s->timer[i], 0);
+        }
+}
+
+static void hpet_write_timer_config(struct hpet_timer *t, uint32_t value)
+{
+    uint32_t was = t->config;
+    if (t->hpet->isr >> t->index & 1 && (was ^ value) & (HPET_TN_LEVEL | 31u << HPET_TN_ROUTE_SHIFT)) { /* its line moves or goes */
+        t->hpet->isr &= ~(UINT64_C(1) << t->index);
+        hpet_set_line(t, 0);
+    }
+    t->config = (was & ~(uint32_t)HPET_TN_WRITABLE) | (value & HPET_TN_WRITABLE);
+    if (t->config & HPET_TN_32BIT) {
+        t->comparator = (uint32_t)t->comparator;
+        t->period = (uint32_t)t->period;
+    }
+    if ((was ^ t->config) & (HPET_TN_INT | HPET_TN_32BIT))
+        hpet_arm(t, false);
+}
+
+static void hpet_write_comparator(struct hpet_timer *t, uint64_t value, uint64_t mask)
+{
+    bool periodic = (t->config & HPET_TN_PERIODIC) != 0;
+    if (t->config & HPET_TN_32BIT) {
+        value = (uint32_t)value;
+        mask = mask == UINT64_MAX ? mask : mask & 0xFFFFFFFFu;
+        if (!mask)
+            return;
+    }
+    if (!periodic || (t->config & HPET_TN_SET_VALUE))
+        t->comparator = (t->comparator & ~mask) | (value & mask);
+    if (periodic)
+        t->period = (t->period & ~mask) | (value & mask);
+    t->config &= ~(uint32_t)HPET_TN_SET_VALUE;
+    hpet_arm(t, true);
+}
+
+static void hpet_write_word(struct hpet *s, unsigned reg, uint64_t value, uint64_t mask)
+{
+    struct hpet_timer *t;
+    uint64_t merged = (hpet_read_word(s, reg) & ~mask) | (value & mask);
+    switch (reg) {
+    case HPET_REG_CAPABILITIES: return;
+    case HPET_REG_CONFIG: hpet_write_config(s, merged); return;
+    case HPET_REG_STATUS: hpet_write_status(s, value & mask); return;
+    case HPET_REG_COUNTER:
+        s->base_count = merged;
+        s->base_ns = emu_now_ns(s->dev.emu);
+        hpet_rearm_all(s);
+        return;
+    default: break;
+    }
+    if (reg < HPET_REG_TIMER0 || reg >= HPET_REG_TIMER0 + 0x20 * HPET_TIMERS)
+        return;
+    t = &s->timer[(reg - HPET_REG_TIMER0) / 0x20];
+    switch (reg & 0x18) {
+    case 0x00:
+        if (mask & 0xFFFFFFFFu)
+            hpet_write_timer_config(t, (uint32_t)merged);
+        break;
+    case 0x08: hpet_write_comparator(t, value, mask); break;
+    default: break;
+    }
+}
+
+static uint64_t hpet_read(void *opaque, uint64_t offset, unsigned size)
+{
+    struct hpet *s = opaque;
+    uint64_t word = hpet_read_word(s, (unsigned)offset & ~7u);
+    if (size == 8 && (offset & 7))
+        return hpet_read(s, offset, 4) | hpet_read(s, offset + 4, 4) << 32;
+    return size == 8 ? word : (uint32_t)(word >> 8 * (offset & 4));
+}
+
+static void hpet_write(void *opaque, uint64_t offset, uint64_t value, unsigned size)
+{
+    struct hpet *s = opaque;
+    if (size == 8 && !(offset & 7)) {
+        hpet_write_word(s, (unsigned)offset, value, UINT64_MAX);
+        return;
+    }
+    hpet_write_word(s, (unsigned)offset & ~7u, (value & 0xFFFFFFFFu) << 8 * (offset & 4), UINT64_C(0xFFFFFFFF) << 8 * (offset & 4));
+    if (size == 8)
+        hpet_write(s, offset + 4, value >> 32, 4);
+}
+
+static const struct region_ops hpet_ops = { hpet_read, hpet_write, 4, 8, false };
+
+/* ---- the device ---- */
+
+static int hpet_create(struct device *dev, struct options *opts, struct err *err)
+{
+    struct hpet *s = EMU_CONTAINER(dev, struct hpet, dev);
+    unsigned i;
+    (void)opts;
+    if (!chipset_get(dev->emu))
+        return err_set(err, EMU_ENOMEM, "out of memory");
+    chipset_of(dev->emu)->hpet = s;
+    for (i = 0; i < HPET_TIMERS; i++) {
+        s->timer[i].hpet = s;
+        s->timer[i].index = i;
+        timer_init(&s->timer[i].timer, dev->emu, hpet_timer_fire, &s->timer[i]);
+    }
+    region_init_io(&s->region, "hpet", &hpet_ops, s, 1024);
+    return region_add(dev->emu, &dev->emu->memory, &s->region, HPET_BASE, MAP_PRIO_CHIP);
+}
+
+static void hpet_reset(struct device *dev)
+{
+    struct hpet *s = EMU_CONTAINER(dev, struct hpet, dev);
+    unsigned i;
+    hpet_write_status(s, UINT64_MAX);
+    hpet_write_config(s, 0);
+    s->base_count = 0;
+    for (i = 0; i < HPET_TIMERS; i++) {
+        timer_cancel(&s->timer[i].timer);
+        s->timer[i].config = HPET_TN_PERIODIC_CAP | HPET_TN_SIZE_CAP;
+        s->timer[i].comparator = UINT64_MAX;
+        s->timer[i].period = 0;
+    }
+}
+
+static void hpet_destroy(struct device *dev)
+{
+    struct hpet *s = EMU_CONTAINER(dev, struct hpet, dev);
+    unsigned i;
+    for (i = 0; i < HPET_TIMERS; i++)
+        timer_cancel(&s->timer[i].timer);
+    region_remove(dev->emu, &dev->emu->memory, &s->region);
+    if (chipset_of(dev->emu))
+        chipset_of(dev->emu)->hpet = NULL;
+}
+
+EMU_PRIV const struct device_class hpet_class = {
+    .name = "hpet", .bus = "system", .help = "high precision event timers", .instance_size = sizeof(struct hpet),
+    .create = hpet_create, .reset = hpet_reset, .destroy = hpet_destroy,
+};
+#undef HPET_BASE
+#undef HPET_TICK_NS
+#undef HPET_CAPABILITIES
+#undef HPET_ROUTES
+#undef HPET_MIN_EDGE_NS
+
+/* ======================================== src/dev/rtc.c ======================================== */
+
+/* dev/rtc.c - MC146818 real-time clock with 128 bytes of CMOS memory.
+ *
+ * Models     Motorola MC146818A data sheet (1984); the PC's CMOS layout (IBM AT Technical Reference 1985) with the bytes that QEMU's pc fills for
+ *            SeaBIOS; ports 70h-71h.
+ * Contract   IRQ 8 goes out by hpet_pass_legacy(). The wall clock starts at config->rtc_base_s and follows virtual time. board.c calls
+ *            chipset_fill_cmos() when all drives are there.
+ * Theory     Nothing ticks. The wall clock is a function of virtual time (origin), the periodic flag of the divider's phase, update and alarm
+ *            flags of the seconds passed since they were last looked at (rtc_sync). A timer is armed only when a flag is to raise
+ *            the interrupt line. While SET or a divider reset holds the clock, the time lies in cmos[] as the guest wrote it.
+ *
+ *              running --- SET=1 or divider reset: rtc_freeze (time -> cmos) ---> held
+ *              held ------ both gone: rtc_thaw (cmos -> origin) ---------------> running; after a divider reset the first
+ *                                                                                 update comes half a second later
+ * Invariants 1. IRQ 8 is high exactly while a flag of C is set whose enable in B is, until C is read.
+ *            2. timer is armed exactly while the line is low and an enabled flag will come without a guest access.
+ *            3. Update-in-progress shows for the last 244 us before each update, and only while the clock runs.
+ * Missing    Daylight saving (B.DSE), square wave output, divider settings for other crystals (they count as 32.768 kHz).
+ */
+
+enum {
+    RTC_SECONDS = 0, RTC_SECONDS_ALARM = 1, RTC_MINUTES = 2, RTC_MINUTES_ALARM = 3, RTC_HOURS = 4, RTC_HOURS_ALARM = 5, RTC_WEEKDAY = 6,
+    RTC_DAY = 7, RTC_MONTH = 8, RTC_YEAR = 9, RTC_A = 10, RTC_B = 11, RTC_C = 12, RTC_D = 13, RTC_CENTURY = 0x32, RTC_CENTURY_PS2 = 0x37,
+    RTC_A_UIP = 0x80, RTC_A_DIVIDER = 0x70, RTC_A_DIVIDER_32K = 0x20, RTC_A_RATE = 0x0F,
+    RTC_B_SET = 0x80, RTC_B_PIE = 0x40, RTC_B_AIE = 0x20, RTC_B_UIE = 0x10, RTC_B_BINARY = 0x04, RTC_B_24H = 0x02,
+    RTC_C_IRQF = 0x80, RTC_C_PF = 0x40, RTC_C_AF = 0x20, RTC_C_UF = 0x10, RTC_C_FLAGS = 0x70,
+    RTC_D_VRT = 0x80, RTC_PM = 0x80, RTC_ANY = 0xC0, RTC_BYTES = 128
+};
+#define RTC_UIP_NS 244000
+#define RTC_CRYSTAL_HZ 32768u
+#define RTC_DAY_S 86400
+
+struct rtc {
+    struct device dev;
+    struct region ports;
+    uint8_t index;
+    uint8_t cmos[RTC_BYTES]; /* time bytes are valid only while the clock is held */
+    uint8_t flags;           /* of C, without IRQF */
+    bool level;              /* IRQ 8 */
+    int64_t origin_s, origin_ns; /* the wall clock showed origin_s (since 1970) at virtual origin_ns */
+    int64_t seen_s;          /* wall second up to which update and alarm flags were made */
+    int64_t divider_ns;      /* virtual time at which the divider started from 0 */
+    uint64_t seen_ticks;     /* periodic ticks seen */
+    struct timer timer;
+};
+
+/* ---- calendar ---- */
+
+struct rtc_date {
+    int64_t year;
+    int month, day, hour, minute, second, weekday; /* weekday: 1 = Sunday */
+};
+
+/* Days since 1970-01-01 of a date in the proleptic Gregorian calendar; years of 400 from March on. */
+static int64_t rtc_days(int64_t year, int month, int day)
+{
+    int64_t y = month <= 2 ? year - 1 : year, era = (y >= 0 ? y : y - 399) / 400, yoe = y - era * 400;
+    int64_t doy = (153 * (month + (month > 2 ? -3 : 9)) + 2) / 5 + day - 1;
+    return era * 146097 + yoe * 365 + yoe / 4 - yoe / 100 + doy - 719468;
+}
+
+static void rtc_split(int64_t s, struct rtc_date *d)
+{
+    int64_t days = s / RTC_DAY_S, rest = s % RTC_DAY_S, z, era, doe, yoe, doy, mp;
+    if (rest < 0) {
+        rest += RTC_DAY_S;
+        days--;
+    }
+    d->hour = (int)(rest / 3600);
+    d->minute = (int)(rest / 60 % 60);
+    d->second = (int)(rest % 60);
+    d->weekday = (int)(((days + 4) % 7 + 7) % 7) + 1; /* 1970-01-01 was a Thursday */
+    z = days + 719468;
+    era = (z >= 0 ? z : z - 146096) / 146097;
+    doe = z - era * 146097;
+    yoe = (doe - doe / 1460 + doe / 36524 - doe / 146096) / 365;
+    doy = doe - (365 * yoe + yoe / 4 - yoe / 100);
+    mp = (5 * doy + 2) / 153;
+    d->day = (int)(doy - (153 * mp + 2) / 5 + 1);
+    d->month = (int)(mp < 10 ? mp + 3 : mp - 9);
+    d->year = yoe + era * 400 + (d->month <= 2);
+}
+
+/* ---- the wall clock ---- */
+
+static bool rtc_held(const struct rtc *s)
+{
+    return (s->cmos[RTC_B] & RTC_B_SET) || (s->cmos[RTC_A] & RTC_A_DIVIDER) > RTC_A_DIVIDER_32K;
+}
+
+static int64_t rtc_wall_s(const struct rtc *s, int64_t now)
+{
+    int64_t d = now - s->origin_ns;
+    return s->origin_s + (d >= 0 ? d / NS_PER_SEC : -((-d + NS_PER_SEC - 1) / NS_PER_SEC));
+}
+
+static int64_t rtc_wall_to_ns(const struct rtc *s, int64_t wall_s) { return s->origin_ns + (wall_s - s->origin_s) * NS_PER_SEC; }
+
+static uint8_t rtc_encode(const struct rtc *s, int v)
+{
+    return (uint8_t)((s->cmos[RTC_B] & RTC_B_BINARY) ? v : v / 10 << 4 | v % 10);
+}
+
+static int rtc_decode(const struct rtc *s, uint8_t v)
+{
+    return (s->cmos[RTC_B] & RTC_B_BINARY) ? v : (v >> 4) * 10 + (v & 15);
+}
+
+static uint8_t rtc_encode_hour(const struct rtc *s, int hour)
+{
+    if (s->cmos[RTC_B] & RTC_B_24H)
+        return rtc_encode(s, hour);
+    return (uint8_t)(rtc_encode(s, hour % 12 ? hour % 12 : 12) | (hour >= 12 ? RTC_PM : 0));
+}
+
+static int rtc_decode_hour(const struct rtc *s, uint8_t v)
+{
+    if (s->cmos[RTC_B] & RTC_B_24H)
+        return rtc_decode(s, v);
+    return rtc_decode(s, v & 0x7F) % 12 + ((v & RTC_PM) ? 12 : 0);
+}
+
+static void rtc_wall_to_bytes(struct rtc *s, int64_t wall_s)
+{
+    struct rtc_date d;
+    rtc_split(wall_s, &d);
+    s->cmos[RTC_SECONDS] = rtc_encode(s, d.second);
+    s->cmos[RTC_MINUTES] = rtc_encode(s, d.minute);
+    s->cmos[RTC_HOURS] = rtc_encode_hour(s, d.hour);
+    s->cmos[RTC_WEEKDAY] = rtc_encode(s, d.weekday);
+    s->cmos[RTC_DAY] = rtc_encode(s, d.day);
+    s->cmos[RTC_MONTH] = rtc_encode(s, d.month);
+    s->cmos[RTC_YEAR] = rtc_encode(s, (int)(d.year % 100));
+    s->cmos[RTC_CENTURY] = s->cmos[RTC_CENTURY_PS2] = rtc_encode(s, (int)(d.year / 100 % 100));
+}
+
+/* Whatever the guest wrote makes some time: months are cut to 1..12, the rest runs over into the next unit. */
+static int64_t rtc_bytes_to_wall(const struct rtc *s)
+{
+    int month = rtc_decode(s, s->cmos[RTC_MONTH]);
+    int64_t year = rtc_decode(s, s->cmos[RTC_CENTURY]) * 100 + rtc_decode(s, s->cmos[RTC_YEAR]);
+    month = month < 1 ? 1 : month > 12 ? 12 : month;
+    return rtc_days(year, month, rtc_decode(s, s->cmos[RTC_DAY])) * RTC_DAY_S + rtc_decode_hour(s, s->cmos[RTC_HOURS]) * 3600 +
+           rtc_decode(s, s->cmos[RTC_MINUTES]) * 60 + rtc_decode(s, s->cmos[RTC_SECONDS]);
+}
+
+/* ---- flags ---- */
+
+static uint64_t rtc_tick_clocks(const struct rtc *s) /* crystal clocks a periodic tick, 0: off (data sheet, table 5) */
+{
+    unsigned rate = s->cmos[RTC_A] & RTC_A_RATE;
+    if (!rate || (s->cmos[RTC_A] & RTC_A_DIVIDER) > RTC_A_DIVIDER_32K)
+        return 0;
+    return UINT64_C(1) << ((rate <= 2 ? rate + 7 : rate) - 1);
+}
+
+static uint64_t rtc_ticks(const struct rtc *s, int64_t now)
+{
+    uint64_t clocks = rtc_tick_clocks(s);
+    return clocks ? muldiv64((uint64_t)(now - s->divider_ns), RTC_CRYSTAL_HZ, (uint64_t)NS_PER_SEC) / clocks : 0;
+}
+
+static bool rtc_alarm_field(uint8_t byte, int value, int now) { return (byte & RTC_ANY) == RTC_ANY || value == now; }
+
+/* First wall second after `from` that the alarm names; at most a day ahead, or -1: it names none. */
+static int64_t rtc_next_alarm(const struct rtc *s, int64_t from)
+{
+    uint8_t second = s->cmos[RTC_SECONDS_ALARM], minute = s->cmos[RTC_MINUTES_ALARM], hour = s->cmos[RTC_HOURS_ALARM];
+    int64_t t = from + 1, end = from + RTC_DAY_S;
+    while (t <= end) {
+        int in_day = (int)((t % RTC_DAY_S + RTC_DAY_S) % RTC_DAY_S);
+        if (!rtc_alarm_field(hour, rtc_decode_hour(s, hour), in_day / 3600))
+            t += 3600 - in_day % 3600;
+        else if (!rtc_alarm_field(minute, rtc_decode(s, minute), in_day / 60 % 60))
+            t += 60 - in_day % 60;
+        else if (!rtc_alarm_field(second, rtc_decode(s, second), in_day % 60))
+            t++;
+        else
+            return t;
+    }
+    return -1;
+}
+
+/* Makes the flags that time has brought since the last look. */
+static void rtc_sync(struct rtc *s)
+{
+    int64_t now = emu_now_ns(s->dev.emu), wall, alarm;
+    uint64_t ticks = rtc_ticks(s, now);
+    if (ticks > s->seen_ticks)
+        s->flags |= RTC_C_PF;
+    s->seen_ticks = ticks;
+    if (rtc_held(s))
+        return;
+    wall = rtc_wall_s(s, now);
+    if (wall > s->seen_s) {
+        s->flags |= RTC_C_UF;
+        alarm = rtc_next_alarm(s, s->seen_s);
+        if (alarm >= 0 && alarm <= wall)
+            s->flags |= RTC_C_AF;
+    }
+    s->seen_s = wall;
+}
+
+static bool rtc_irq_flag(const struct rtc *s) { return (s->flags & s->cmos[RTC_B] & RTC_C_FLAGS) != 0; }
+EMU_STATIC_ASSERT(RTC_C_PF == RTC_B_PIE && RTC_C_AF == RTC_B_AIE && RTC_C_UF == RTC_B_UIE, rtc_flag_bits);
+
+/* Line and timer as the invariants want them. */
+static void rtc_update(struct rtc *s)
+{
+    uint8_t b = s->cmos[RTC_B];
+    int64_t next = INT64_MAX, t;
+    bool level = rtc_irq_flag(s);
+    if (level != s->level) {
+        s->level = level;
+        hpet_pass_legacy(s->dev.emu, 8, level);
+    }
+    if (!level && (b & RTC_B_PIE) && rtc_tick_clocks(s)) {
+        uint64_t clocks = (s->seen_ticks + 1) * rtc_tick_clocks(s);
+        next = s->divider_ns + (int64_t)muldiv64(clocks, (uint64_t)NS_PER_SEC, RTC_CRYSTAL_HZ) + 1;
+    }
+    if (!level && (b & RTC_B_UIE) && !rtc_held(s)) {
+        t = rtc_wall_to_ns(s, s->seen_s + 1);
+        next = EMU_MIN(next, t);
+    }
+    if (!level && (b & RTC_B_AIE) && !rtc_held(s) && (t = rtc_next_alarm(s, s->seen_s)) >= 0) {
+        t = rtc_wall_to_ns(s, t);
+        next = EMU_MIN(next, t);
+    }
+    if (next == INT64_MAX)
+        timer_cancel(&s->timer);
+    else
+        timer_arm(&s->timer, next);
+}
+
+static void rtc_fire(void *opaque)
+{
+    rtc_sync(opaque);
+    rtc_update(opaque);
+}
+
+/* ---- holding and setting the clock ---- */
+
+static void rtc_freeze(struct rtc *s) { rtc_wall_to_bytes(s, rtc_wall_s(s, emu_now_ns(s->dev.emu))); }
+
+static void rtc_thaw(struct rtc *s, bool divider_restarts)
+{
+    int64_t now = emu_now_ns(s->dev.emu);
+    int64_t phase = (now - s->origin_ns) % NS_PER_SEC;
+    if (divider_restarts)
+        phase = NS_PER_SEC / 2;
+    s->origin_s = s->seen_s = rtc_bytes_to_wall(s);
+    s->origin_ns = now - phase;
+}
+
+/* A or B changes: the clock may be held or let go. */
+static void rtc_write_control(struct rtc *s, unsigned reg, uint8_t value)
+{
+    bool held = rtc_held(s), was_reset = (s->cmos[RTC_A] & RTC_A_DIVIDER) > RTC_A_DIVIDER_32K;
+    bool is_reset = reg == RTC_A ? (value & RTC_A_DIVIDER) > RTC_A_DIVIDER_32K : was_reset;
+    bool will = is_reset || ((reg == RTC_B ? value : s->cmos[RTC_B]) & RTC_B_SET);
+    int64_t now = emu_now_ns(s->dev.emu);
+    if (!held && will)
+        rtc_freeze(s);
+    if (reg == RTC_A)
+        value = (uint8_t)(value & ~RTC_A_UIP);
+    else if (value & RTC_B_SET)
+        value &= (uint8_t)~RTC_B_UIE; /* data sheet: SET clears UIE */
+    s->cmos[reg] = value;
+    if (was_reset && !is_reset) {
+        s->divider_ns = now;
+        s->origin_ns = now - NS_PER_SEC / 2; /* the phase a later thaw keeps */
+    }
+    if (held && !will)
+        rtc_thaw(s, was_reset && !is_reset);
+    s->seen_ticks = rtc_ticks(s, now);
+}
+
+/* ---- registers ---- */
+
+static bool rtc_is_time(unsigned reg)
+{
+    return reg == RTC_SECONDS || reg == RTC_MINUTES || reg == RTC_HOURS || (reg >= RTC_WEEKDAY && reg <= RTC_YEAR) || reg == RTC_CENTURY ||
+           reg == RTC_CENTURY_PS2;
+}
+
+static uint8_t rtc_read_reg(struct rtc *s, unsigned reg)
+{
+    int64_t now = emu_now_ns(s->dev.emu);
+    uint8_t value;
+    if (rtc_is_time(reg)) {
+        if (!rtc_held(s))
+            rtc_wall_to_bytes(s, rtc_wall_s(s, now));
+        return s->cmos[reg];
+    }
+    switch (reg) {
+    case RTC_A:
+        value = s->cmos[RTC_A];
+        if (!rtc_held(s) && rtc_wall_s(s, now + RTC_UIP_NS) != rtc_wall_s(s, now))
+            value |= RTC_A_UIP;
+        return value;
+    case RTC_C:
+        rtc_sync(s);
+        value = (uint8_t)(s->flags | (rtc_irq_flag(s) ? RTC_C_IRQF : 0));
+        s->flags = 0;
+        rtc_update(s);
+        return value;
+    case RTC_D: return RTC_D_VRT;
+    default: return s->cmos[reg];
+    }
+}
+
+static void rtc_write_reg(struct rtc *s, unsigned reg, uint8_t value)
+{
+    if (reg == RTC_C || reg == RTC_D)
+        return;
+    if (reg > RTC_D && !rtc_is_time(reg)) {
+        s->cmos[reg] = value;
+        return;
+    }
+    rtc_sync(s);
+    if (reg == RTC_A || reg == RTC_B) {
+        rtc_write_control(s, reg, value);
+    } else if (rtc_is_time(reg)) {
+        bool held = rtc_held(s);
+        if (!held)
+            rtc_freeze(s);
+        s->cmos[reg] = value;
+        if (reg == RTC_CENTURY || reg == RTC_CENTURY_PS2)
+            s->cmos[RTC_CENTURY] = s->cmos[RTC_CENTURY_PS2] = value;
+        if (!held)
+            rtc_thaw(s, false);
+    } else {
+        s->cmos[reg] = value; /* alarm */
+    }
+    rtc_update(s);
+}
+
+static uint64_t rtc_port_read(void *opaque, uint64_t offset, unsigned size)
+{
+    struct rtc *s = opaque;
+    (void)size;
+    return offset ? rtc_read_reg(s, s->index) : 0xFF; /* the index cannot be read back */
+}
+
+static void rtc_port_write(void *opaque, uint64_t offset, uint64_t value, unsigned size)
+{
+    struct rtc *s = opaque;
+    (void)size;
+    if (offset)
+        rtc_write_reg(s, s->index, (uint8_t)value);
+    else
+        s->index = (uint8_t)value & (RTC_BYTES - 1); /* bit 7 masks NMI, which comes from nowhere here */
+}
+
+static const struct region_ops rtc_ops = { rtc_port_read, rtc_port_write, 1, 1, false };
+
+EMU_PRIV uint8_t rtc_get_cmos(struct emu *e, unsigned index)
+{
+    struct rtc *s = chipset_of(e) ? chipset_of(e)->rtc : NULL;
+    return s && index < RTC_BYTES ? rtc_read_reg(s, index) : 0xFF;
+}
+
+EMU_PRIV void rtc_set_cmos(struct emu *e, unsigned index, uint8_t value)
+{
+    struct rtc *s = chipset_of(e) ? chipset_of(e)->rtc : NULL;
+    if (s && index < RTC_BYTES)
+        rtc_write_reg(s, index, value);
+}
+
+/* ---- what firmware looks for ---- */
+
+static void rtc_set_word(struct emu *e, unsigned low, unsigned high, uint64_t value)
+{
+    value = EMU_MIN(value, 65535);
+    rtc_set_cmos(e, low, (uint8_t)value);
+    rtc_set_cmos(e, high, (uint8_t)(value >> 8));
+}
+
+static uint8_t rtc_boot_code(char letter)
+{
+    switch (letter) {
+    case 'a': return 1;
+    case 'c': return 2;
+    case 'd': return 3;
+    case 'n': return 4;
+    default: return 0;
+    }
+}
+
+/* SeaBIOS's disk translation, two bits a disk at 39h: 0 as the disk says, 1 LBA-assisted; with ATA's 16 heads and 63 sectors. */
+static uint8_t rtc_translations(struct emu *e)
+{
+    unsigned n = 0;
+    uint8_t value = 0;
+    struct blk *b;
+    for (b = e->drives; b; b = b->next) {
+        const char *bus = b->opts ? options_get(b->opts, "if") : NULL, *media = b->opts ? options_get(b->opts, "media") : NULL;
+        const char *index = b->opts ? options_get(b->opts, "index") : NULL;
+        uint64_t i = n;
+        if ((bus && strcmp(bus, "ide")) || (media && strcmp(media, "disk")) || b->removable)
+            continue;
+        if (index && parse_u64(index, 0, 3, &i) < 0)
+            continue;
+        if (i < 4 && b->size_bytes / 512 / (16 * 63) > 1024)
+            value |= (uint8_t)(1u << (2 * i));
+        n = (unsigned)i + 1;
+    }
+    return value;
+}
+
+EMU_PRIV void chipset_fill_cmos(struct emu *e)
+{
+    uint64_t low = e->ram_below_4g, high = e->ram && e->ram->size_bytes > low ? e->ram->size_bytes - low : 0;
+    const char *order = e->config.boot_order[0] ? e->config.boot_order : "cad";
+    unsigned a = fdc_drive_type(e, 0), b = fdc_drive_type(e, 1), floppies = (a != 0) + (b != 0), i;
+    uint8_t boot[3] = { 0, 0, 0 };
+    rtc_set_word(e, 0x15, 0x16, EMU_MIN(low / KIB, 640));
+    rtc_set_word(e, 0x17, 0x18, low > MIB ? (low - MIB) / KIB : 0);
+    rtc_set_word(e, 0x30, 0x31, low > MIB ? (low - MIB) / KIB : 0);
+    rtc_set_word(e, 0x34, 0x35, low > 16 * MIB ? (low - 16 * MIB) / (64 * KIB) : 0);
+    rtc_set_cmos(e, 0x5B, (uint8_t)(high / (64 * KIB)));
+    rtc_set_cmos(e, 0x5C, (uint8_t)(high / (64 * KIB) >> 8));
+    rtc_set_cmos(e, 0x5D, (uint8_t)(high / (64 * KIB) >> 16));
+    rtc_set_cmos(e, 0x5F, (uint8_t)((e->config.cpus ? e->config.cpus : 1) - 1));
+    for (i = 0; i < 3 && order[i]; i++)
+        boot[i] = rtc_boot_code(order[i]);
+    rtc_set_cmos(e, 0x3D, (uint8_t)(boot[0] | boot[1] << 4));
+    rtc_set_cmos(e, 0x38, (uint8_t)(boot[2] << 4)); /* bit 0 clear: a floppy needs the boot signature */
+    rtc_set_cmos(e, 0x10, (uint8_t)(a << 4 | b));
+    rtc_set_cmos(e, 0x14, (uint8_t)(0x06 | (floppies ? 1 : 0) | (floppies > 1 ? 0x40 : 0))); /* coprocessor, PS/2 mouse */
+    rtc_set_cmos(e, 0x39, rtc_translations(e));
+}
+
+/* ---- the device ---- */
+
+static int rtc_create(struct device *dev, struct options *opts, struct err *err)
+{
+    struct rtc *s = EMU_CONTAINER(dev, struct rtc, dev);
+    (void)opts;
+    if (!chipset_get(dev->emu))
+        return err_set(err, EMU_ENOMEM, "out of memory");
+    chipset_of(dev->emu)->rtc = s;
+    s->cmos[RTC_A] = RTC_A_DIVIDER_32K | 6;
+    s->cmos[RTC_B] = RTC_B_24H;
+    s->origin_s = s->seen_s = dev->emu->config.rtc_base_s;
+    s->origin_ns = s->divider_ns = emu_now_ns(dev->emu);
+    timer_init(&s->timer, dev->emu, rtc_fire, s);
+    return port_add(dev->emu, &s->ports, "rtc", 0x70, 2, &rtc_ops, s);
+}
+
+/* The battery keeps time and memory; only interrupt enables and flags go. */
+static void rtc_reset(struct device *dev)
+{
+    struct rtc *s = EMU_CONTAINER(dev, struct rtc, dev);
+    rtc_sync(s);
+    s->index = 0;
+    s->flags = 0;
+    s->cmos[RTC_B] &= (uint8_t)~(RTC_B_PIE | RTC_B_AIE | RTC_B_UIE | 0x08);
+    rtc_update(s);
+}
+
+static void rtc_destroy(struct device *dev)
+{
+    struct rtc *s = EMU_CONTAINER(dev, struct rtc, dev);
+    timer_cancel(&s->timer);
+    region_remove(dev->emu, &dev->emu->ports, &s->ports);
+    if (chipset_of(dev->emu))
+        chipset_of(dev->emu)->rtc = NULL;
+}
+
+EMU_PRIV const struct device_class rtc_class = {
+    .name = "mc146818rtc", .bus = "isa", .help = "MC146818 real-time clock and CMOS memory", .instance_size = sizeof(struct rtc),
+    .create = rtc_create, .reset = rtc_reset, .destroy = rtc_destroy,
+};
+#undef RTC_UIP_NS
+#undef RTC_CRYSTAL_HZ
+#undef RTC_DAY_S
+
+/* ======================================== src/dev/dma.c ======================================== */
+
+/* dev/dma.c - two 8237A DMA controllers and the page registers.
+ *
+ * Models     Intel 8237A-5 data sheet 231466; page registers and cascade as in the PC AT (and PIIX3 290550-002 §2.5.1).
+ * Contract   Guests program ports 00h-0Fh, C0h-DFh, 81h-8Fh. A device that has DREQ up calls dma8237_transfer(): it is the transfer.
+ * Theory     Nothing moves by itself: the device's call moves as much as buffer and count allow and tells terminal count. Channels 4-7 count words:
+ *            their address is shifted by one. The address wraps inside its 64 KiB (128 KiB) page.
+ * Invariants 1. flip_flop says which byte of a 16-bit register the next access means; both controllers have one.
+ *            2. A masked or disabled channel moves nothing.
+ * Missing    Memory to memory, compressed timing, software requests without a device.
+ */
+
+enum {
+    DMA_COMMAND = 8, DMA_REQUEST = 9, DMA_MASK_ONE = 10, DMA_MODE = 11, DMA_CLEAR_FLIP_FLOP = 12, DMA_MASTER_CLEAR = 13, DMA_CLEAR_MASK = 14,
+    DMA_MASK_ALL = 15,
+    DMA_COMMAND_DISABLE = 4, DMA_MODE_TYPE = 0x0C, DMA_MODE_WRITE = 0x04, DMA_MODE_READ = 0x08, DMA_MODE_AUTO = 0x10, DMA_MODE_DOWN = 0x20
+};
+
+struct dma_channel {
+    uint16_t base_address, base_count, address, count;
+    uint8_t mode;
+};
+struct dma_controller {
+    struct dma_channel channel[4];
+    uint8_t command, status, mask, request;
+    bool flip_flop;
+    unsigned shift; /* 0: bytes, 1: words */
+    struct region ports;
+};
+struct dma {
+    struct device dev;
+    struct dma_controller controller[2];
+    uint8_t page[16];
+    struct region pages;
+};
+
+static const uint8_t dma_page_of[8] = { 0x7, 0x3, 0x1, 0x2, 0xF, 0xB, 0x9, 0xA }; /* register 80h + n of each channel */
+
+/* ---- transfers ---- */
+
+/* Moves bytes at the channel's present address; at most up to the end of its page. */
+static size_t dma_move(struct dma *s, unsigned n, uint8_t *buf, size_t size, bool to_memory)
+{
+    struct dma_controller *c = &s->controller[n >> 2];
+    struct dma_channel *ch = &c->channel[n & 3];
+    uint32_t page = s->page[dma_page_of[n]], window = UINT32_C(0x10000) << c->shift;
+    uint32_t offset = (uint32_t)ch->address << c->shift;
+    uint64_t gpa = ((uint64_t)page << 16 & ~(uint64_t)(window - 1)) | offset;
+    bool verify = (ch->mode & DMA_MODE_TYPE) == 0;
+    size_t i, unit = (size_t)1 << c->shift;
+    if (ch->mode & DMA_MODE_DOWN) {
+        size = unit;
+    } else if (size > window - offset) {
+        size = window - offset;
+    }
+    for (i = 0; !verify && i < size; i += EMU_MIN(size - i, 4096)) {
+        size_t part = EMU_MIN(size - i, 4096);
+        if (to_memory)
+            dma_write(s->dev.emu, gpa + i, buf + i, part);
+        else
+            dma_read(s->dev.emu, gpa + i, buf + i, part);
+    }
+    if (verify && !to_memory)
+        memset(buf, 0, size);
+    ch->address = (uint16_t)(ch->address + ((ch->mode & DMA_MODE_DOWN) ? 0xFFFFu : (unsigned)(size >> c->shift)));
+    return size;
+}
+
+EMU_PRIV size_t dma8237_transfer(struct emu *e, unsigned channel, uint8_t *buf, size_t size, bool to_memory, bool *terminal_count)
+{
+    struct dma *s = chipset_of(e) ? chipset_of(e)->dma : NULL;
+    struct dma_controller *c;
+    struct dma_channel *ch;
+    size_t done = 0;
+    *terminal_count = false;
+    if (!s || channel > 7 || channel == 4)
+        return 0;
+    c = &s->controller[channel >> 2];
+    ch = &c->channel[channel & 3];
+    if ((c->command & DMA_COMMAND_DISABLE) || ((c->mask >> (channel & 3)) & 1))
+        return 0;
+    if ((ch->mode & DMA_MODE_TYPE) != 0 && (ch->mode & DMA_MODE_TYPE) != (to_memory ? DMA_MODE_WRITE : DMA_MODE_READ)) {
+        emu_log(e, LOG_GUEST_ERROR, "dma: channel %u is set up for the other direction (mode %02x)", channel, ch->mode);
+        return 0;
+    }
+    size &= ~(((size_t)1 << c->shift) - 1);
+    while (done < size && !*terminal_count) {
+        size_t left = ((size_t)ch->count + 1) << c->shift;
+        size_t moved = dma_move(s, channel, buf + done, EMU_MIN(left, size - done), to_memory);
+        done += moved;
+        *terminal_count = moved == left;
+        ch->count = (uint16_t)(ch->count - (moved >> c->shift)); /* FFFFh at terminal count */
+    }
+    if (*terminal_count) {
+        c->status |= (uint8_t)(1u << (channel & 3));
+        if (ch->mode & DMA_MODE_AUTO) {
+            ch->address = ch->base_address;
+            ch->count = ch->base_count;
+        } else {
+            c->mask |= (uint8_t)(1u << (channel & 3));
+        }
+    }
+    return done;
+}
+
+/* ---- registers ---- */
+
+static uint64_t dma_port_read(void *opaque, uint64_t offset, unsigned size)
+{
+    struct dma_controller *c = opaque;
+    unsigned reg = (unsigned)(offset >> c->shift) & 15;
+    uint16_t word;
+    uint8_t status;
+    (void)size;
+    if (reg == DMA_COMMAND) {
+        status = (uint8_t)(c->status | c->request << 4);
+        c->status = 0;
+        return status;
+    }
+    if (reg == DMA_MASK_ALL)
+        return 0xF0 | c->mask;
+    if (reg > 7)
+        return 0;
+    word = (reg & 1) ? c->channel[reg >> 1].count : c->channel[reg >> 1].address;
+    c->flip_flop = !c->flip_flop;
+    return c->flip_flop ? word & 0xFF : word >> 8;
+}
+
+static void dma_master_clear(struct dma_controller *c)
+{
+    c->command = c->status = c->request = 0;
+    c->mask = 0x0F;
+    c->flip_flop = false;
+}
+
+static void dma_write_word(struct dma_controller *c, unsigned reg, uint8_t value)
+{
+    struct dma_channel *ch = &c->channel[reg >> 1];
+    uint16_t *base = (reg & 1) ? &ch->base_count : &ch->base_address, *now = (reg & 1) ? &ch->count : &ch->address;
+    c->flip_flop = !c->flip_flop;
+    *base = (uint16_t)(c->flip_flop ? (*base & 0xFF00) | value : (*base & 0x00FF) | value << 8);
+    *now = *base;
+}
+
+static void dma_port_write(void *opaque, uint64_t offset, uint64_t value, unsigned size)
+{
+    struct dma_controller *c = opaque;
+    unsigned reg = (unsigned)(offset >> c->shift) & 15;
+    uint8_t bit = (uint8_t)(1u << (value & 3));
+    (void)size;
+    switch (reg) {
+    case DMA_COMMAND: c->command = (uint8_t)value; break;
+    case DMA_REQUEST: c->request = (uint8_t)((value & 4) ? c->request | bit : c->request & ~bit); break;
+    case DMA_MASK_ONE: c->mask = (uint8_t)((value & 4) ? c->mask | bit : c->mask & ~bit); break;
+    case DMA_MODE: c->channel[value & 3].mode = (uint8_t)value; break;
+    case DMA_CLEAR_FLIP_FLOP: c->flip_flop = false; break;
+    case DMA_MASTER_CLEAR: dma_master_clear(c); break;
+    case DMA_CLEAR_MASK: c->mask = 0; break;
+    case DMA_MASK_ALL: c->mask = (uint8_t)value & 15; break;
+    default: dma_write_word(c, reg, (uint8_t)value); break;
+    }
+}
+
+static uint64_t dma_page_read(void *opaque, uint64_t offset, unsigned size)
+{
+    (void)size;
+    return ((struct dma *)opaque)->page[1 + offset];
+}
+
+static void dma_page_write(void *opaque, uint64_t offset, uint64_t value, unsigned size)
+{
+    (void)size;
+    ((struct dma *)opaque)->page[1 + offset] = (uint8_t)value;
+}
+
+static const struct region_ops dma_port_ops = { dma_port_read, dma_port_write, 1, 1, false };
+static const struct region_ops dma_page_ops = { dma_page_read, dma_page_write, 1, 1, false };
+
+/* ---- the device ---- */
+
+static int dma_create(struct device *dev, struct options *opts, struct err *err)
+{
+    struct dma *s = EMU_CONTAINER(dev, struct dma, dev);
+    struct emu *e = dev->emu;
+    (void)opts;
+    if (!chipset_get(e))
+        return err_set(err, EMU_ENOMEM, "out of memory");
+    chipset_of(e)->dma = s;
+    s->controller[1].shift = 1;
+    port_add(e, &s->controller[0].ports, "dma1", 0x00, 16, &dma_port_ops, &s->controller[0]);
+    port_add(e, &s->controller[1].ports, "dma2", 0xC0, 32, &dma_port_ops, &s->controller[1]);
+    return port_add(e, &s->pages, "dma-page", 0x81, 15, &dma_page_ops, s);
+}
+
+static void dma_reset(struct device *dev)
+{
+    struct dma *s = EMU_CONTAINER(dev, struct dma, dev);
+    unsigned i;
+    for (i = 0; i < 2; i++) {
+        memset(s->controller[i].channel, 0, sizeof s->controller[i].channel);
+        dma_master_clear(&s->controller[i]);
+    }
+    memset(s->page, 0, sizeof s->page);
+}
+
+static void dma_destroy(struct device *dev)
+{
+    struct dma *s = EMU_CONTAINER(dev, struct dma, dev);
+    struct emu *e = dev->emu;
+    region_remove(e, &e->ports, &s->controller[0].ports);
+    region_remove(e, &e->ports, &s->controller[1].ports);
+    region_remove(e, &e->ports, &s->pages);
+    if (chipset_of(e))
+        chipset_of(e)->dma = NULL;
+}
+
+EMU_PRIV const struct device_class dma_class = {
+    .name = "i8237", .bus = "isa", .help = "two 8237A DMA controllers", .instance_size = sizeof(struct dma),
+    .create = dma_create, .reset = dma_reset, .destroy = dma_destroy,
+};
+
+/* ======================================== src/dev/acpi_pm.c ======================================== */
+
+/* dev/acpi_pm.c - power management function of the PIIX4: ACPI fixed hardware, GPE block, SMBus host.
+ *
+ * Models     Intel 82371AB (PIIX4) 290562-001 §7 (function 3); ACPI specification 2.0 §4.7. Ids, reset values, the sleep types of the DSDT, the GPE
+ *            block at AFE0h and the ACPI enable commands at port B2h as QEMU's pc shows them.
+ * Contract   Function 01.3. SCI leaves at board_gsi(9). The monitor's and the embedder's buttons come in by acpi_power_button() and
+ *            acpi_sleep_button(). Writes to B2h come from piix3.c.
+ * Theory     The PM timer is a function of virtual time (3.579545 MHz, 24 bits); its status bit is made from the half periods passed
+ *            since the last look (pm_sync), and an event is armed only while its interrupt is enabled. Firmware moves the blocks by
+ *            PMBA (40h, enabled by 80h bit 0) and the SMBus base (90h, enabled by D2h bit 0).
+ * Invariants 1. SCI is high exactly while an event bit and its enable bit are both set, in PM1 or in GPE0.
+ *            2. timer is armed exactly while TMR_EN is set and TMR_STS is not.
+ * Missing    SMM traps and device monitors (APMC_EN reads 1, so that SeaBIOS does not wait for its SMI handler); SMBus slaves: every transfer
+ *            ends with DEV_ERR, as on a board without memory modules' EEPROMs. Suspend to RAM wakes at once (WAK_STS).
+ */
+
+enum {
+    PM_STS = 0, PM_EN = 2, PM_CNT = 4, PM_TMR = 8, PM_BLOCK = 64,
+    PM_TMR_STS = 1, PM_GBL_STS = 1 << 5, PM_PWRBTN = 1 << 8, PM_SLPBTN = 1 << 9, PM_RTC = 1 << 10, PM_WAK_STS = 1 << 15,
+    PM_EVENTS = PM_TMR_STS | PM_GBL_STS | PM_PWRBTN | PM_SLPBTN | PM_RTC,
+    PM_STS_WRITABLE = PM_EVENTS | 1 << 4 | PM_WAK_STS,
+    PM_CNT_SCI_EN = 1, PM_CNT_SLP_EN = 1 << 13, PM_CNT_SLP_TYP_SHIFT = 10,
+    PM_SLP_S5 = 0, PM_SLP_S3 = 1, PM_SLP_S4 = 2, /* sleep types as the DSDT names them */
+    PM_CONFIG_PMBA = 0x40, PM_CONFIG_DEVACTB = 0x58, PM_CONFIG_PMREGMISC = 0x80, PM_CONFIG_SMBBA = 0x90, PM_CONFIG_SMBHSTCFG = 0xD2,
+    PM_SMB_STATUS = 0, PM_SMB_CONTROL = 2, PM_SMB_SIZE = 64, PM_SMB_INTR = 2, PM_SMB_DEV_ERR = 4, PM_SMB_START = 0x40,
+    PM_GPE_BASE = 0xAFE0, PM_GPE_SIZE = 4, PM_SMB_DEFAULT_BASE = 0xB100,
+    PM_ACPI_ENABLE = 0xF1, PM_ACPI_DISABLE = 0xF0 /* commands at B2h */
+};
+#define PM_TIMER_HZ 3579545u
+
+struct pm {
+    struct pci_device pci;
+    struct region block, gpe, smbus;
+    uint16_t status, enable, control;
+    uint8_t gpe_status[2], gpe_enable[2];
+    uint8_t smb[PM_SMB_SIZE];
+    uint64_t seen_half; /* PM timer's half periods (bit 23 changes) already in status */
+    struct timer timer;
+    bool sci;
+};
+
+/* ---- timer and SCI ---- */
+
+static uint64_t pm_ticks(struct pm *s) { return muldiv64((uint64_t)emu_now_ns(s->pci.dev.emu), PM_TIMER_HZ, (uint64_t)NS_PER_SEC); }
+
+static void pm_sync(struct pm *s)
+{
+    uint64_t half = pm_ticks(s) >> 23;
+    if (half != s->seen_half)
+        s->status |= PM_TMR_STS;
+    s->seen_half = half;
+}
+
+static void pm_update(struct pm *s)
+{
+    bool sci;
+    pm_sync(s);
+    sci = (s->status & s->enable & PM_EVENTS) || (s->gpe_status[0] & s->gpe_enable[0]) || (s->gpe_status[1] & s->gpe_enable[1]);
+    if (sci != s->sci) {
+        struct irq line = board_gsi(s->pci.dev.emu, 9);
+        s->sci = sci;
+        irq_set(&line, sci);
+    }
+    if ((s->enable & PM_TMR_STS) && !(s->status & PM_TMR_STS))
+        timer_arm(&s->timer, (int64_t)muldiv64((s->seen_half + 1) << 23, (uint64_t)NS_PER_SEC, PM_TIMER_HZ) + 1);
+    else
+        timer_cancel(&s->timer);
+}
+
+static void pm_fire(void *opaque) { pm_update(opaque); }
+
+EMU_PRIV void acpi_power_button(struct emu *e)
+{
+    struct pm *s = chipset_of(e) ? chipset_of(e)->pm : NULL;
+    if (!s) {
+        emu_request(e, REQ_SHUTDOWN);
+        return;
+    }
+    s->status |= PM_PWRBTN;
+    pm_update(s);
+}
+
+EMU_PRIV void acpi_sleep_button(struct emu *e)
+{
+    struct pm *s = chipset_of(e) ? chipset_of(e)->pm : NULL;
+    if (!s)
+        return;
+    s->status |= PM_SLPBTN;
+    pm_update(s);
+}
+
+EMU_PRIV void piix4_pm_apm_command(struct emu *e, uint8_t value)
+{
+    struct pm *s = chipset_of(e) ? chipset_of(e)->pm : NULL;
+    if (!s)
+        return;
+    if (value == PM_ACPI_ENABLE)
+        s->control |= PM_CNT_SCI_EN;
+    else if (value == PM_ACPI_DISABLE)
+        s->control &= (uint16_t)~PM_CNT_SCI_EN;
+}
+
+/* ---- PM block ---- */
+
+static void pm_sleep(struct pm *s)
+{
+    struct emu *e = s->pci.dev.emu;
+    unsigned type = (s->control >> PM_CNT_SLP_TYP_SHIFT) & 7;
+    switch (type) {
+    case PM_SLP_S5:
+    case PM_SLP_S4: emu_request(e, REQ_SHUTDOWN); break; /* S4: the guest has saved itself */
+    default:
+        emu_log(e, LOG_UNIMP, "acpi: sleep type %u: the machine stays awake", type);
+        s->status |= PM_WAK_STS;
+        break;
+    }
+}
+
+static uint64_t pm_block_read(void *opaque, uint64_t offset, unsigned size)
+{
+    struct pm *s = opaque;
+    uint8_t bytes[PM_TMR + 8];
+    memset(bytes, 0, sizeof bytes);
+    pm_update(s);
+    st16le(bytes + PM_STS, s->status);
+    st16le(bytes + PM_EN, s->enable);
+    st16le(bytes + PM_CNT, s->control);
+    st32le(bytes + PM_TMR, (uint32_t)pm_ticks(s) & 0xFFFFFFu);
+    return offset + size <= sizeof bytes ? ldn_le(bytes + offset, size) : 0;
+}
+
+static void pm_block_write(void *opaque, uint64_t offset, uint64_t value, unsigned size)
+{
+    struct pm *s = opaque;
+    bool sleep = false;
+    unsigned i;
+    pm_sync(s);
+    for (i = 0; i < size; i++, value >>= 8) {
+        unsigned at = (unsigned)offset + i, shift = 8 * (at & 1);
+        uint16_t byte = (uint16_t)((value & 0xFF) << shift), mask = (uint16_t)(0xFFu << shift);
+        switch (at & ~1u) {
+        case PM_STS: s->status &= (uint16_t)~(byte & PM_STS_WRITABLE); break;
+        case PM_EN: s->enable = (uint16_t)((s->enable & ~mask) | (byte & PM_EVENTS)); break;
+        case PM_CNT:
+            s->control = (uint16_t)(((s->control & ~mask) | byte) & ~PM_CNT_SLP_EN);
+            sleep = sleep || (byte & PM_CNT_SLP_EN);
+            break;
+        default: break;
+        }
+    }
+    if (sleep)
+        pm_sleep(s);
+    pm_update(s);
+}
+
+static const struct region_ops pm_block_ops = { pm_block_read, pm_block_write, 1, 4, true };
+
+/* ---- general purpose events: nobody raises one yet ---- */
+
+static uint64_t pm_gpe_read(void *opaque, uint64_t offset, unsigned size)
+{
+    struct pm *s = opaque;
+    (void)size;
+    return offset < 2 ? s->gpe_status[offset] : s->gpe_enable[offset - 2];
+}
+
+static void pm_gpe_write(void *opaque, uint64_t offset, uint64_t value, unsigned size)
+{
+    struct pm *s = opaque;
+    (void)size;
+    if (offset < 2)
+        s->gpe_status[offset] &= (uint8_t)~value;
+    else
+        s->gpe_enable[offset - 2] = (uint8_t)value;
+    pm_update(s);
+}
+
+static const struct region_ops pm_gpe_ops = { pm_gpe_read, pm_gpe_write, 1, 1, false };
+
+/* ---- SMBus host ---- */
+
+static uint64_t pm_smbus_read(void *opaque, uint64_t offset, unsigned size)
+{
+    (void)size;
+    return ((struct pm *)opaque)->smb[offset];
+}
+
+static void pm_smbus_write(void *opaque, uint64_t offset, uint64_t value, unsigned size)
+{
+    struct pm *s = opaque;
+    (void)size;
+    if (offset == PM_SMB_STATUS) {
+        s->smb[PM_SMB_STATUS] &= (uint8_t)~value;
+        return;
+    }
+    s->smb[offset] = (uint8_t)value;
+    if (offset == PM_SMB_CONTROL && (value & PM_SMB_START)) {
+        s->smb[PM_SMB_CONTROL] &= (uint8_t)~PM_SMB_START;
+        s->smb[PM_SMB_STATUS] |= PM_SMB_DEV_ERR;
+    }
+}
+
+static const struct region_ops pm_smbus_ops = { pm_smbus_read, pm_smbus_write, 1, 1, false };
+
+/* ---- configuration ---- */
+
+static void pm_update_mappings(struct pm *s)
+{
+    struct emu *e = s->pci.dev.emu;
+    const uint8_t *c = s->pci.config;
+    region_set(e, &e->ports, &s->block, ld32le(c + PM_CONFIG_PMBA) & 0xFFC0, c[PM_CONFIG_PMREGMISC] & 1);
+    region_set(e, &e->ports, &s->smbus, ld32le(c + PM_CONFIG_SMBBA) & 0xFFC0, c[PM_CONFIG_SMBHSTCFG] & 1);
+}
+
+static void pm_config_write(struct pci_device *d, unsigned offset, uint32_t value, unsigned size)
+{
+    struct pm *s = EMU_CONTAINER(d, struct pm, pci);
+    pci_config_write(d, offset, value, size);
+    d->config[PM_CONFIG_PMBA] = (uint8_t)((d->config[PM_CONFIG_PMBA] & 0xC0) | 1);   /* I/O space, 64 bytes */
+    d->config[PM_CONFIG_SMBBA] = (uint8_t)((d->config[PM_CONFIG_SMBBA] & 0xC0) | 1);
+    d->config[PM_CONFIG_DEVACTB + 3] |= 0x02;                                        /* APMC_EN */
+    pm_update_mappings(s);
+}
+
+/* ---- the device ---- */
+
+static int pm_create(struct device *dev, struct options *opts, struct err *err)
+{
+    struct pm *s = EMU_CONTAINER(dev, struct pm, pci.dev);
+    struct emu *e = dev->emu;
+    int r = pci_device_init(&s->pci, 1 * 8 + 3, 0x8086, 0x7113, 0x06800003, err);
+    (void)opts;
+    if (r < 0)
+        return r;
+    chipset_of(e)->pm = s;
+    s->pci.config[6] = 0x80; /* fast back to back, DEVSEL medium */
+    s->pci.config[7] = 0x02;
+    s->pci.config[0x3D] = 1;
+    s->pci.config_write = pm_config_write;
+    timer_init(&s->timer, e, pm_fire, s);
+    region_init_io(&s->block, "acpi-pm", &pm_block_ops, s, PM_BLOCK);
+    region_add(e, &e->ports, &s->block, 0, 0);
+    region_set(e, &e->ports, &s->block, 0, false);
+    region_init_io(&s->smbus, "smbus", &pm_smbus_ops, s, PM_SMB_SIZE);
+    region_add(e, &e->ports, &s->smbus, PM_SMB_DEFAULT_BASE, 0);
+    return port_add(e, &s->gpe, "acpi-gpe0", PM_GPE_BASE, PM_GPE_SIZE, &pm_gpe_ops, s);
+}
+
+static void pm_reset(struct device *dev)
+{
+    struct pm *s = EMU_CONTAINER(dev, struct pm, pci.dev);
+    const struct config *config = &dev->emu->config;
+    uint8_t *c = s->pci.config;
+    memset(c + 0x40, 0, sizeof s->pci.config - 0x40);
+    c[PM_CONFIG_PMBA] = 1;
+    c[PM_CONFIG_DEVACTB + 3] = 0x02;
+    st16le(c + PM_CONFIG_SMBBA, PM_SMB_DEFAULT_BASE | 1);
+    c[PM_CONFIG_SMBHSTCFG] = 0x09;
+    c[0x5F] = (uint8_t)(0x10 | (config->parallel[0] ? 0x80 : 0)); /* ports that are there, for the DSDT of SeaBIOS's days */
+    c[0x63] = 0x60;
+    c[0x67] = (uint8_t)((config->serial[0] ? 0x08 : 0) | (config->serial[1] ? 0x90 : 0));
+    s->status = s->enable = s->control = 0;
+    memset(s->gpe_status, 0, sizeof s->gpe_status);
+    memset(s->gpe_enable, 0, sizeof s->gpe_enable);
+    memset(s->smb, 0, sizeof s->smb);
+    s->seen_half = pm_ticks(s) >> 23;
+    pm_update_mappings(s);
+    pm_update(s);
+}
+
+static void pm_destroy(struct device *dev)
+{
+    struct pm *s = EMU_CONTAINER(dev, struct pm, pci.dev);
+    struct emu *e = dev->emu;
+    if (s->timer.emu)
+        timer_cancel(&s->timer);
+    region_remove(e, &e->ports, &s->block);
+    region_remove(e, &e->ports, &s->gpe);
+    region_remove(e, &e->ports, &s->smbus);
+    pci_device_remove(&s->pci);
+    if (chipset_of(e))
+        chipset_of(e)->pm = NULL;
+}
+
+EMU_PRIV const struct device_class piix4_pm_class = {
+    .name = "PIIX4_PM", .bus = "pci", .help = "Intel PIIX4 power management (ACPI) and SMBus", .instance_size = sizeof(struct pm),
+    .create = pm_create, .reset = pm_reset, .destroy = pm_destroy,
+};
+#undef PM_TIMER_HZ
 
 /* ======================================== src/dev/uart.c ======================================== */
 

@@ -15,7 +15,7 @@
 
 enum {
     I440FX_PAM0 = 0x59, I440FX_PAM_COUNT = 13, I440FX_SMRAM = 0x72, I440FX_RAM_SIZE = 0x57 /* in 8 MiB, a note for coreboot */,
-    SMRAM_G_SMRAME = 0x08, SMRAM_D_LCK = 0x10, SMRAM_D_OPEN = 0x40, SMRAM_C_BASE = 0x02
+    I440FX_SMRAM_G_SMRAME = 0x08, I440FX_SMRAM_D_LCK = 0x10, I440FX_SMRAM_D_OPEN = 0x40, I440FX_SMRAM_C_BASE = 0x02
 };
 #define I440FX_LEGACY_BASE UINT64_C(0xA0000)
 #define I440FX_LEGACY_SIZE UINT64_C(0x60000)
@@ -47,7 +47,7 @@ static void i440fx_update_memory(struct i440fx *s)
             region_set(e, &e->memory, r, r->base, access != 0);
         }
     }
-    region_set(e, &e->memory, &s->smram, I440FX_LEGACY_BASE, (s->pci.config[I440FX_SMRAM] & SMRAM_D_OPEN) != 0);
+    region_set(e, &e->memory, &s->smram, I440FX_LEGACY_BASE, (s->pci.config[I440FX_SMRAM] & I440FX_SMRAM_D_OPEN) != 0);
 }
 EMU_STATIC_ASSERT(REGION_READS == 1 && REGION_WRITES == 2, i440fx_pam_bits);
 
@@ -56,10 +56,10 @@ static void i440fx_config_write(struct pci_device *d, unsigned offset, uint32_t 
     struct i440fx *s = EMU_CONTAINER(d, struct i440fx, pci);
     uint8_t smram = d->config[I440FX_SMRAM];
     pci_config_write(d, offset, value, size);
-    if (smram & SMRAM_D_LCK)
+    if (smram & I440FX_SMRAM_D_LCK)
         d->config[I440FX_SMRAM] = smram;
-    else if (d->config[I440FX_SMRAM] & SMRAM_D_LCK)
-        d->config[I440FX_SMRAM] &= (uint8_t)~SMRAM_D_OPEN;
+    else if (d->config[I440FX_SMRAM] & I440FX_SMRAM_D_LCK)
+        d->config[I440FX_SMRAM] &= (uint8_t)~I440FX_SMRAM_D_OPEN;
     if (offset <= I440FX_SMRAM && offset + size > I440FX_PAM0)
         i440fx_update_memory(s);
 }
@@ -102,7 +102,7 @@ static void i440fx_reset(struct device *dev)
     memset(s->pci.config + 0x40, 0, sizeof s->pci.config - 0x40);
     if (dev->emu->ram)
         s->pci.config[I440FX_RAM_SIZE] = (uint8_t)EMU_MIN(dev->emu->ram->size_bytes / (8 * MIB), 255);
-    s->pci.config[I440FX_SMRAM] = SMRAM_C_BASE;
+    s->pci.config[I440FX_SMRAM] = I440FX_SMRAM_C_BASE;
     i440fx_update_memory(s);
 }
 

@@ -16,8 +16,8 @@ enum {
     IOAPIC_PINS = 24, IOAPIC_VERSION = 0x20,
     IOAPIC_REGSEL = 0x00, IOAPIC_WINDOW = 0x10, IOAPIC_EOI = 0x40,
     IOAPIC_REG_ID = 0, IOAPIC_REG_VERSION = 1, IOAPIC_REG_ARB = 2, IOAPIC_REG_REDIR = 0x10,
-    REDIR_LOGICAL = 1 << 11, REDIR_STATUS = 1 << 12, REDIR_REMOTE_IRR = 1 << 14, REDIR_LEVEL = 1 << 15, REDIR_MASKED = 1 << 16,
-    REDIR_READ_ONLY = REDIR_STATUS | REDIR_REMOTE_IRR, REDIR_LOW_MASK = 0x1FFFF
+    IOAPIC_REDIR_LOGICAL = 1 << 11, IOAPIC_REDIR_STATUS = 1 << 12, IOAPIC_REDIR_REMOTE_IRR = 1 << 14, IOAPIC_REDIR_LEVEL = 1 << 15, IOAPIC_REDIR_MASKED = 1 << 16,
+    IOAPIC_REDIR_READ_ONLY = IOAPIC_REDIR_STATUS | IOAPIC_REDIR_REMOTE_IRR, IOAPIC_REDIR_LOW_MASK = 0x1FFFF
 };
 #define IOAPIC_BASE UINT64_C(0xFEC00000)
 
@@ -34,7 +34,7 @@ static void ioapic_send(struct ioapic *s, unsigned pin)
     uint64_t r = s->redir[pin];
     unsigned mode = (unsigned)(r >> 8) & 7;
     struct emu *e = s->dev.emu;
-    apic_deliver(e, (uint32_t)(r >> 56), (r & REDIR_LOGICAL) != 0, mode, (uint8_t)r, (r & REDIR_LEVEL) != 0);
+    apic_deliver(e, (uint32_t)(r >> 56), (r & IOAPIC_REDIR_LOGICAL) != 0, mode, (uint8_t)r, (r & IOAPIC_REDIR_LEVEL) != 0);
 }
 
 /* Level pins: sends if it is time (invariant 2). */
@@ -42,10 +42,10 @@ static void ioapic_service_level(struct ioapic *s, unsigned pin)
 {
     uint64_t r = s->redir[pin];
     unsigned mode = (unsigned)(r >> 8) & 7;
-    if (!(r & REDIR_LEVEL) || (r & (REDIR_MASKED | REDIR_REMOTE_IRR)) || !((s->level >> pin) & 1))
+    if (!(r & IOAPIC_REDIR_LEVEL) || (r & (IOAPIC_REDIR_MASKED | IOAPIC_REDIR_REMOTE_IRR)) || !((s->level >> pin) & 1))
         return;
     if (mode == APIC_FIXED || mode == APIC_LOWEST)
-        s->redir[pin] |= REDIR_REMOTE_IRR;
+        s->redir[pin] |= IOAPIC_REDIR_REMOTE_IRR;
     ioapic_send(s, pin);
 }
 
@@ -58,9 +58,9 @@ EMU_PRIV void ioapic_set_pin(struct emu *e, int pin, int level)
     bit = UINT32_C(1) << pin;
     was = s->level;
     s->level = level ? s->level | bit : s->level & ~bit;
-    if (s->redir[pin] & REDIR_LEVEL)
+    if (s->redir[pin] & IOAPIC_REDIR_LEVEL)
         ioapic_service_level(s, (unsigned)pin);
-    else if (level && !(was & bit) && !(s->redir[pin] & REDIR_MASKED)) /* edges at a masked pin are lost: 82093AA §3.2.4 */
+    else if (level && !(was & bit) && !(s->redir[pin] & IOAPIC_REDIR_MASKED)) /* edges at a masked pin are lost: 82093AA §3.2.4 */
         ioapic_send(s, (unsigned)pin);
 }
 
@@ -68,8 +68,8 @@ static void ioapic_end(struct ioapic *s, uint8_t vector)
 {
     unsigned i;
     for (i = 0; i < IOAPIC_PINS; i++)
-        if ((s->redir[i] & REDIR_REMOTE_IRR) && (uint8_t)s->redir[i] == vector) {
-            s->redir[i] &= ~(uint64_t)REDIR_REMOTE_IRR;
+        if ((s->redir[i] & IOAPIC_REDIR_REMOTE_IRR) && (uint8_t)s->redir[i] == vector) {
+            s->redir[i] &= ~(uint64_t)IOAPIC_REDIR_REMOTE_IRR;
             ioapic_service_level(s, i);
         }
 }
@@ -86,7 +86,7 @@ EMU_PRIV void chipset_set_gsi(void *emu, int gsi, int level)
     struct emu *e = emu;
     if (gsi < 16)
         pic_set_line(e, gsi, level);
-    ioapic_set_pin(e, gsi == 0 ? 2 : gsi == 2 ? -1 : gsi, level);
+    ioapic_set_pin(e, gsi == 0 ? 2 : gsi, level); /* input 2 itself: an HPET timer routed there */
 }
 
 /* ---- registers ---- */
@@ -117,9 +117,9 @@ static void ioapic_reg_write(struct ioapic *s, uint32_t value)
     if (s->select & 1)
         r = (uint32_t)r | ((uint64_t)(value & 0xFF000000u) << 32);
     else
-        r = (r & UINT64_C(0xFFFFFFFF00000000)) | (value & REDIR_LOW_MASK & ~(uint32_t)REDIR_READ_ONLY) | (r & REDIR_READ_ONLY);
-    if (!(r & REDIR_LEVEL))
-        r &= ~(uint64_t)REDIR_REMOTE_IRR; /* invariant 1; kernels clear a stuck Remote IRR this way */
+        r = (r & UINT64_C(0xFFFFFFFF00000000)) | (value & IOAPIC_REDIR_LOW_MASK & ~(uint32_t)IOAPIC_REDIR_READ_ONLY) | (r & IOAPIC_REDIR_READ_ONLY);
+    if (!(r & IOAPIC_REDIR_LEVEL))
+        r &= ~(uint64_t)IOAPIC_REDIR_REMOTE_IRR; /* invariant 1; kernels clear a stuck Remote IRR this way */
     s->redir[i] = r;
     ioapic_service_level(s, i);
 }
@@ -168,7 +168,7 @@ static void ioapic_reset(struct device *dev)
     unsigned i;
     s->select = s->id = 0;
     for (i = 0; i < IOAPIC_PINS; i++)
-        s->redir[i] = REDIR_MASKED;
+        s->redir[i] = IOAPIC_REDIR_MASKED;
 }
 
 static void ioapic_destroy(struct device *dev)
@@ -189,8 +189,8 @@ EMU_PRIV void ioapic_print_info(struct emu *e, struct buf *out)
     for (i = 0; i < IOAPIC_PINS; i++) {
         uint64_t r = s->redir[i];
         buf_printf(out, "  pin %-2u 0x%016" PRIx64 " dest=%u vec=%-3u %s %s %s%s%s%s\n", i, r, (unsigned)(r >> 56), (unsigned)(r & 0xFF),
-                   modes[(r >> 8) & 7], (r & REDIR_LEVEL) ? "level" : "edge", (r & REDIR_LOGICAL) ? "logical" : "physical",
-                   (r & REDIR_MASKED) ? " masked" : "", (r & REDIR_REMOTE_IRR) ? " remote-irr" : "", ((s->level >> i) & 1) ? " asserted" : "");
+                   modes[(r >> 8) & 7], (r & IOAPIC_REDIR_LEVEL) ? "level" : "edge", (r & IOAPIC_REDIR_LOGICAL) ? "logical" : "physical",
+                   (r & IOAPIC_REDIR_MASKED) ? " masked" : "", (r & IOAPIC_REDIR_REMOTE_IRR) ? " remote-irr" : "", ((s->level >> i) & 1) ? " asserted" : "");
     }
 }
 

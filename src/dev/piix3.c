@@ -13,7 +13,7 @@
 
 enum {
     PIIX3_PIRQRC = 0x60, PIIX3_PIRQ_COUNT = 4, PIIX3_PIRQ_OFF = 0x80, PIIX3_ISA_IRQS = 16,
-    RCR_HARD = 2, RCR_CPU = 4, /* reset control: type, and the bit that triggers */
+    PIIX3_RCR_HARD = 2, PIIX3_RCR_CPU = 4, /* reset control: type, and the bit that triggers */
     PORT92_FAST_RESET = 1, PORT92_A20 = 2
 };
 
@@ -67,8 +67,8 @@ EMU_PRIV void piix3_reset_control(struct emu *e, uint8_t value)
     struct piix3 *s = chipset_of(e) ? chipset_of(e)->piix3 : NULL;
     if (!s)
         return;
-    s->reset_control = value & RCR_HARD;
-    if (value & RCR_CPU)
+    s->reset_control = value & PIIX3_RCR_HARD;
+    if (value & PIIX3_RCR_CPU)
         emu_request(e, REQ_RESET);
 }
 
