@@ -1,0 +1,160 @@
+/* api_example.c - a program with two machines in it: own disk by callback, own serial line by callback. Test of emu.h from C.
+ *
+ * The disk holds a boot sector of ours: it writes its drive's second sector to the first serial port, byte by byte, with INT 14h-free port
+ * writes (16550A data sheet: THR at 3F8h), and halts. Each machine must send what its own disk holds.
+ */
+#include "../emu.h"
+#include "test.h"
+
+struct my_disk {
+    uint8_t bytes[64 * 512];
+};
+
+struct my_console {
+    char text[512];
+    size_t size;
+};
+
+static int disk_read(void *opaque, uint64_t offset, void *buffer, size_t bytes)
+{
+    struct my_disk *d = (struct my_disk *)opaque;
+    if (offset > sizeof d->bytes || bytes > sizeof d->bytes - offset)
+        return EMU_EIO;
+    memcpy(buffer, d->bytes + offset, bytes);
+    return 0;
+}
+
+static int disk_write(void *opaque, uint64_t offset, const void *buffer, size_t bytes)
+{
+    struct my_disk *d = (struct my_disk *)opaque;
+    if (offset > sizeof d->bytes || bytes > sizeof d->bytes - offset)
+        return EMU_EIO;
+    memcpy(d->bytes + offset, buffer, bytes);
+    return 0;
+}
+
+static void console_output(void *opaque, const void *bytes, size_t count)
+{
+    struct my_console *c = (struct my_console *)opaque;
+    while (count-- && c->size + 1 < sizeof c->text)
+        c->text[c->size++] = *(const char *)bytes, bytes = (const char *)bytes + 1;
+    c->text[c->size] = 0;
+}
+
+/* SDM vol. 2 encodings; INT 13h AH=02h of the IBM PC BIOS. */
+static const uint8_t boot_sector[] = {
+    0x31, 0xC0,             /* xor ax,ax */
+    0x8E, 0xD8, 0x8E, 0xC0, /* mov ds,ax; mov es,ax */
+    0xB8, 0x01, 0x02,       /* mov ax,0201h: read one sector */
+    0xB9, 0x02, 0x00,       /* mov cx,0002h: cylinder 0, sector 2 */
+    0xB6, 0x00,             /* mov dh,0 */
+    0xBB, 0x00, 0x7E,       /* mov bx,7E00h */
+    0xCD, 0x13,             /* int 13h */
+    0xBE, 0x00, 0x7E,       /* mov si,7E00h */
+    0xBA, 0xF8, 0x03,       /* mov dx,3F8h */
+    0xAC,                   /* next: lodsb */
+    0x84, 0xC0,             /* test al,al */
+    0x74, 0x03,             /* jz done */
+    0xEE,                   /* out dx,al */
+    0xEB, 0xF8,             /* jmp next */
+    0xFA, 0xF4, 0xEB, 0xFC  /* done: cli; hlt; jmp done */
+};
+
+static struct emu *machine(struct my_disk *disk, struct my_console *console, const char *text)
+{
+    static const char *const options[] = { "-m", "16M", "-serial", "embed:console", "-drive", "file=embed:disk,format=raw,if=ide", "-net", "none" };
+    struct emu_disk_ops ops;
+    char error[300] = "";
+    struct emu *m = emu_new(NULL);
+    memset(disk, 0, sizeof *disk);
+    memset(console, 0, sizeof *console);
+    memset(&ops, 0, sizeof ops);
+    memcpy(disk->bytes, boot_sector, sizeof boot_sector);
+    disk->bytes[510] = 0x55;
+    disk->bytes[511] = 0xAA;
+    memcpy(disk->bytes + 512, text, strlen(text));
+    ops.bytes = sizeof disk->bytes;
+    ops.read = disk_read;
+    ops.write = disk_write;
+    if (!m)
+        return NULL;
+    if (emu_provide_disk(m, "disk", &ops, disk) || emu_provide_serial(m, "console", console_output, console) ||
+        emu_configure(m, (int)(sizeof options / sizeof options[0]), options, error, sizeof error)) {
+        printf("%s\n", error);
+        emu_destroy(m);
+        return NULL;
+    }
+    return m;
+}
+
+TEST(two_machines_run_side_by_side_from_their_own_disks)
+{
+    static struct my_disk disks[2];
+    static struct my_console consoles[2];
+    struct emu *m[2];
+    struct emu_limits limits = { 20000000, -1, 0 }; /* 20 ms of host time at once, without sleeping */
+    struct emu_result result;
+    int i, round;
+    m[0] = machine(&disks[0], &consoles[0], "first machine");
+    m[1] = machine(&disks[1], &consoles[1], "second machine");
+    CHECK(m[0] && m[1]);
+    for (round = 0; round < 300 && (!strstr(consoles[0].text, "first machine") || !strstr(consoles[1].text, "second machine")); round++)
+        for (i = 0; i < 2; i++)
+            CHECK_EQ(emu_run(m[i], &limits, &result), 0);
+    CHECK(strstr(consoles[0].text, "first machine") != NULL);
+    CHECK(strstr(consoles[1].text, "second machine") != NULL);
+    CHECK(strstr(consoles[0].text, "second") == NULL);
+    emu_destroy(m[0]);
+    emu_destroy(m[1]);
+}
+
+TEST(run_stops_after_exactly_the_instructions_asked_for)
+{
+    static struct my_disk disk;
+    static struct my_console console;
+    struct emu *m = machine(&disk, &console, "x");
+    struct emu_limits limits = { -1, 12345, 0 };
+    struct emu_result result;
+    CHECK(m != NULL);
+    CHECK_EQ(emu_run(m, &limits, &result), 0);
+    CHECK_EQ(result.reason, EMU_REASON_INSNS);
+    CHECK_EQ(result.instructions, 12345);
+    emu_destroy(m);
+}
+
+TEST(memory_and_registers_can_be_written_and_read_back)
+{
+    static struct my_disk disk;
+    static struct my_console console;
+    struct emu *m = machine(&disk, &console, "x");
+    static const char pattern[] = "0123456789";
+    char back[sizeof pattern] = "";
+    uint64_t value = 0;
+    CHECK(m != NULL);
+    CHECK_EQ(emu_write_memory(m, 0x5000, pattern, sizeof pattern), 0);
+    CHECK_EQ(emu_read_memory(m, 0x5000, back, sizeof back), 0);
+    CHECK(!memcmp(back, pattern, sizeof pattern));
+    CHECK_EQ(emu_write_register(m, 0, "rbx", 0x1122334455667788), 0);
+    CHECK_EQ(emu_read_register(m, 0, "rbx", &value), 0);
+    CHECK_EQ(value, 0x1122334455667788);
+    CHECK_EQ(emu_read_register(m, 0, "cs", &value), 0);
+    CHECK_EQ(value, 0xF000); /* SDM vol. 3 table 9-1: CS selector after reset */
+    CHECK_EQ(emu_read_register(m, 0, "nonsense", &value), EMU_ENOENT);
+    CHECK_EQ(emu_read_register(m, 1, "rax", &value), EMU_EINVAL);
+    emu_destroy(m);
+}
+
+TEST(wrong_options_give_one_line)
+{
+    static const char *const options[] = { "-m", "0" };
+    char error[300] = "";
+    struct emu *m = emu_new(NULL);
+    CHECK(m != NULL);
+    CHECK_EQ(emu_configure(m, 2, options, error, sizeof error), EMU_EINVAL);
+    CHECK(strstr(error, "-m 0") != NULL);
+    CHECK(strchr(error, '\n') == NULL);
+    emu_destroy(m);
+}
+
+TEST_MAIN(TEST_CASE(two_machines_run_side_by_side_from_their_own_disks), TEST_CASE(run_stops_after_exactly_the_instructions_asked_for),
+          TEST_CASE(memory_and_registers_can_be_written_and_read_back), TEST_CASE(wrong_options_give_one_line))
