@@ -11,7 +11,10 @@
  *              line TEXT        send TEXT and carriage return
  *              run COMMAND      types a shell command, waits for its end, fails unless its status is 0
  *              fails COMMAND    the same, its status must not be 0
+ *              host COMMAND     runs a command of the host's shell while the guest runs on; it must end with 0 within the limit
  *              never REGEX      from here on, its appearance fails the script
+ *              screen REGEX     waits for a line of the VGA text screen: asks the monitor (Ctrl-A c) for the memory at B8000h
+ *              monitor COMMAND  gives the monitor a command and comes back to the console
  *              time NAME        prints NAME and the milliseconds since COMMAND was started
  *              sleep S          lets the guest go on for S seconds
  *              status N         waits for COMMAND's end, its exit status must be N
@@ -266,6 +269,38 @@ static void run_in_guest(struct expect *x, const char *command, int want_zero)
     (void)to;
 }
 
+/* The host's side of a test (ssh, curl, a server's check). Its output goes to ours, below the log. */
+static void run_on_host(struct expect *x, const char *command)
+{
+    double by = now() + x->limit;
+    int status = 0;
+    pid_t pid;
+    fflush(stdout);
+    pid = fork();
+    if (pid < 0)
+        fail(x, "fork: %s", strerror(errno));
+    if (pid == 0) {
+        setpgid(0, 0);
+        execl("/bin/sh", "sh", "-c", command, (char *)NULL);
+        _exit(127);
+    }
+    while (waitpid(pid, &status, WNOHANG) != pid) {
+        if (now() > by || now() > x->end_by) {
+            kill(-pid, SIGKILL);
+            waitpid(pid, &status, 0);
+            fail(x, "`%s` on the host did not end within %.0f s", command, x->limit);
+        }
+        if (x->pty >= 0) {
+            read_output(x, 0.02);
+        } else {
+            struct timespec t = { 0, 20000000 };
+            nanosleep(&t, NULL);
+        }
+    }
+    if (status != 0)
+        fail(x, "`%s` on the host ended with status %d", command, WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status));
+}
+
 static void wait_for_end(struct expect *x, int want)
 {
     double by = now() + x->limit;
@@ -291,6 +326,56 @@ static void wait_for_end(struct expect *x, int want)
         fail(x, "the emulator ended with status %d, not %d", got, want);
 }
 
+/* The monitor shares the terminal (-nographic). Its answer stays in *from..*to until the next output. */
+static void ask_monitor(struct expect *x, const char *command, const char **from, const char **to)
+{
+    static const char prompt[] = "\\((qemu|emu)\\) ";
+    size_t begin;
+    type_bytes(x, "\1c", 2);
+    wait_for(x, prompt, NULL, NULL);
+    begin = x->matched;
+    type_bytes(x, command, strlen(command));
+    type_bytes(x, "\r", 1);
+    wait_for(x, prompt, NULL, to);
+    *from = x->seen + (begin <= x->matched ? begin : 0);
+    type_bytes(x, "\1c", 2);
+}
+
+/* 25 rows of 80 cells as `xp` shows them, one 16-bit cell after another, turned into lines. */
+static void wait_for_screen(struct expect *x, const char *text)
+{
+    static char rows[25 * 81 + 1];
+    regex_t r;
+    double by = now() + x->limit;
+    compile_regex(x, &r, text);
+    for (;;) {
+        const char *from, *to, *p;
+        int n = 0;
+        ask_monitor(x, "xp /2000xh 0xb8000", &from, &to);
+        for (p = from; p + 6 <= x->seen + x->matched && n < 25 * 81; p++) {
+            int c;
+            /* a cell: 0xAACC after a blank; an address has more digits or no 0x */
+            if (p == from || p[-1] != ' ' || p[0] != '0' || p[1] != 'x' || hex_digit(p[5]) < 0 || hex_digit(p[6]) >= 0)
+                continue;
+            c = hex_digit(p[4]) * 16 + hex_digit(p[5]);
+            rows[n++] = (char)(c >= 32 && c < 127 ? c : ' ');
+            if (n % 81 == 80)
+                rows[n++] = '\n';
+        }
+        rows[n] = 0;
+        if (regexec(&r, rows, 0, NULL, 0) == 0)
+            break;
+        if (now() > by) {
+            fprintf(stderr, "---- screen ----\n%s\n", rows);
+            fail(x, "waited %.0f s for /%s/ on the screen", x->limit, text);
+        }
+        by = by < x->end_by ? by : x->end_by;
+        while (read_output(x, 0.5))
+            ;
+    }
+    regfree(&r);
+}
+
 static void step(struct expect *x, char *line)
 {
     char *word = line + strspn(line, " \t"), *rest;
@@ -314,6 +399,13 @@ static void step(struct expect *x, char *line)
         run_in_guest(x, rest, 1);
     } else if (strcmp(word, "fails") == 0) {
         run_in_guest(x, rest, 0);
+    } else if (strcmp(word, "host") == 0) {
+        run_on_host(x, rest);
+    } else if (strcmp(word, "screen") == 0) {
+        wait_for_screen(x, rest);
+    } else if (strcmp(word, "monitor") == 0) {
+        const char *from, *to;
+        ask_monitor(x, rest, &from, &to);
     } else if (strcmp(word, "never") == 0) {
         if (x->nevers == NEVER_MAX)
             fail(x, "more than %d never lines", NEVER_MAX);
