@@ -2212,6 +2212,79 @@ EMU_PRIV void ide_put_string(uint8_t *words, unsigned bytes, const char *text); 
 
 #endif
 
+/* ======================================== src/dev/vga.h ======================================== */
+
+/* dev/vga.h - state of the VGA card, shared by vga.c (registers, memory) and vga_render.c (the picture).
+ *
+ * Theory     Video memory is kept as it is displayed: in units of four bytes, one for each plane. A planar or text access touches
+ *            bytes 0-3 of unit n; chain-4 and linear accesses see the same bytes in a row. So the linear framebuffer, chain-4 at
+ *            A0000h and mode X are one memory without copying, and chain-4 and linear windows can be mapped as plain RAM. The price: what
+ *            one addressing mode wrote reads shuffled in another, differently from IBM's wiring (no program found relies on it).
+ */
+#ifndef EMU_DEV_VGA_H
+#define EMU_DEV_VGA_H
+
+enum { /* VBE dispi registers (Bochs VBE display API, as QEMU's stdvga extends it) */
+    VGA_DISPI_ID = 0,
+    VGA_DISPI_XRES = 1,
+    VGA_DISPI_YRES = 2,
+    VGA_DISPI_BPP = 3,
+    VGA_DISPI_ENABLE = 4,
+    VGA_DISPI_BANK = 5,
+    VGA_DISPI_VIRT_WIDTH = 6,
+    VGA_DISPI_VIRT_HEIGHT = 7,
+    VGA_DISPI_X_OFFSET = 8,
+    VGA_DISPI_Y_OFFSET = 9,
+    VGA_DISPI_MEMORY_64K = 10,
+    VGA_DISPI_COUNT = 11
+};
+enum { VGA_DISPI_ENABLED = 0x01, VGA_DISPI_GETCAPS = 0x02, VGA_DISPI_8BIT_DAC = 0x20, VGA_DISPI_LFB = 0x40, VGA_DISPI_NOCLEAR = 0x80 };
+
+struct vga {
+    struct pci_device pci;
+    struct ram_block *vram;
+    uint32_t vram_bytes;
+    struct region window_io;  /* A0000h-BFFFFh */
+    struct region window_ram; /* the same, where it can be plain RAM */
+    uint64_t window_offset;   /* of window_ram in vram, while it is added */
+    struct region mono_crtc, mono_status, ports, color_crtc, color_status, dispi_ports;
+
+    uint8_t misc, feature;
+    uint8_t seq_index, seq[5];
+    uint8_t crtc_index, crtc[0x19];
+    uint8_t gc_index, gc[9];
+    uint8_t attr_index, attr[0x15]; /* attr_index: bit 5 = screen on */
+    bool attr_data;                 /* flip-flop: the next write to 3C0h is data */
+    uint8_t dac[768], dac_read, dac_write, dac_part, dac_state, pel_mask;
+    uint32_t latch;                 /* plane n in bits 8n..8n+7 */
+    uint16_t dispi_index, dispi[VGA_DISPI_COUNT];
+    uint32_t bank_bytes;
+    bool big_endian;                /* framebuffer byte order of 15, 16 and 32 bpp */
+
+    /* picture */
+    struct display_source source;
+    uint32_t *pixels;
+    size_t pixel_capacity;
+    uint64_t changes;
+    bool changed;         /* a register that the picture depends on was written */
+    uint8_t blink_phase;  /* of the last look */
+    /* raster timing of the present mode, from the CRTC */
+    bool timing_stale;
+    int64_t line_ns, visible_ns; /* of a line, and of its visible part */
+    unsigned lines, visible_lines, retrace_start, retrace_end;
+};
+
+/* vga.c */
+EMU_PRIV uint32_t vga_dispi_line_bytes(const struct vga *v);
+EMU_PRIV void vga_update_timing(struct vga *v);
+EMU_PRIV unsigned vga_display_lines(const struct vga *v); /* scan lines of the visible area */
+/* vga_render.c: struct display_source's functions */
+EMU_PRIV void vga_render(void *opaque, struct screen *out);
+EMU_PRIV bool vga_render_text(void *opaque, struct screen_text *out);
+EMU_PRIV uint64_t vga_change_count(void *opaque);
+
+#endif
+
 /* ======================================== src/net/net.h ======================================== */
 
 /* net/net.h - what the network's files share: backends, filters, hubs, and the packet helpers.
@@ -20328,6 +20401,1151 @@ EMU_PRIV const struct device_class ps2_class = {
 };
 #undef PS2_BYTE_NS
 #undef PS2_QUEUE
+
+/* ======================================== src/dev/vga.c ======================================== */
+
+/* dev/vga.c - VGA card with the Bochs VBE extensions, QEMU's "VGA" (PCI 1234:1111): registers and memory.
+ *
+ * Models     IBM PS/2 Hardware Interface Technical Reference, Video Subsystem (1992): sequencer, CRTC, graphics and attribute
+ *            controllers, DAC; the VBE dispi interface (ports 1CEh/1CFh, ids B0C0h-B0C5h); QEMU docs/specs/standard-vga.rst for the
+ *            PCI layout: BAR 0 framebuffer, BAR 2 registers (400h VGA ports, 500h dispi, 600h byte order).
+ * Contract   board.c creates one; fw/ programs modes through the same ports as a guest. vga_render.c makes pictures from this state.
+ * Theory     vga.h says how memory lies. The window at A0000h-BFFFFh is an I/O region whose accesses pass the graphics controller;
+ *            whenever that would change nothing (chain-4, all planes, write mode 0, no mask, no function) vga_update_window() lays
+ *            plain RAM over it. Raster position is a function of virtual time (vga_read_status1).
+ * Invariants 1. Every access to vram is checked against vram_bytes.
+ *            2. window_ram is added exactly while vga_window_is_plain() holds, at bank_bytes.
+ *            3. Every write to vram here is followed by vga_touched().
+ * Missing    Vertical retrace interrupt, CRTC "count by" and refresh bits, overscan colour, light pen.
+ */
+
+#define VGA_WINDOW UINT64_C(0xA0000)
+#define VGA_WINDOW_BYTES 0x20000u
+#define VGA_BANK_BYTES 0x10000u
+#define VGA_MAX_XRES 16000
+#define VGA_MAX_YRES 12000
+#define VGA_DEFAULT_LINE_NS 31778 /* 31.469 kHz */
+
+enum { /* sequencer and graphics controller bits used here */
+    VGA_SEQ_8DOT = 0x01,
+    VGA_SEQ_HALF_CLOCK = 0x08,
+    VGA_SEQ_SEQUENTIAL = 0x04,
+    VGA_SEQ_CHAIN4 = 0x08,
+    VGA_GC_READ_COMPARE = 0x08,
+    VGA_GC_ODD_EVEN = 0x10
+};
+
+/* Each set bit of a plane mask as a byte of ones. */
+static uint32_t vga_expand(unsigned planes)
+{
+    return ((planes & 1) ? 0x000000FFu : 0) | ((planes & 2) ? 0x0000FF00u : 0) | ((planes & 4) ? 0x00FF0000u : 0) |
+           ((planes & 8) ? 0xFF000000u : 0);
+}
+
+static void vga_touched(struct vga *v, uint32_t offset, uint32_t size)
+{
+    if (v->vram->page_flags[offset >> 12] & (PAGE_TRACKED | PAGE_HAS_CODE) || size > 4)
+        mem_written(v->pci.dev.emu, v->vram, offset, size);
+}
+
+/* ---- the window at A0000h ---- */
+
+/* Offset in the window -> offset in the selected map; false: not decoded. */
+static bool vga_map_address(const struct vga *v, uint32_t *addr)
+{
+    switch ((v->gc[6] >> 2) & 3) {
+    case 0: *addr += v->bank_bytes; return true;
+    case 1:
+        if (*addr >= VGA_BANK_BYTES)
+            return false;
+        *addr += v->bank_bytes;
+        return true;
+    case 2:
+        *addr -= 0x10000;
+        return *addr < 0x8000;
+    default:
+        *addr -= 0x18000;
+        return *addr < 0x8000;
+    }
+}
+
+static bool vga_window_is_plain(const struct vga *v)
+{
+    return (v->seq[4] & VGA_SEQ_CHAIN4) && v->seq[2] == 0x0F && !(v->gc[5] & 0x0B) && !v->gc[1] && !v->gc[3] && v->gc[8] == 0xFF &&
+           !(v->gc[6] & 0x08) && v->bank_bytes + VGA_WINDOW_BYTES <= v->vram_bytes;
+}
+
+static void vga_update_window(struct vga *v)
+{
+    struct emu *e = v->pci.dev.emu;
+    bool plain = vga_window_is_plain(v);
+    uint64_t size = v->gc[6] & 0x04 ? VGA_BANK_BYTES : VGA_WINDOW_BYTES;
+    if (v->window_ram.added && plain && v->window_offset == v->bank_bytes && v->window_ram.size == size)
+        return;
+    if (v->window_ram.added)
+        region_remove(e, &e->memory, &v->window_ram);
+    if (plain) {
+        region_init_ram(&v->window_ram, "vga window", v->vram, v->bank_bytes, size);
+        v->window_offset = v->bank_bytes;
+        region_add(e, &e->memory, &v->window_ram, VGA_WINDOW, MAP_PRIO_VGA); /* added after window_io: on top of it */
+    }
+}
+
+static uint8_t vga_memory_read(struct vga *v, uint32_t addr)
+{
+    uint32_t unit;
+    unsigned plane = v->gc[4] & 3;
+    if (!vga_map_address(v, &addr))
+        return 0xFF;
+    if (v->seq[4] & VGA_SEQ_CHAIN4) {
+        unit = addr >> 2;
+        plane = addr & 3;
+    } else if (v->gc[5] & VGA_GC_ODD_EVEN) {
+        unit = addr >> 1;
+        plane = (plane & 2) | (addr & 1);
+    } else {
+        unit = addr;
+    }
+    if (unit >= v->vram_bytes / 4)
+        return 0xFF;
+    v->latch = ld32le(v->vram->bytes + unit * 4);
+    if (v->gc[5] & VGA_GC_READ_COMPARE) {
+        uint32_t differ = (v->latch ^ vga_expand(v->gc[2])) & vga_expand(v->gc[7]);
+        return (uint8_t) ~(differ | differ >> 8 | differ >> 16 | differ >> 24);
+    }
+    return (uint8_t)(v->latch >> (8 * plane));
+}
+
+/* What the graphics controller makes of a byte (IBM, "Graphics Mode Register" and figure of the write path). */
+static uint32_t vga_write_logic(const struct vga *v, uint8_t value)
+{
+    unsigned rotate = v->gc[3] & 7;
+    uint8_t mask = v->gc[8], rotated = (uint8_t)(value >> rotate | value << (8 - rotate));
+    uint32_t data, mask32;
+    switch (v->gc[5] & 3) {
+    case 0: {
+        uint32_t enable = vga_expand(v->gc[1]);
+        data = (rotated * 0x01010101u & ~enable) | (vga_expand(v->gc[0]) & enable);
+        break;
+    }
+    case 1: return v->latch;
+    case 2: data = vga_expand(value); break;
+    default:
+        data = vga_expand(v->gc[0]);
+        mask &= rotated;
+        break;
+    }
+    switch ((v->gc[3] >> 3) & 3) {
+    case 1: data &= v->latch; break;
+    case 2: data |= v->latch; break;
+    case 3: data ^= v->latch; break;
+    }
+    mask32 = mask * 0x01010101u;
+    return (data & mask32) | (v->latch & ~mask32);
+}
+
+static void vga_memory_write(struct vga *v, uint32_t addr, uint8_t value)
+{
+    uint32_t unit, planes, old;
+    unsigned mask = v->seq[2] & 15;
+    uint8_t *p;
+    if (!vga_map_address(v, &addr))
+        return;
+    if (v->seq[4] & VGA_SEQ_CHAIN4) {
+        unit = addr >> 2;
+        mask &= 1u << (addr & 3);
+    } else if (!(v->seq[4] & VGA_SEQ_SEQUENTIAL)) {
+        unit = addr >> 1;
+        mask &= addr & 1 ? 0x0A : 0x05;
+    } else {
+        unit = addr;
+    }
+    if (!mask || unit >= v->vram_bytes / 4)
+        return;
+    p = v->vram->bytes + unit * 4;
+    planes = vga_expand(mask);
+    old = ld32le(p);
+    st32le(p, (old & ~planes) | (vga_write_logic(v, value) & planes));
+    vga_touched(v, unit * 4, 4);
+}
+
+static uint64_t vga_window_read(void *opaque, uint64_t offset, unsigned size)
+{
+    uint64_t value = 0;
+    unsigned i;
+    for (i = 0; i < size; i++)
+        value |= (uint64_t)vga_memory_read(opaque, (uint32_t)offset + i) << (8 * i);
+    return value;
+}
+
+static void vga_window_write(void *opaque, uint64_t offset, uint64_t value, unsigned size)
+{
+    unsigned i;
+    for (i = 0; i < size; i++)
+        vga_memory_write(opaque, (uint32_t)offset + i, (uint8_t)(value >> (8 * i)));
+}
+
+/* ---- raster timing ---- */
+
+static unsigned vga_crtc_overflow(const struct vga *v, uint8_t low, unsigned bit8, unsigned bit9)
+{
+    return low | (v->crtc[7] >> bit8 & 1u) << 8 | (v->crtc[7] >> bit9 & 1u) << 9;
+}
+
+EMU_PRIV unsigned vga_display_lines(const struct vga *v) { return vga_crtc_overflow(v, v->crtc[0x12], 1, 6) + 1; }
+
+EMU_PRIV void vga_update_timing(struct vga *v)
+{
+    int64_t clock = (v->misc >> 2 & 3) == 1 ? 28322000 : 25175000;
+    int64_t dots = v->seq[1] & VGA_SEQ_8DOT ? 8 : 9;
+    int64_t total = (v->crtc[0] + 5) * dots, visible = (v->crtc[1] + 1) * dots;
+    v->timing_stale = false;
+    if (v->seq[1] & VGA_SEQ_HALF_CLOCK)
+        clock /= 2;
+    v->line_ns = total * NS_PER_SEC / clock;
+    v->visible_ns = visible * NS_PER_SEC / clock;
+    v->lines = vga_crtc_overflow(v, v->crtc[6], 0, 5) + 2;
+    v->visible_lines = vga_display_lines(v);
+    v->retrace_start = vga_crtc_overflow(v, v->crtc[0x10], 2, 7);
+    v->retrace_end = (v->retrace_start & ~15u) | (v->crtc[0x11] & 15);
+    if (v->retrace_end <= v->retrace_start)
+        v->retrace_end += 16;
+    if (v->line_ns * v->lines < 5 * NS_PER_MS || v->line_ns * v->lines > 50 * NS_PER_MS || v->retrace_end > v->lines) {
+        v->line_ns = VGA_DEFAULT_LINE_NS; /* no sane mode (yet): 640x400 at 70 Hz, so that waiting loops end */
+        v->visible_ns = VGA_DEFAULT_LINE_NS * 8 / 10;
+        v->lines = 449;
+        v->visible_lines = 400;
+        v->retrace_start = 412;
+        v->retrace_end = 414;
+    }
+}
+
+static uint8_t vga_read_status1(struct vga *v)
+{
+    int64_t in_frame, in_line;
+    unsigned line;
+    if (v->timing_stale)
+        vga_update_timing(v);
+    in_frame = emu_now_ns(v->pci.dev.emu) % (v->line_ns * v->lines);
+    line = (unsigned)(in_frame / v->line_ns);
+    in_line = in_frame % v->line_ns;
+    v->attr_data = false;
+    return (uint8_t)((line >= v->visible_lines || in_line >= v->visible_ns ? 0x01 : 0) |
+                     (line >= v->retrace_start && line < v->retrace_end ? 0x08 : 0));
+}
+
+/* ---- dispi ---- */
+
+static unsigned vga_dispi_bytes(const struct vga *v) /* of a pixel; 0: four bits */
+{
+    switch (v->dispi[VGA_DISPI_BPP]) {
+    case 4: return 0;
+    case 15:
+    case 16: return 2;
+    case 24: return 3;
+    case 32: return 4;
+    default: return 1;
+    }
+}
+
+EMU_PRIV uint32_t vga_dispi_line_bytes(const struct vga *v)
+{
+    unsigned bytes = vga_dispi_bytes(v);
+    return bytes ? (uint32_t)v->dispi[VGA_DISPI_VIRT_WIDTH] * bytes : v->dispi[VGA_DISPI_VIRT_WIDTH] / 2u;
+}
+
+/* Keeps every combination of registers inside vram (invariant 1). */
+static void vga_dispi_fix(struct vga *v)
+{
+    uint16_t *r = v->dispi;
+    uint32_t line, lines, bytes;
+    if (r[VGA_DISPI_BPP] != 4 && r[VGA_DISPI_BPP] != 15 && r[VGA_DISPI_BPP] != 16 && r[VGA_DISPI_BPP] != 24 && r[VGA_DISPI_BPP] != 32)
+        r[VGA_DISPI_BPP] = 8;
+    r[VGA_DISPI_XRES] = (uint16_t)EMU_MAX(EMU_MIN(r[VGA_DISPI_XRES] & ~7, VGA_MAX_XRES), 8);
+    r[VGA_DISPI_YRES] = (uint16_t)EMU_MAX(EMU_MIN(r[VGA_DISPI_YRES], VGA_MAX_YRES), 1);
+    bytes = EMU_MAX(vga_dispi_bytes(v), 1);
+    r[VGA_DISPI_VIRT_WIDTH] = (uint16_t)EMU_MAX(r[VGA_DISPI_VIRT_WIDTH] & ~7, r[VGA_DISPI_XRES]);
+    if ((uint32_t)r[VGA_DISPI_VIRT_WIDTH] * bytes > v->vram_bytes)
+        r[VGA_DISPI_VIRT_WIDTH] = r[VGA_DISPI_XRES];
+    line = vga_dispi_line_bytes(v);
+    lines = v->vram_bytes / line;
+    r[VGA_DISPI_YRES] = (uint16_t)EMU_MIN(r[VGA_DISPI_YRES], lines);
+    r[VGA_DISPI_VIRT_HEIGHT] = (uint16_t)EMU_MIN(lines, 0xFFFF);
+    if (r[VGA_DISPI_X_OFFSET] > r[VGA_DISPI_VIRT_WIDTH] - r[VGA_DISPI_XRES])
+        r[VGA_DISPI_X_OFFSET] = (uint16_t)(r[VGA_DISPI_VIRT_WIDTH] - r[VGA_DISPI_XRES]);
+    if (r[VGA_DISPI_Y_OFFSET] > lines - r[VGA_DISPI_YRES])
+        r[VGA_DISPI_Y_OFFSET] = (uint16_t)(lines - r[VGA_DISPI_YRES]);
+}
+
+/* Enabling also sets the VGA registers so that the bank window at A0000h works in the new mode. */
+static void vga_dispi_enable_window(struct vga *v)
+{
+    v->gc[6] = (uint8_t)((v->gc[6] & ~0x0C) | 0x05); /* graphics, 64 KiB at A0000h */
+    v->crtc[0x17] |= 3;
+    v->seq[2] |= 0x0F;
+    v->seq[1] &= (uint8_t)~VGA_SEQ_HALF_CLOCK;
+    if (v->dispi[VGA_DISPI_BPP] == 4) {
+        v->gc[5] &= (uint8_t)~0x60;
+        v->seq[4] = (uint8_t)((v->seq[4] & ~VGA_SEQ_CHAIN4) | VGA_SEQ_SEQUENTIAL);
+    } else {
+        v->gc[5] = (uint8_t)((v->gc[5] & ~0x60) | 0x40);
+        v->seq[4] |= VGA_SEQ_CHAIN4 | VGA_SEQ_SEQUENTIAL;
+    }
+}
+
+static void vga_dispi_write_enable(struct vga *v, uint16_t value)
+{
+    uint16_t old = v->dispi[VGA_DISPI_ENABLE];
+    v->dispi[VGA_DISPI_ENABLE] = value & (VGA_DISPI_ENABLED | VGA_DISPI_GETCAPS | VGA_DISPI_8BIT_DAC | VGA_DISPI_LFB | VGA_DISPI_NOCLEAR);
+    if ((value & VGA_DISPI_ENABLED) && !(old & VGA_DISPI_ENABLED)) {
+        v->dispi[VGA_DISPI_VIRT_WIDTH] = v->dispi[VGA_DISPI_XRES];
+        v->dispi[VGA_DISPI_X_OFFSET] = v->dispi[VGA_DISPI_Y_OFFSET] = 0;
+        vga_dispi_fix(v);
+        if (!(value & VGA_DISPI_NOCLEAR)) {
+            uint32_t size = vga_dispi_line_bytes(v) * v->dispi[VGA_DISPI_YRES];
+            memset(v->vram->bytes, 0, size);
+            vga_touched(v, 0, size);
+        }
+        vga_dispi_enable_window(v);
+    } else if (!(value & VGA_DISPI_ENABLED)) {
+        v->bank_bytes = 0;
+        v->dispi[VGA_DISPI_BANK] = 0;
+    }
+    vga_update_window(v);
+}
+
+static uint16_t vga_dispi_read(const struct vga *v, unsigned index)
+{
+    if (index >= VGA_DISPI_COUNT)
+        return 0;
+    if (v->dispi[VGA_DISPI_ENABLE] & VGA_DISPI_GETCAPS)
+        switch (index) {
+        case VGA_DISPI_XRES: return VGA_MAX_XRES;
+        case VGA_DISPI_YRES: return VGA_MAX_YRES;
+        case VGA_DISPI_BPP: return 32;
+        }
+    if (index == VGA_DISPI_MEMORY_64K)
+        return (uint16_t)(v->vram_bytes / 0x10000);
+    return v->dispi[index];
+}
+
+static void vga_dispi_write(struct vga *v, unsigned index, uint16_t value)
+{
+    v->changed = true;
+    switch (index) {
+    case VGA_DISPI_ID:
+        if (value >= 0xB0C0 && value <= 0xB0C5)
+            v->dispi[VGA_DISPI_ID] = value;
+        break;
+    case VGA_DISPI_ENABLE: vga_dispi_write_enable(v, value); break;
+    case VGA_DISPI_BANK:
+        if ((uint32_t)value < v->vram_bytes / VGA_BANK_BYTES) {
+            v->dispi[VGA_DISPI_BANK] = value;
+            v->bank_bytes = (uint32_t)value * VGA_BANK_BYTES;
+            vga_update_window(v);
+        }
+        break;
+    case VGA_DISPI_XRES:
+    case VGA_DISPI_YRES:
+    case VGA_DISPI_BPP:
+    case VGA_DISPI_VIRT_WIDTH:
+    case VGA_DISPI_X_OFFSET:
+    case VGA_DISPI_Y_OFFSET:
+        v->dispi[index] = value;
+        if (v->dispi[VGA_DISPI_ENABLE] & VGA_DISPI_ENABLED)
+            vga_dispi_fix(v);
+        break;
+    }
+}
+
+/* 1CEh index, 1CFh data; 1D0h is data again for those who want it aligned. */
+static uint64_t vga_dispi_port_read(void *opaque, uint64_t offset, unsigned size)
+{
+    struct vga *v = opaque;
+    (void)size;
+    return offset == 0 ? v->dispi_index : vga_dispi_read(v, v->dispi_index);
+}
+
+static void vga_dispi_port_write(void *opaque, uint64_t offset, uint64_t value, unsigned size)
+{
+    struct vga *v = opaque;
+    (void)size;
+    if (offset == 0)
+        v->dispi_index = (uint16_t)value;
+    else
+        vga_dispi_write(v, v->dispi_index, (uint16_t)value);
+}
+
+/* ---- VGA ports ---- */
+
+static void vga_write_attribute(struct vga *v, uint8_t value)
+{
+    unsigned index = v->attr_index & 0x1F;
+    if (!v->attr_data) {
+        v->attr_index = value & 0x3F;
+    } else if (index < 16) {
+        v->attr[index] = value & 0x3F;
+    } else if (index < sizeof v->attr) {
+        static const uint8_t masks[5] = { 0xEF, 0xFF, 0x3F, 0x0F, 0x0F };
+        v->attr[index] = value & masks[index - 16];
+    }
+    v->attr_data = !v->attr_data;
+    v->changed = true;
+}
+
+static void vga_write_dac(struct vga *v, uint8_t value)
+{
+    if (!(v->dispi[VGA_DISPI_ENABLE] & VGA_DISPI_8BIT_DAC))
+        value &= 0x3F;
+    v->dac[v->dac_write * 3 + v->dac_part] = value;
+    if (++v->dac_part == 3) {
+        v->dac_part = 0;
+        v->dac_write++;
+    }
+    v->changed = true;
+}
+
+static uint8_t vga_read_dac(struct vga *v)
+{
+    uint8_t value = v->dac[v->dac_read * 3 + v->dac_part];
+    if (++v->dac_part == 3) {
+        v->dac_part = 0;
+        v->dac_read++;
+    }
+    return value;
+}
+
+static void vga_write_crtc(struct vga *v, uint8_t value)
+{
+    unsigned index = v->crtc_index;
+    if (index >= sizeof v->crtc)
+        return;
+    if (index <= 7 && (v->crtc[0x11] & 0x80)) { /* protected, but for line compare bit 8 */
+        if (index == 7)
+            v->crtc[7] = (uint8_t)((v->crtc[7] & ~0x10) | (value & 0x10));
+    } else {
+        v->crtc[index] = value;
+    }
+    v->changed = v->timing_stale = true;
+}
+
+static bool vga_port_is_mine(const struct vga *v, unsigned port) /* mono or colour addresses, as the miscellaneous register says */
+{
+    return port >= 0x3C0 && port < 0x3D0 ? true : (v->misc & 1) ? port >= 0x3D0 : port < 0x3C0;
+}
+
+static void vga_port_write(struct vga *v, unsigned port, uint8_t value)
+{
+    static const uint8_t seq_masks[5] = { 0x03, 0x3D, 0x0F, 0x3F, 0x0E };
+    static const uint8_t gc_masks[9] = { 0x0F, 0x0F, 0x0F, 0x1F, 0x03, 0x7B, 0x0F, 0x0F, 0xFF };
+    if (!vga_port_is_mine(v, port))
+        return;
+    switch (port) {
+    case 0x3C0: vga_write_attribute(v, value); break;
+    case 0x3C2:
+        v->misc = value;
+        v->changed = v->timing_stale = true;
+        break;
+    case 0x3C4: v->seq_index = value & 7; break;
+    case 0x3C5:
+        if (v->seq_index < 5) {
+            v->seq[v->seq_index] = value & seq_masks[v->seq_index];
+            v->changed = v->timing_stale = true;
+            vga_update_window(v);
+        }
+        break;
+    case 0x3C6:
+        v->pel_mask = value;
+        v->changed = true;
+        break;
+    case 0x3C7:
+        v->dac_read = value;
+        v->dac_part = 0;
+        v->dac_state = 3;
+        break;
+    case 0x3C8:
+        v->dac_write = value;
+        v->dac_part = 0;
+        v->dac_state = 0;
+        break;
+    case 0x3C9: vga_write_dac(v, value); break;
+    case 0x3CE: v->gc_index = value & 15; break;
+    case 0x3CF:
+        if (v->gc_index < 9) {
+            v->gc[v->gc_index] = value & gc_masks[v->gc_index];
+            if (v->gc_index == 5 || v->gc_index == 6)
+                v->changed = true;
+            vga_update_window(v);
+        }
+        break;
+    case 0x3B4:
+    case 0x3D4: v->crtc_index = value & 0x1F; break;
+    case 0x3B5:
+    case 0x3D5: vga_write_crtc(v, value); break;
+    case 0x3BA:
+    case 0x3DA: v->feature = value & 0x10; break;
+    }
+}
+
+static uint8_t vga_port_read(struct vga *v, unsigned port)
+{
+    if (!vga_port_is_mine(v, port))
+        return 0xFF;
+    switch (port) {
+    case 0x3C0: return v->attr_index;
+    case 0x3C1: return (v->attr_index & 0x1F) < sizeof v->attr ? v->attr[v->attr_index & 0x1F] : 0;
+    case 0x3C2: return 0x10; /* a monitor is connected */
+    case 0x3C3: return 0x01;
+    case 0x3C4: return v->seq_index;
+    case 0x3C5: return v->seq_index < 5 ? v->seq[v->seq_index] : 0;
+    case 0x3C6: return v->pel_mask;
+    case 0x3C7: return v->dac_state;
+    case 0x3C8: return v->dac_write;
+    case 0x3C9: return vga_read_dac(v);
+    case 0x3CA: return v->feature;
+    case 0x3CC: return v->misc;
+    case 0x3CE: return v->gc_index;
+    case 0x3CF: return v->gc_index < 9 ? v->gc[v->gc_index] : 0;
+    case 0x3B4:
+    case 0x3D4: return v->crtc_index;
+    case 0x3B5:
+    case 0x3D5: return v->crtc_index < sizeof v->crtc ? v->crtc[v->crtc_index] : 0;
+    case 0x3BA:
+    case 0x3DA: return vga_read_status1(v);
+    }
+    return 0xFF;
+}
+
+#define VGA_PORT_CALLBACKS(name, base)                                                                                 \
+    static uint64_t vga_##name##_read(void *opaque, uint64_t offset, unsigned size)                                    \
+    {                                                                                                                  \
+        (void)size;                                                                                                    \
+        return vga_port_read(opaque, (base) + (unsigned)offset);                                                       \
+    }                                                                                                                  \
+    static void vga_##name##_write(void *opaque, uint64_t offset, uint64_t value, unsigned size)                       \
+    {                                                                                                                  \
+        (void)size;                                                                                                    \
+        vga_port_write(opaque, (base) + (unsigned)offset, (uint8_t)value);                                             \
+    }                                                                                                                  \
+    static const struct region_ops vga_##name##_ops = { vga_##name##_read, vga_##name##_write, 1, 1, true }
+VGA_PORT_CALLBACKS(mono_crtc, 0x3B4);
+VGA_PORT_CALLBACKS(mono_status, 0x3BA);
+VGA_PORT_CALLBACKS(ports, 0x3C0);
+VGA_PORT_CALLBACKS(color_crtc, 0x3D4);
+VGA_PORT_CALLBACKS(color_status, 0x3DA);
+#undef VGA_PORT_CALLBACKS
+
+/* ---- BAR 2 ---- */
+
+enum { VGA_MMIO_PORTS = 0x400, VGA_MMIO_DISPI = 0x500, VGA_MMIO_SIZE = 0x600, VGA_MMIO_ORDER = 0x604, VGA_MMIO_BYTES = 0x1000 };
+#define VGA_ORDER_LITTLE 0x1E1E1E1Eu
+#define VGA_ORDER_BIG 0xBEBEBEBEu
+
+static uint64_t vga_mmio_read(void *opaque, uint64_t offset, unsigned size)
+{
+    struct vga *v = opaque;
+    uint64_t value = 0;
+    unsigned i;
+    if (offset >= VGA_MMIO_PORTS && offset + size <= VGA_MMIO_PORTS + 0x20) {
+        for (i = 0; i < size; i++)
+            value |= (uint64_t)vga_port_read(v, 0x3C0 + (unsigned)(offset - VGA_MMIO_PORTS) + i) << (8 * i);
+        return value;
+    }
+    if (offset >= VGA_MMIO_DISPI && offset < VGA_MMIO_DISPI + 2 * VGA_DISPI_COUNT)
+        return vga_dispi_read(v, (unsigned)(offset - VGA_MMIO_DISPI) >> 1) >> (8 * (offset & 1));
+    if (offset == VGA_MMIO_SIZE)
+        return 8;
+    if (offset == VGA_MMIO_ORDER)
+        return v->big_endian ? VGA_ORDER_BIG : VGA_ORDER_LITTLE;
+    return 0;
+}
+
+static void vga_mmio_write(void *opaque, uint64_t offset, uint64_t value, unsigned size)
+{
+    struct vga *v = opaque;
+    unsigned i;
+    if (offset >= VGA_MMIO_PORTS && offset + size <= VGA_MMIO_PORTS + 0x20) {
+        for (i = 0; i < size; i++)
+            vga_port_write(v, 0x3C0 + (unsigned)(offset - VGA_MMIO_PORTS) + i, (uint8_t)(value >> (8 * i)));
+    } else if (offset >= VGA_MMIO_DISPI && offset < VGA_MMIO_DISPI + 2 * VGA_DISPI_COUNT) {
+        vga_dispi_write(v, (unsigned)(offset - VGA_MMIO_DISPI) >> 1, (uint16_t)value);
+    } else if (offset == VGA_MMIO_ORDER && (value == VGA_ORDER_LITTLE || value == VGA_ORDER_BIG)) {
+        v->big_endian = value == VGA_ORDER_BIG;
+        v->changed = true;
+    }
+}
+
+/* ---- device ---- */
+
+static const struct region_ops vga_window_ops = { vga_window_read, vga_window_write, 1, 4, true };
+static const struct region_ops vga_dispi_ops = { vga_dispi_port_read, vga_dispi_port_write, 1, 2, true };
+static const struct region_ops vga_mmio_ops = { vga_mmio_read, vga_mmio_write, 1, 4, true };
+
+static void vga_reset(struct device *dev)
+{
+    struct vga *v = (struct vga *)dev;
+    v->misc = v->feature = v->seq_index = v->crtc_index = v->gc_index = v->attr_index = 0;
+    memset(v->seq, 0, sizeof v->seq);
+    memset(v->crtc, 0, sizeof v->crtc);
+    memset(v->gc, 0, sizeof v->gc);
+    memset(v->attr, 0, sizeof v->attr);
+    memset(v->dac, 0, sizeof v->dac);
+    memset(v->dispi, 0, sizeof v->dispi);
+    v->attr_data = false;
+    v->dac_read = v->dac_write = v->dac_part = v->dac_state = 0;
+    v->pel_mask = 0xFF;
+    v->latch = 0;
+    v->dispi_index = 0;
+    v->dispi[VGA_DISPI_ID] = 0xB0C5;
+    v->bank_bytes = 0;
+    v->big_endian = false;
+    v->changed = v->timing_stale = true;
+    vga_update_window(v);
+}
+
+static int vga_add_ports(struct vga *v)
+{
+    struct emu *e = v->pci.dev.emu;
+    int r = port_add(e, &v->mono_crtc, "vga crtc (mono)", 0x3B4, 2, &vga_mono_crtc_ops, v);
+    if (!r)
+        r = port_add(e, &v->mono_status, "vga status (mono)", 0x3BA, 1, &vga_mono_status_ops, v);
+    if (!r)
+        r = port_add(e, &v->ports, "vga", 0x3C0, 16, &vga_ports_ops, v);
+    if (!r)
+        r = port_add(e, &v->color_crtc, "vga crtc", 0x3D4, 2, &vga_color_crtc_ops, v);
+    if (!r)
+        r = port_add(e, &v->color_status, "vga status", 0x3DA, 1, &vga_color_status_ops, v);
+    if (!r)
+        r = port_add(e, &v->dispi_ports, "vbe dispi", 0x1CE, 3, &vga_dispi_ops, v);
+    return r;
+}
+
+static int vga_create(struct device *dev, struct options *opts, struct err *err)
+{
+    struct vga *v = (struct vga *)dev;
+    struct emu *e = dev->emu;
+    uint64_t mib = 16;
+    int r, devfn = e->pci && !e->pci->devices[2 << 3] ? 2 << 3 : -1; /* where QEMU has it, so that installed systems find it again */
+    r = pci_parse_devfn(opts, &devfn, err);
+    if (!r)
+        r = options_u64(opts, "vgamem_mb", 1, 256, &mib, err);
+    if (r)
+        return r;
+    if (mib & (mib - 1))
+        return err_set(err, EMU_EINVAL, "%s: vgamem_mb=%u is not a power of two", opts->origin, (unsigned)mib);
+    v->vram_bytes = (uint32_t)(mib * MIB);
+    v->vram = ram_block_create(e, "vga.vram", v->vram_bytes, false, err);
+    if (!v->vram)
+        return EMU_ENOMEM;
+    r = pci_device_init(&v->pci, devfn, 0x1234, 0x1111, 0x03000002, err);
+    if (r)
+        return r;
+    pci_set_subsystem(&v->pci, 0x1AF4, 0x1100);
+    pci_add_bar_ram(&v->pci, 0, v->vram, true);
+    pci_add_bar_io(&v->pci, 2, "vga registers", VGA_MMIO_BYTES, false, &vga_mmio_ops, v);
+    region_init_io(&v->window_io, "vga memory", &vga_window_ops, v, VGA_WINDOW_BYTES);
+    r = region_add(e, &e->memory, &v->window_io, VGA_WINDOW, MAP_PRIO_VGA);
+    if (!r)
+        r = vga_add_ports(v);
+    if (r)
+        return err_set(err, r, "VGA: ports or memory are taken; is there a second VGA card?");
+    vga_reset(dev);
+    v->source.update = vga_render;
+    v->source.text = vga_render_text;
+    v->source.change_count = vga_change_count;
+    v->source.opaque = v;
+    e->display = &v->source;
+    return 0;
+}
+
+static void vga_destroy(struct device *dev)
+{
+    struct vga *v = (struct vga *)dev;
+    struct emu *e = dev->emu;
+    struct region *ports[6];
+    unsigned i;
+    ports[0] = &v->mono_crtc, ports[1] = &v->mono_status, ports[2] = &v->ports;
+    ports[3] = &v->color_crtc, ports[4] = &v->color_status, ports[5] = &v->dispi_ports;
+    for (i = 0; i < EMU_ARRAY_LEN(ports); i++)
+        region_remove(e, &e->ports, ports[i]);
+    region_remove(e, &e->memory, &v->window_io);
+    region_remove(e, &e->memory, &v->window_ram);
+    if (e->display == &v->source)
+        e->display = NULL;
+    emu_free(e, v->pixels);
+    pci_device_remove(&v->pci);
+}
+
+static const struct opt_desc vga_options[] = {
+    { "vgamem_mb", "u32", "video memory in MiB, a power of two (16)" },
+    { "addr", "str", "PCI slot[.function]" },
+    { NULL, NULL, NULL },
+};
+
+EMU_PRIV const struct device_class vga_class = {
+    .name = "VGA", .bus = "pci", .help = "VGA with VBE extensions (std)", .options = vga_options,
+    .instance_size = sizeof(struct vga), .create = vga_create, .reset = vga_reset, .destroy = vga_destroy, .user_creatable = true,
+};
+#undef VGA_WINDOW
+#undef VGA_WINDOW_BYTES
+#undef VGA_BANK_BYTES
+#undef VGA_MAX_XRES
+#undef VGA_MAX_YRES
+#undef VGA_DEFAULT_LINE_NS
+#undef VGA_ORDER_LITTLE
+#undef VGA_ORDER_BIG
+
+/* ======================================== src/dev/vga_render.c ======================================== */
+
+/* dev/vga_render.c - what the VGA card's registers and memory look like on the screen.
+ *
+ * Models     IBM PS/2 Hardware Interface Technical Reference, Video Subsystem: text generator, planar, CGA-compatible and 256-colour
+ *            shift modes, attribute controller, line compare; VBE dispi linear modes.
+ * Contract   Front ends call emu->display; nothing here changes what a guest sees.
+ * Theory     Each call draws the whole picture, scan line by scan line as the CRTC walks (vga_draw_vga): memory address and row scan
+ *            count advance per line, the split screen restarts them. Whether drawing is worth while is asked first with vga_change_count(),
+ *            which looks at a flag set by register writes, at the dirty pages of video memory, and at the blink phase.
+ *            Pixels come out as the monitor's dots: 720x400 text, 640x400 for mode 13h.
+ * Invariants 1. Every read of vram is inside vram_bytes; VGA modes wrap at 64 Ki units.
+ *            2. changes never falls.
+ * Missing    Vertical counters divided by two (CR17 bit 2), overscan, character width other than 8 and 9 dots.
+ */
+
+#define VGA_UNIT_MASK 0xFFFFu /* VGA modes see 64 Ki units: 256 KiB */
+#define VGA_CURSOR_BLINK_FRAMES 8
+#define VGA_FRAME_NS (NS_PER_SEC / 70)
+#define VGA_LINE_MAX 4640 /* 256 characters of 9 dots, doubled, and room for panning */
+
+enum { VGA_TEXT_CELLS = 200 * 100 };
+
+/* ---- small facts ---- */
+
+static bool vga_dispi_on(const struct vga *v) { return (v->dispi[VGA_DISPI_ENABLE] & VGA_DISPI_ENABLED) != 0; }
+static bool vga_is_text(const struct vga *v) { return !vga_dispi_on(v) && !(v->gc[6] & 1); }
+static bool vga_is_blank(const struct vga *v) { return !(v->attr_index & 0x20) || (!vga_dispi_on(v) && (v->seq[1] & 0x20)); }
+static unsigned vga_char_height(const struct vga *v) { return (v->crtc[9] & 0x1Fu) + 1; }
+static uint32_t vga_start_unit(const struct vga *v) { return (uint32_t)v->crtc[0x0C] << 8 | v->crtc[0x0D]; }
+static uint32_t vga_cursor_unit(const struct vga *v) { return (uint32_t)v->crtc[0x0E] << 8 | v->crtc[0x0F]; }
+static unsigned vga_columns(const struct vga *v) { return v->crtc[1] + 1u; }
+
+static unsigned vga_line_compare(const struct vga *v)
+{
+    return v->crtc[0x18] | (v->crtc[7] >> 4 & 1u) << 8 | (v->crtc[9] >> 6 & 1u) << 9;
+}
+
+static unsigned vga_text_rows(const struct vga *v)
+{
+    unsigned lines = vga_char_height(v) << (v->crtc[9] >> 7);
+    return vga_display_lines(v) / lines;
+}
+
+static bool vga_cursor_enabled(const struct vga *v)
+{
+    return !(v->crtc[0x0A] & 0x20) && (v->crtc[0x0A] & 0x1F) <= (v->crtc[0x0B] & 0x1F);
+}
+
+/* Bit 0: cursor phase, bit 1: character phase (half as fast); 1 = shown. */
+static uint8_t vga_blink(const struct vga *v)
+{
+    int64_t frames = emu_now_ns(v->pci.dev.emu) / VGA_FRAME_NS;
+    return (uint8_t)((frames / VGA_CURSOR_BLINK_FRAMES % 2 ? 0 : 1) | (frames / (2 * VGA_CURSOR_BLINK_FRAMES) % 2 ? 0 : 2));
+}
+
+static uint32_t vga_unit(const struct vga *v, uint32_t unit) { return ld32le(v->vram->bytes + (unit & VGA_UNIT_MASK) * 4); }
+
+/* ---- colours ---- */
+
+static uint32_t vga_dac_color(const struct vga *v, unsigned index)
+{
+    const uint8_t *p = v->dac + (index & v->pel_mask) * 3;
+    unsigned r = p[0], g = p[1], b = p[2];
+    if (!(v->dispi[VGA_DISPI_ENABLE] & VGA_DISPI_8BIT_DAC)) {
+        r = (r & 63) << 2 | (r & 63) >> 4;
+        g = (g & 63) << 2 | (g & 63) >> 4;
+        b = (b & 63) << 2 | (b & 63) >> 4;
+    }
+    return (uint32_t)r << 16 | g << 8 | b;
+}
+
+static void vga_palette16(const struct vga *v, uint32_t *out)
+{
+    unsigned i;
+    for (i = 0; i < 16; i++) {
+        unsigned a = v->attr[i] & 0x3Fu;
+        if (v->attr[0x10] & 0x80)
+            a = (v->attr[0x14] & 15u) << 4 | (a & 15);
+        else
+            a |= (v->attr[0x14] & 12u) << 4;
+        out[i] = vga_dac_color(v, a);
+    }
+}
+
+static void vga_palette256(const struct vga *v, uint32_t *out)
+{
+    unsigned i;
+    for (i = 0; i < 256; i++)
+        out[i] = vga_dac_color(v, i);
+}
+
+/* ---- one scan line of each kind ---- */
+
+struct vga_line {
+    const struct vga *v;
+    uint32_t palette[256];
+    uint32_t dots[VGA_LINE_MAX];
+    unsigned units, width;    /* units to draw, including one for panning; dots of the picture */
+    unsigned char_dots;       /* text: 8 or 9 */
+    bool doubled;             /* dot clock halved */
+    uint32_t font[2];         /* text: first unit of both character sets, by attribute bit 3 */
+    uint8_t blink;
+};
+
+/* Plane 2 offset in units of character map n (sequencer register 3). */
+static uint32_t vga_font_unit(unsigned n) { return (n & 3) * 0x4000u + (n & 4 ? 0x2000u : 0); }
+
+static void vga_line_text(struct vga_line *l, uint32_t ma, unsigned scan)
+{
+    const struct vga *v = l->v;
+    uint32_t *out = l->dots;
+    uint32_t cursor = vga_cursor_unit(v);
+    unsigned i, k, underline = v->crtc[0x14] & 0x1Fu;
+    bool cursor_line = vga_cursor_enabled(v) && (l->blink & 1) && scan >= (v->crtc[0x0A] & 0x1Fu) && scan <= (v->crtc[0x0B] & 0x1Fu);
+    for (i = 0; i < l->units; i++) {
+        uint32_t cell = vga_unit(v, ma + i);
+        unsigned ch = cell & 0xFF, attr = cell >> 8 & 0xFF, fg = attr & 15, bg = attr >> 4, bits, ninth;
+        bits = vga_unit(v, l->font[attr >> 3 & 1] + ch * 32 + scan) >> 16 & 0xFF;
+        ninth = (v->attr[0x10] & 4) && ch >= 0xC0 && ch <= 0xDF ? bits & 1 : 0; /* box drawing touches its neighbour */
+        if ((v->attr[0x10] & 2) && (attr & 7) == 1 && scan == underline)         /* monochrome emulation */
+            bits = 0xFF, ninth = 1;
+        if (v->attr[0x10] & 8) {
+            if ((attr & 0x80) && !(l->blink & 2))
+                bits = ninth = 0;
+            bg &= 7;
+        }
+        if (cursor_line && ((ma + i) & VGA_UNIT_MASK) == cursor)
+            bits = 0xFF, ninth = 1;
+        bits = bits << 1 | ninth;
+        for (k = 0; k < l->char_dots; k++)
+            *out++ = l->palette[bits >> (8 - k) & 1 ? fg : bg];
+    }
+}
+
+static void vga_line_planar(struct vga_line *l, const uint8_t *units, uint32_t unit, uint32_t mask)
+{
+    unsigned i, k, enable = l->v->attr[0x12] & 15u;
+    uint32_t *out = l->dots;
+    for (i = 0; i < l->units; i++) {
+        uint32_t u = ld32le(units + ((unit + i) & mask) * 4);
+        for (k = 8; k-- > 0;)
+            *out++ = l->palette[((u >> k & 1) | (u >> (k + 7) & 2) | (u >> (k + 14) & 4) | (u >> (k + 21) & 8)) & enable];
+    }
+}
+
+static void vga_line_cga(struct vga_line *l, uint32_t ma)
+{
+    unsigned i, k, plane, enable = l->v->attr[0x12] & 15u;
+    uint32_t *out = l->dots;
+    for (i = 0; i < l->units; i++) {
+        uint32_t u = vga_unit(l->v, ma + i);
+        for (plane = 0; plane < 2; plane++) {
+            unsigned low = u >> (8 * plane) & 0xFF, high = u >> (16 + 8 * plane) & 0xFF;
+            for (k = 8; k > 0; k -= 2)
+                *out++ = l->palette[((low >> (k - 2) & 3) | (high >> (k - 2) & 3) << 2) & enable];
+        }
+    }
+}
+
+static void vga_line_256(struct vga_line *l, uint32_t ma)
+{
+    unsigned i, k;
+    uint32_t *out = l->dots;
+    for (i = 0; i < l->units; i++) {
+        uint32_t u = vga_unit(l->v, ma + i);
+        for (k = 0; k < 4; k++, u >>= 8) {
+            uint32_t c = l->palette[u & 0xFF];
+            *out++ = c;
+            *out++ = c;
+        }
+    }
+}
+
+/* Moves the drawn dots to the picture: panning first, then each dot twice with the clock halved. */
+static void vga_line_out(const struct vga_line *l, uint32_t *to, unsigned pan)
+{
+    unsigned i;
+    if (!l->doubled) {
+        memcpy(to, l->dots + pan, l->width * sizeof *to);
+        return;
+    }
+    for (i = 0; i < l->width / 2; i++)
+        to[2 * i] = to[2 * i + 1] = l->dots[pan + i];
+}
+
+/* ---- VGA modes ---- */
+
+/* Bits 13 and 14 of the memory address may come from the row scan counter (CGA's and Hercules' interleaved lines). In units: one
+ * lower in word mode, as vga.h packs addresses. */
+static uint32_t vga_row_address(const struct vga *v, uint32_t ma, unsigned scan)
+{
+    unsigned bit = v->crtc[0x17] & 0x40 ? 13 : 12;
+    if (!(v->crtc[0x17] & 1))
+        ma = (ma & ~(UINT32_C(1) << bit)) | (uint32_t)(scan & 1) << bit;
+    if (!(v->crtc[0x17] & 2))
+        ma = (ma & ~(UINT32_C(2) << bit)) | (uint32_t)(scan >> 1 & 1) << (bit + 1);
+    return ma;
+}
+
+static void vga_draw_line(struct vga_line *l, uint32_t ma, unsigned scan)
+{
+    const struct vga *v = l->v;
+    if (vga_is_text(v))
+        vga_line_text(l, ma, scan);
+    else if (v->gc[5] & 0x40)
+        vga_line_256(l, vga_row_address(v, ma, scan));
+    else if (v->gc[5] & 0x20)
+        vga_line_cga(l, vga_row_address(v, ma, scan));
+    else
+        vga_line_planar(l, v->vram->bytes, vga_row_address(v, ma, scan), VGA_UNIT_MASK);
+}
+
+static unsigned vga_pan_dots(const struct vga *v, const struct vga_line *l)
+{
+    unsigned pan = v->attr[0x13] & 15u;
+    if (vga_is_text(v) && l->char_dots == 9)
+        return pan >= 8 ? 0 : pan + 1;
+    if (!vga_is_text(v) && (v->gc[5] & 0x40))
+        return pan & 6; /* half dots do not count: pixels are two wide */
+    return pan & 7;
+}
+
+static void vga_line_setup(struct vga_line *l, const struct vga *v)
+{
+    bool wide = !vga_is_text(v) && (v->gc[5] & 0x40);
+    l->v = v;
+    l->units = vga_columns(v) + 1;
+    l->char_dots = vga_is_text(v) && !(v->seq[1] & 1) ? 9 : 8;
+    l->doubled = (v->seq[1] & 8) != 0;
+    l->width = vga_columns(v) * l->char_dots * (l->doubled ? 2 : 1);
+    l->blink = vga_blink(v);
+    /* sequencer register 3: bits 5, 3-2 choose the set for attribute bit 3 = 1, bits 4, 1-0 the other */
+    l->font[1] = vga_font_unit((v->seq[3] >> 2 & 3u) | (v->seq[3] >> 3 & 4u));
+    l->font[0] = vga_font_unit((v->seq[3] & 3u) | (v->seq[3] >> 2 & 4u));
+    if (wide)
+        vga_palette256(v, l->palette);
+    else
+        vga_palette16(v, l->palette);
+}
+
+static void vga_draw_vga(struct vga *v, struct vga_line *l, struct screen *out)
+{
+    uint32_t ma = vga_start_unit(v) + (v->crtc[8] >> 5 & 3u);
+    unsigned scan = v->crtc[8] & 0x1Fu, last = vga_char_height(v) - 1, compare = vga_line_compare(v), pan = vga_pan_dots(v, l), repeat = 0;
+    int y;
+    for (y = 0; y < out->height; y++) {
+        uint32_t *to = out->pixels + (size_t)y * (size_t)out->stride_pixels;
+        if (y > 0 && repeat && (unsigned)y - 1 != compare) {
+            memcpy(to, to - out->stride_pixels, (size_t)out->width * sizeof *to); /* second line of a doubled one */
+        } else {
+            vga_draw_line(l, ma, scan);
+            vga_line_out(l, to, pan);
+        }
+        if ((unsigned)y == compare) {
+            ma = 0;
+            scan = 0;
+            repeat = 0;
+            if (v->attr[0x10] & 0x20)
+                pan = 0;
+        } else if ((v->crtc[9] & 0x80) && !repeat) {
+            repeat = 1;
+        } else {
+            repeat = 0;
+            if (scan == last) {
+                scan = 0;
+                ma += (uint32_t)v->crtc[0x13] * 2;
+            } else {
+                scan = (scan + 1) & 0x1F;
+            }
+        }
+    }
+}
+
+/* ---- VBE modes ---- */
+
+static uint32_t vga_rgb565(unsigned p)
+{
+    unsigned r = p >> 11 & 31, g = p >> 5 & 63, b = p & 31;
+    return (uint32_t)(r << 3 | r >> 2) << 16 | (g << 2 | g >> 4) << 8 | (b << 3 | b >> 2);
+}
+
+static uint32_t vga_rgb555(unsigned p)
+{
+    unsigned r = p >> 10 & 31, g = p >> 5 & 31, b = p & 31;
+    return (uint32_t)(r << 3 | r >> 2) << 16 | (g << 3 | g >> 2) << 8 | (b << 3 | b >> 2);
+}
+
+static void vga_draw_packed(const struct vga *v, const uint32_t *palette, const uint8_t *p, uint32_t *to, unsigned width)
+{
+    unsigned x, bpp = v->dispi[VGA_DISPI_BPP];
+    switch (bpp) {
+    case 15:
+    case 16:
+        for (x = 0; x < width; x++, p += 2) {
+            unsigned pixel = v->big_endian ? ld16be(p) : ld16le(p);
+            to[x] = bpp == 15 ? vga_rgb555(pixel) : vga_rgb565(pixel);
+        }
+        break;
+    case 24:
+        for (x = 0; x < width; x++, p += 3)
+            to[x] = (uint32_t)p[2] << 16 | (uint32_t)p[1] << 8 | p[0];
+        break;
+    case 32:
+        for (x = 0; x < width; x++, p += 4)
+            to[x] = (v->big_endian ? ld32be(p) : ld32le(p)) & 0xFFFFFF;
+        break;
+    default:
+        for (x = 0; x < width; x++)
+            to[x] = palette[p[x]];
+        break;
+    }
+}
+
+static void vga_draw_dispi(struct vga *v, struct vga_line *l, struct screen *out)
+{
+    uint32_t line = vga_dispi_line_bytes(v), bytes = line / v->dispi[VGA_DISPI_VIRT_WIDTH];
+    uint32_t start = v->dispi[VGA_DISPI_Y_OFFSET] * line, at;
+    unsigned width = (unsigned)out->width, k;
+    int y;
+    if (v->dispi[VGA_DISPI_BPP] == 4) {
+        vga_palette16(v, l->palette);
+        start += v->dispi[VGA_DISPI_X_OFFSET] / 8u * 4;
+    } else {
+        vga_palette256(v, l->palette);
+        start += v->dispi[VGA_DISPI_X_OFFSET] * bytes;
+    }
+    for (y = 0; y < out->height; y++) {
+        uint32_t *to = out->pixels + (size_t)y * (size_t)out->stride_pixels;
+        at = start + (uint32_t)y * line;
+        if (v->dispi[VGA_DISPI_BPP] != 4) {
+            if (at <= v->vram_bytes && (uint64_t)width * bytes <= v->vram_bytes - at)
+                vga_draw_packed(v, l->palette, v->vram->bytes + at, to, width);
+            else
+                memset(to, 0, width * sizeof *to);
+            continue;
+        }
+        for (k = 0; k < width; k += 8) { /* a unit at a time: the line buffer is made for VGA widths */
+            l->units = 1;
+            vga_line_planar(l, v->vram->bytes, at / 4 + k / 8, v->vram_bytes / 4 - 1);
+            memcpy(to + k, l->dots, EMU_MIN(width - k, 8) * sizeof *to);
+        }
+    }
+}
+
+/* ---- display source ---- */
+
+static bool vga_size_picture(struct vga *v, const struct vga_line *l, struct screen *out)
+{
+    size_t need;
+    if (vga_dispi_on(v)) {
+        out->width = v->dispi[VGA_DISPI_XRES];
+        out->height = v->dispi[VGA_DISPI_YRES];
+    } else {
+        out->width = (int)l->width;
+        out->height = (int)vga_display_lines(v);
+    }
+    out->stride_pixels = out->width;
+    need = (size_t)out->width * (size_t)out->height;
+    if (need > v->pixel_capacity) {
+        uint32_t *p = emu_realloc(v->pci.dev.emu, v->pixels, need * sizeof *p);
+        if (!p)
+            return false;
+        v->pixels = p;
+        v->pixel_capacity = need;
+    }
+    out->pixels = v->pixels;
+    return true;
+}
+
+EMU_PRIV void vga_render(void *opaque, struct screen *out)
+{
+    struct vga *v = opaque;
+    struct vga_line line;
+    vga_line_setup(&line, v);
+    if (!vga_size_picture(v, &line, out)) {
+        memset(out, 0, sizeof *out); /* no memory: no picture */
+        return;
+    }
+    if (vga_is_blank(v))
+        memset(out->pixels, 0, (size_t)out->width * (size_t)out->height * sizeof *out->pixels);
+    else if (vga_dispi_on(v))
+        vga_draw_dispi(v, &line, out);
+    else
+        vga_draw_vga(v, &line, out);
+}
+
+EMU_PRIV bool vga_render_text(void *opaque, struct screen_text *out)
+{
+    struct vga *v = opaque;
+    uint32_t start = vga_start_unit(v), pitch = (uint32_t)v->crtc[0x13] * 2, cursor = (vga_cursor_unit(v) - start) & VGA_UNIT_MASK;
+    int x, y;
+    if (!vga_is_text(v))
+        return false;
+    memset(out, 0, sizeof *out);
+    out->columns = (int)EMU_MIN(vga_columns(v), 200);
+    out->rows = (int)EMU_MIN(vga_text_rows(v), 100);
+    for (y = 0; y < out->rows; y++)
+        for (x = 0; x < out->columns; x++)
+            out->cells[y * out->columns + x] =
+                vga_is_blank(v) ? ' ' : (uint16_t)(vga_unit(v, start + (uint32_t)y * pitch + (uint32_t)x) & 0xFFFF);
+    if (pitch) {
+        out->cursor_x = (int)(cursor % pitch);
+        out->cursor_y = (int)(cursor / pitch);
+        out->cursor_on = vga_cursor_enabled(v) && out->cursor_x < out->columns && out->cursor_y < out->rows;
+    }
+    return true;
+}
+
+/* Did anybody write to a page that is shown? Pages that nobody watches yet count as written. */
+static bool vga_pages_written(struct vga *v)
+{
+    uint64_t from = 0, size = 4 * (uint64_t)(VGA_UNIT_MASK + 1), page;
+    bool written = false;
+    if (vga_dispi_on(v)) {
+        from = (uint64_t)v->dispi[VGA_DISPI_Y_OFFSET] * vga_dispi_line_bytes(v);
+        size = ((uint64_t)v->dispi[VGA_DISPI_YRES] + 1) * vga_dispi_line_bytes(v);
+    }
+    if (from >= v->vram_bytes)
+        return false;
+    size = EMU_MIN(size, v->vram_bytes - from);
+    size += from & 4095;
+    from -= from & 4095;
+    for (page = from >> 12; page < (from + size + 4095) >> 12 && !written; page++)
+        written = !(v->vram->page_flags[page] & PAGE_TRACKED);
+    if (written)
+        mem_track_dirty(v->pci.dev.emu, v->vram, from, size);
+    return written;
+}
+
+EMU_PRIV uint64_t vga_change_count(void *opaque)
+{
+    struct vga *v = opaque;
+    uint8_t blink = 0;
+    if (vga_is_text(v) && !vga_is_blank(v)) {
+        blink = vga_blink(v);
+        if (!vga_cursor_enabled(v))
+            blink &= (uint8_t)~1;
+        if (!(v->attr[0x10] & 8))
+            blink &= (uint8_t)~2;
+    }
+    if (vga_pages_written(v) || v->changed || blink != v->blink_phase)
+        v->changes++;
+    v->changed = false;
+    v->blink_phase = blink;
+    return v->changes;
+}
+#undef VGA_UNIT_MASK
+#undef VGA_CURSOR_BLINK_FRAMES
+#undef VGA_FRAME_NS
+#undef VGA_LINE_MAX
 
 /* ======================================== src/dev/ata.c ======================================== */
 
