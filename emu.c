@@ -12424,7 +12424,7 @@ VEC_FN(sqrtsd) { return (void)imm, sse_soft64(c, d, a, b, SF_OP_SQRT, 1); }
     {                                                                                                                  \
         unsigned i, good = 1;                                                                                          \
         for (i = 0; i < lanes; i++)                                                                                    \
-            good &= sse_ordered32(VD(a, i)) & sse_ordered32(VD(b, i));                                                 \
+            good &= (unsigned)(sse_ordered32(VD(a, i)) && sse_ordered32(VD(b, i)));                                                \
         if (!good)                                                                                                     \
             return sse_soft32(c, d, a, b, soft_op, lanes);                                                             \
         for (i = 0; i < lanes; i++) {                                                                                  \
@@ -12437,7 +12437,7 @@ VEC_FN(sqrtsd) { return (void)imm, sse_soft64(c, d, a, b, SF_OP_SQRT, 1); }
     {                                                                                                                  \
         unsigned i, good = 1;                                                                                          \
         for (i = 0; i < lanes; i++)                                                                                    \
-            good &= sse_ordered64(VQ(a, i)) & sse_ordered64(VQ(b, i));                                                 \
+            good &= (unsigned)(sse_ordered64(VQ(a, i)) && sse_ordered64(VQ(b, i)));                                                \
         if (!good)                                                                                                     \
             return sse_soft64(c, d, a, b, soft_op, lanes);                                                             \
         for (i = 0; i < lanes; i++) {                                                                                  \
@@ -13172,6 +13172,751 @@ EMU_PRIV const struct insn_row *cpu_rows_sse(void) { return sse_rows; }
 #undef SSE_E32
 #undef SSE_E64
 #undef SSE_HOST_FLOAT
+
+/* ======================================== src/cpu/sse4.c ======================================== */
+
+/* cpu/sse4.c - SSSE3, SSE4.1 and SSE4.2: shuffles and packed integers, dot products, rounding, string comparison, CRC32.
+ *
+ * Models     SDM vol. 1 chapter 12, vol. 2 (PSHUFB to CRC32; §4.1 for PCMPxSTRx's immediate). POPCNT and MOVBE are integer instructions.
+ * Contract   cpu_rows_sse4() gives decode.c the rows; conventions of vec_fn as in cpu.h. Instructions that read or write general registers by
+ *            implication (PCMPESTRx, CRC32) are plain C.
+ * Invariants as in mmx.c.
+ */
+
+/* ---- SSSE3 ---- */
+VEC_BODY(pshufb, {
+    unsigned i;
+    for (i = 0; i < bytes; i++) {
+        uint8_t k = VB(&vb, i);
+        VB(&vr, i) = k & 0x80 ? 0 : VB(&va, k & (bytes - 1));
+    }
+})
+#define SSE4_HORIZONTAL(name, V, size, expr)                                                                           \
+    VEC_BODY(name, {                                                                                                   \
+        unsigned i, h = bytes / (size) / 2;                                                                            \
+        for (i = 0; i < h; i++) {                                                                                      \
+            unsigned x = V(&va, 2 * i), y = V(&va, 2 * i + 1);                                                         \
+            V(&vr, i) = expr;                                                                                          \
+            x = V(&vb, 2 * i), y = V(&vb, 2 * i + 1);                                                                  \
+            V(&vr, h + i) = expr;                                                                                      \
+        }                                                                                                              \
+    })
+SSE4_HORIZONTAL(phaddw, VW, 2, (uint16_t)(x + y))
+SSE4_HORIZONTAL(phaddd, VD, 4, x + y)
+SSE4_HORIZONTAL(phaddsw, VW, 2, (uint16_t)vec_clamp((int16_t)x + (int16_t)y, -32768, 32767))
+SSE4_HORIZONTAL(phsubw, VW, 2, (uint16_t)(x - y))
+SSE4_HORIZONTAL(phsubd, VD, 4, x - y)
+SSE4_HORIZONTAL(phsubsw, VW, 2, (uint16_t)vec_clamp((int16_t)x - (int16_t)y, -32768, 32767))
+#undef SSE4_HORIZONTAL
+VEC_BODY(pmaddubsw, {
+    unsigned i;
+    for (i = 0; i < bytes / 2; i++)
+        VW(&vr, i) = (uint16_t)vec_clamp(VB(&va, 2 * i) * (int8_t)VB(&vb, 2 * i) + VB(&va, 2 * i + 1) * (int8_t)VB(&vb, 2 * i + 1), -32768, 32767);
+})
+VEC_LANES(psignb, int8_t, uint8_t, y < 0 ? -x : y ? x : 0)
+VEC_LANES(psignw, int16_t, uint16_t, y < 0 ? -x : y ? x : 0)
+VEC_LANES(psignd, uint32_t, uint32_t, y >> 31 ? 0u - x : y ? x : 0u)
+VEC_LANES(pabsb, int8_t, uint8_t, y < 0 ? -y : y)
+VEC_LANES(pabsw, int16_t, uint16_t, y < 0 ? -y : y)
+VEC_LANES(pabsd, uint32_t, uint32_t, y >> 31 ? 0u - y : y)
+VEC_LANES(pmulhrsw, int16_t, uint16_t, (((uint32_t)((int32_t)x * y) >> 14) + 1) >> 1)
+VEC_BODY(palignr, {
+    unsigned i;
+    for (i = 0; i < bytes; i++) {
+        unsigned k = imm + i;
+        VB(&vr, i) = k < bytes ? VB(&vb, k) : k < 2 * bytes ? VB(&va, k - bytes) : 0;
+    }
+})
+
+/* ---- SSE4.1: blends, inserts, extracts, extensions ---- */
+VEC_FN(pblendvb)
+VEC_BODY_N(16, {
+    unsigned i;
+    for (i = 0; i < 16; i++)
+        VB(&vr, i) = VB(&c->xmm[0], i) & 0x80 ? VB(&vb, i) : VB(&va, i);
+})
+VEC_FN(blendvps)
+VEC_BODY_N(16, {
+    unsigned i;
+    for (i = 0; i < 4; i++)
+        VD(&vr, i) = VD(&c->xmm[0], i) >> 31 ? VD(&vb, i) : VD(&va, i);
+})
+VEC_FN(blendvpd)
+VEC_BODY_N(16, {
+    unsigned i;
+    for (i = 0; i < 2; i++)
+        VQ(&vr, i) = VQ(&c->xmm[0], i) >> 63 ? VQ(&vb, i) : VQ(&va, i);
+})
+VEC_FN(blendps)
+VEC_BODY_N(16, {
+    unsigned i;
+    for (i = 0; i < 4; i++)
+        VD(&vr, i) = imm >> i & 1 ? VD(&vb, i) : VD(&va, i);
+})
+VEC_FN(blendpd)
+VEC_BODY_N(16, {
+    unsigned i;
+    for (i = 0; i < 2; i++)
+        VQ(&vr, i) = imm >> i & 1 ? VQ(&vb, i) : VQ(&va, i);
+})
+VEC_FN(pblendw)
+VEC_BODY_N(16, {
+    unsigned i;
+    for (i = 0; i < 8; i++)
+        VW(&vr, i) = imm >> i & 1 ? VW(&vb, i) : VW(&va, i);
+})
+VEC_FN(ptest)
+{
+    uint64_t both = (VQ(a, 0) & VQ(b, 0)) | (VQ(a, 1) & VQ(b, 1)), rest = (~VQ(a, 0) & VQ(b, 0)) | (~VQ(a, 1) & VQ(b, 1));
+    (void)d, (void)imm;
+    cpu_set_arith_flags(c, (both ? 0u : FLAG_ZF) | (rest ? 0u : FLAG_CF));
+    return CPU_OK;
+}
+#define SSE4_EXTEND(name, V, from, to, U)                                                                              \
+    VEC_FN(pmovsx##name)                                                                                               \
+    VEC_BODY_N(16, {                                                                                                   \
+        unsigned i;                                                                                                    \
+        for (i = 0; i < 16 / sizeof(to); i++)                                                                          \
+            U(&vr, i) = (to)sext64(V(&vb, i), 8 * sizeof(from));                                                       \
+    })                                                                                                                 \
+    VEC_FN(pmovzx##name)                                                                                               \
+    VEC_BODY_N(16, {                                                                                                   \
+        unsigned i;                                                                                                    \
+        for (i = 0; i < 16 / sizeof(to); i++)                                                                          \
+            U(&vr, i) = V(&vb, i);                                                                                     \
+    })
+SSE4_EXTEND(bw, VB, uint8_t, uint16_t, VW)
+SSE4_EXTEND(bd, VB, uint8_t, uint32_t, VD)
+SSE4_EXTEND(bq, VB, uint8_t, uint64_t, VQ)
+SSE4_EXTEND(wd, VW, uint16_t, uint32_t, VD)
+SSE4_EXTEND(wq, VW, uint16_t, uint64_t, VQ)
+SSE4_EXTEND(dq, VD, uint32_t, uint64_t, VQ)
+#undef SSE4_EXTEND
+VEC_FN(pextrb)
+{
+    (void)c, (void)a;
+    VQ(d, 0) = VB(b, imm & 15);
+    return CPU_OK;
+}
+VEC_FN(sse4_pextrw)
+{
+    (void)c, (void)a;
+    VQ(d, 0) = VW(b, imm & 7);
+    return CPU_OK;
+}
+VEC_FN(pextrd)
+{
+    (void)c, (void)a;
+    VQ(d, 0) = VD(b, imm & 3);
+    return CPU_OK;
+}
+VEC_FN(pextrq)
+{
+    (void)c, (void)a;
+    VQ(d, 0) = VQ(b, imm & 1);
+    return CPU_OK;
+}
+VEC_FN(pinsrb)
+{
+    (void)c, (void)a;
+    VB(d, imm & 15) = VB(b, 0);
+    return CPU_OK;
+}
+VEC_FN(pinsrd)
+{
+    (void)c, (void)a;
+    VD(d, imm & 3) = VD(b, 0);
+    return CPU_OK;
+}
+VEC_FN(pinsrq)
+{
+    (void)c, (void)a;
+    VQ(d, imm & 1) = VQ(b, 0);
+    return CPU_OK;
+}
+static int sse4_insertps(union vec *d, uint32_t value, unsigned imm)
+{
+    unsigned i;
+    VD(d, imm >> 4 & 3) = value;
+    for (i = 0; i < 4; i++)
+        if (imm >> i & 1)
+            VD(d, i) = 0;
+    return CPU_OK;
+}
+VEC_FN(insertps) { return (void)c, (void)a, sse4_insertps(d, VD(b, imm >> 6 & 3), imm); }
+VEC_FN(insertps_m) { return (void)c, (void)a, sse4_insertps(d, VD(b, 0), imm); }
+VEC_FN(sse4_mov128)
+{
+    (void)c, (void)a, (void)imm;
+    memmove(d, b, 16);
+    return CPU_OK;
+}
+
+/* ---- SSE4.1, SSE4.2: packed integers ---- */
+#define SSE4_LANES(name, T, R, expr) VEC_FN(name) VEC_LANES_N(T, R, 16, expr)
+SSE4_LANES(pcmpeqq, uint64_t, uint64_t, x == y ? UINT64_MAX : 0)
+SSE4_LANES(pcmpgtq, int64_t, uint64_t, x > y ? UINT64_MAX : 0)
+SSE4_LANES(pminsb, int8_t, int8_t, x < y ? x : y)
+SSE4_LANES(pmaxsb, int8_t, int8_t, x > y ? x : y)
+SSE4_LANES(pminuw, uint16_t, uint16_t, x < y ? x : y)
+SSE4_LANES(pmaxuw, uint16_t, uint16_t, x > y ? x : y)
+SSE4_LANES(pminsd, int32_t, int32_t, x < y ? x : y)
+SSE4_LANES(pmaxsd, int32_t, int32_t, x > y ? x : y)
+SSE4_LANES(pminud, uint32_t, uint32_t, x < y ? x : y)
+SSE4_LANES(pmaxud, uint32_t, uint32_t, x > y ? x : y)
+SSE4_LANES(pmulld, uint32_t, uint32_t, x * y)
+SSE4_LANES(pmuldq, uint64_t, uint64_t, (uint64_t)sext64(x, 32) * (uint64_t)sext64(y, 32))
+#undef SSE4_LANES
+VEC_FN(packusdw)
+VEC_BODY_N(16, {
+    unsigned i;
+    for (i = 0; i < 4; i++) {
+        VW(&vr, i) = (uint16_t)vec_clamp((int32_t)VD(&va, i), 0, 65535);
+        VW(&vr, 4 + i) = (uint16_t)vec_clamp((int32_t)VD(&vb, i), 0, 65535);
+    }
+})
+VEC_FN(phminposuw)
+VEC_BODY_N(16, {
+    unsigned i, best = 0;
+    for (i = 1; i < 8; i++)
+        if (VW(&vb, i) < VW(&vb, best))
+            best = i;
+    VQ(&vr, 0) = VW(&vb, best) | best << 16;
+    VQ(&vr, 1) = 0;
+})
+VEC_FN(mpsadbw)
+VEC_BODY_N(16, {
+    unsigned i, k, first = imm >> 2 & 1 ? 4 : 0, block = (imm & 3) * 4;
+    for (i = 0; i < 8; i++) {
+        unsigned sum = 0;
+        for (k = 0; k < 4; k++) {
+            int diff = VB(&va, first + i + k) - VB(&vb, block + k);
+            sum += (unsigned)(diff < 0 ? -diff : diff);
+        }
+        VW(&vr, i) = (uint16_t)sum;
+    }
+})
+
+/* ---- SSE4.1: floating point ---- */
+static uint64_t sse4_round_one(struct sf_env *env, const struct sf_format *f, uint64_t bits, unsigned imm)
+{
+    struct sf_num n = sf_unpack(env, f, bits);
+    uint8_t flags = env->flags;
+    n = sf_round_int(env, &n, imm & 4 ? env->rounding : imm & 3);
+    if (imm & 8)
+        env->flags = (uint8_t)((env->flags & ~SF_PE) | flags);
+    return sf_pack(f, &n);
+}
+static int sse4_round32(struct cpu *c, union vec *d, const union vec *b, unsigned imm, unsigned lanes)
+{
+    struct sf_env env;
+    uint32_t r[4];
+    unsigned i;
+    int fault;
+    sse_env(c, &env);
+    for (i = 0; i < lanes; i++)
+        r[i] = (uint32_t)sse4_round_one(&env, &sf_f32, VD(b, i), imm);
+    fault = sse_raise(c, &env);
+    for (i = 0; i < lanes && !fault; i++)
+        VD(d, i) = r[i];
+    return fault;
+}
+static int sse4_round64(struct cpu *c, union vec *d, const union vec *b, unsigned imm, unsigned lanes)
+{
+    struct sf_env env;
+    uint64_t r[2];
+    unsigned i;
+    int fault;
+    sse_env(c, &env);
+    for (i = 0; i < lanes; i++)
+        r[i] = sse4_round_one(&env, &sf_f64, VQ(b, i), imm);
+    fault = sse_raise(c, &env);
+    for (i = 0; i < lanes && !fault; i++)
+        VQ(d, i) = r[i];
+    return fault;
+}
+VEC_FN(roundps) { return (void)a, sse4_round32(c, d, b, imm, 4); }
+VEC_FN(roundss) { return (void)a, sse4_round32(c, d, b, imm, 1); }
+VEC_FN(roundpd) { return (void)a, sse4_round64(c, d, b, imm, 2); }
+VEC_FN(roundsd) { return (void)a, sse4_round64(c, d, b, imm, 1); }
+
+/* Dot products: imm 7:4 chooses the products, imm 3:0 where the sum goes. Each of the three steps raises its exceptions in turn. */
+VEC_FN(dpps)
+{
+    struct sf_env env;
+    uint32_t p[4], low, high, sum;
+    unsigned i;
+    int fault;
+    sse_env(c, &env);
+    for (i = 0; i < 4; i++)
+        p[i] = imm >> (4 + i) & 1 ? (uint32_t)sf_element(&env, &sf_f32, SF_OP_MUL, VD(a, i), VD(b, i)) : 0;
+    if ((fault = sse_raise(c, &env)) != CPU_OK)
+        return fault;
+    sse_env(c, &env);
+    low = (uint32_t)sf_element(&env, &sf_f32, SF_OP_ADD, p[0], p[1]);
+    high = (uint32_t)sf_element(&env, &sf_f32, SF_OP_ADD, p[2], p[3]);
+    if ((fault = sse_raise(c, &env)) != CPU_OK)
+        return fault;
+    sse_env(c, &env);
+    sum = (uint32_t)sf_element(&env, &sf_f32, SF_OP_ADD, low, high);
+    if ((fault = sse_raise(c, &env)) != CPU_OK)
+        return fault;
+    for (i = 0; i < 4; i++)
+        VD(d, i) = imm >> i & 1 ? sum : 0;
+    return CPU_OK;
+}
+VEC_FN(dppd)
+{
+    struct sf_env env;
+    uint64_t p[2], sum;
+    unsigned i;
+    int fault;
+    sse_env(c, &env);
+    for (i = 0; i < 2; i++)
+        p[i] = imm >> (4 + i) & 1 ? sf_element(&env, &sf_f64, SF_OP_MUL, VQ(a, i), VQ(b, i)) : 0;
+    if ((fault = sse_raise(c, &env)) != CPU_OK)
+        return fault;
+    sse_env(c, &env);
+    sum = sf_element(&env, &sf_f64, SF_OP_ADD, p[0], p[1]);
+    if ((fault = sse_raise(c, &env)) != CPU_OK)
+        return fault;
+    for (i = 0; i < 2; i++)
+        VQ(d, i) = imm >> i & 1 ? sum : 0;
+    return CPU_OK;
+}
+
+/* ---- SSE4.2: string comparison ---- */
+
+/* Element n of v: bytes or words, signed or not, by imm 1:0. */
+static int sse4_element(const union vec *v, unsigned n, unsigned imm)
+{
+    switch (imm & 3) {
+    case 0: return VB(v, n);
+    case 1: return VW(v, n);
+    case 2: return (int8_t)VB(v, n);
+    default: return (int16_t)VW(v, n);
+    }
+}
+static unsigned sse4_implicit_length(const union vec *v, unsigned imm, unsigned count)
+{
+    unsigned n = 0;
+    while (n < count && sse4_element(v, n, imm))
+        n++;
+    return n;
+}
+static unsigned sse4_explicit_length(uint64_t reg, bool wide, unsigned count)
+{
+    uint64_t v = wide ? reg : (uint64_t)sext64(reg, 32);
+    if (v >> 63)
+        v = 0 - v;
+    return v > count ? count : (unsigned)v;
+}
+/* IntRes1 by aggregation, then polarity: SDM vol. 2 §4.1.5 to 4.1.6. la, lb: valid elements of a and b. */
+static unsigned sse4_aggregate(const union vec *a, unsigned la, const union vec *b, unsigned lb, unsigned imm, unsigned count)
+{
+    unsigned i, j, res = 0, all = (1u << count) - 1;
+    for (j = 0; j < count; j++) { /* element of b: bit of the result */
+        bool bit = false;
+        int y = sse4_element(b, j, imm);
+        switch (imm >> 2 & 3) {
+        case 0: /* equal any */
+            for (i = 0; i < la && j < lb; i++)
+                bit |= sse4_element(a, i, imm) == y;
+            break;
+        case 1: /* ranges */
+            for (i = 0; i + 1 < la && j < lb; i += 2)
+                bit |= sse4_element(a, i, imm) <= y && y <= sse4_element(a, i + 1, imm);
+            break;
+        case 2: /* equal each; past both ends counts as equal */
+            bit = j < la && j < lb ? sse4_element(a, j, imm) == y : j >= la && j >= lb;
+            break;
+        default: /* equal ordered: a as a prefix of b from j on */
+            bit = true;
+            for (i = 0; i < la && i + j < count; i++)
+                bit &= i + j < lb && sse4_element(a, i, imm) == sse4_element(b, i + j, imm);
+            break;
+        }
+        res |= (unsigned)bit << j;
+    }
+    if (imm & 0x10)
+        res ^= imm & 0x20 ? (1u << lb) - 1 : all;
+    return res;
+}
+static int sse4_string(struct cpu *c, const struct insn *i, bool explicit_length, bool to_index)
+{
+    union vec mem;
+    const union vec *a = &c->xmm[i->reg], *b = &c->xmm[i->rm];
+    unsigned imm = (unsigned)i->imm & 0xFF, count = imm & 1 ? 8 : 16, la, lb, res, flags = 0;
+    bool wide = i->rex & 8;
+    if (i->memory) {
+        uint8_t bytes[16];
+        int r = cpu_load_bytes(c, i->seg, insn_address(c, i), bytes, 16);
+        if (r)
+            return r;
+        memset(&mem, 0, sizeof mem);
+        VQ(&mem, 0) = ld64le(bytes);
+        VQ(&mem, 1) = ld64le(bytes + 8);
+        b = &mem;
+    }
+    la = explicit_length ? sse4_explicit_length(c->gpr[REG_RAX], wide, count) : sse4_implicit_length(a, imm, count);
+    lb = explicit_length ? sse4_explicit_length(c->gpr[REG_RDX], wide, count) : sse4_implicit_length(b, imm, count);
+    res = sse4_aggregate(a, la, b, lb, imm, count);
+    if (to_index) {
+        c->gpr[REG_RCX] = !res ? count : imm & 0x40 ? 63 - clz64(res) : ctz64(res);
+    } else {
+        union vec *d = &c->xmm[0];
+        unsigned k;
+        VQ(d, 0) = imm & 0x40 ? 0 : res;
+        VQ(d, 1) = 0;
+        for (k = 0; (imm & 0x40) && k < count; k++) {
+            if (imm & 1)
+                VW(d, k) = res >> k & 1 ? 0xFFFF : 0;
+            else
+                VB(d, k) = res >> k & 1 ? 0xFF : 0;
+        }
+    }
+    flags = (res ? FLAG_CF : 0u) | (lb < count ? FLAG_ZF : 0u) | (la < count ? FLAG_SF : 0u) | (res & 1 ? FLAG_OF : 0u);
+    cpu_set_arith_flags(c, flags);
+    return CPU_OK;
+}
+static int sse4_pcmpestrm(struct cpu *c, const struct insn *i) { return sse4_string(c, i, true, false); }
+static int sse4_pcmpestri(struct cpu *c, const struct insn *i) { return sse4_string(c, i, true, true); }
+static int sse4_pcmpistrm(struct cpu *c, const struct insn *i) { return sse4_string(c, i, false, false); }
+static int sse4_pcmpistri(struct cpu *c, const struct insn *i) { return sse4_string(c, i, false, true); }
+
+/* ---- CRC32: polynomial 11EDC6F41h, bits reflected ---- */
+static int sse4_crc32(struct cpu *c, const struct insn *i)
+{
+    unsigned size = i->opcode == 0xF0 ? 1 : i->opsize, bit;
+    uint32_t crc = (uint32_t)c->gpr[i->reg];
+    uint64_t v;
+    int r = insn_load_rm(c, i, size, &v);
+    if (r)
+        return r;
+    for (; size; size--, v >>= 8) {
+        crc ^= (uint32_t)(v & 0xFF);
+        for (bit = 0; bit < 8; bit++)
+            crc = crc & 1 ? crc >> 1 ^ UINT32_C(0x82F63B78) : crc >> 1;
+    }
+    c->gpr[i->reg] = crc;
+    return CPU_OK;
+}
+
+/* ---- the table ---- */
+#define SSE4_PAIR(op, name, fn)                                                                                        \
+    ROW_VEC(ENC0F38(op) | PFX_NP, name, OPND_Pq, OPND_Qq, 0, CPU_SSSE3, ROW_MMX, 0, mmx_##fn),                         \
+    ROW_VEC(ENC0F38(op) | PFX_66, name, OPND_Vx, OPND_Wx, 0, CPU_SSSE3, ROW_SSE, 0, fn)
+#define SSE4_1(op, name, w, fn) ROW_VEC(ENC0F38(op) | PFX_66, name, OPND_Vx, OPND_##w, 0, CPU_SSE41, ROW_SSE, 0, fn)
+#define SSE4_1I(op, name, d, w, fn) ROW_VEC(ENC0F3A(op) | PFX_66, name, OPND_##d, OPND_##w, OPND_Ib, CPU_SSE41, ROW_SSE, 0, fn)
+#define SSE4_X(op, mod, name, d, w, attr, fn) ROW_VEC(ENC0F3A(op) | PFX_66 | mod, name, OPND_##d, OPND_##w, OPND_Ib, CPU_SSE41, ROW_SSE | attr, 0, fn)
+#define SSE4_STR(op, name, fn)                                                                                         \
+    ROW_CALL(ENC0F3A(op) | PFX_66, name, OPND_Vx, OPND_Wx, OPND_Ib, CPU_SSE42, ROW_SSE | ROW_UNALIGNED, 0, FLAGS_ARITH, fn)
+
+static const struct insn_row sse4_rows[] = {
+    SSE4_PAIR(0x00, "pshufb", pshufb),
+    SSE4_PAIR(0x01, "phaddw", phaddw),
+    SSE4_PAIR(0x02, "phaddd", phaddd),
+    SSE4_PAIR(0x03, "phaddsw", phaddsw),
+    SSE4_PAIR(0x04, "pmaddubsw", pmaddubsw),
+    SSE4_PAIR(0x05, "phsubw", phsubw),
+    SSE4_PAIR(0x06, "phsubd", phsubd),
+    SSE4_PAIR(0x07, "phsubsw", phsubsw),
+    SSE4_PAIR(0x08, "psignb", psignb),
+    SSE4_PAIR(0x09, "psignw", psignw),
+    SSE4_PAIR(0x0A, "psignd", psignd),
+    SSE4_PAIR(0x0B, "pmulhrsw", pmulhrsw),
+    SSE4_PAIR(0x1C, "pabsb", pabsb),
+    SSE4_PAIR(0x1D, "pabsw", pabsw),
+    SSE4_PAIR(0x1E, "pabsd", pabsd),
+    ROW_VEC(ENC0F3A(0x0F) | PFX_NP, "palignr", OPND_Pq, OPND_Qq, OPND_Ib, CPU_SSSE3, ROW_MMX, 0, mmx_palignr),
+    ROW_VEC(ENC0F3A(0x0F) | PFX_66, "palignr", OPND_Vx, OPND_Wx, OPND_Ib, CPU_SSSE3, ROW_SSE, 0, palignr),
+
+    SSE4_1(0x10, "pblendvb", Wx, pblendvb),
+    SSE4_1(0x14, "blendvps", Wx, blendvps),
+    SSE4_1(0x15, "blendvpd", Wx, blendvpd),
+    ROW_VEC(ENC0F38(0x17) | PFX_66, "ptest", OPND_Vx, OPND_Wx, 0, CPU_SSE41, ROW_SSE, FLAGS_ARITH, ptest),
+    SSE4_1(0x20, "pmovsxbw", Wq, pmovsxbw),
+    SSE4_1(0x21, "pmovsxbd", Wd, pmovsxbd),
+    SSE4_1(0x22, "pmovsxbq", Ww, pmovsxbq),
+    SSE4_1(0x23, "pmovsxwd", Wq, pmovsxwd),
+    SSE4_1(0x24, "pmovsxwq", Wd, pmovsxwq),
+    SSE4_1(0x25, "pmovsxdq", Wq, pmovsxdq),
+    SSE4_1(0x28, "pmuldq", Wx, pmuldq),
+    SSE4_1(0x29, "pcmpeqq", Wx, pcmpeqq),
+    ROW_VEC(ENC0F38(0x2A) | PFX_66 | MOD_MEM, "movntdqa", OPND_Vx, OPND_Wx, 0, CPU_SSE41, ROW_SSE, 0, sse4_mov128),
+    SSE4_1(0x2B, "packusdw", Wx, packusdw),
+    SSE4_1(0x30, "pmovzxbw", Wq, pmovzxbw),
+    SSE4_1(0x31, "pmovzxbd", Wd, pmovzxbd),
+    SSE4_1(0x32, "pmovzxbq", Ww, pmovzxbq),
+    SSE4_1(0x33, "pmovzxwd", Wq, pmovzxwd),
+    SSE4_1(0x34, "pmovzxwq", Wd, pmovzxwq),
+    SSE4_1(0x35, "pmovzxdq", Wq, pmovzxdq),
+    ROW_VEC(ENC0F38(0x37) | PFX_66, "pcmpgtq", OPND_Vx, OPND_Wx, 0, CPU_SSE42, ROW_SSE, 0, pcmpgtq),
+    SSE4_1(0x38, "pminsb", Wx, pminsb),
+    SSE4_1(0x39, "pminsd", Wx, pminsd),
+    SSE4_1(0x3A, "pminuw", Wx, pminuw),
+    SSE4_1(0x3B, "pminud", Wx, pminud),
+    SSE4_1(0x3C, "pmaxsb", Wx, pmaxsb),
+    SSE4_1(0x3D, "pmaxsd", Wx, pmaxsd),
+    SSE4_1(0x3E, "pmaxuw", Wx, pmaxuw),
+    SSE4_1(0x3F, "pmaxud", Wx, pmaxud),
+    SSE4_1(0x40, "pmulld", Wx, pmulld),
+    SSE4_1(0x41, "phminposuw", Wx, phminposuw),
+
+    SSE4_1I(0x08, "roundps", Vx, Wx, roundps),
+    SSE4_1I(0x09, "roundpd", Vx, Wx, roundpd),
+    SSE4_1I(0x0A, "roundss", Vx, Wd, roundss),
+    SSE4_1I(0x0B, "roundsd", Vx, Wq, roundsd),
+    SSE4_1I(0x0C, "blendps", Vx, Wx, blendps),
+    SSE4_1I(0x0D, "blendpd", Vx, Wx, blendpd),
+    SSE4_1I(0x0E, "pblendw", Vx, Wx, pblendw),
+    SSE4_X(0x14, MOD_REG, "pextrb", Rd, Vx, 0, pextrb),
+    SSE4_X(0x14, MOD_MEM, "pextrb", Mb, Vx, ROW_WRITES_MEM, pextrb),
+    SSE4_X(0x15, MOD_REG, "pextrw", Rd, Vx, 0, sse4_pextrw),
+    SSE4_X(0x15, MOD_MEM, "pextrw", Mw, Vx, ROW_WRITES_MEM, sse4_pextrw),
+    SSE4_X(0x16, W0, "pextrd", Ed, Vx, ROW_WRITES_MEM, pextrd),
+    SSE4_X(0x16, W1, "pextrq", Eq, Vx, ROW_WRITES_MEM, pextrq),
+    SSE4_X(0x17, 0, "extractps", Ed, Vx, ROW_WRITES_MEM, pextrd),
+    SSE4_X(0x20, MOD_REG, "pinsrb", Vx, Rd, 0, pinsrb),
+    SSE4_X(0x20, MOD_MEM, "pinsrb", Vx, Mb, 0, pinsrb),
+    SSE4_X(0x21, MOD_REG, "insertps", Vx, Ux, 0, insertps),
+    SSE4_X(0x21, MOD_MEM, "insertps", Vx, Wd, 0, insertps_m),
+    SSE4_X(0x22, W0, "pinsrd", Vx, Ed, 0, pinsrd),
+    SSE4_X(0x22, W1, "pinsrq", Vx, Eq, 0, pinsrq),
+    SSE4_1I(0x40, "dpps", Vx, Wx, dpps),
+    SSE4_1I(0x41, "dppd", Vx, Wx, dppd),
+    SSE4_1I(0x42, "mpsadbw", Vx, Wx, mpsadbw),
+    SSE4_STR(0x60, "pcmpestrm", sse4_pcmpestrm),
+    SSE4_STR(0x61, "pcmpestri", sse4_pcmpestri),
+    SSE4_STR(0x62, "pcmpistrm", sse4_pcmpistrm),
+    SSE4_STR(0x63, "pcmpistri", sse4_pcmpistri),
+    ROW_CALL(ENC0F38(0xF0) | PFX_F2, "crc32", OPND_Gd, OPND_Eb, 0, CPU_SSE42, 0, 0, 0, sse4_crc32),
+    ROW_CALL(ENC0F38(0xF1) | PFX_F2, "crc32", OPND_Gd, OPND_Ev, 0, CPU_SSE42, 0, 0, 0, sse4_crc32),
+    { 0, NULL, { 0, 0, 0, 0 }, 0, 0, 0, 0, 0, 0, NULL, NULL, NULL },
+};
+EMU_PRIV const struct insn_row *cpu_rows_sse4(void) { return sse4_rows; }
+#undef SSE4_PAIR
+#undef SSE4_1
+#undef SSE4_1I
+#undef SSE4_X
+#undef SSE4_STR
+
+/* ======================================== src/cpu/crypto.c ======================================== */
+
+/* cpu/crypto.c - AES, carry-less multiplication, SHA-1 and SHA-256 rounds.
+ *
+ * Models     FIPS 197 (AESENC .. AESKEYGENASSIST, SDM vol. 1 §12.13), FIPS 180-4 (SHA1*, SHA256*), SDM vol. 2 PCLMULQDQ.
+ * Contract   cpu_rows_crypto() gives decode.c the rows; conventions of vec_fn as in cpu.h.
+ * Theory     AES: byte 4 c + r of the register is row r of column c, so a doubleword is a column with row 0 lowest; MixColumns works on
+ *            the four bytes of a column at once. Tables are of constants, indexed by guest data: not meant to be constant-time.
+ * Invariants as in mmx.c.
+ */
+
+/* FIPS 197 §5.1.1: inverse in GF(2^8), then the affine map; and the inverse table. */
+static const uint8_t crypto_sbox[256] = {
+    0x63, 0x7C, 0x77, 0x7B, 0xF2, 0x6B, 0x6F, 0xC5, 0x30, 0x01, 0x67, 0x2B, 0xFE, 0xD7, 0xAB, 0x76, 0xCA, 0x82, 0xC9, 0x7D, 0xFA, 0x59, 0x47, 0xF0,
+    0xAD, 0xD4, 0xA2, 0xAF, 0x9C, 0xA4, 0x72, 0xC0, 0xB7, 0xFD, 0x93, 0x26, 0x36, 0x3F, 0xF7, 0xCC, 0x34, 0xA5, 0xE5, 0xF1, 0x71, 0xD8, 0x31, 0x15,
+    0x04, 0xC7, 0x23, 0xC3, 0x18, 0x96, 0x05, 0x9A, 0x07, 0x12, 0x80, 0xE2, 0xEB, 0x27, 0xB2, 0x75, 0x09, 0x83, 0x2C, 0x1A, 0x1B, 0x6E, 0x5A, 0xA0,
+    0x52, 0x3B, 0xD6, 0xB3, 0x29, 0xE3, 0x2F, 0x84, 0x53, 0xD1, 0x00, 0xED, 0x20, 0xFC, 0xB1, 0x5B, 0x6A, 0xCB, 0xBE, 0x39, 0x4A, 0x4C, 0x58, 0xCF,
+    0xD0, 0xEF, 0xAA, 0xFB, 0x43, 0x4D, 0x33, 0x85, 0x45, 0xF9, 0x02, 0x7F, 0x50, 0x3C, 0x9F, 0xA8, 0x51, 0xA3, 0x40, 0x8F, 0x92, 0x9D, 0x38, 0xF5,
+    0xBC, 0xB6, 0xDA, 0x21, 0x10, 0xFF, 0xF3, 0xD2, 0xCD, 0x0C, 0x13, 0xEC, 0x5F, 0x97, 0x44, 0x17, 0xC4, 0xA7, 0x7E, 0x3D, 0x64, 0x5D, 0x19, 0x73,
+    0x60, 0x81, 0x4F, 0xDC, 0x22, 0x2A, 0x90, 0x88, 0x46, 0xEE, 0xB8, 0x14, 0xDE, 0x5E, 0x0B, 0xDB, 0xE0, 0x32, 0x3A, 0x0A, 0x49, 0x06, 0x24, 0x5C,
+    0xC2, 0xD3, 0xAC, 0x62, 0x91, 0x95, 0xE4, 0x79, 0xE7, 0xC8, 0x37, 0x6D, 0x8D, 0xD5, 0x4E, 0xA9, 0x6C, 0x56, 0xF4, 0xEA, 0x65, 0x7A, 0xAE, 0x08,
+    0xBA, 0x78, 0x25, 0x2E, 0x1C, 0xA6, 0xB4, 0xC6, 0xE8, 0xDD, 0x74, 0x1F, 0x4B, 0xBD, 0x8B, 0x8A, 0x70, 0x3E, 0xB5, 0x66, 0x48, 0x03, 0xF6, 0x0E,
+    0x61, 0x35, 0x57, 0xB9, 0x86, 0xC1, 0x1D, 0x9E, 0xE1, 0xF8, 0x98, 0x11, 0x69, 0xD9, 0x8E, 0x94, 0x9B, 0x1E, 0x87, 0xE9, 0xCE, 0x55, 0x28, 0xDF,
+    0x8C, 0xA1, 0x89, 0x0D, 0xBF, 0xE6, 0x42, 0x68, 0x41, 0x99, 0x2D, 0x0F, 0xB0, 0x54, 0xBB, 0x16,
+};
+static const uint8_t crypto_inv_sbox[256] = {
+    0x52, 0x09, 0x6A, 0xD5, 0x30, 0x36, 0xA5, 0x38, 0xBF, 0x40, 0xA3, 0x9E, 0x81, 0xF3, 0xD7, 0xFB, 0x7C, 0xE3, 0x39, 0x82, 0x9B, 0x2F, 0xFF, 0x87,
+    0x34, 0x8E, 0x43, 0x44, 0xC4, 0xDE, 0xE9, 0xCB, 0x54, 0x7B, 0x94, 0x32, 0xA6, 0xC2, 0x23, 0x3D, 0xEE, 0x4C, 0x95, 0x0B, 0x42, 0xFA, 0xC3, 0x4E,
+    0x08, 0x2E, 0xA1, 0x66, 0x28, 0xD9, 0x24, 0xB2, 0x76, 0x5B, 0xA2, 0x49, 0x6D, 0x8B, 0xD1, 0x25, 0x72, 0xF8, 0xF6, 0x64, 0x86, 0x68, 0x98, 0x16,
+    0xD4, 0xA4, 0x5C, 0xCC, 0x5D, 0x65, 0xB6, 0x92, 0x6C, 0x70, 0x48, 0x50, 0xFD, 0xED, 0xB9, 0xDA, 0x5E, 0x15, 0x46, 0x57, 0xA7, 0x8D, 0x9D, 0x84,
+    0x90, 0xD8, 0xAB, 0x00, 0x8C, 0xBC, 0xD3, 0x0A, 0xF7, 0xE4, 0x58, 0x05, 0xB8, 0xB3, 0x45, 0x06, 0xD0, 0x2C, 0x1E, 0x8F, 0xCA, 0x3F, 0x0F, 0x02,
+    0xC1, 0xAF, 0xBD, 0x03, 0x01, 0x13, 0x8A, 0x6B, 0x3A, 0x91, 0x11, 0x41, 0x4F, 0x67, 0xDC, 0xEA, 0x97, 0xF2, 0xCF, 0xCE, 0xF0, 0xB4, 0xE6, 0x73,
+    0x96, 0xAC, 0x74, 0x22, 0xE7, 0xAD, 0x35, 0x85, 0xE2, 0xF9, 0x37, 0xE8, 0x1C, 0x75, 0xDF, 0x6E, 0x47, 0xF1, 0x1A, 0x71, 0x1D, 0x29, 0xC5, 0x89,
+    0x6F, 0xB7, 0x62, 0x0E, 0xAA, 0x18, 0xBE, 0x1B, 0xFC, 0x56, 0x3E, 0x4B, 0xC6, 0xD2, 0x79, 0x20, 0x9A, 0xDB, 0xC0, 0xFE, 0x78, 0xCD, 0x5A, 0xF4,
+    0x1F, 0xDD, 0xA8, 0x33, 0x88, 0x07, 0xC7, 0x31, 0xB1, 0x12, 0x10, 0x59, 0x27, 0x80, 0xEC, 0x5F, 0x60, 0x51, 0x7F, 0xA9, 0x19, 0xB5, 0x4A, 0x0D,
+    0x2D, 0xE5, 0x7A, 0x9F, 0x93, 0xC9, 0x9C, 0xEF, 0xA0, 0xE0, 0x3B, 0x4D, 0xAE, 0x2A, 0xF5, 0xB0, 0xC8, 0xEB, 0xBB, 0x3C, 0x83, 0x53, 0x99, 0x61,
+    0x17, 0x2B, 0x04, 0x7E, 0xBA, 0x77, 0xD6, 0x26, 0xE1, 0x69, 0x14, 0x63, 0x55, 0x21, 0x0C, 0x7D,
+};
+
+static uint32_t crypto_ror(uint32_t x, unsigned n) { return x >> n | x << (32 - n); }
+static uint32_t crypto_rol(uint32_t x, unsigned n) { return x << n | x >> (32 - n); }
+
+/* ---- AES ---- */
+static uint32_t crypto_double(uint32_t w) /* each byte times x in GF(2^8) */
+{
+    return (w << 1 & 0xFEFEFEFEu) ^ (w >> 7 & 0x01010101u) * 0x1Bu;
+}
+static uint32_t crypto_mix(uint32_t w)
+{
+    uint32_t w2 = crypto_double(w);
+    return w2 ^ crypto_ror(w ^ w2, 8) ^ crypto_ror(w, 16) ^ crypto_ror(w, 24);
+}
+static uint32_t crypto_inv_mix(uint32_t w) /* the matrix of MixColumns times (5, 0, 4, 0) */
+{
+    uint32_t w4 = crypto_double(crypto_double(w ^ crypto_ror(w, 16)));
+    return crypto_mix(w ^ w4);
+}
+static void crypto_aes(union vec *d, const union vec *a, const union vec *key, bool inverse, bool last)
+{
+    const uint8_t *box = inverse ? crypto_inv_sbox : crypto_sbox;
+    const union vec state = *a, round_key = *key;
+    unsigned col, row;
+    for (col = 0; col < 4; col++) {
+        uint32_t w = 0;
+        for (row = 0; row < 4; row++)
+            w |= (uint32_t)box[VB(&state, 4 * ((col + (inverse ? 4 - row : row)) & 3) + row)] << (8 * row);
+        if (!last)
+            w = inverse ? crypto_inv_mix(w) : crypto_mix(w);
+        VD(d, col) = w ^ VD(&round_key, col);
+    }
+}
+VEC_FN(aesenc) { return (void)c, (void)imm, crypto_aes(d, a, b, false, false), CPU_OK; }
+VEC_FN(aesenclast) { return (void)c, (void)imm, crypto_aes(d, a, b, false, true), CPU_OK; }
+VEC_FN(aesdec) { return (void)c, (void)imm, crypto_aes(d, a, b, true, false), CPU_OK; }
+VEC_FN(aesdeclast) { return (void)c, (void)imm, crypto_aes(d, a, b, true, true), CPU_OK; }
+VEC_FN(aesimc)
+VEC_BODY_N(16, {
+    unsigned i;
+    for (i = 0; i < 4; i++)
+        VD(&vr, i) = crypto_inv_mix(VD(&vb, i));
+})
+static uint32_t crypto_sub_word(uint32_t w)
+{
+    return crypto_sbox[w & 0xFF] | (uint32_t)crypto_sbox[w >> 8 & 0xFF] << 8 | (uint32_t)crypto_sbox[w >> 16 & 0xFF] << 16 |
+           (uint32_t)crypto_sbox[w >> 24] << 24;
+}
+VEC_FN(aeskeygenassist)
+VEC_BODY_N(16, {
+    VD(&vr, 0) = crypto_sub_word(VD(&vb, 1));
+    VD(&vr, 1) = crypto_ror(VD(&vr, 0), 8) ^ (imm & 0xFF);
+    VD(&vr, 2) = crypto_sub_word(VD(&vb, 3));
+    VD(&vr, 3) = crypto_ror(VD(&vr, 2), 8) ^ (imm & 0xFF);
+})
+
+/* ---- PCLMULQDQ ---- */
+VEC_FN(pclmulqdq)
+{
+    uint64_t x = VQ(a, imm & 1), y = VQ(b, imm >> 4 & 1), lo = 0, hi = 0;
+    unsigned i;
+    (void)c;
+    for (i = 0; i < 64; i++) {
+        uint64_t mask = 0 - (y >> i & 1);
+        lo ^= x << i & mask;
+        if (i)
+            hi ^= x >> (64 - i) & mask;
+    }
+    VQ(d, 0) = lo;
+    VQ(d, 1) = hi;
+    return CPU_OK;
+}
+
+/* ---- SHA-1 ---- */
+static uint32_t crypto_ch(uint32_t x, uint32_t y, uint32_t z) { return (x & y) ^ (~x & z); }
+static uint32_t crypto_maj(uint32_t x, uint32_t y, uint32_t z) { return (x & y) ^ (x & z) ^ (y & z); }
+VEC_FN(sha1rnds4)
+{
+    static const uint32_t k[4] = { 0x5A827999u, 0x6ED9EBA1u, 0x8F1BBCDCu, 0xCA62C1D6u }; /* FIPS 180-4 §4.2.1 */
+    uint32_t s[5], w[4], f;
+    unsigned i;
+    (void)c;
+    for (i = 0; i < 4; i++) {
+        s[i] = VD(a, 3 - i);
+        w[i] = VD(b, 3 - i);
+    }
+    s[4] = 0; /* E is already in the first word */
+    imm &= 3;
+    for (i = 0; i < 4; i++) {
+        f = imm == 0 ? crypto_ch(s[1], s[2], s[3]) : imm == 2 ? crypto_maj(s[1], s[2], s[3]) : s[1] ^ s[2] ^ s[3];
+        f += crypto_rol(s[0], 5) + w[i] + s[4] + k[imm];
+        s[4] = s[3];
+        s[3] = s[2];
+        s[2] = crypto_rol(s[1], 30);
+        s[1] = s[0];
+        s[0] = f;
+    }
+    for (i = 0; i < 4; i++)
+        VD(d, 3 - i) = s[i];
+    return CPU_OK;
+}
+VEC_FN(sha1nexte)
+VEC_BODY_N(16, {
+    vr = vb;
+    VD(&vr, 3) = VD(&vb, 3) + crypto_rol(VD(&va, 3), 30);
+})
+VEC_FN(sha1msg1)
+VEC_BODY_N(16, {
+    VD(&vr, 3) = VD(&va, 1) ^ VD(&va, 3);
+    VD(&vr, 2) = VD(&va, 0) ^ VD(&va, 2);
+    VD(&vr, 1) = VD(&vb, 3) ^ VD(&va, 1);
+    VD(&vr, 0) = VD(&vb, 2) ^ VD(&va, 0);
+})
+VEC_FN(sha1msg2)
+VEC_BODY_N(16, {
+    VD(&vr, 3) = crypto_rol(VD(&va, 3) ^ VD(&vb, 2), 1);
+    VD(&vr, 2) = crypto_rol(VD(&va, 2) ^ VD(&vb, 1), 1);
+    VD(&vr, 1) = crypto_rol(VD(&va, 1) ^ VD(&vb, 0), 1);
+    VD(&vr, 0) = crypto_rol(VD(&va, 0) ^ VD(&vr, 3), 1);
+})
+
+/* ---- SHA-256 ---- */
+static uint32_t crypto_sigma0(uint32_t x) { return crypto_ror(x, 7) ^ crypto_ror(x, 18) ^ x >> 3; }
+static uint32_t crypto_sigma1(uint32_t x) { return crypto_ror(x, 17) ^ crypto_ror(x, 19) ^ x >> 10; }
+VEC_FN(sha256rnds2)
+{
+    uint32_t s[8], t1, t2;
+    unsigned i;
+    (void)imm;
+    s[0] = VD(b, 3), s[1] = VD(b, 2), s[2] = VD(a, 3), s[3] = VD(a, 2); /* A B C D */
+    s[4] = VD(b, 1), s[5] = VD(b, 0), s[6] = VD(a, 1), s[7] = VD(a, 0); /* E F G H */
+    for (i = 0; i < 2; i++) {
+        t1 = s[7] + (crypto_ror(s[4], 6) ^ crypto_ror(s[4], 11) ^ crypto_ror(s[4], 25)) + crypto_ch(s[4], s[5], s[6]) + VD(&c->xmm[0], i);
+        t2 = (crypto_ror(s[0], 2) ^ crypto_ror(s[0], 13) ^ crypto_ror(s[0], 22)) + crypto_maj(s[0], s[1], s[2]);
+        s[7] = s[6], s[6] = s[5], s[5] = s[4], s[4] = s[3] + t1;
+        s[3] = s[2], s[2] = s[1], s[1] = s[0], s[0] = t1 + t2;
+    }
+    VD(d, 3) = s[0], VD(d, 2) = s[1], VD(d, 1) = s[4], VD(d, 0) = s[5];
+    return CPU_OK;
+}
+VEC_FN(sha256msg1)
+VEC_BODY_N(16, {
+    VD(&vr, 3) = VD(&va, 3) + crypto_sigma0(VD(&vb, 0));
+    VD(&vr, 2) = VD(&va, 2) + crypto_sigma0(VD(&va, 3));
+    VD(&vr, 1) = VD(&va, 1) + crypto_sigma0(VD(&va, 2));
+    VD(&vr, 0) = VD(&va, 0) + crypto_sigma0(VD(&va, 1));
+})
+VEC_FN(sha256msg2)
+VEC_BODY_N(16, {
+    VD(&vr, 0) = VD(&va, 0) + crypto_sigma1(VD(&vb, 2));
+    VD(&vr, 1) = VD(&va, 1) + crypto_sigma1(VD(&vb, 3));
+    VD(&vr, 2) = VD(&va, 2) + crypto_sigma1(VD(&vr, 0));
+    VD(&vr, 3) = VD(&va, 3) + crypto_sigma1(VD(&vr, 1));
+})
+
+/* ---- the table ---- */
+#define CRYPTO_AES(op, name, fn) ROW_VEC(ENC0F38(op) | PFX_66, name, OPND_Vx, OPND_Wx, 0, CPU_AES, ROW_SSE, 0, fn)
+#define CRYPTO_SHA(op, name, fn) ROW_VEC(ENC0F38(op) | PFX_NP, name, OPND_Vx, OPND_Wx, 0, CPU_SHA, ROW_SSE, 0, fn)
+static const struct insn_row crypto_rows[] = {
+    CRYPTO_AES(0xDB, "aesimc", aesimc),
+    CRYPTO_AES(0xDC, "aesenc", aesenc),
+    CRYPTO_AES(0xDD, "aesenclast", aesenclast),
+    CRYPTO_AES(0xDE, "aesdec", aesdec),
+    CRYPTO_AES(0xDF, "aesdeclast", aesdeclast),
+    ROW_VEC(ENC0F3A(0xDF) | PFX_66, "aeskeygenassist", OPND_Vx, OPND_Wx, OPND_Ib, CPU_AES, ROW_SSE, 0, aeskeygenassist),
+    ROW_VEC(ENC0F3A(0x44) | PFX_66, "pclmulqdq", OPND_Vx, OPND_Wx, OPND_Ib, CPU_PCLMULQDQ, ROW_SSE, 0, pclmulqdq),
+    CRYPTO_SHA(0xC8, "sha1nexte", sha1nexte),
+    CRYPTO_SHA(0xC9, "sha1msg1", sha1msg1),
+    CRYPTO_SHA(0xCA, "sha1msg2", sha1msg2),
+    CRYPTO_SHA(0xCB, "sha256rnds2", sha256rnds2),
+    CRYPTO_SHA(0xCC, "sha256msg1", sha256msg1),
+    CRYPTO_SHA(0xCD, "sha256msg2", sha256msg2),
+    ROW_VEC(ENC0F3A(0xCC) | PFX_NP, "sha1rnds4", OPND_Vx, OPND_Wx, OPND_Ib, CPU_SHA, ROW_SSE, 0, sha1rnds4),
+    { 0, NULL, { 0, 0, 0, 0 }, 0, 0, 0, 0, 0, 0, NULL, NULL, NULL },
+};
+EMU_PRIV const struct insn_row *cpu_rows_crypto(void) { return crypto_rows; }
+#undef CRYPTO_AES
+#undef CRYPTO_SHA
 
 /* ======================================== src/cpu/flags.c ======================================== */
 

@@ -213,7 +213,7 @@ VEC_FN(sqrtsd) { return (void)imm, sse_soft64(c, d, a, b, SF_OP_SQRT, 1); }
     {                                                                                                                  \
         unsigned i, good = 1;                                                                                          \
         for (i = 0; i < lanes; i++)                                                                                    \
-            good &= sse_ordered32(VD(a, i)) & sse_ordered32(VD(b, i));                                                 \
+            good &= (unsigned)(sse_ordered32(VD(a, i)) && sse_ordered32(VD(b, i)));                                                \
         if (!good)                                                                                                     \
             return sse_soft32(c, d, a, b, soft_op, lanes);                                                             \
         for (i = 0; i < lanes; i++) {                                                                                  \
@@ -226,7 +226,7 @@ VEC_FN(sqrtsd) { return (void)imm, sse_soft64(c, d, a, b, SF_OP_SQRT, 1); }
     {                                                                                                                  \
         unsigned i, good = 1;                                                                                          \
         for (i = 0; i < lanes; i++)                                                                                    \
-            good &= sse_ordered64(VQ(a, i)) & sse_ordered64(VQ(b, i));                                                 \
+            good &= (unsigned)(sse_ordered64(VQ(a, i)) && sse_ordered64(VQ(b, i)));                                                \
         if (!good)                                                                                                     \
             return sse_soft64(c, d, a, b, soft_op, lanes);                                                             \
         for (i = 0; i < lanes; i++) {                                                                                  \
