@@ -351,7 +351,7 @@ static void wait_for_screen(struct expect *x, const char *text)
     for (;;) {
         const char *from, *to, *p;
         int n = 0;
-        ask_monitor(x, "xp /2000xh 0xb8000", &from, &to);
+        ask_monitor(x, "xp/2000xh 0xb8000", &from, &to);
         for (p = from; p + 6 <= x->seen + x->matched && n < 25 * 81; p++) {
             int c;
             /* a cell: 0xAACC after a blank; an address has more digits or no 0x */
