@@ -2285,6 +2285,107 @@ EMU_PRIV uint64_t vga_change_count(void *opaque);
 
 #endif
 
+/* ======================================== src/disk/image.h ======================================== */
+
+/* disk/image.h - image formats behind one interface, for disk/ only.
+ *
+ * Contract   block.c opens a chain of struct image and calls image_read() and friends; a format implements struct image_ops over
+ *            img->file and, where it has one, img->backing. Requests may have any byte offset and size inside size_bytes.
+ * Invariants 1. An op is called only with a range inside size_bytes, and write ops only when !read_only.
+ *            2. Everything read from the file is hostile: a format answers EMU_EFORMAT or EMU_EIO, never trusts.
+ */
+#ifndef EMU_IMAGE_H
+#define EMU_IMAGE_H
+
+enum image_flag {
+    IMAGE_WRITE = 1,
+    IMAGE_NO_FLUSH = 2, /* cache=unsafe: the host's cache is good enough */
+    IMAGE_NO_LOCK = 4,
+    IMAGE_UNMAP = 8,    /* discard=unmap: freed space goes back to the host */
+    IMAGE_NO_BACKING = 16 /* the image alone, for tools */
+};
+#define IMAGE_CHAIN_MAX 64 /* backing files below one another */
+
+struct image;
+struct image_ops {
+    const char *name;
+    bool (*probe)(const uint8_t *head, size_t size); /* the file's first bytes; NULL: never guessed */
+    /* file, path and flags are set. Sets size_bytes, state, and backing_name/backing_format for the caller to open. */
+    int (*open)(struct image *img, struct err *err);
+    int (*close)(struct image *img); /* writes what it held back; frees state also when that failed */
+    int (*read)(struct image *img, uint64_t offset, void *buf, size_t size);
+    int (*write)(struct image *img, uint64_t offset, const void *buf, size_t size);
+    int (*flush)(struct image *img);
+    int (*discard)(struct image *img, uint64_t offset, uint64_t size);                 /* a hint; NULL: none */
+    int (*write_zeroes)(struct image *img, uint64_t offset, uint64_t size, bool unmap); /* NULL: zeros are written */
+    int (*resize)(struct image *img, uint64_t size, struct err *err);                   /* NULL: can't */
+    void (*info)(struct image *img, struct buf *out);
+};
+struct image {
+    struct emu *emu;
+    const struct image_ops *ops;
+    void *state;
+    char *path;
+    struct host_file *file;
+    uint64_t size_bytes; /* multiple of 512; what a guest sees */
+    unsigned flags;      /* enum image_flag */
+    bool read_only;
+    bool guessed_raw;    /* format not given: writes that would turn it into another format are refused */
+    bool said_guessed, said_damage;
+    char *backing_name, *backing_format; /* as the image has them, or NULL */
+    struct image *backing;
+};
+
+/* format NULL: guessed from the content. The image, or NULL with *err set. */
+EMU_PRIV int image_open(struct emu *e, struct image **out, const char *path, const char *format, unsigned flags, struct err *err);
+EMU_PRIV int image_close(struct image *img); /* with its chain; NULL is fine */
+EMU_PRIV int image_read(struct image *img, uint64_t offset, void *buf, size_t size);
+EMU_PRIV int image_write(struct image *img, uint64_t offset, const void *buf, size_t size);
+EMU_PRIV int image_flush(struct image *img);
+EMU_PRIV int image_discard(struct image *img, uint64_t offset, uint64_t size);
+EMU_PRIV int image_write_zeroes(struct image *img, uint64_t offset, uint64_t size, bool unmap);
+EMU_PRIV int image_read_padded(struct image *img, uint64_t offset, void *buf, size_t size); /* past the end: zeros */
+EMU_PRIV const char *image_probe(const uint8_t *head, size_t size); /* a format's name; "raw" when nothing else claims it */
+EMU_PRIV int image_open_provided(struct emu *e, struct image **out, const char *name, unsigned flags, struct err *err); /* embed:NAME */
+EMU_PRIV bool image_all_zero(const void *buf, size_t size);
+/* -snapshot: what is written goes to a temporary file and is gone with it. Takes backing over, also on failure. */
+EMU_PRIV int image_overlay_create(struct emu *e, struct image **out, struct image *backing, struct err *err);
+EMU_PRIV int image_host_sync(struct image *img); /* host_file_flush, unless IMAGE_NO_FLUSH */
+
+#ifdef EMU_AMALGAMATION
+#define IMAGE_OPS_DECLARE(name) static EMU_UNUSED const struct image_ops name
+#else
+#define IMAGE_OPS_DECLARE(name) extern const struct image_ops name
+#endif
+
+/* disk/raw.c */
+IMAGE_OPS_DECLARE(raw_ops);
+
+/* disk/qcow2.c */
+IMAGE_OPS_DECLARE(qcow2_ops);
+struct qcow2_create_options {
+    unsigned version;       /* 2 or 3; 0 = 3 */
+    unsigned cluster_bits;  /* 9..21; 0 = 16 */
+    unsigned refcount_order; /* 0..6; only version 3; 4 = 16 bits is the rule; see refcount_order_set */
+    bool refcount_order_set;
+    bool lazy_refcounts;
+    const char *backing, *backing_format; /* NULL: none */
+};
+EMU_PRIV int qcow2_create(struct emu *e, const char *path, uint64_t size_bytes, const struct qcow2_create_options *o, struct err *err);
+/* Walks all tables and compares them with the reference counts, as `qemu-img check`. */
+struct qcow2_check_result {
+    uint64_t leaks, errors, clusters;
+};
+EMU_PRIV int qcow2_check(struct image *img, struct qcow2_check_result *result, bool repair, struct err *err);
+
+/* disk/inflate.c: RFC 1951. 0 at the stream's end; EMU_ERANGE: out is full and more would come; EMU_EFORMAT: damaged or cut off.
+ * *produced and *consumed (may be NULL) count bytes in every case. */
+EMU_PRIV int inflate_raw(const uint8_t *in, size_t in_size, uint8_t *out, size_t out_size, size_t *produced, size_t *consumed);
+
+#undef IMAGE_OPS_DECLARE
+
+#endif
+
 /* ======================================== src/net/net.h ======================================== */
 
 /* net/net.h - what the network's files share: backends, filters, hubs, and the packet helpers.
@@ -24924,6 +25025,3272 @@ EMU_PRIV void board_reset(struct emu *e)
 #undef BOARD_LOW_RAM_SPLIT
 #undef BOARD_4G
 
+/* ======================================== src/disk/inflate.c ======================================== */
+
+/* disk/inflate.c - decompression of DEFLATE streams.
+ *
+ * Models     RFC 1951.
+ * Contract   inflate_raw() decodes a whole stream from memory to memory; qcow2 calls it for compressed clusters.
+ * Theory     Huffman codes are canonical: per length the number of codes and, in order, their symbols say it all. Codes of up to
+ *            INFLATE_FAST_BITS bits are found by one look into a table indexed with the next bits of the stream (which are the code's
+ *            bits, first one lowest); longer ones by walking the lengths. The output buffer is the window.
+ * Invariants 1. No byte outside [in, in+in_size) is read and none outside [out, out+out_size) written.
+ *            2. At most 7 bits beyond those that a complete stream needs are looked at, as zeros.
+ */
+
+enum { INFLATE_FAST_BITS = 9, INFLATE_MAX_BITS = 15, INFLATE_LITERALS = 288, INFLATE_DISTANCES = 30, INFLATE_END = 256 };
+
+struct inflate_code {
+    uint16_t fast[1 << INFLATE_FAST_BITS]; /* symbol << 4 | length; 0: longer, or no such code */
+    uint16_t count[INFLATE_MAX_BITS + 1];  /* codes of each length */
+    uint16_t symbol[INFLATE_LITERALS];     /* in order of code */
+};
+
+struct inflate_stream {
+    const uint8_t *in;
+    size_t in_size, in_pos;
+    uint8_t *out;
+    size_t out_size, out_pos;
+    uint64_t bits;
+    unsigned bit_count;
+    bool past_end; /* bits were asked for that do not exist */
+    struct inflate_code literal, distance;
+};
+
+static void inflate_refill(struct inflate_stream *s)
+{
+    while (s->bit_count <= 56 && s->in_pos < s->in_size) {
+        s->bits |= (uint64_t)s->in[s->in_pos++] << s->bit_count;
+        s->bit_count += 8;
+    }
+}
+
+/* The next n (<= 16) bits, first one lowest. */
+static unsigned inflate_bits(struct inflate_stream *s, unsigned n)
+{
+    unsigned v;
+    if (s->bit_count < n) {
+        inflate_refill(s);
+        if (s->bit_count < n) {
+            s->past_end = true;
+            s->bit_count = 0;
+            return 0;
+        }
+    }
+    v = (unsigned)(s->bits & ((1u << n) - 1));
+    s->bits >>= n;
+    s->bit_count -= n;
+    return v;
+}
+
+/* From code lengths to tables. A code must be complete, but for the one-symbol and the empty code (RFC 1951 §3.2.7). */
+static bool inflate_build(struct inflate_code *c, const uint8_t *lengths, unsigned n)
+{
+    uint16_t offset[INFLATE_MAX_BITS + 2], code = 0;
+    unsigned i, length, used = 0;
+    int left = 1;
+    memset(c, 0, sizeof *c);
+    for (i = 0; i < n; i++)
+        c->count[lengths[i]]++;
+    used = n - c->count[0];
+    c->count[0] = 0;
+    for (length = 1; length <= INFLATE_MAX_BITS; length++) {
+        left = left * 2 - (int)c->count[length];
+        if (left < 0)
+            return false;
+    }
+    if (left > 0 && !(used == 0 || (used == 1 && c->count[1] == 1)))
+        return false;
+    offset[1] = 0;
+    for (length = 1; length <= INFLATE_MAX_BITS; length++)
+        offset[length + 1] = (uint16_t)(offset[length] + c->count[length]);
+    for (i = 0; i < n; i++)
+        if (lengths[i])
+            c->symbol[offset[lengths[i]]++] = (uint16_t)i;
+    for (length = 1, i = 0; length <= INFLATE_FAST_BITS; length++, code = (uint16_t)(code << 1)) {
+        unsigned k;
+        for (k = 0; k < c->count[length]; k++, code++, i++) {
+            unsigned reversed = 0, b, index;
+            for (b = 0; b < length; b++)
+                reversed |= ((unsigned)code >> b & 1u) << (length - 1 - b);
+            for (index = reversed; index < 1u << INFLATE_FAST_BITS; index += 1u << length)
+                c->fast[index] = (uint16_t)(c->symbol[i] << 4 | length);
+        }
+    }
+    return true;
+}
+
+/* The next symbol, or -1. */
+static int inflate_symbol(struct inflate_stream *s, const struct inflate_code *c)
+{
+    unsigned entry, length, code = 0, first = 0, index = 0;
+    uint64_t bits;
+    if (s->bit_count < INFLATE_MAX_BITS)
+        inflate_refill(s);
+    entry = c->fast[s->bits & ((1u << INFLATE_FAST_BITS) - 1)];
+    if (entry && (entry & 15) <= s->bit_count) {
+        s->bits >>= entry & 15;
+        s->bit_count -= entry & 15;
+        return (int)(entry >> 4);
+    }
+    bits = s->bits;
+    for (length = 1; length <= INFLATE_MAX_BITS && length <= s->bit_count; length++, bits >>= 1) {
+        code |= (unsigned)(bits & 1);
+        if (code - first < c->count[length]) {
+            s->bits >>= length;
+            s->bit_count -= length;
+            return c->symbol[index + (code - first)];
+        }
+        index += c->count[length];
+        first = (first + c->count[length]) << 1;
+        code <<= 1;
+    }
+    s->past_end |= length > s->bit_count;
+    return -1;
+}
+
+static int inflate_stored(struct inflate_stream *s)
+{
+    size_t n;
+    unsigned length, check;
+    inflate_bits(s, s->bit_count & 7);
+    length = inflate_bits(s, 16);
+    check = inflate_bits(s, 16);
+    if (s->past_end || length != (check ^ 0xFFFFu))
+        return EMU_EFORMAT;
+    s->in_pos -= s->bit_count / 8; /* whole bytes that were fetched early */
+    s->bits = 0;
+    s->bit_count = 0;
+    if (length > s->in_size - s->in_pos)
+        return EMU_EFORMAT;
+    n = EMU_MIN((size_t)length, s->out_size - s->out_pos);
+    if (n)
+        memcpy(s->out + s->out_pos, s->in + s->in_pos, n);
+    s->out_pos += n;
+    s->in_pos += n;
+    return n < length ? EMU_ERANGE : 0;
+}
+
+static int inflate_fixed(struct inflate_stream *s)
+{
+    uint8_t lengths[INFLATE_LITERALS];
+    unsigned i;
+    for (i = 0; i < INFLATE_LITERALS; i++) /* RFC 1951 §3.2.6 */
+        lengths[i] = i < 144 ? 8 : i < 256 ? 9 : i < 280 ? 7 : 8;
+    inflate_build(&s->literal, lengths, INFLATE_LITERALS);
+    memset(lengths, 5, 32); /* distances 30 and 31 have codes but no meaning */
+    inflate_build(&s->distance, lengths, 32);
+    return 0;
+}
+
+static int inflate_dynamic(struct inflate_stream *s)
+{
+    static const uint8_t order[19] = { 16, 17, 18, 0, 8, 7, 9, 6, 10, 5, 11, 4, 12, 3, 13, 2, 14, 1, 15 };
+    uint8_t lengths[INFLATE_LITERALS + 32];
+    unsigned literals = inflate_bits(s, 5) + 257, distances = inflate_bits(s, 5) + 1, codes = inflate_bits(s, 4) + 4, i = 0;
+    if (s->past_end || literals > 286 || distances > INFLATE_DISTANCES)
+        return EMU_EFORMAT;
+    memset(lengths, 0, sizeof lengths);
+    for (i = 0; i < codes; i++)
+        lengths[order[i]] = (uint8_t)inflate_bits(s, 3);
+    if (s->past_end || !inflate_build(&s->literal, lengths, 19))
+        return EMU_EFORMAT;
+    for (i = 0; i < literals + distances;) {
+        int symbol = inflate_symbol(s, &s->literal);
+        unsigned repeat, value = 0;
+        if (symbol < 0)
+            return EMU_EFORMAT;
+        if (symbol < 16) {
+            lengths[i++] = (uint8_t)symbol;
+            continue;
+        }
+        if (symbol == 16) {
+            if (!i)
+                return EMU_EFORMAT;
+            value = lengths[i - 1];
+            repeat = 3 + inflate_bits(s, 2);
+        } else {
+            repeat = symbol == 17 ? 3 + inflate_bits(s, 3) : 11 + inflate_bits(s, 7);
+        }
+        if (s->past_end || repeat > literals + distances - i)
+            return EMU_EFORMAT;
+        while (repeat--)
+            lengths[i++] = (uint8_t)value;
+    }
+    if (!lengths[INFLATE_END] || !inflate_build(&s->literal, lengths, literals))
+        return EMU_EFORMAT;
+    return inflate_build(&s->distance, lengths + literals, distances) ? 0 : EMU_EFORMAT;
+}
+
+static int inflate_codes(struct inflate_stream *s)
+{
+    /* RFC 1951 §3.2.5 */
+    static const uint16_t length_base[29] = { 3, 4, 5, 6, 7, 8, 9, 10, 11, 13, 15, 17, 19, 23, 27, 31, 35, 43, 51, 59, 67, 83, 99, 115, 131, 163, 195, 227, 258 };
+    static const uint8_t length_extra[29] = { 0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3, 4, 4, 4, 4, 5, 5, 5, 5, 0 };
+    static const uint16_t distance_base[INFLATE_DISTANCES] = { 1, 2, 3, 4, 5, 7, 9, 13, 17, 25, 33, 49, 65, 97, 129, 193, 257, 385, 513, 769, 1025, 1537, 2049, 3073, 4097, 6145, 8193, 12289, 16385, 24577 };
+    for (;;) {
+        int symbol = inflate_symbol(s, &s->literal);
+        size_t length, distance;
+        if (symbol < 0)
+            return EMU_EFORMAT;
+        if (symbol == INFLATE_END)
+            return 0;
+        if (symbol < INFLATE_END) {
+            if (s->out_pos == s->out_size)
+                return EMU_ERANGE;
+            s->out[s->out_pos++] = (uint8_t)symbol;
+            continue;
+        }
+        symbol -= INFLATE_END + 1;
+        if (symbol >= 29)
+            return EMU_EFORMAT;
+        length = length_base[symbol] + inflate_bits(s, length_extra[symbol]);
+        symbol = inflate_symbol(s, &s->distance);
+        if (symbol < 0 || symbol >= INFLATE_DISTANCES)
+            return EMU_EFORMAT;
+        distance = distance_base[symbol] + inflate_bits(s, symbol < 4 ? 0 : (unsigned)symbol / 2 - 1);
+        if (s->past_end || distance > s->out_pos)
+            return EMU_EFORMAT;
+        for (; length && s->out_pos < s->out_size; length--, s->out_pos++)
+            s->out[s->out_pos] = s->out[s->out_pos - distance];
+        if (length)
+            return EMU_ERANGE;
+    }
+}
+
+EMU_PRIV int inflate_raw(const uint8_t *in, size_t in_size, uint8_t *out, size_t out_size, size_t *produced, size_t *consumed)
+{
+    struct inflate_stream s;
+    int r = 0;
+    unsigned last = 0;
+    memset(&s, 0, sizeof s);
+    s.in = in;
+    s.in_size = in_size;
+    s.out = out;
+    s.out_size = out_size;
+    while (!r && !last) {
+        unsigned type;
+        last = inflate_bits(&s, 1);
+        type = inflate_bits(&s, 2);
+        if (s.past_end) {
+            r = EMU_EFORMAT;
+        } else if (type == 0) {
+            r = inflate_stored(&s);
+        } else if (type == 3) {
+            r = EMU_EFORMAT;
+        } else {
+            r = type == 1 ? inflate_fixed(&s) : inflate_dynamic(&s);
+            if (!r)
+                r = inflate_codes(&s);
+        }
+    }
+    if (produced)
+        *produced = s.out_pos;
+    if (consumed)
+        *consumed = s.in_pos - s.bit_count / 8;
+    return r;
+}
+
+/* ======================================== src/disk/raw.c ======================================== */
+
+/* disk/raw.c - images without a format: byte n of the file is byte n of the disk. Files, block devices, CD images.
+ *
+ * Contract   An image_ops of block.c.
+ * Theory     A file whose size is no multiple of 512 is shown padded with zeros; a write into the padding makes the file longer.
+ *            An image whose format was guessed to be raw stays raw: a guest that could write another format's magic
+ *            number into sector 0 would have the next start read any host file as its "backing file".
+ * Invariants 1. A guessed image's first 512 bytes never become what image_probe() takes for another format.
+ */
+
+enum { RAW_SECTOR = 512 };
+
+static int raw_open(struct image *img, struct err *err)
+{
+    int64_t size = host_file_size(img->file);
+    if (size < 0)
+        return err_set(err, (int)size, "%s: its size can't be read", img->path);
+    if (size == 0)
+        return err_set(err, EMU_EFORMAT, "%s: is empty (0 bytes); make a disk with: qemu-img create, or truncate -s 1G", img->path);
+    img->size_bytes = ((uint64_t)size + RAW_SECTOR - 1) / RAW_SECTOR * RAW_SECTOR;
+    return 0;
+}
+
+static int raw_close(struct image *img)
+{
+    (void)img;
+    return 0;
+}
+
+static int raw_read(struct image *img, uint64_t offset, void *buf, size_t size) { return host_file_read(img->file, offset, buf, size); }
+
+/* Would these bytes turn a guessed image into another format? */
+static bool raw_changes_format(struct image *img, uint64_t offset, const void *buf, size_t size)
+{
+    uint8_t head[RAW_SECTOR];
+    size_t n;
+    if (!img->guessed_raw || offset >= RAW_SECTOR)
+        return false;
+    n = EMU_MIN(size, (size_t)(RAW_SECTOR - offset));
+    if (host_file_read(img->file, 0, head, sizeof head))
+        return false;
+    memcpy(head + offset, buf, n);
+    return strcmp(image_probe(head, sizeof head), "raw") != 0;
+}
+
+static int raw_write(struct image *img, uint64_t offset, const void *buf, size_t size)
+{
+    if (EMU_UNLIKELY(raw_changes_format(img, offset, buf, size))) {
+        emu_log_once(img->emu, &img->said_guessed, LOG_NOTICE,
+                     "%s: write to sector 0 refused: it would make the image look like another format; say format=raw to allow it", img->path);
+        return EMU_EACCES;
+    }
+    return host_file_write(img->file, offset, buf, size);
+}
+
+static int raw_flush(struct image *img) { return image_host_sync(img); }
+
+static int raw_discard(struct image *img, uint64_t offset, uint64_t size)
+{
+    int r = img->flags & IMAGE_UNMAP ? host_file_discard(img->file, offset, size) : 0;
+    return r == EMU_ENOTSUP ? 0 : r;
+}
+
+static int raw_write_zeroes(struct image *img, uint64_t offset, uint64_t size, bool unmap)
+{
+    return unmap && (img->flags & IMAGE_UNMAP) ? host_file_discard(img->file, offset, size) : EMU_ENOTSUP;
+}
+
+static int raw_resize(struct image *img, uint64_t size, struct err *err)
+{
+    int r = host_file_resize(img->file, size);
+    if (r)
+        return err_set(err, r, "%s: can't be resized: %s", img->path, emu_strerror(r));
+    img->size_bytes = (size + RAW_SECTOR - 1) / RAW_SECTOR * RAW_SECTOR;
+    return 0;
+}
+
+EMU_PRIV const struct image_ops raw_ops = {
+    "raw", NULL, raw_open, raw_close, raw_read, raw_write, raw_flush, raw_discard, raw_write_zeroes, raw_resize, NULL,
+};
+
+/* ======================================== src/disk/qcow2.c ======================================== */
+
+/* disk/qcow2.c - the qcow2 image format, versions 2 and 3, read and written.
+ *
+ * Models     "qcow2 image format", docs/interop/qcow2.txt of the QEMU project, as of its version 7.2. All numbers big-endian.
+ * Contract   An image_ops of image.c; qcow2_create() and qcow2_check() for tools and tests. `qemu-img check` finds nothing after any run.
+ * Theory     Guest cluster -> L1 entry -> L2 table -> host cluster; a host cluster's reference count stands in refcount blocks that the
+ *            refcount table lists. L1 and refcount table are held in memory; L2 tables and refcount blocks in two small
+ *            write-back caches (4 ways, least recently used goes).
+ *            Order on disk, so that a crash at any moment leaks clusters at worst:
+ *              data, raised counts --sync--> L2 tables --sync--> L1 --sync--> lowered counts
+ *            qcow2_flush_tables() walks this chain. A cluster that is let go is only noted (pending) and its count lowered after the tables
+ *            that no longer name it are on disk. A dirty L2 table that must leave the cache walks the whole chain first.
+ *            A write goes in place when its L2 entry says COPIED (count is exactly 1, not shared with a snapshot); else new clusters
+ *            are taken in one run for as many guest clusters as possible, filled up with what was there, and entered into the L2 table.
+ *            New clusters beyond the file's old end are zeros already.
+ * Invariants 1. A table entry in a cache or in memory never names a cluster whose data is not in the file yet.
+ *            2. A count is raised (in the cache) before an entry names the cluster, and lowered only after no entry on disk does.
+ *            3. No write goes to header, L1, refcount table, snapshot table, a refcount block or L2 table except as such: `meta` knows them all.
+ *            4. No slot pointer of a cache is used after another access to the same cache.
+ *            5. After damage was found nothing is written any more but the header's "corrupt" bit.
+ * Missing    zstd compression, external data files, extended L2 entries, encryption, bitmaps: refused by name (bitmaps: dropped as the
+ *            autoclear rule says). Lazy refcounts: counts are kept exactly, which that feature allows; its dirty bit is repaired on open.
+ */
+
+#define QCOW2_MAGIC UINT32_C(0x514649FB)
+#define QCOW2_COPIED (UINT64_C(1) << 63)
+#define QCOW2_COMPRESSED (UINT64_C(1) << 62)
+#define QCOW2_ZERO UINT64_C(1)
+#define QCOW2_OFFSET_MASK UINT64_C(0x00FFFFFFFFFFFE00)
+#define QCOW2_L1_MAX_BYTES (32 * MIB)
+#define QCOW2_REFTABLE_MAX_BYTES (8 * MIB)
+#define QCOW2_RUN_MAX_BYTES (16 * MIB) /* clusters taken at once */
+#ifdef EMU_TORTURE
+#define QCOW2_L2_CACHE_BYTES 0
+#define QCOW2_REFCOUNT_CACHE_BYTES 0
+#else
+#define QCOW2_L2_CACHE_BYTES (8 * MIB)
+#define QCOW2_REFCOUNT_CACHE_BYTES (2 * MIB)
+#endif
+
+enum { /* header offsets */
+    QCOW2_H_VERSION = 4, QCOW2_H_BACKING_OFFSET = 8, QCOW2_H_BACKING_SIZE = 16, QCOW2_H_CLUSTER_BITS = 20, QCOW2_H_SIZE = 24, QCOW2_H_CRYPT = 32,
+    QCOW2_H_L1_SIZE = 36, QCOW2_H_L1_OFFSET = 40, QCOW2_H_RT_OFFSET = 48, QCOW2_H_RT_CLUSTERS = 56, QCOW2_H_SNAPSHOTS = 60, QCOW2_H_SNAPSHOT_OFFSET = 64,
+    QCOW2_V2_HEADER = 72, QCOW2_H_INCOMPATIBLE = 72, QCOW2_H_COMPATIBLE = 80, QCOW2_H_AUTOCLEAR = 88, QCOW2_H_REFCOUNT_ORDER = 96,
+    QCOW2_H_HEADER_LENGTH = 100, QCOW2_H_COMPRESSION = 104, QCOW2_V3_HEADER = 104, QCOW2_HEADER_READ = 112
+};
+enum { QCOW2_INCOMPAT_DIRTY = 1, QCOW2_INCOMPAT_CORRUPT = 2, QCOW2_INCOMPAT_DATA_FILE = 4, QCOW2_INCOMPAT_COMPRESSION = 8, QCOW2_INCOMPAT_EXTENDED_L2 = 16 };
+enum { QCOW2_COMPAT_LAZY = 1 };
+#define QCOW2_EXT_BACKING_FORMAT UINT32_C(0xE2792ACA)
+#define QCOW2_EXT_FEATURE_NAMES UINT32_C(0x6803F857)
+enum { QCOW2_WAYS = 4, QCOW2_MIN_CLUSTER_BITS = 9, QCOW2_MAX_CLUSTER_BITS = 21, QCOW2_MAX_SNAPSHOTS = 65536, QCOW2_SNAPSHOT_HEADER = 40 };
+
+struct qcow2_slot {
+    uint64_t offset; /* 0: empty */
+    uint8_t *data;   /* one cluster */
+    uint64_t used;
+    bool dirty;
+};
+struct qcow2_cache {
+    struct qcow2_slot *slots; /* sets * QCOW2_WAYS */
+    unsigned sets;
+    unsigned dirty;
+    uint64_t clock;
+};
+struct qcow2_extent { /* of host clusters or bytes */
+    uint64_t first, count;
+};
+
+struct qcow2 {
+    struct image *img;
+    unsigned version, cluster_bits, l2_bits, refcount_order, block_bits; /* block_bits: counts in a refcount block, as a power of two */
+    uint32_t cluster_size;
+    uint64_t size_bytes; /* as the header says */
+    uint64_t incompatible;
+
+    uint64_t *l1;
+    uint32_t l1_size;
+    uint64_t l1_offset;
+    uint32_t l1_dirty_first, l1_dirty_end; /* entries not on disk yet; empty when equal */
+    uint64_t *rt;
+    uint32_t rt_entries;
+    uint64_t rt_offset;
+    struct qcow2_extent *snapshots; /* L1 tables of snapshots: offset, entries */
+    uint32_t snapshot_count;
+    uint64_t snapshot_offset, snapshot_bytes;
+
+    struct qcow2_cache l2, refcounts;
+    uint64_t *meta; /* hash set of the clusters that hold L2 tables and refcount blocks; entry: cluster + 1 */
+    size_t meta_count, meta_capacity;
+    struct qcow2_extent *pending; /* clusters let go, invariant 2 */
+    size_t pending_count, pending_capacity;
+
+    uint64_t free_hint; /* where the next search begins */
+    uint64_t file_end;
+    bool fixed_end; /* a device: nothing beyond its end, and nothing known to be zero */
+    bool unsynced;  /* written since the last sync */
+    bool corrupt;
+    uint8_t *bounce;      /* one cluster */
+    uint8_t *inflated;    /* the last compressed cluster, as it reads */
+    uint64_t inflated_entry;
+};
+
+/* ---- damage, plain I/O ---- */
+
+/* Says once what is wrong; a writable image is written no more (invariant 5). */
+static int qcow2_damaged(struct qcow2 *q, bool fatal, const char *what, uint64_t where)
+{
+    uint8_t bits[8];
+    emu_log_once(q->img->emu, &q->img->said_damage, LOG_NOTICE, "%s: damaged: %s (at 0x%" PRIx64 ")%s; look at it with: qemu-img check", q->img->path, what, where,
+                 fatal && !q->img->read_only ? "; nothing more is written to it" : "");
+    if (fatal && !q->img->read_only && !q->corrupt) {
+        q->corrupt = true;
+        if (q->version >= 3) {
+            q->incompatible |= QCOW2_INCOMPAT_CORRUPT;
+            st64be(bits, q->incompatible);
+            host_file_write(q->img->file, QCOW2_H_INCOMPATIBLE, bits, 8);
+        }
+    }
+    return EMU_EIO;
+}
+
+static int qcow2_put(struct qcow2 *q, uint64_t offset, const void *buf, size_t size)
+{
+    int r;
+    if (q->fixed_end && (offset > q->file_end || size > q->file_end - offset))
+        return EMU_ENOSPC;
+    r = host_file_write(q->img->file, offset, buf, size);
+    q->unsynced = true;
+    if (!r && offset + size > q->file_end)
+        q->file_end = offset + size;
+    return r;
+}
+
+static int qcow2_sync(struct qcow2 *q)
+{
+    int r;
+    if (!q->unsynced)
+        return 0;
+    r = image_host_sync(q->img);
+    if (!r)
+        q->unsynced = false;
+    return r;
+}
+
+/* ---- which clusters are tables (invariant 3) ---- */
+
+static size_t qcow2_meta_slot(const struct qcow2 *q, uint64_t cluster)
+{
+    size_t mask = q->meta_capacity - 1, i = (size_t)(((cluster + 1) * UINT64_C(0x9E3779B97F4A7C15)) >> 20) & mask;
+    while (q->meta[i] && q->meta[i] != cluster + 1)
+        i = (i + 1) & mask;
+    return i;
+}
+
+static bool qcow2_meta_has(const struct qcow2 *q, uint64_t cluster) { return q->meta_capacity && q->meta[qcow2_meta_slot(q, cluster)]; }
+
+static int qcow2_meta_add(struct qcow2 *q, uint64_t cluster)
+{
+    if (q->meta_count * 2 >= q->meta_capacity) {
+        uint64_t *old = q->meta;
+        size_t i, old_capacity = q->meta_capacity, capacity = old_capacity ? old_capacity * 2 : 64;
+        uint64_t *bigger = emu_alloc(q->img->emu, capacity * sizeof *bigger);
+        if (!bigger)
+            return EMU_ENOMEM;
+        q->meta = bigger;
+        q->meta_capacity = capacity;
+        for (i = 0; i < old_capacity; i++)
+            if (old[i])
+                q->meta[qcow2_meta_slot(q, old[i] - 1)] = old[i];
+        emu_free(q->img->emu, old);
+    }
+    q->meta[qcow2_meta_slot(q, cluster)] = cluster + 1;
+    q->meta_count++;
+    return 0;
+}
+
+static void qcow2_meta_remove(struct qcow2 *q, uint64_t cluster)
+{
+    size_t mask = q->meta_capacity - 1, hole, i;
+    if (!qcow2_meta_has(q, cluster))
+        return;
+    hole = qcow2_meta_slot(q, cluster);
+    q->meta[hole] = 0;
+    q->meta_count--;
+    for (i = (hole + 1) & mask; q->meta[i]; i = (i + 1) & mask) { /* close the gap in the probe sequence */
+        uint64_t moved = q->meta[i];
+        q->meta[i] = 0;
+        q->meta[qcow2_meta_slot(q, moved - 1)] = moved;
+    }
+}
+
+static bool qcow2_overlap(uint64_t a, uint64_t a_size, uint64_t b, uint64_t b_size) { return a_size && b_size && a < b + b_size && b < a + a_size; }
+
+/* Header, L1, refcount table, snapshot table and the snapshots' L1 tables. */
+static bool qcow2_hits_fixed(const struct qcow2 *q, uint64_t offset, uint64_t size)
+{
+    uint32_t i;
+    if (qcow2_overlap(offset, size, 0, q->cluster_size) || qcow2_overlap(offset, size, q->l1_offset, (uint64_t)q->l1_size * 8) ||
+        qcow2_overlap(offset, size, q->rt_offset, (uint64_t)q->rt_entries * 8) || qcow2_overlap(offset, size, q->snapshot_offset, q->snapshot_bytes))
+        return true;
+    for (i = 0; i < q->snapshot_count; i++)
+        if (qcow2_overlap(offset, size, q->snapshots[i].first, q->snapshots[i].count * 8))
+            return true;
+    return false;
+}
+
+static bool qcow2_hits_meta(const struct qcow2 *q, uint64_t offset, uint64_t size)
+{
+    uint64_t c;
+    if (qcow2_hits_fixed(q, offset, size))
+        return true;
+    for (c = offset >> q->cluster_bits; c <= (offset + size - 1) >> q->cluster_bits; c++)
+        if (qcow2_meta_has(q, c))
+            return true;
+    return false;
+}
+
+/* ---- caches ---- */
+
+static int qcow2_flush_tables(struct qcow2 *q);
+
+static int qcow2_cache_create(struct qcow2 *q, struct qcow2_cache *c, uint64_t bytes)
+{
+    uint64_t slots = EMU_MIN(bytes >> q->cluster_bits, (uint64_t)1024);
+    c->sets = (unsigned)EMU_MAX(slots / QCOW2_WAYS, (uint64_t)1);
+    c->slots = emu_alloc(q->img->emu, (size_t)c->sets * QCOW2_WAYS * sizeof *c->slots);
+    return c->slots ? 0 : EMU_ENOMEM;
+}
+
+static void qcow2_cache_drop(struct qcow2 *q, struct qcow2_cache *c, bool free_slots)
+{
+    size_t i;
+    for (i = 0; c->slots && i < (size_t)c->sets * QCOW2_WAYS; i++) {
+        c->slots[i].offset = 0;
+        c->slots[i].dirty = false;
+        if (free_slots)
+            emu_free(q->img->emu, c->slots[i].data);
+    }
+    c->dirty = 0;
+    if (free_slots) {
+        emu_free(q->img->emu, c->slots);
+        c->slots = NULL;
+    }
+}
+
+static int qcow2_slot_write(struct qcow2 *q, struct qcow2_cache *c, struct qcow2_slot *s)
+{
+    int r;
+    if (!s->dirty)
+        return 0;
+    r = qcow2_put(q, s->offset, s->data, q->cluster_size);
+    if (!r) {
+        s->dirty = false;
+        c->dirty--;
+    }
+    return r;
+}
+
+static int qcow2_cache_write(struct qcow2 *q, struct qcow2_cache *c)
+{
+    size_t i;
+    int r = 0;
+    for (i = 0; !r && c->dirty && i < (size_t)c->sets * QCOW2_WAYS; i++)
+        r = qcow2_slot_write(q, c, &c->slots[i]);
+    return r;
+}
+
+static void qcow2_slot_dirty(struct qcow2_cache *c, struct qcow2_slot *s)
+{
+    if (!s->dirty) {
+        s->dirty = true;
+        c->dirty++;
+    }
+}
+
+/* The slot of the table at offset; load: from the file, else its bytes are the caller's to fill. */
+static int qcow2_cache_get(struct qcow2 *q, struct qcow2_cache *c, uint64_t offset, bool load, struct qcow2_slot **out)
+{
+    struct qcow2_slot *set = c->slots + (size_t)((offset >> q->cluster_bits) % c->sets) * QCOW2_WAYS, *victim = set;
+    unsigned i;
+    int r = 0;
+    for (i = 0; i < QCOW2_WAYS; i++) {
+        if (set[i].offset == offset) {
+            set[i].used = ++c->clock;
+            *out = &set[i];
+            return 0;
+        }
+        if (set[i].used < victim->used)
+            victim = &set[i];
+    }
+    if (victim->dirty)
+        r = c == &q->l2 ? qcow2_flush_tables(q) : qcow2_slot_write(q, c, victim);
+    if (r)
+        return r;
+    if (!victim->data && !(victim->data = emu_alloc(q->img->emu, q->cluster_size)))
+        return EMU_ENOMEM;
+    victim->offset = 0;
+    victim->used = 0;
+    if (load && (r = host_file_read(q->img->file, offset, victim->data, q->cluster_size)))
+        return r;
+    victim->offset = offset;
+    victim->used = ++c->clock;
+    *out = victim;
+    return 0;
+}
+
+/* ---- reference counts ---- */
+
+static uint64_t qcow2_count_load(const struct qcow2 *q, const uint8_t *block, uint64_t index)
+{
+    switch (q->refcount_order) {
+    case 0: return block[index >> 3] >> (index & 7) & 1;
+    case 1: return block[index >> 2] >> (index & 3) * 2 & 3;
+    case 2: return block[index >> 1] >> (index & 1) * 4 & 15;
+    case 3: return block[index];
+    case 4: return ld16be(block + index * 2);
+    case 5: return ld32be(block + index * 4);
+    default: return ld64be(block + index * 8);
+    }
+}
+
+static void qcow2_count_store(const struct qcow2 *q, uint8_t *block, uint64_t index, uint64_t value)
+{
+    unsigned bits, shift;
+    uint8_t mask;
+    switch (q->refcount_order) {
+    case 3: block[index] = (uint8_t)value; return;
+    case 4: st16be(block + index * 2, (uint16_t)value); return;
+    case 5: st32be(block + index * 4, (uint32_t)value); return;
+    case 6: st64be(block + index * 8, value); return;
+    default:
+        bits = 1u << q->refcount_order;
+        shift = (unsigned)(index * bits & 7);
+        mask = (uint8_t)(((1u << bits) - 1) << shift);
+        block += index * bits >> 3;
+        *block = (uint8_t)((*block & ~mask) | (unsigned)value << shift);
+    }
+}
+
+static uint64_t qcow2_count_max(const struct qcow2 *q) { return q->refcount_order == 6 ? UINT64_MAX : (UINT64_C(1) << (1u << q->refcount_order)) - 1; }
+
+/* Offset of the block that holds a cluster's count; 0: no block yet, the count is 0. */
+static int qcow2_block_of(struct qcow2 *q, uint64_t cluster, uint64_t *offset)
+{
+    uint64_t i = cluster >> q->block_bits, entry;
+    *offset = 0;
+    if (i >= q->rt_entries || !q->rt[i])
+        return 0;
+    entry = q->rt[i] & ~UINT64_C(511);
+    if (!entry || (entry & (q->cluster_size - 1)) || entry >= q->file_end)
+        return qcow2_damaged(q, true, "the refcount table points to no refcount block", q->rt_offset + i * 8);
+    *offset = entry;
+    return 0;
+}
+
+static int qcow2_count_get(struct qcow2 *q, uint64_t cluster, uint64_t *value)
+{
+    struct qcow2_slot *s;
+    uint64_t block;
+    int r = qcow2_block_of(q, cluster, &block);
+    *value = 0;
+    if (r || !block || (r = qcow2_cache_get(q, &q->refcounts, block, true, &s)))
+        return r;
+    *value = qcow2_count_load(q, s->data, cluster & ((UINT64_C(1) << q->block_bits) - 1));
+    return 0;
+}
+
+/* The block must exist. */
+static int qcow2_count_put(struct qcow2 *q, uint64_t cluster, uint64_t value)
+{
+    struct qcow2_slot *s;
+    uint64_t block;
+    int r = qcow2_block_of(q, cluster, &block);
+    if (r || !block)
+        return r ? r : qcow2_damaged(q, true, "a refcount block is missing", cluster << q->cluster_bits);
+    if ((r = qcow2_cache_get(q, &q->refcounts, block, true, &s)))
+        return r;
+    qcow2_count_store(q, s->data, cluster & ((UINT64_C(1) << q->block_bits) - 1), value);
+    qcow2_slot_dirty(&q->refcounts, s);
+    return 0;
+}
+
+/* Lowers the counts of clusters that nothing on disk names any more. */
+static int qcow2_release(struct qcow2 *q, uint64_t first, uint64_t count)
+{
+    uint64_t i, value, freed = 0;
+    int r = 0;
+    for (i = first; !r && i < first + count; i++) {
+        r = qcow2_count_get(q, i, &value);
+        if (!r && !value)
+            r = qcow2_damaged(q, true, "a cluster in use has reference count 0", i << q->cluster_bits);
+        if (!r)
+            r = qcow2_count_put(q, i, value - 1);
+        if (!r && value == 1) {
+            q->free_hint = EMU_MIN(q->free_hint, i);
+            freed++;
+        }
+    }
+    if (!r && freed == count && (q->img->flags & IMAGE_UNMAP))
+        host_file_discard(q->img->file, first << q->cluster_bits, count << q->cluster_bits); /* a hint: failure is no loss */
+    return r;
+}
+
+/* Notes clusters whose entries were just overwritten in a cache. Without memory for the note they leak, which is no damage. */
+static void qcow2_let_go(struct qcow2 *q, uint64_t first, uint64_t count)
+{
+    struct qcow2_extent *last = q->pending_count ? &q->pending[q->pending_count - 1] : NULL;
+    if (last && last->first + last->count == first) {
+        last->count += count;
+        return;
+    }
+    if (q->pending_count == q->pending_capacity) {
+        size_t capacity = q->pending_capacity ? q->pending_capacity * 2 : 64;
+        struct qcow2_extent *p = emu_realloc(q->img->emu, q->pending, capacity * sizeof *p);
+        if (!p)
+            return;
+        q->pending = p;
+        q->pending_capacity = capacity;
+    }
+    q->pending[q->pending_count].first = first;
+    q->pending[q->pending_count++].count = count;
+}
+
+static int qcow2_write_l1(struct qcow2 *q)
+{
+    uint8_t bytes[4096];
+    int r = 0;
+    while (!r && q->l1_dirty_first < q->l1_dirty_end) {
+        uint32_t n = EMU_MIN(q->l1_dirty_end - q->l1_dirty_first, (uint32_t)(sizeof bytes / 8)), i;
+        for (i = 0; i < n; i++)
+            st64be(bytes + i * 8, q->l1[q->l1_dirty_first + i]);
+        r = qcow2_put(q, q->l1_offset + (uint64_t)q->l1_dirty_first * 8, bytes, (size_t)n * 8);
+        if (!r)
+            q->l1_dirty_first += n;
+    }
+    return r;
+}
+
+/* The chain of the head comment. */
+static int qcow2_flush_tables(struct qcow2 *q)
+{
+    size_t i, n;
+    int r;
+    if (q->corrupt)
+        return EMU_EIO;
+    r = qcow2_cache_write(q, &q->refcounts);
+    if (!r && q->l2.dirty && !(r = qcow2_sync(q)))
+        r = qcow2_cache_write(q, &q->l2);
+    if (!r && q->l1_dirty_first < q->l1_dirty_end && !(r = qcow2_sync(q)))
+        r = qcow2_write_l1(q);
+    if (r || !q->pending_count || (r = qcow2_sync(q)))
+        return r;
+    n = q->pending_count;
+    q->pending_count = 0;
+    for (i = 0; !r && i < n; i++)
+        r = qcow2_release(q, q->pending[i].first, q->pending[i].count);
+    return r;
+}
+
+/* ---- taking clusters ---- */
+
+/* The first run of n clusters with count 0 at or behind `start`. */
+static int qcow2_scan_free(struct qcow2 *q, uint64_t start, uint64_t n, uint64_t *first)
+{
+    uint64_t end = start, limit = (UINT64_C(1) << 56) >> q->cluster_bits;
+    if (q->fixed_end)
+        limit = EMU_MIN(limit, q->file_end >> q->cluster_bits);
+    while (end - start < n) {
+        uint64_t block, value;
+        int r;
+        if (end >= limit)
+            return EMU_ENOSPC;
+        if ((r = qcow2_block_of(q, end, &block)))
+            return r;
+        if (!block) { /* a whole block of zeros */
+            end = ((end >> q->block_bits) + 1) << q->block_bits;
+        } else {
+            if ((r = qcow2_count_get(q, end, &value)))
+                return r;
+            end++;
+            if (value)
+                start = end;
+        }
+    }
+    if (start + n > limit)
+        return EMU_ENOSPC;
+    *first = start;
+    return 0;
+}
+
+static int qcow2_find_free(struct qcow2 *q, uint64_t n, uint64_t *first)
+{
+    int r = qcow2_scan_free(q, q->free_hint, n, first);
+    if (r == EMU_ENOSPC && q->free_hint) { /* a device is full behind the hint: what was skipped before it may do */
+        q->free_hint = 0;
+        r = qcow2_scan_free(q, 0, n, first);
+    }
+    return r;
+}
+
+/* A larger refcount table behind everything that the present one covers, with the blocks that count it and themselves. */
+static int qcow2_grow_refcount_table(struct qcow2 *q, uint64_t need_entries)
+{
+    uint64_t start = (uint64_t)q->rt_entries << q->block_bits, blocks = 1, clusters, entries, i, first_block, old_offset = q->rt_offset;
+    uint64_t per_cluster = q->cluster_size / 8, old_clusters = ((uint64_t)q->rt_entries * 8 + q->cluster_size - 1) >> q->cluster_bits, file_clusters;
+    uint64_t *rt;
+    uint8_t *buf = NULL, header[12];
+    int r = 0;
+    file_clusters = (q->file_end + q->cluster_size - 1) >> q->cluster_bits;
+    if (!q->fixed_end)
+        start = EMU_MAX(start, file_clusters);
+    first_block = start >> q->block_bits;
+    for (;;) { /* until the new blocks count table and blocks, and the table lists them */
+        uint64_t last;
+        entries = EMU_MAX(EMU_MAX(need_entries, (uint64_t)q->rt_entries + q->rt_entries / 2 + 1), first_block + blocks);
+        clusters = (entries + per_cluster - 1) / per_cluster;
+        entries = clusters * per_cluster;
+        last = (start + clusters + blocks - 1) >> q->block_bits;
+        if (last - first_block + 1 <= blocks && first_block + blocks <= entries)
+            break;
+        blocks = EMU_MAX(blocks + 1, last - first_block + 1);
+    }
+    if (clusters << q->cluster_bits > QCOW2_REFTABLE_MAX_BYTES || (q->fixed_end && (start + clusters + blocks) << q->cluster_bits > q->file_end))
+        return EMU_ENOSPC;
+    rt = emu_alloc(q->img->emu, (size_t)entries * sizeof *rt);
+    buf = emu_alloc(q->img->emu, EMU_MAX((size_t)entries * 8, (size_t)q->cluster_size));
+    if (!rt || !buf)
+        r = EMU_ENOMEM;
+    if (!r) {
+        memcpy(rt, q->rt, (size_t)q->rt_entries * sizeof *rt);
+        for (i = 0; i < blocks; i++)
+            rt[first_block + i] = (start + clusters + i) << q->cluster_bits;
+        r = qcow2_cache_write(q, &q->refcounts);
+    }
+    for (i = 0; !r && i < blocks; i++) {
+        uint64_t c, base = (first_block + i) << q->block_bits;
+        memset(buf, 0, q->cluster_size);
+        for (c = start; c < start + clusters + blocks; c++)
+            if (c >= base && c - base < UINT64_C(1) << q->block_bits)
+                qcow2_count_store(q, buf, c - base, 1);
+        r = qcow2_put(q, rt[first_block + i], buf, q->cluster_size);
+    }
+    if (!r) {
+        for (i = 0; i < entries; i++)
+            st64be(buf + i * 8, rt[i]);
+        r = qcow2_put(q, start << q->cluster_bits, buf, (size_t)entries * 8);
+    }
+    if (!r && !(r = qcow2_sync(q))) {
+        st64be(header, start << q->cluster_bits);
+        st32be(header + 8, (uint32_t)clusters);
+        r = qcow2_put(q, QCOW2_H_RT_OFFSET, header, sizeof header);
+    }
+    if (!r)
+        r = qcow2_sync(q);
+    for (i = 0; !r && i < blocks; i++)
+        r = qcow2_meta_add(q, start + clusters + i);
+    emu_free(q->img->emu, buf);
+    if (r) {
+        emu_free(q->img->emu, rt);
+        return r;
+    }
+    emu_free(q->img->emu, q->rt);
+    q->rt = rt;
+    q->rt_entries = (uint32_t)entries;
+    q->rt_offset = start << q->cluster_bits;
+    return qcow2_release(q, old_offset >> q->cluster_bits, old_clusters);
+}
+
+/* Makes refcount block number i. It may be placed into a cluster that it counts itself. */
+static int qcow2_add_block(struct qcow2 *q, uint64_t i)
+{
+    uint64_t cluster, home, offset;
+    uint8_t *buf, entry[8];
+    int r;
+    if (i >= q->rt_entries)
+        return qcow2_grow_refcount_table(q, i + 1);
+    if ((r = qcow2_find_free(q, 1, &cluster)))
+        return r;
+    home = cluster >> q->block_bits;
+    if (home != i && (home >= q->rt_entries || !q->rt[home])) {
+        if ((r = qcow2_add_block(q, home)) || (r = qcow2_find_free(q, 1, &cluster)))
+            return r;
+        home = cluster >> q->block_bits;
+        if (i < q->rt_entries && q->rt[i])
+            return 0;
+        if (home >= q->rt_entries || (home != i && !q->rt[home]))
+            return EMU_ENOSPC; /* a block was just made and is full at once: the image is laid out beyond reason */
+    }
+    offset = cluster << q->cluster_bits;
+    if (qcow2_hits_meta(q, offset, q->cluster_size))
+        return qcow2_damaged(q, true, "a table's cluster is counted as free", offset);
+    buf = emu_alloc(q->img->emu, q->cluster_size);
+    if (!buf)
+        return EMU_ENOMEM;
+    if (home == i)
+        qcow2_count_store(q, buf, cluster & ((UINT64_C(1) << q->block_bits) - 1), 1);
+    else if (!(r = qcow2_count_put(q, cluster, 1)))
+        r = qcow2_cache_write(q, &q->refcounts);
+    if (!r)
+        r = qcow2_put(q, offset, buf, q->cluster_size);
+    emu_free(q->img->emu, buf);
+    if (r || (r = qcow2_sync(q)) || (r = qcow2_meta_add(q, cluster)))
+        return r;
+    st64be(entry, offset);
+    r = qcow2_put(q, q->rt_offset + i * 8, entry, 8);
+    if (!r) {
+        q->rt[i] = offset;
+        q->free_hint = EMU_MAX(q->free_hint, cluster + 1);
+    }
+    return r;
+}
+
+/* n clusters in one run, with count 1. */
+static int qcow2_take(struct qcow2 *q, uint64_t n, uint64_t *offset)
+{
+    uint64_t first = 0, i, tries;
+    int r = 0;
+    for (tries = 0; tries < 1000; tries++) {
+        bool complete = true;
+        if ((r = qcow2_find_free(q, n, &first)))
+            return r;
+        for (i = first >> q->block_bits; complete && i <= (first + n - 1) >> q->block_bits; i++)
+            if (i >= q->rt_entries || !q->rt[i]) {
+                if ((r = qcow2_add_block(q, i)))
+                    return r;
+                complete = false; /* it may have taken what we found */
+            }
+        if (complete)
+            break;
+    }
+    if (tries == 1000)
+        return EMU_ENOSPC;
+    if (qcow2_hits_meta(q, first << q->cluster_bits, n << q->cluster_bits))
+        return qcow2_damaged(q, true, "a table's cluster is counted as free", first << q->cluster_bits);
+    for (i = 0; !r && i < n; i++)
+        r = qcow2_count_put(q, first + i, 1);
+    if (r)
+        return r;
+    q->free_hint = first + n; /* smaller gaps before it are found again when something before them is let go, or by the next run */
+    *offset = first << q->cluster_bits;
+    return 0;
+}
+
+/* ---- from guest to host ---- */
+
+enum qcow2_kind { QCOW2_UNALLOCATED, QCOW2_ZEROS, QCOW2_NORMAL, QCOW2_DEFLATED, QCOW2_BAD };
+
+static enum qcow2_kind qcow2_classify(const struct qcow2 *q, uint64_t entry)
+{
+    uint64_t offset = entry & QCOW2_OFFSET_MASK;
+    if (entry & QCOW2_COMPRESSED)
+        return QCOW2_DEFLATED;
+    if (offset & (q->cluster_size - 1))
+        return QCOW2_BAD;
+    if (entry & QCOW2_ZERO)
+        return q->version >= 3 ? QCOW2_ZEROS : QCOW2_BAD;
+    return offset ? QCOW2_NORMAL : QCOW2_UNALLOCATED;
+}
+
+/* Where a compressed cluster's bytes lie: [offset, offset + size). */
+static void qcow2_deflated_extent(const struct qcow2 *q, uint64_t entry, uint64_t *offset, uint32_t *size)
+{
+    unsigned x = 62 - (q->cluster_bits - 8);
+    uint64_t sectors = (entry & (QCOW2_COMPRESSED - 1)) >> x;
+    *offset = entry & ((UINT64_C(1) << x) - 1);
+    *size = (uint32_t)((sectors + 1) * 512 - (*offset & 511));
+}
+
+/* Offset of the L2 table for a guest offset; 0: there is none. */
+static int qcow2_l2_of(struct qcow2 *q, uint64_t guest, uint64_t *l2, bool *copied)
+{
+    uint64_t i = guest >> (q->cluster_bits + q->l2_bits), entry = i < q->l1_size ? q->l1[i] : 0;
+    *l2 = entry & QCOW2_OFFSET_MASK;
+    *copied = entry >> 63;
+    if (*l2 && ((*l2 & (q->cluster_size - 1)) || (*l2 >= q->file_end && !qcow2_meta_has(q, *l2 >> q->cluster_bits)))) /* a new one may be in the cache only */
+        return qcow2_damaged(q, true, "an L1 entry points to no L2 table", q->l1_offset + i * 8);
+    return 0;
+}
+
+static int qcow2_read_below(struct qcow2 *q, uint64_t guest, uint8_t *p, size_t size)
+{
+    if (q->img->backing)
+        return image_read_padded(q->img->backing, guest, p, size);
+    memset(p, 0, size);
+    return 0;
+}
+
+static int qcow2_inflate_cluster(struct qcow2 *q, uint64_t entry)
+{
+    struct emu *e = q->img->emu;
+    uint64_t offset;
+    uint32_t size;
+    uint8_t *in;
+    size_t produced = 0;
+    int r;
+    if (q->inflated && q->inflated_entry == entry)
+        return 0;
+    if (!q->inflated && !(q->inflated = emu_alloc(e, q->cluster_size)))
+        return EMU_ENOMEM;
+    q->inflated_entry = 0;
+    qcow2_deflated_extent(q, entry, &offset, &size);
+    if (offset >= q->file_end)
+        return qcow2_damaged(q, false, "a compressed cluster lies behind the file's end; was the image cut off?", offset);
+    in = emu_alloc(e, size);
+    if (!in)
+        return EMU_ENOMEM;
+    r = host_file_read(q->img->file, offset, in, size);
+    if (!r) {
+        r = inflate_raw(in, size, q->inflated, q->cluster_size, &produced, NULL);
+        if (produced == q->cluster_size)
+            r = 0;
+        else
+            r = qcow2_damaged(q, false, "a compressed cluster can't be unpacked", offset);
+    }
+    emu_free(e, in);
+    if (!r)
+        q->inflated_entry = entry;
+    return r;
+}
+
+/* Reads a range whose clusters are of one kind; entry: of the first. */
+static int qcow2_read_run(struct qcow2 *q, uint64_t guest, uint64_t entry, uint8_t *p, size_t size)
+{
+    uint32_t in = (uint32_t)(guest & (q->cluster_size - 1));
+    uint64_t offset = entry & QCOW2_OFFSET_MASK;
+    int r;
+    switch (qcow2_classify(q, entry)) {
+    case QCOW2_UNALLOCATED:
+        return qcow2_read_below(q, guest, p, size);
+    case QCOW2_ZEROS:
+        memset(p, 0, size);
+        return 0;
+    case QCOW2_NORMAL:
+        if (offset >= q->file_end)
+            return qcow2_damaged(q, false, "a cluster lies behind the file's end; was the image cut off?", offset);
+        return host_file_read(q->img->file, offset + in, p, size);
+    case QCOW2_DEFLATED:
+        r = qcow2_inflate_cluster(q, entry);
+        if (!r)
+            memcpy(p, q->inflated + in, size);
+        return r;
+    default:
+        return qcow2_damaged(q, true, "an L2 entry makes no sense", entry);
+    }
+}
+
+static int qcow2_read_guest(struct qcow2 *q, uint64_t guest, uint8_t *p, size_t size)
+{
+    int r = 0;
+    while (size && !r) {
+        uint32_t in = (uint32_t)(guest & (q->cluster_size - 1)), entries = UINT32_C(1) << q->l2_bits;
+        uint32_t i = (uint32_t)(guest >> q->cluster_bits) & (entries - 1);
+        uint64_t l2, entry = 0, run = q->cluster_size - in;
+        bool copied;
+        if ((r = qcow2_l2_of(q, guest, &l2, &copied)))
+            break;
+        if (!l2) {
+            run = ((uint64_t)(entries - i) << q->cluster_bits) - in;
+        } else {
+            struct qcow2_slot *s;
+            enum qcow2_kind kind;
+            if ((r = qcow2_cache_get(q, &q->l2, l2, true, &s)))
+                break;
+            entry = ld64be(s->data + i * 8);
+            kind = qcow2_classify(q, entry);
+            while (run < size && ++i < entries && kind != QCOW2_DEFLATED) {
+                uint64_t next = ld64be(s->data + i * 8);
+                if (qcow2_classify(q, next) != kind || (kind == QCOW2_NORMAL && (next & QCOW2_OFFSET_MASK) != (entry & QCOW2_OFFSET_MASK) + in + run))
+                    break;
+                run += q->cluster_size;
+            }
+        }
+        run = EMU_MIN(run, (uint64_t)size);
+        r = qcow2_read_run(q, guest, entry, p, (size_t)run);
+        guest += run;
+        p += run;
+        size -= (size_t)run;
+    }
+    return r;
+}
+
+/* The L2 table for a guest offset, ours alone (COPIED) afterwards. */
+static int qcow2_l2_for_write(struct qcow2 *q, uint64_t guest, uint64_t *l2)
+{
+    uint32_t i = (uint32_t)(guest >> (q->cluster_bits + q->l2_bits));
+    struct qcow2_slot *s;
+    uint64_t old;
+    bool copied;
+    int r = qcow2_l2_of(q, guest, &old, &copied);
+    if (r || (copied && old)) {
+        *l2 = old;
+        if (!r && !qcow2_meta_has(q, old >> q->cluster_bits))
+            r = qcow2_damaged(q, true, "an L2 table is used twice", old);
+        return r;
+    }
+    if (old && (r = host_file_read(q->img->file, old, q->bounce, q->cluster_size)))
+        return r;
+    if ((r = qcow2_take(q, 1, l2)) || (r = qcow2_cache_get(q, &q->l2, *l2, false, &s)))
+        return r;
+    if (old)
+        memcpy(s->data, q->bounce, q->cluster_size); /* a shared table is never dirty: the file has it */
+    else
+        memset(s->data, 0, q->cluster_size);
+    qcow2_slot_dirty(&q->l2, s);
+    if ((r = qcow2_meta_add(q, *l2 >> q->cluster_bits)))
+        return r;
+    if (old) {
+        qcow2_meta_remove(q, old >> q->cluster_bits);
+        qcow2_let_go(q, old >> q->cluster_bits, 1);
+    }
+    q->l1[i] = *l2 | QCOW2_COPIED;
+    if (q->l1_dirty_first == q->l1_dirty_end) {
+        q->l1_dirty_first = i;
+        q->l1_dirty_end = i + 1;
+    } else {
+        q->l1_dirty_first = EMU_MIN(q->l1_dirty_first, i);
+        q->l1_dirty_end = EMU_MAX(q->l1_dirty_end, i + 1);
+    }
+    return 0;
+}
+
+/* The clusters of an entry that was just replaced in the cache. */
+static void qcow2_free_entry(struct qcow2 *q, uint64_t entry)
+{
+    if (qcow2_classify(q, entry) == QCOW2_DEFLATED) {
+        uint64_t offset, first;
+        uint32_t size;
+        qcow2_deflated_extent(q, entry, &offset, &size);
+        first = offset >> q->cluster_bits;
+        qcow2_let_go(q, first, ((offset + size - 1) >> q->cluster_bits) - first + 1);
+    } else if (entry & QCOW2_OFFSET_MASK) {
+        qcow2_let_go(q, (entry & QCOW2_OFFSET_MASK) >> q->cluster_bits, 1);
+    }
+}
+
+/* ---- writing ---- */
+
+/* May the cluster be written where it is? */
+static bool qcow2_in_place(const struct qcow2 *q, uint64_t entry) { return (entry & QCOW2_COPIED) && qcow2_classify(q, entry) == QCOW2_NORMAL; }
+
+/* Bytes of new clusters that the guest did not write: what it sees there now. fresh: the file is zeros there already. */
+static int qcow2_fill(struct qcow2 *q, uint64_t guest, uint64_t host, uint32_t size, bool fresh)
+{
+    int r = size ? qcow2_read_guest(q, guest, q->bounce, size) : 0;
+    if (r || !size || (fresh && image_all_zero(q->bounce, size)))
+        return r;
+    return qcow2_put(q, host, q->bounce, size);
+}
+
+/* Writes data into new clusters [host, ...), whose first is to hold guest cluster (guest & ~mask). */
+static int qcow2_write_new(struct qcow2 *q, uint64_t guest, uint64_t host, uint64_t count, const uint8_t *p, size_t size)
+{
+    uint32_t head = (uint32_t)(guest & (q->cluster_size - 1));
+    uint64_t host_end = host + (count << q->cluster_bits), guest_end = guest + size;
+    uint32_t tail = (uint32_t)((q->cluster_size - (guest_end & (q->cluster_size - 1))) & (q->cluster_size - 1));
+    bool fresh = !q->fixed_end && host >= q->file_end;
+    int r;
+    if (count == 1 && !fresh && (head || tail)) { /* one write instead of three */
+        r = qcow2_read_guest(q, guest - head, q->bounce, q->cluster_size);
+        if (r)
+            return r;
+        memcpy(q->bounce + head, p, size);
+        return qcow2_put(q, host, q->bounce, q->cluster_size);
+    }
+    if (fresh && (head || tail)) { /* the file gets its new end first, so that what is skipped reads as zeros */
+        r = host_file_resize(q->img->file, host_end);
+        if (r)
+            return r;
+        q->file_end = host_end;
+        q->unsynced = true;
+    }
+    r = qcow2_put(q, host + head, p, size);
+    if (!r)
+        r = qcow2_fill(q, guest - head, host, head, fresh);
+    if (!r)
+        r = qcow2_fill(q, guest_end, host_end - tail, tail, fresh);
+    return r;
+}
+
+static int qcow2_write_allocating(struct qcow2 *q, uint64_t l2, uint32_t index, uint64_t count, uint64_t guest, const uint8_t *p, size_t size)
+{
+    struct qcow2_slot *s;
+    uint64_t host, i;
+    int r = qcow2_take(q, count, &host);
+    if (r)
+        return r;
+    r = qcow2_write_new(q, guest, host, count, p, size);
+    if (!r)
+        r = qcow2_cache_get(q, &q->l2, l2, true, &s);
+    if (r) { /* nothing names them yet */
+        qcow2_release(q, host >> q->cluster_bits, count);
+        return r;
+    }
+    for (i = 0; i < count; i++) {
+        uint8_t *entry = s->data + (index + i) * 8;
+        uint64_t old = ld64be(entry);
+        st64be(entry, (host + (i << q->cluster_bits)) | QCOW2_COPIED);
+        qcow2_free_entry(q, old);
+    }
+    qcow2_slot_dirty(&q->l2, s);
+    return 0;
+}
+
+static int qcow2_write(struct image *img, uint64_t guest, const void *buf, size_t size)
+{
+    struct qcow2 *q = img->state;
+    const uint8_t *p = buf;
+    int r = q->corrupt ? EMU_EIO : 0;
+    while (size && !r) {
+        uint32_t in = (uint32_t)(guest & (q->cluster_size - 1)), entries = UINT32_C(1) << q->l2_bits;
+        uint32_t i = (uint32_t)(guest >> q->cluster_bits) & (entries - 1), count = 1;
+        uint64_t l2, entry, run = q->cluster_size - in;
+        struct qcow2_slot *s;
+        bool in_place;
+        if ((r = qcow2_l2_for_write(q, guest, &l2)) || (r = qcow2_cache_get(q, &q->l2, l2, true, &s)))
+            break;
+        entry = ld64be(s->data + i * 8);
+        in_place = qcow2_in_place(q, entry);
+        if (qcow2_classify(q, entry) == QCOW2_BAD) {
+            r = qcow2_damaged(q, true, "an L2 entry makes no sense", entry);
+            break;
+        }
+        while (run < size && run < QCOW2_RUN_MAX_BYTES && i + count < entries) {
+            uint64_t next = ld64be(s->data + (i + count) * 8);
+            if (qcow2_in_place(q, next) != in_place || qcow2_classify(q, next) == QCOW2_BAD)
+                break;
+            if (in_place && (next & QCOW2_OFFSET_MASK) != (entry & QCOW2_OFFSET_MASK) + ((uint64_t)count << q->cluster_bits))
+                break;
+            run += q->cluster_size;
+            count++;
+        }
+        run = EMU_MIN(run, (uint64_t)size);
+        if (in_place) {
+            uint64_t host = entry & QCOW2_OFFSET_MASK;
+            if (qcow2_hits_meta(q, host, (uint64_t)count << q->cluster_bits))
+                r = qcow2_damaged(q, true, "a data cluster lies on a table", host);
+            else if (host >= q->file_end)
+                r = qcow2_damaged(q, true, "a cluster lies behind the file's end; was the image cut off?", host);
+            else
+                r = qcow2_put(q, host + in, p, (size_t)run);
+        } else {
+            r = qcow2_write_allocating(q, l2, i, count, guest, p, (size_t)run);
+        }
+        guest += run;
+        p += run;
+        size -= (size_t)run;
+    }
+    return r;
+}
+
+static int qcow2_read(struct image *img, uint64_t guest, void *buf, size_t size) { return qcow2_read_guest(img->state, guest, buf, size); }
+
+static int qcow2_flush(struct image *img)
+{
+    struct qcow2 *q = img->state;
+    int r = qcow2_flush_tables(q);
+    return r ? r : qcow2_sync(q);
+}
+
+/* ---- discard and zeros ---- */
+
+enum qcow2_clear { QCOW2_CLEAR_DISCARD, QCOW2_CLEAR_ZERO, QCOW2_CLEAR_ZERO_UNMAP };
+
+/* The entry that replaces old; below: a backing file may show through an unallocated cluster. */
+static uint64_t qcow2_cleared_entry(const struct qcow2 *q, uint64_t old, enum qcow2_clear how, bool below)
+{
+    enum qcow2_kind kind = qcow2_classify(q, old);
+    if (kind == QCOW2_BAD || (kind == QCOW2_UNALLOCATED && (how == QCOW2_CLEAR_DISCARD || !below)))
+        return old;
+    if (q->version < 3)
+        return below ? old : 0; /* no zero flag: a discard behind a backing file is not done */
+    if (how == QCOW2_CLEAR_ZERO && kind == QCOW2_ZEROS)
+        return old;
+    if (how == QCOW2_CLEAR_ZERO && qcow2_in_place(q, old))
+        return old | QCOW2_ZERO; /* the cluster stays ours */
+    return below ? QCOW2_ZERO : 0;
+}
+
+/* Whole clusters [guest, end). */
+static int qcow2_clear_clusters(struct qcow2 *q, uint64_t guest, uint64_t end, enum qcow2_clear how)
+{
+    int r = 0;
+    while (guest < end && !r) {
+        uint32_t entries = UINT32_C(1) << q->l2_bits, i = (uint32_t)(guest >> q->cluster_bits) & (entries - 1), n;
+        uint64_t span = EMU_MIN((uint64_t)(entries - i) << q->cluster_bits, end - guest), l2;
+        bool below = q->img->backing && guest < q->img->backing->size_bytes, copied, change = false;
+        struct qcow2_slot *s;
+        if ((r = qcow2_l2_of(q, guest, &l2, &copied)))
+            break;
+        if (!l2 && (how == QCOW2_CLEAR_DISCARD || !below)) { /* nothing there, and nothing shines through */
+            guest += span;
+            continue;
+        }
+        n = (uint32_t)((span + q->cluster_size - 1) >> q->cluster_bits);
+        if (l2) { /* don't copy a shared table for nothing */
+            uint32_t k;
+            if ((r = qcow2_cache_get(q, &q->l2, l2, true, &s)))
+                break;
+            for (k = 0; k < n && !change; k++) {
+                uint64_t old = ld64be(s->data + (i + k) * 8);
+                change = qcow2_cleared_entry(q, old, how, below) != old;
+            }
+        }
+        if (!l2 || change) {
+            uint32_t k;
+            if ((r = qcow2_l2_for_write(q, guest, &l2)) || (r = qcow2_cache_get(q, &q->l2, l2, true, &s)))
+                break;
+            for (k = 0; k < n; k++) {
+                uint64_t old = ld64be(s->data + (i + k) * 8), now = qcow2_cleared_entry(q, old, how, below);
+                if (now == old)
+                    continue;
+                st64be(s->data + (i + k) * 8, now);
+                if ((now & QCOW2_OFFSET_MASK) != (old & QCOW2_OFFSET_MASK) || (old & QCOW2_COMPRESSED))
+                    qcow2_free_entry(q, old);
+            }
+            qcow2_slot_dirty(&q->l2, s);
+        }
+        guest += span;
+    }
+    return r;
+}
+
+/* The part of a range that consists of whole clusters; the image's end counts as a border. */
+static void qcow2_whole_clusters(const struct qcow2 *q, uint64_t offset, uint64_t size, uint64_t *first, uint64_t *end)
+{
+    uint64_t mask = q->cluster_size - 1;
+    *first = (offset + mask) & ~mask;
+    *end = offset + size == q->img->size_bytes ? (offset + size + mask) & ~mask : (offset + size) & ~mask;
+    if (*first > *end)
+        *end = *first;
+}
+
+static int qcow2_discard(struct image *img, uint64_t offset, uint64_t size)
+{
+    struct qcow2 *q = img->state;
+    uint64_t first, end;
+    if (q->corrupt)
+        return EMU_EIO;
+    qcow2_whole_clusters(q, offset, size, &first, &end);
+    return qcow2_clear_clusters(q, first, end, QCOW2_CLEAR_DISCARD);
+}
+
+static int qcow2_write_zeroes(struct image *img, uint64_t offset, uint64_t size, bool unmap)
+{
+    struct qcow2 *q = img->state;
+    static const uint8_t zeros[65536];
+    uint64_t first, end, stop = offset + size;
+    int r = 0;
+    if (q->corrupt)
+        return EMU_EIO;
+    if (q->version < 3 && q->img->backing)
+        return EMU_ENOTSUP;
+    qcow2_whole_clusters(q, offset, size, &first, &end);
+    if (first == end)
+        first = end = stop;
+    while (!r && offset < first) {
+        size_t n = (size_t)EMU_MIN(first - offset, (uint64_t)sizeof zeros);
+        r = qcow2_write(img, offset, zeros, n);
+        offset += n;
+    }
+    if (!r)
+        r = qcow2_clear_clusters(q, first, end, unmap ? QCOW2_CLEAR_ZERO_UNMAP : QCOW2_CLEAR_ZERO);
+    for (offset = end; !r && offset < stop;) {
+        size_t n = (size_t)EMU_MIN(stop - offset, (uint64_t)sizeof zeros);
+        r = qcow2_write(img, offset, zeros, n);
+        offset += n;
+    }
+    return r;
+}
+
+/* ---- opening ---- */
+
+static bool qcow2_probe(const uint8_t *head, size_t size) { return size >= 8 && ld32be(head) == QCOW2_MAGIC && ld32be(head + QCOW2_H_VERSION) >= 2; }
+
+static int qcow2_close(struct image *img)
+{
+    struct qcow2 *q = img->state;
+    struct emu *e = img->emu;
+    int r = 0;
+    if (!img->read_only && !q->corrupt && q->rt) {
+        r = qcow2_flush_tables(q);
+        if (!r && (q->refcounts.dirty || q->pending_count)) /* counts that the first round lowered */
+            r = qcow2_flush_tables(q);
+        if (!r)
+            r = qcow2_sync(q);
+    }
+    if (q->l2.slots)
+        qcow2_cache_drop(q, &q->l2, true);
+    if (q->refcounts.slots)
+        qcow2_cache_drop(q, &q->refcounts, true);
+    emu_free(e, q->l1);
+    emu_free(e, q->rt);
+    emu_free(e, q->snapshots);
+    emu_free(e, q->meta);
+    emu_free(e, q->pending);
+    emu_free(e, q->bounce);
+    emu_free(e, q->inflated);
+    emu_free(e, q);
+    img->state = NULL;
+    return r;
+}
+
+static int qcow2_bad_header(struct qcow2 *q, struct err *err, const char *what, uint64_t value)
+{
+    return err_set(err, EMU_EFORMAT, "%s: damaged qcow2 image: %s (%" PRIu64 ")", q->img->path, what, value);
+}
+
+/* Feature bits that we don't know: by the name the image itself gives, or the number. */
+static int qcow2_refuse_features(struct qcow2 *q, const uint8_t *cluster, uint32_t ext, uint32_t ext_end, uint64_t unknown, struct err *err)
+{
+    unsigned bit = ctz64(unknown);
+    while (ext + 8 <= ext_end) {
+        uint32_t type = ld32be(cluster + ext), size = ld32be(cluster + ext + 4), i;
+        if (!type || size > ext_end - ext - 8)
+            break;
+        if (type == QCOW2_EXT_FEATURE_NAMES)
+            for (i = 0; i + 48 <= size; i += 48) {
+                const uint8_t *row = cluster + ext + 8 + i;
+                if (row[0] == 0 && row[1] == bit)
+                    return err_set(err, EMU_ENOTSUP, "%s: uses the qcow2 feature \"%.46s\", which is not supported; convert it with qemu-img convert", q->img->path, (const char *)row + 2);
+            }
+        ext += 8 + ((size + 7) & ~UINT32_C(7));
+    }
+    return err_set(err, EMU_ENOTSUP, "%s: uses qcow2 feature bit %u, which is not supported; convert it with qemu-img convert", q->img->path, bit);
+}
+
+static int qcow2_read_extensions(struct qcow2 *q, const uint8_t *cluster, uint32_t ext, uint32_t ext_end, struct err *err)
+{
+    struct emu *e = q->img->emu;
+    while (ext + 8 <= ext_end) {
+        uint32_t type = ld32be(cluster + ext), size = ld32be(cluster + ext + 4);
+        if (!type)
+            break;
+        if (size > ext_end - ext - 8)
+            return qcow2_bad_header(q, err, "a header extension is longer than the header", size);
+        if (type == QCOW2_EXT_BACKING_FORMAT && size && size < 64 && !q->img->backing_format) {
+            q->img->backing_format = emu_alloc(e, size + 1);
+            if (!q->img->backing_format)
+                return err_set(err, EMU_ENOMEM, "%s: out of memory", q->img->path);
+            memcpy(q->img->backing_format, cluster + ext + 8, size);
+        }
+        ext += 8 + ((size + 7) & ~UINT32_C(7));
+    }
+    return 0;
+}
+
+static int qcow2_read_header(struct qcow2 *q, struct err *err)
+{
+    struct image *img = q->img;
+    uint8_t h[QCOW2_HEADER_READ], *cluster;
+    uint64_t backing, unknown, file_size;
+    uint32_t backing_size, header_length = QCOW2_V2_HEADER, ext_end;
+    int64_t size = host_file_size(img->file);
+    int r = host_file_read(img->file, 0, h, sizeof h);
+    if (size < 0 || r)
+        return err_set(err, EMU_EIO, "%s: can't be read", img->path);
+    file_size = (uint64_t)size;
+    if (file_size < QCOW2_V2_HEADER || ld32be(h) != QCOW2_MAGIC)
+        return err_set(err, EMU_EFORMAT, "%s: is not a qcow2 image%s", img->path, file_size < QCOW2_V2_HEADER ? ": too short" : "; if it is a plain disk say format=raw");
+    q->version = ld32be(h + QCOW2_H_VERSION);
+    if (q->version != 2 && q->version != 3)
+        return err_set(err, EMU_ENOTSUP, "%s: qcow version %u is not supported; 2 and 3 are", img->path, q->version);
+    q->file_end = file_size;
+    q->fixed_end = host_file_is_device(img->file);
+    q->cluster_bits = ld32be(h + QCOW2_H_CLUSTER_BITS);
+    if (q->cluster_bits < QCOW2_MIN_CLUSTER_BITS || q->cluster_bits > QCOW2_MAX_CLUSTER_BITS)
+        return qcow2_bad_header(q, err, "its cluster size is not between 512 bytes and 2 MiB; as a power of two", q->cluster_bits);
+    q->cluster_size = UINT32_C(1) << q->cluster_bits;
+    q->l2_bits = q->cluster_bits - 3;
+    q->size_bytes = ld64be(h + QCOW2_H_SIZE);
+    q->l1_size = ld32be(h + QCOW2_H_L1_SIZE);
+    q->l1_offset = ld64be(h + QCOW2_H_L1_OFFSET);
+    q->rt_offset = ld64be(h + QCOW2_H_RT_OFFSET);
+    q->snapshot_count = ld32be(h + QCOW2_H_SNAPSHOTS);
+    q->snapshot_offset = ld64be(h + QCOW2_H_SNAPSHOT_OFFSET);
+    q->refcount_order = 4;
+    if (ld32be(h + QCOW2_H_CRYPT))
+        return err_set(err, EMU_ENOTSUP, "%s: encrypted images are not supported; decrypt it with qemu-img convert", img->path);
+    if (q->version >= 3) {
+        q->incompatible = ld64be(h + QCOW2_H_INCOMPATIBLE);
+        q->refcount_order = ld32be(h + QCOW2_H_REFCOUNT_ORDER);
+        header_length = ld32be(h + QCOW2_H_HEADER_LENGTH);
+        if (header_length < QCOW2_V3_HEADER || header_length > q->cluster_size || header_length > file_size)
+            return qcow2_bad_header(q, err, "header length", header_length);
+        if (q->refcount_order > 6)
+            return qcow2_bad_header(q, err, "reference counts of more than 64 bits; as a power of two", q->refcount_order);
+    }
+    if (q->incompatible & QCOW2_INCOMPAT_DATA_FILE)
+        return err_set(err, EMU_ENOTSUP, "%s: keeps its data in an external file (data_file), which is not supported; convert it with qemu-img convert", img->path);
+    if (q->incompatible & QCOW2_INCOMPAT_EXTENDED_L2)
+        return err_set(err, EMU_ENOTSUP, "%s: has extended L2 entries (extended_l2), which are not supported; convert it with qemu-img convert", img->path);
+    if ((q->incompatible & QCOW2_INCOMPAT_COMPRESSION) && (header_length <= QCOW2_H_COMPRESSION || h[QCOW2_H_COMPRESSION] != 0))
+        return err_set(err, EMU_ENOTSUP, "%s: is compressed with %s, which is not supported; convert it with qemu-img convert", img->path,
+                       header_length > QCOW2_H_COMPRESSION && h[QCOW2_H_COMPRESSION] == 1 ? "zstd" : "an unknown method");
+    unknown = q->incompatible & ~(uint64_t)(QCOW2_INCOMPAT_DIRTY | QCOW2_INCOMPAT_CORRUPT | QCOW2_INCOMPAT_COMPRESSION);
+    cluster = emu_alloc(img->emu, q->cluster_size);
+    if (!cluster)
+        return err_set(err, EMU_ENOMEM, "%s: out of memory", img->path);
+    r = host_file_read(img->file, 0, cluster, q->cluster_size);
+    backing = ld64be(h + QCOW2_H_BACKING_OFFSET);
+    backing_size = ld32be(h + QCOW2_H_BACKING_SIZE);
+    ext_end = backing && backing < q->cluster_size ? (uint32_t)backing : q->cluster_size;
+    if (r)
+        err_set(err, r, "%s: can't be read", img->path);
+    else if (unknown)
+        r = qcow2_refuse_features(q, cluster, header_length, ext_end, unknown, err);
+    else
+        r = qcow2_read_extensions(q, cluster, header_length, ext_end, err);
+    if (!r && backing && backing_size) {
+        if (backing_size > 1023 || backing > q->cluster_size || backing_size > q->cluster_size - backing)
+            r = qcow2_bad_header(q, err, "the name of its backing file is too long", backing_size);
+        else if (!(img->backing_name = emu_alloc(img->emu, backing_size + 1)))
+            r = err_set(err, EMU_ENOMEM, "%s: out of memory", img->path);
+        else
+            memcpy(img->backing_name, cluster + backing, backing_size);
+    }
+    emu_free(img->emu, cluster);
+    return r;
+}
+
+/* A table of big-endian 64-bit numbers, checked against the file's size before memory is asked for. */
+static int qcow2_load_table(struct qcow2 *q, uint64_t offset, uint32_t entries, uint64_t **out, const char *what, struct err *err)
+{
+    uint64_t bytes = (uint64_t)entries * 8, *t;
+    uint32_t i;
+    int r;
+    if (offset & (q->cluster_size - 1))
+        return qcow2_bad_header(q, err, what, offset);
+    if (entries && (offset < q->cluster_size || offset > q->file_end || bytes > q->file_end - offset))
+        return err_set(err, EMU_EFORMAT, "%s: damaged qcow2 image: its %s lies behind the file's end; was the image cut off?", q->img->path, what);
+    t = emu_alloc(q->img->emu, (size_t)bytes + 8);
+    if (!t)
+        return err_set(err, EMU_ENOMEM, "%s: out of memory", q->img->path);
+    *out = t;
+    r = host_file_read(q->img->file, offset, t, (size_t)bytes);
+    if (r)
+        return err_set(err, r, "%s: can't be read", q->img->path);
+    for (i = 0; i < entries; i++)
+        t[i] = ld64be(&t[i]);
+    return 0;
+}
+
+static int qcow2_read_snapshots(struct qcow2 *q, struct err *err)
+{
+    uint64_t at = q->snapshot_offset;
+    uint32_t i;
+    if (!q->snapshot_count)
+        return 0;
+    if (q->snapshot_count > QCOW2_MAX_SNAPSHOTS || (at & (q->cluster_size - 1)) || at < q->cluster_size)
+        return qcow2_bad_header(q, err, "its table of snapshots", q->snapshot_count);
+    q->snapshots = emu_alloc(q->img->emu, q->snapshot_count * sizeof *q->snapshots);
+    if (!q->snapshots)
+        return err_set(err, EMU_ENOMEM, "%s: out of memory", q->img->path);
+    for (i = 0; i < q->snapshot_count; i++) {
+        uint8_t h[QCOW2_SNAPSHOT_HEADER];
+        int r;
+        if (at > q->file_end || q->file_end - at < sizeof h)
+            return qcow2_bad_header(q, err, "its table of snapshots lies behind the file's end", at);
+        r = host_file_read(q->img->file, at, h, sizeof h);
+        if (r)
+            return err_set(err, r, "%s: can't be read", q->img->path);
+        q->snapshots[i].first = ld64be(h);
+        q->snapshots[i].count = ld32be(h + 8);
+        if ((q->snapshots[i].first & (q->cluster_size - 1)) || q->snapshots[i].count * 8 > QCOW2_L1_MAX_BYTES)
+            return qcow2_bad_header(q, err, "the L1 table of a snapshot", i);
+        at += sizeof h + (uint64_t)ld32be(h + 36) + ld16be(h + 12) + ld16be(h + 14); /* extra data, id, name */
+        at = (at + 7) & ~UINT64_C(7);
+    }
+    q->snapshot_bytes = at - q->snapshot_offset;
+    return 0;
+}
+
+/* Before anything is written: every table stands where no other does. */
+static int qcow2_check_tables(struct qcow2 *q, struct err *err)
+{
+    struct qcow2_extent fixed[4];
+    uint32_t i, k;
+    uint64_t mask = q->cluster_size - 1;
+    const char *what = NULL;
+    memset(fixed, 0, sizeof fixed);
+    fixed[0].count = q->cluster_size;
+    fixed[1].first = q->l1_offset;
+    fixed[1].count = (uint64_t)q->l1_size * 8;
+    fixed[2].first = q->rt_offset;
+    fixed[2].count = (uint64_t)q->rt_entries * 8;
+    fixed[3].first = q->snapshot_offset;
+    fixed[3].count = q->snapshot_bytes;
+    for (i = 0; i < 4; i++)
+        for (k = 0; k < i; k++)
+            if (qcow2_overlap(fixed[i].first, fixed[i].count, fixed[k].first, fixed[k].count))
+                what = "header, L1 and refcount table overlap";
+    for (i = 0; !what && i < q->rt_entries; i++) {
+        uint64_t offset = q->rt[i];
+        if (!offset)
+            continue;
+        if ((offset & mask) || offset >= q->file_end || qcow2_hits_meta(q, offset, q->cluster_size))
+            what = "a refcount block lies on another table or outside";
+        else if (qcow2_meta_add(q, offset >> q->cluster_bits))
+            return err_set(err, EMU_ENOMEM, "%s: out of memory", q->img->path);
+    }
+    for (i = 0; !what && i < q->l1_size; i++) {
+        uint64_t offset = q->l1[i] & QCOW2_OFFSET_MASK;
+        if (!offset)
+            continue;
+        if ((offset & mask) || offset >= q->file_end || qcow2_hits_meta(q, offset, q->cluster_size))
+            what = "an L2 table lies on another table or outside";
+        else if (qcow2_meta_add(q, offset >> q->cluster_bits))
+            return err_set(err, EMU_ENOMEM, "%s: out of memory", q->img->path);
+    }
+    if (what)
+        return err_set(err, EMU_EFORMAT, "%s: damaged qcow2 image: %s; repair it with qemu-img check -r all, or look with readonly=on", q->img->path, what);
+    return 0;
+}
+
+static int qcow2_prepare_writing(struct qcow2 *q, struct err *err)
+{
+    uint8_t zeros[8] = { 0 };
+    int r;
+    if (q->incompatible & QCOW2_INCOMPAT_CORRUPT)
+        return err_set(err, EMU_EFORMAT, "%s: is marked as damaged and can only be read (readonly=on); repair it with: qemu-img check -r all", q->img->path);
+    r = qcow2_check_tables(q, err);
+    if (r)
+        return r;
+    if (q->version >= 3) { /* features that any writer who does not know them must clear */
+        uint8_t autoclear[8];
+        r = host_file_read(q->img->file, QCOW2_H_AUTOCLEAR, autoclear, 8);
+        if (!r && ld64be(autoclear))
+            r = qcow2_put(q, QCOW2_H_AUTOCLEAR, zeros, 8);
+        if (r)
+            return err_set(err, r, "%s: its header can't be written: %s", q->img->path, emu_strerror(r));
+    }
+    if (q->incompatible & QCOW2_INCOMPAT_DIRTY) {
+        struct qcow2_check_result result;
+        emu_log(q->img->emu, LOG_NOTICE, "%s: was not closed properly; its reference counts are made anew", q->img->path);
+        r = qcow2_check(q->img, &result, true, err);
+        if (r)
+            return err_prefix(err, r, "%s: its reference counts can't be repaired", q->img->path);
+    }
+    return 0;
+}
+
+static int qcow2_open(struct image *img, struct err *err)
+{
+    struct qcow2 *q = emu_alloc(img->emu, sizeof *q);
+    uint64_t need, rt_clusters;
+    uint8_t h[4];
+    int r;
+    if (!q)
+        return err_set(err, EMU_ENOMEM, "%s: out of memory", img->path);
+    q->img = img;
+    img->state = q;
+    r = qcow2_read_header(q, err);
+    if (!r)
+        r = host_file_read(img->file, QCOW2_H_RT_CLUSTERS, h, 4);
+    if (!r) {
+        q->block_bits = q->cluster_bits + 3 - q->refcount_order;
+        rt_clusters = ld32be(h);
+        if ((uint64_t)q->l1_size * 8 > QCOW2_L1_MAX_BYTES)
+            r = qcow2_bad_header(q, err, "its L1 table is too long; entries", q->l1_size);
+        else if (rt_clusters > QCOW2_REFTABLE_MAX_BYTES >> q->cluster_bits || !rt_clusters)
+            r = qcow2_bad_header(q, err, "size of its refcount table", rt_clusters);
+        else
+            q->rt_entries = (uint32_t)(rt_clusters << (q->cluster_bits - 3));
+    }
+    if (!r) {
+        need = (q->size_bytes >> (q->cluster_bits + q->l2_bits)) + ((q->size_bytes & ((UINT64_C(1) << (q->cluster_bits + q->l2_bits)) - 1)) != 0);
+        if (q->size_bytes > (uint64_t)INT64_MAX - 512 || need > q->l1_size)
+            r = qcow2_bad_header(q, err, "its size is more than its L1 table holds", q->size_bytes);
+    }
+    if (!r)
+        r = qcow2_load_table(q, q->l1_offset, q->l1_size, &q->l1, "L1 table", err);
+    if (!r)
+        r = qcow2_load_table(q, q->rt_offset, q->rt_entries, &q->rt, "refcount table", err);
+    if (!r)
+        r = qcow2_read_snapshots(q, err);
+    if (!r) {
+        q->bounce = emu_alloc(img->emu, q->cluster_size);
+        if (!q->bounce || qcow2_cache_create(q, &q->l2, QCOW2_L2_CACHE_BYTES) || qcow2_cache_create(q, &q->refcounts, QCOW2_REFCOUNT_CACHE_BYTES))
+            r = err_set(err, EMU_ENOMEM, "%s: out of memory", img->path);
+    }
+    img->size_bytes = (q->size_bytes + 511) & ~UINT64_C(511);
+    if (!r && !img->read_only)
+        r = qcow2_prepare_writing(q, err);
+    if (r) {
+        q->corrupt = true; /* nothing is to be flushed */
+        qcow2_close(img);
+    }
+    return r;
+}
+
+/* ---- resize, info ---- */
+
+/* Moves the L1 table to where there is room for `entries`. */
+static int qcow2_grow_l1(struct qcow2 *q, uint64_t entries, uint64_t size_bytes)
+{
+    uint64_t clusters = (entries * 8 + q->cluster_size - 1) >> q->cluster_bits, offset, old_offset = q->l1_offset, *l1;
+    uint64_t old_clusters = ((uint64_t)q->l1_size * 8 + q->cluster_size - 1) >> q->cluster_bits;
+    uint8_t header[24], *bytes;
+    uint32_t i;
+    int r;
+    if (entries * 8 > QCOW2_L1_MAX_BYTES)
+        return EMU_ERANGE;
+    l1 = emu_alloc(q->img->emu, (size_t)entries * 8 + 8);
+    bytes = emu_alloc(q->img->emu, (size_t)(clusters << q->cluster_bits));
+    if (!l1 || !bytes) {
+        emu_free(q->img->emu, l1);
+        emu_free(q->img->emu, bytes);
+        return EMU_ENOMEM;
+    }
+    memcpy(l1, q->l1, (size_t)q->l1_size * 8);
+    for (i = 0; i < q->l1_size; i++)
+        st64be(bytes + (size_t)i * 8, l1[i]);
+    r = qcow2_take(q, clusters, &offset);
+    if (!r)
+        r = qcow2_put(q, offset, bytes, (size_t)(clusters << q->cluster_bits));
+    if (!r)
+        r = qcow2_flush_tables(q);
+    if (!r)
+        r = qcow2_sync(q);
+    if (!r) {
+        st64be(header, size_bytes);
+        st32be(header + 8, 0);
+        st32be(header + 12, (uint32_t)entries);
+        st64be(header + 16, offset);
+        r = qcow2_put(q, QCOW2_H_SIZE, header, sizeof header);
+    }
+    emu_free(q->img->emu, bytes);
+    if (r || (r = qcow2_sync(q))) {
+        emu_free(q->img->emu, l1);
+        return r;
+    }
+    emu_free(q->img->emu, q->l1);
+    q->l1 = l1;
+    q->l1_size = (uint32_t)entries;
+    q->l1_offset = offset;
+    return old_clusters ? qcow2_release(q, old_offset >> q->cluster_bits, old_clusters) : 0;
+}
+
+static int qcow2_resize(struct image *img, uint64_t size, struct err *err)
+{
+    struct qcow2 *q = img->state;
+    uint64_t span = UINT64_C(1) << (q->cluster_bits + q->l2_bits), entries, old = img->size_bytes;
+    uint8_t bytes[8];
+    int r;
+    if (q->corrupt || img->read_only)
+        return err_set(err, EMU_EROFS, "%s: is read-only", img->path);
+    if (size < q->size_bytes)
+        return err_set(err, EMU_ENOTSUP, "%s: making a qcow2 image smaller is not supported", img->path);
+    if (size > (uint64_t)INT64_MAX - span)
+        return err_set(err, EMU_ERANGE, "%s: %" PRIu64 " bytes are too many", img->path, size);
+    entries = EMU_MAX((size + span - 1) / span, (uint64_t)1);
+    if (entries > q->l1_size) {
+        r = qcow2_grow_l1(q, entries, size);
+    } else {
+        st64be(bytes, size);
+        r = qcow2_put(q, QCOW2_H_SIZE, bytes, 8);
+    }
+    if (!r) {
+        q->size_bytes = size;
+        img->size_bytes = (size + 511) & ~UINT64_C(511);
+        if (img->backing && img->backing->size_bytes > old) /* what the backing file has there was never the guest's */
+            r = image_write_zeroes(img, old, EMU_MIN(img->size_bytes, img->backing->size_bytes) - old, true);
+    }
+    if (!r)
+        r = qcow2_flush(img);
+    return r ? err_set(err, r, "%s: can't be resized: %s", img->path, emu_strerror(r)) : 0;
+}
+
+static void qcow2_info(struct image *img, struct buf *out)
+{
+    struct qcow2 *q = img->state;
+    buf_printf(out, "    Format:           qcow2 version %u, %u byte clusters, %u bit reference counts, %u snapshots%s\n", q->version, q->cluster_size,
+               1u << q->refcount_order, q->snapshot_count, q->corrupt ? ", DAMAGED" : "");
+}
+
+EMU_PRIV const struct image_ops qcow2_ops = {
+    "qcow2", qcow2_probe, qcow2_open, qcow2_close, qcow2_read, qcow2_write, qcow2_flush, qcow2_discard, qcow2_write_zeroes, qcow2_resize, qcow2_info,
+};
+
+/* ---- check and repair ---- */
+
+struct qcow2_walk {
+    struct qcow2 *q;
+    uint32_t *refs; /* references found, per cluster */
+    uint64_t clusters;
+    struct qcow2_check_result *result;
+    bool fix_copied; /* second round: COPIED must say exactly whether there is one reference */
+    bool repair;
+    uint8_t *table; /* one cluster */
+};
+
+static void qcow2_walk_refer(struct qcow2_walk *w, uint64_t offset, uint64_t bytes)
+{
+    uint64_t c, end;
+    if (!bytes)
+        return;
+    end = (offset + bytes - 1) >> w->q->cluster_bits;
+    for (c = offset >> w->q->cluster_bits; c <= end; c++) {
+        if (c >= w->clusters) {
+            w->result->errors++;
+            return;
+        }
+        if (w->refs[c] < UINT32_MAX)
+            w->refs[c]++;
+    }
+}
+
+static bool qcow2_walk_copied(struct qcow2_walk *w, uint64_t *entry)
+{
+    uint64_t c = (*entry & QCOW2_OFFSET_MASK) >> w->q->cluster_bits;
+    bool want = c < w->clusters && w->refs[c] == 1;
+    if (want == (bool)(*entry >> 63))
+        return false;
+    *entry ^= QCOW2_COPIED;
+    w->result->errors++;
+    return true;
+}
+
+static int qcow2_walk_l2(struct qcow2_walk *w, uint64_t offset)
+{
+    struct qcow2 *q = w->q;
+    uint32_t i;
+    bool changed = false;
+    int r = host_file_read(q->img->file, offset, w->table, q->cluster_size);
+    for (i = 0; !r && i < UINT32_C(1) << q->l2_bits; i++) {
+        uint64_t entry = ld64be(w->table + i * 8), at;
+        uint32_t size;
+        switch (qcow2_classify(q, entry)) {
+        case QCOW2_UNALLOCATED:
+            break;
+        case QCOW2_DEFLATED:
+            qcow2_deflated_extent(q, entry, &at, &size);
+            if (!w->fix_copied)
+                qcow2_walk_refer(w, at, size);
+            break;
+        case QCOW2_BAD:
+            w->result->errors++;
+            break;
+        default:
+            if (!(entry & QCOW2_OFFSET_MASK))
+                break;
+            if (!w->fix_copied) {
+                qcow2_walk_refer(w, entry & QCOW2_OFFSET_MASK, q->cluster_size);
+            } else if (qcow2_walk_copied(w, &entry)) {
+                st64be(w->table + i * 8, entry);
+                changed = true;
+            }
+        }
+    }
+    return !r && changed && w->repair ? qcow2_put(q, offset, w->table, q->cluster_size) : r;
+}
+
+static int qcow2_walk_l1(struct qcow2_walk *w, const uint64_t *l1, uint32_t entries)
+{
+    struct qcow2 *q = w->q;
+    uint32_t i;
+    int r = 0;
+    for (i = 0; !r && i < entries; i++) {
+        uint64_t offset = l1[i] & QCOW2_OFFSET_MASK;
+        if (!offset)
+            continue;
+        if ((offset & (q->cluster_size - 1)) || offset >= q->file_end) {
+            w->result->errors++;
+            continue;
+        }
+        if (!w->fix_copied)
+            qcow2_walk_refer(w, offset, q->cluster_size);
+        r = qcow2_walk_l2(w, offset);
+    }
+    return r;
+}
+
+static int qcow2_walk_all(struct qcow2_walk *w, struct err *err)
+{
+    struct qcow2 *q = w->q;
+    uint32_t i;
+    int r;
+    qcow2_walk_refer(w, 0, q->cluster_size);
+    qcow2_walk_refer(w, q->l1_offset, (uint64_t)q->l1_size * 8);
+    qcow2_walk_refer(w, q->rt_offset, (uint64_t)q->rt_entries * 8);
+    qcow2_walk_refer(w, q->snapshot_offset, q->snapshot_bytes);
+    for (i = 0; i < q->rt_entries; i++)
+        if (q->rt[i])
+            qcow2_walk_refer(w, q->rt[i] & ~UINT64_C(511), q->cluster_size);
+    r = qcow2_walk_l1(w, q->l1, q->l1_size);
+    for (i = 0; !r && i < q->snapshot_count; i++) {
+        uint64_t *l1 = NULL;
+        qcow2_walk_refer(w, q->snapshots[i].first, q->snapshots[i].count * 8);
+        r = qcow2_load_table(q, q->snapshots[i].first, (uint32_t)q->snapshots[i].count, &l1, "L1 table of a snapshot", err);
+        if (!r)
+            r = qcow2_walk_l1(w, l1, (uint32_t)q->snapshots[i].count);
+        emu_free(q->img->emu, l1);
+    }
+    return r;
+}
+
+/* Stored counts against found references. */
+static int qcow2_compare_counts(struct qcow2_walk *w)
+{
+    struct qcow2 *q = w->q;
+    uint64_t c, covered = (uint64_t)q->rt_entries << q->block_bits;
+    int r = 0;
+    for (c = 0; !r && c < EMU_MAX(w->clusters, covered); c++) {
+        uint64_t stored, found = c < w->clusters ? w->refs[c] : 0, block;
+        if ((r = qcow2_block_of(q, c, &block)))
+            break;
+        if (c >= w->clusters && qcow2_hits_meta(q, c << q->cluster_bits, q->cluster_size))
+            continue; /* made by this very repair */
+        if (!block && !found) {
+            if (c >= w->clusters || !((c + 1) & ((UINT64_C(1) << q->block_bits) - 1)))
+                c |= (UINT64_C(1) << q->block_bits) - 1; /* nothing counted in that block, and nothing to be */
+            continue;
+        }
+        if ((r = qcow2_count_get(q, c, &stored)) || stored == found)
+            continue;
+        if (stored > found)
+            w->result->leaks++;
+        else
+            w->result->errors++;
+        if (!w->repair)
+            continue;
+        if (!block) {
+            q->free_hint = EMU_MAX(q->free_hint, w->clusters); /* counts are not to be trusted before that */
+            r = qcow2_add_block(q, c >> q->block_bits);
+            covered = (uint64_t)q->rt_entries << q->block_bits;
+        }
+        if (!r)
+            r = found > qcow2_count_max(q) ? EMU_ERANGE : qcow2_count_put(q, c, found);
+    }
+    return r;
+}
+
+EMU_PRIV int qcow2_check(struct image *img, struct qcow2_check_result *result, bool repair, struct err *err)
+{
+    struct qcow2 *q = img->state;
+    struct qcow2_walk w;
+    uint8_t bits[8];
+    uint32_t i;
+    int r = 0;
+    memset(result, 0, sizeof *result);
+    memset(&w, 0, sizeof w);
+    if (!img->read_only && (r = qcow2_flush_tables(q)) == 0)
+        r = qcow2_flush_tables(q);
+    w.q = q;
+    w.result = result;
+    w.repair = repair && !img->read_only;
+    w.clusters = (q->file_end + q->cluster_size - 1) >> q->cluster_bits;
+    if (!r && w.clusters > UINT64_C(1) << 28)
+        return err_set(err, EMU_ENOMEM, "%s: is too large for a check; use qemu-img check", img->path);
+    w.refs = emu_alloc(img->emu, (size_t)(w.clusters + 1) * sizeof *w.refs);
+    w.table = emu_alloc(img->emu, q->cluster_size);
+    if (!w.refs || !w.table)
+        r = EMU_ENOMEM;
+    if (!r)
+        r = qcow2_walk_all(&w, err);
+    if (!r) {
+        result->clusters = w.clusters;
+        r = qcow2_compare_counts(&w);
+    }
+    if (!r) {
+        w.fix_copied = true;
+        for (i = 0; i < q->l1_size; i++)
+            if (q->l1[i] & QCOW2_OFFSET_MASK)
+                if (qcow2_walk_copied(&w, &q->l1[i])) {
+                    if (!w.repair)
+                        q->l1[i] ^= QCOW2_COPIED;
+                    q->l1_dirty_first = 0;
+                    q->l1_dirty_end = w.repair ? q->l1_size : 0;
+                }
+        r = qcow2_walk_l1(&w, q->l1, q->l1_size);
+    }
+    emu_free(img->emu, w.refs);
+    emu_free(img->emu, w.table);
+    if (!r && w.repair) {
+        q->free_hint = 0;
+        r = qcow2_flush_tables(q);
+        qcow2_cache_drop(q, &q->l2, false);
+        if (!r)
+            r = qcow2_sync(q);
+        if (!r && (q->incompatible & QCOW2_INCOMPAT_DIRTY)) {
+            q->incompatible &= ~(uint64_t)QCOW2_INCOMPAT_DIRTY;
+            st64be(bits, q->incompatible);
+            r = qcow2_put(q, QCOW2_H_INCOMPATIBLE, bits, 8);
+        }
+    }
+    return r ? err_set(err, r, "%s: check failed: %s", img->path, emu_strerror(r)) : 0;
+}
+
+/* ---- creation ---- */
+
+/* Header, refcount table and one refcount block; the L1 table comes with the first resize. */
+static int qcow2_write_empty(struct host_file *f, const struct qcow2_create_options *o, unsigned cluster_bits, unsigned order, uint8_t *cluster)
+{
+    uint64_t cs = UINT64_C(1) << cluster_bits;
+    uint32_t at = o->version == 2 ? QCOW2_V2_HEADER : QCOW2_V3_HEADER + 8, i;
+    struct qcow2 q;
+    int r;
+    memset(cluster, 0, (size_t)cs);
+    st32be(cluster, QCOW2_MAGIC);
+    st32be(cluster + QCOW2_H_VERSION, o->version == 2 ? 2 : 3);
+    st32be(cluster + QCOW2_H_CLUSTER_BITS, cluster_bits);
+    st64be(cluster + QCOW2_H_RT_OFFSET, cs);
+    st32be(cluster + QCOW2_H_RT_CLUSTERS, 1);
+    if (o->version != 2) {
+        st64be(cluster + QCOW2_H_COMPATIBLE, o->lazy_refcounts ? QCOW2_COMPAT_LAZY : 0);
+        st32be(cluster + QCOW2_H_REFCOUNT_ORDER, order);
+        st32be(cluster + QCOW2_H_HEADER_LENGTH, at);
+    }
+    if (o->backing) {
+        size_t n = strlen(o->backing), format = o->backing_format ? strlen(o->backing_format) : 0;
+        if (format) {
+            st32be(cluster + at, QCOW2_EXT_BACKING_FORMAT);
+            st32be(cluster + at + 4, (uint32_t)format);
+            memcpy(cluster + at + 8, o->backing_format, format);
+            at += 8 + (((uint32_t)format + 7) & ~UINT32_C(7));
+        }
+        at += 8; /* the end of extensions */
+        st64be(cluster + QCOW2_H_BACKING_OFFSET, at);
+        st32be(cluster + QCOW2_H_BACKING_SIZE, (uint32_t)n);
+        memcpy(cluster + at, o->backing, n);
+    }
+    r = host_file_write(f, 0, cluster, (size_t)cs);
+    memset(cluster, 0, (size_t)cs);
+    st64be(cluster, 2 * cs);
+    if (!r)
+        r = host_file_write(f, cs, cluster, (size_t)cs);
+    memset(cluster, 0, (size_t)cs);
+    memset(&q, 0, sizeof q);
+    q.refcount_order = order;
+    for (i = 0; i < 3; i++)
+        qcow2_count_store(&q, cluster, i, 1);
+    return r ? r : host_file_write(f, 2 * cs, cluster, (size_t)cs);
+}
+
+EMU_PRIV int qcow2_create(struct emu *e, const char *path, uint64_t size_bytes, const struct qcow2_create_options *options, struct err *err)
+{
+    struct qcow2_create_options o;
+    struct host_file *f;
+    struct image *img;
+    unsigned bits, order;
+    uint8_t *cluster;
+    int r;
+    memset(&o, 0, sizeof o);
+    if (options)
+        o = *options;
+    bits = o.cluster_bits ? o.cluster_bits : 16;
+    order = o.refcount_order_set ? o.refcount_order : 4;
+    if (bits < QCOW2_MIN_CLUSTER_BITS || bits > QCOW2_MAX_CLUSTER_BITS || order > 6 || (o.version == 2 && (order != 4 || o.lazy_refcounts)) || o.version == 1 || o.version > 3)
+        return err_set(err, EMU_EINVAL, "%s: no such qcow2 version, cluster size or width of reference counts", path);
+    if (o.backing && (strlen(o.backing) > 1023 || strlen(o.backing) + (o.backing_format ? strlen(o.backing_format) : 0) + 160 > (size_t)1 << bits))
+        return err_set(err, EMU_ERANGE, "%s: the name of the backing file is too long", path);
+    cluster = emu_alloc(e, (size_t)1 << bits);
+    if (!cluster)
+        return err_set(err, EMU_ENOMEM, "%s: out of memory", path);
+    r = host_file_open(&f, path, HOST_OPEN_WRITE | HOST_OPEN_CREATE | HOST_OPEN_TRUNCATE, err);
+    if (!r) {
+        r = qcow2_write_empty(f, &o, bits, order, cluster);
+        if (r)
+            err_set(err, r, "%s: can't be written: %s", path, emu_strerror(r));
+        host_file_close(f);
+    }
+    emu_free(e, cluster);
+    if (!r)
+        r = image_open(e, &img, path, "qcow2", IMAGE_WRITE | IMAGE_NO_BACKING, err);
+    if (r)
+        return r;
+    r = qcow2_resize(img, size_bytes, err);
+    if (image_close(img) && !r)
+        r = err_set(err, EMU_EIO, "%s: can't be written", path);
+    return r;
+}
+#undef QCOW2_MAGIC
+#undef QCOW2_COPIED
+#undef QCOW2_COMPRESSED
+#undef QCOW2_ZERO
+#undef QCOW2_OFFSET_MASK
+#undef QCOW2_L1_MAX_BYTES
+#undef QCOW2_REFTABLE_MAX_BYTES
+#undef QCOW2_RUN_MAX_BYTES
+#undef QCOW2_L2_CACHE_BYTES
+#undef QCOW2_REFCOUNT_CACHE_BYTES
+#undef QCOW2_EXT_BACKING_FORMAT
+#undef QCOW2_EXT_FEATURE_NAMES
+
+/* ======================================== src/disk/overlay.c ======================================== */
+
+/* disk/overlay.c - what a -snapshot run writes, kept apart from the image and thrown away.
+ *
+ * Contract   image_overlay_create() puts one of these over an image that is open read-only; to block.c it is an image like any other.
+ * Theory     The disk is cut into clusters of 64 KiB. A cluster that was written has an entry in a hash table: its place in an unnamed
+ *            temporary file, and per 4 KiB block a bit "it is here" and a bit "it is all zeros". Everything else is read from below.
+ *            Places are given out one after another, so the file is only as large as what was written.
+ * Invariants 1. A block whose `here` bit is clear was never written; a `zero` bit implies its `here` bit.
+ *            2. The image below is only read.
+ */
+
+enum { OVERLAY_CLUSTER_BITS = 16, OVERLAY_BLOCK_BITS = 12, OVERLAY_CLUSTER = 1 << OVERLAY_CLUSTER_BITS, OVERLAY_BLOCK = 1 << OVERLAY_BLOCK_BITS,
+       OVERLAY_BLOCKS = OVERLAY_CLUSTER / OVERLAY_BLOCK };
+EMU_STATIC_ASSERT(OVERLAY_BLOCKS <= 16, overlay_masks);
+
+struct overlay_cluster {
+    uint64_t key;  /* cluster number + 1; 0: empty entry */
+    uint64_t slot; /* place in the temporary file, in clusters */
+    uint16_t here, zero;
+};
+struct overlay {
+    struct host_file *file;
+    struct overlay_cluster *table;
+    size_t count, capacity; /* capacity: a power of two */
+    uint64_t slots;
+};
+
+static size_t overlay_hash(uint64_t key) { return (size_t)((key * UINT64_C(0x9E3779B97F4A7C15)) >> 24); }
+
+static struct overlay_cluster *overlay_find(const struct overlay *o, uint64_t cluster)
+{
+    size_t i = overlay_hash(cluster + 1) & (o->capacity - 1);
+    for (; o->table[i].key; i = (i + 1) & (o->capacity - 1))
+        if (o->table[i].key == cluster + 1)
+            return &o->table[i];
+    return NULL;
+}
+
+/* The cluster's entry, made if need be; NULL without memory. */
+static struct overlay_cluster *overlay_get(struct emu *e, struct overlay *o, uint64_t cluster)
+{
+    struct overlay_cluster *c = overlay_find(o, cluster);
+    size_t i;
+    if (c)
+        return c;
+    if (o->count * 2 >= o->capacity) {
+        struct overlay bigger = *o;
+        bigger.capacity = o->capacity * 2;
+        bigger.table = emu_alloc(e, bigger.capacity * sizeof *bigger.table);
+        if (!bigger.table)
+            return NULL;
+        for (i = 0; i < o->capacity; i++)
+            if (o->table[i].key) {
+                size_t j = overlay_hash(o->table[i].key) & (bigger.capacity - 1);
+                while (bigger.table[j].key)
+                    j = (j + 1) & (bigger.capacity - 1);
+                bigger.table[j] = o->table[i];
+            }
+        emu_free(e, o->table);
+        *o = bigger;
+    }
+    i = overlay_hash(cluster + 1) & (o->capacity - 1);
+    while (o->table[i].key)
+        i = (i + 1) & (o->capacity - 1);
+    o->table[i].key = cluster + 1;
+    o->table[i].slot = o->slots++;
+    o->count++;
+    return &o->table[i];
+}
+
+static int overlay_read(struct image *img, uint64_t offset, void *buf, size_t size)
+{
+    struct overlay *o = img->state;
+    uint8_t *p = buf;
+    int r = 0;
+    while (size && !r) {
+        uint64_t cluster = offset >> OVERLAY_CLUSTER_BITS;
+        const struct overlay_cluster *c = overlay_find(o, cluster);
+        uint32_t in = (uint32_t)(offset & (OVERLAY_CLUSTER - 1));
+        size_t n = EMU_MIN(size, (size_t)(OVERLAY_CLUSTER - in));
+        if (!c) {
+            while (n < size && !overlay_find(o, (offset + n) >> OVERLAY_CLUSTER_BITS))
+                n = EMU_MIN(size, n + OVERLAY_CLUSTER);
+            r = image_read_padded(img->backing, offset, p, n);
+        } else { /* a run of blocks of the same kind */
+            unsigned block = in >> OVERLAY_BLOCK_BITS, last = (unsigned)((in + n - 1) >> OVERLAY_BLOCK_BITS), end = block;
+            bool here = c->here >> block & 1, zero = c->zero >> block & 1;
+            while (end < last && (c->here >> (end + 1) & 1) == here && (c->zero >> (end + 1) & 1) == zero)
+                end++;
+            n = EMU_MIN(n, (size_t)((end + 1) << OVERLAY_BLOCK_BITS) - in);
+            if (zero)
+                memset(p, 0, n);
+            else if (here)
+                r = host_file_read(o->file, (c->slot << OVERLAY_CLUSTER_BITS) + in, p, n);
+            else
+                r = image_read_padded(img->backing, offset, p, n);
+        }
+        p += n;
+        offset += n;
+        size -= n;
+    }
+    return r;
+}
+
+/* A block that is written in part: its other bytes come up from where they are now. */
+static int overlay_merge_block(struct image *img, struct overlay_cluster *c, uint64_t offset, const uint8_t *data, size_t size)
+{
+    struct overlay *o = img->state;
+    uint8_t block[OVERLAY_BLOCK];
+    uint32_t in = (uint32_t)(offset & (OVERLAY_BLOCK - 1));
+    unsigned n = (unsigned)(offset >> OVERLAY_BLOCK_BITS) & (OVERLAY_BLOCKS - 1);
+    uint64_t place = (c->slot << OVERLAY_CLUSTER_BITS) + ((uint64_t)n << OVERLAY_BLOCK_BITS);
+    int r;
+    if ((c->here >> n & 1) && !(c->zero >> n & 1))
+        return host_file_write(o->file, place + in, data, size);
+    r = overlay_read(img, offset - in, block, sizeof block);
+    if (r)
+        return r;
+    memcpy(block + in, data, size);
+    return host_file_write(o->file, place, block, sizeof block);
+}
+
+static int overlay_write(struct image *img, uint64_t offset, const void *buf, size_t size)
+{
+    struct overlay *o = img->state;
+    const uint8_t *p = buf;
+    while (size) {
+        struct overlay_cluster *c = overlay_get(img->emu, o, offset >> OVERLAY_CLUSTER_BITS);
+        uint32_t in = (uint32_t)(offset & (OVERLAY_CLUSTER - 1));
+        size_t n = EMU_MIN(size, (size_t)(OVERLAY_CLUSTER - in));
+        unsigned first = in >> OVERLAY_BLOCK_BITS, count = 1;
+        int r;
+        if (!c)
+            return EMU_ENOMEM;
+        if ((in & (OVERLAY_BLOCK - 1)) || n < OVERLAY_BLOCK) {
+            n = EMU_MIN(n, (size_t)(OVERLAY_BLOCK - (in & (OVERLAY_BLOCK - 1))));
+            r = overlay_merge_block(img, c, offset, p, n);
+        } else {
+            n &= ~(size_t)(OVERLAY_BLOCK - 1);
+            count = (unsigned)(n >> OVERLAY_BLOCK_BITS);
+            r = host_file_write(o->file, (c->slot << OVERLAY_CLUSTER_BITS) + in, p, n);
+        }
+        if (r)
+            return r;
+        c->here = (uint16_t)(c->here | ((1u << count) - 1) << first);
+        c->zero = (uint16_t)(c->zero & ~(((1u << count) - 1) << first));
+        p += n;
+        offset += n;
+        size -= n;
+    }
+    return 0;
+}
+
+static int overlay_write_zeroes(struct image *img, uint64_t offset, uint64_t size, bool unmap)
+{
+    struct overlay *o = img->state;
+    static const uint8_t zeros[OVERLAY_BLOCK];
+    (void)unmap;
+    while (size) {
+        uint32_t in = (uint32_t)(offset & (OVERLAY_CLUSTER - 1));
+        uint64_t n = EMU_MIN(size, (uint64_t)(OVERLAY_CLUSTER - in));
+        if ((in & (OVERLAY_BLOCK - 1)) || n < OVERLAY_BLOCK) {
+            int r;
+            n = EMU_MIN(n, (uint64_t)(OVERLAY_BLOCK - (in & (OVERLAY_BLOCK - 1))));
+            r = overlay_write(img, offset, zeros, (size_t)n);
+            if (r)
+                return r;
+        } else {
+            struct overlay_cluster *c = overlay_get(img->emu, o, offset >> OVERLAY_CLUSTER_BITS);
+            unsigned mask;
+            if (!c)
+                return EMU_ENOMEM;
+            n &= ~(uint64_t)(OVERLAY_BLOCK - 1);
+            mask = ((1u << (unsigned)(n >> OVERLAY_BLOCK_BITS)) - 1) << (in >> OVERLAY_BLOCK_BITS);
+            c->here = (uint16_t)(c->here | mask);
+            c->zero = (uint16_t)(c->zero | mask);
+        }
+        offset += n;
+        size -= n;
+    }
+    return 0;
+}
+
+static int overlay_close(struct image *img)
+{
+    struct overlay *o = img->state;
+    if (o) {
+        host_file_close(o->file);
+        emu_free(img->emu, o->table);
+        emu_free(img->emu, o);
+    }
+    return 0;
+}
+
+/* Nothing of it outlives us. */
+static int overlay_flush(struct image *img)
+{
+    (void)img;
+    return 0;
+}
+
+static const struct image_ops overlay_ops = {
+    "snapshot", NULL, NULL, overlay_close, overlay_read, overlay_write, overlay_flush, NULL, overlay_write_zeroes, NULL, NULL,
+};
+
+EMU_PRIV int image_overlay_create(struct emu *e, struct image **out, struct image *backing, struct err *err)
+{
+    struct image *img = emu_alloc(e, sizeof *img);
+    struct overlay *o = emu_alloc(e, sizeof *o);
+    int r = img && o ? 0 : EMU_ENOMEM;
+    *out = NULL;
+    if (!r) {
+        img->emu = e;
+        img->ops = &overlay_ops;
+        img->state = o;
+        img->size_bytes = backing->size_bytes;
+        img->path = emu_strdup(e, backing->path);
+        o->capacity = 256;
+        o->table = emu_alloc(e, o->capacity * sizeof *o->table);
+        r = img->path && o->table ? host_file_temp(&o->file, err) : EMU_ENOMEM;
+        if (r && r != EMU_ENOMEM)
+            err_prefix(err, r, "snapshot of %s: temporary file", backing->path);
+    }
+    if (r == EMU_ENOMEM)
+        err_set(err, r, "snapshot of %s: out of memory", backing->path);
+    if (r) {
+        image_close(backing);
+        if (o)
+            emu_free(e, o->table);
+        if (img)
+            emu_free(e, img->path);
+        emu_free(e, o);
+        emu_free(e, img);
+        return r;
+    }
+    img->backing = backing;
+    *out = img;
+    return 0;
+}
+
+/* ======================================== src/disk/image.c ======================================== */
+
+/* disk/image.c - opens images and their chains of backing files, whatever their format.
+ *
+ * Contract   block.c, the image tool and the formats call image_*(); the rows of image_formats[] implement them.
+ * Theory     A path is opened, locked, and given to the format that was named or that its first bytes show; the format may name a backing
+ *            file, which is opened read-only below it, relative to the image's own folder. A chain is walked from the top; a file
+ *            that already stands above itself, or more than IMAGE_CHAIN_MAX files, is an error.
+ * Invariants 1. Only the top of a chain is ever written.
+ *            2. A request that reaches a format lies inside its size_bytes.
+ */
+
+enum { IMAGE_HEAD_BYTES = 2048 };
+
+static const struct image_ops *const image_formats[] = { &raw_ops, &qcow2_ops };
+
+/* Formats known by sight only: better a clear word than a disk full of nonsense. */
+static const char *image_probe_foreign(const uint8_t *head, size_t size)
+{
+    if (size >= 8 && !memcmp(head, "QFI\xFB", 4) && ld32be(head + 4) == 1)
+        return "qcow";
+    if (size >= 4 && (!memcmp(head, "KDMV", 4) || !memcmp(head, "COWD", 4)))
+        return "vmdk";
+    if (size >= 21 && !memcmp(head, "# Disk DescriptorFile", 21))
+        return "vmdk";
+    if (size >= 68 && ld32le(head + 64) == 0xBEDA107Fu)
+        return "vdi";
+    if (size >= 8 && !memcmp(head, "conectix", 8))
+        return "vpc";
+    if (size >= 8 && !memcmp(head, "vhdxfile", 8))
+        return "vhdx";
+    if (size >= 4 && !memcmp(head, "QED\0", 4))
+        return "qed";
+    if (size >= 6 && !memcmp(head, "LUKS\xBA\xBE", 6))
+        return "luks";
+    return NULL;
+}
+
+EMU_PRIV const char *image_probe(const uint8_t *head, size_t size)
+{
+    size_t i;
+    const char *foreign = image_probe_foreign(head, size);
+    for (i = 0; i < EMU_ARRAY_LEN(image_formats); i++)
+        if (image_formats[i]->probe && image_formats[i]->probe(head, size))
+            return image_formats[i]->name;
+    return foreign ? foreign : "raw";
+}
+
+static const struct image_ops *image_find_format(const char *name)
+{
+    size_t i;
+    if (!strcmp(name, "file") || !strcmp(name, "host_device") || !strcmp(name, "host_cdrom"))
+        name = "raw";
+    for (i = 0; i < EMU_ARRAY_LEN(image_formats); i++)
+        if (!strcmp(image_formats[i]->name, name))
+            return image_formats[i];
+    return NULL;
+}
+
+static int image_unknown_format(const char *path, const char *format, struct err *err)
+{
+    static const char *const later[] = { "vmdk", "vdi", "vpc", "vhd", "vhdx", "qcow", "qed", "luks", "dmg", "cloop", "parallels", "bochs" };
+    size_t i;
+    for (i = 0; i < EMU_ARRAY_LEN(later); i++)
+        if (!strcmp(later[i], format))
+            return err_set(err, EMU_ENOTSUP, "%s: format %s is not supported yet; convert it: qemu-img convert -O qcow2 %s disk.qcow2", path, format, path);
+    return err_set(err, EMU_EINVAL, "%s: unknown format \"%s\"; there are raw and qcow2", path, format);
+}
+
+/* "name:" before any slash: an address, not a file. */
+static bool image_has_protocol(const char *path)
+{
+    const char *p = path;
+    while (*p && *p != ':' && *p != '/' && *p != '\\')
+        p++;
+    return *p == ':' && p > path + 1; /* one letter: a drive of Windows */
+}
+
+static int image_refuse_protocol(const char *path, struct err *err)
+{
+    if (!strncmp(path, "fat:", 4))
+        return err_set(err, EMU_ENOTSUP, "%s: a folder shown as a FAT disk is not supported yet", path);
+    if (!strncmp(path, "json:", 5))
+        return err_set(err, EMU_ENOTSUP, "%s: json: descriptions are not supported; give file= and format=", path);
+    return err_set(err, EMU_ENOTSUP, "%s: no such file, and images behind \"%.*s:\" are not supported", path, (int)strcspn(path, ":"), path);
+}
+
+/* The file a name in an image's header means: relative names start at the image's own folder. */
+static char *image_resolve(struct emu *e, const char *from, const char *name)
+{
+    const char *slash = strrchr(from, '/');
+    size_t n;
+    char *p;
+#ifdef _WIN32
+    const char *other = strrchr(from, '\\');
+    if (!slash || (other && other > slash))
+        slash = other;
+    if (name[0] && name[1] == ':')
+        return emu_strdup(e, name);
+#endif
+    if (!strncmp(name, "file:", 5))
+        name += 5;
+    if (name[0] == '/' || name[0] == '\\' || !slash)
+        return emu_strdup(e, name);
+    n = (size_t)(slash - from) + 1;
+    p = emu_alloc(e, n + strlen(name) + 1);
+    if (p) {
+        memcpy(p, from, n);
+        strcpy(p + n, name);
+    }
+    return p;
+}
+
+struct image_above { /* the images above the one that is being opened */
+    struct image *img;
+    const struct image_above *next;
+};
+
+static int image_open_file(struct image *img, const struct image_above *above, struct err *err)
+{
+    const struct image_above *a;
+    unsigned depth = 0;
+    int r = host_file_open(&img->file, img->path, img->flags & IMAGE_WRITE ? HOST_OPEN_WRITE : 0, err);
+    if ((r == EMU_EACCES || r == EMU_EROFS) && (img->flags & IMAGE_WRITE)) {
+        struct host_file *probe;
+        if (!host_file_open(&probe, img->path, 0, NULL)) {
+            host_file_close(probe);
+            return err_set(err, r, "%s: no permission to write it; use readonly=on, or -snapshot to throw changes away", img->path);
+        }
+    }
+    if (r)
+        return r;
+    for (a = above; a; a = a->next, depth++)
+        if (host_file_same(a->img->file, img->file))
+            return err_set(err, EMU_EFORMAT, "%s: the chain of backing files loops: it stands above itself", img->path);
+    if (depth >= IMAGE_CHAIN_MAX)
+        return err_set(err, EMU_EFORMAT, "%s: more than %d backing files below one another; does the chain loop?", img->path, IMAGE_CHAIN_MAX);
+    if (!(img->flags & IMAGE_NO_LOCK)) {
+        r = host_file_lock(img->file, (img->flags & IMAGE_WRITE) != 0);
+        if (r == EMU_EBUSY)
+            return err_set(err, r, "%s: is in use by another emulator%s", img->path,
+                           img->flags & IMAGE_WRITE ? "; stop that one, or use -snapshot once it only reads" : ", which writes it; stop that one first");
+    }
+    return 0;
+}
+
+static int image_pick_format(struct image *img, const char *format, struct err *err)
+{
+    uint8_t head[IMAGE_HEAD_BYTES];
+    int r;
+    if (!format) {
+        r = host_file_read(img->file, 0, head, sizeof head);
+        if (r)
+            return err_set(err, r, "%s: can't be read: %s", img->path, emu_strerror(r));
+        format = image_probe(head, sizeof head);
+        img->guessed_raw = !strcmp(format, "raw") && (img->flags & IMAGE_WRITE);
+    }
+    img->ops = image_find_format(format);
+    return img->ops ? 0 : image_unknown_format(img->path, format, err);
+}
+
+static int image_open_chain(struct emu *e, struct image **out, const char *path, const char *format, unsigned flags, const struct image_above *above, struct err *err);
+
+static int image_open_backing(struct image *img, const struct image_above *above, struct err *err)
+{
+    struct image_above here;
+    char *path;
+    int r;
+    if (!img->backing_name || (img->flags & IMAGE_NO_BACKING))
+        return 0;
+    path = image_resolve(img->emu, img->path, img->backing_name);
+    if (!path)
+        return err_set(err, EMU_ENOMEM, "%s: out of memory", img->path);
+    here.img = img;
+    here.next = above;
+    if (host_path_kind(path) == HOST_KIND_NONE && !image_has_protocol(img->backing_name))
+        r = err_set(err, EMU_ENOENT, "%s: backing file \"%s\" does not exist%s; qemu-img rebase -u -b FILE -F FORMAT names another", img->path, img->backing_name,
+                    img->backing_name[0] == '/' ? "" : " beside it");
+    else
+        r = image_open_chain(img->emu, &img->backing, path, img->backing_format, img->flags & (IMAGE_NO_FLUSH | IMAGE_NO_LOCK), &here, err);
+    emu_free(img->emu, path);
+    return r;
+}
+
+static int image_open_chain(struct emu *e, struct image **out, const char *path, const char *format, unsigned flags, const struct image_above *above, struct err *err)
+{
+    struct image *img;
+    int r;
+    *out = NULL;
+    if (!strncmp(path, "file:", 5))
+        path += 5;
+    if (image_has_protocol(path) && host_path_kind(path) == HOST_KIND_NONE)
+        return image_refuse_protocol(path, err);
+    img = emu_alloc(e, sizeof *img);
+    if (!img || !(img->path = emu_strdup(e, path))) {
+        emu_free(e, img);
+        return err_set(err, EMU_ENOMEM, "%s: out of memory", path);
+    }
+    img->emu = e;
+    img->flags = flags;
+    img->read_only = !(flags & IMAGE_WRITE);
+    r = image_open_file(img, above, err);
+    if (!r)
+        r = image_pick_format(img, format, err);
+    if (!r) {
+        r = img->ops->open(img, err);
+        if (r)
+            img->ops = NULL; /* open() cleaned up after itself */
+    }
+    if (!r)
+        r = image_open_backing(img, above, err);
+    if (r) {
+        image_close(img);
+        return r;
+    }
+    *out = img;
+    return 0;
+}
+
+EMU_PRIV int image_open(struct emu *e, struct image **out, const char *path, const char *format, unsigned flags, struct err *err)
+{
+    return image_open_chain(e, out, path, format, flags, NULL, err);
+}
+
+EMU_PRIV int image_close(struct image *img)
+{
+    int r = 0;
+    while (img) {
+        struct image *below = img->backing;
+        int closed = img->ops ? img->ops->close(img) : 0;
+        r = r ? r : closed;
+        host_file_close(img->file);
+        emu_free(img->emu, img->path);
+        emu_free(img->emu, img->backing_name);
+        emu_free(img->emu, img->backing_format);
+        emu_free(img->emu, img);
+        img = below;
+    }
+    return r;
+}
+
+static bool image_range_ok(const struct image *img, uint64_t offset, uint64_t size) { return offset <= img->size_bytes && size <= img->size_bytes - offset; }
+
+EMU_PRIV int image_read(struct image *img, uint64_t offset, void *buf, size_t size)
+{
+    if (!image_range_ok(img, offset, size))
+        return EMU_ERANGE;
+    return size ? img->ops->read(img, offset, buf, size) : 0;
+}
+
+EMU_PRIV int image_read_padded(struct image *img, uint64_t offset, void *buf, size_t size)
+{
+    size_t n = offset >= img->size_bytes ? 0 : (size_t)EMU_MIN((uint64_t)size, img->size_bytes - offset);
+    memset((uint8_t *)buf + n, 0, size - n);
+    return n ? img->ops->read(img, offset, buf, n) : 0;
+}
+
+EMU_PRIV int image_write(struct image *img, uint64_t offset, const void *buf, size_t size)
+{
+    if (img->read_only)
+        return EMU_EROFS;
+    if (!image_range_ok(img, offset, size))
+        return EMU_ERANGE;
+    return size ? img->ops->write(img, offset, buf, size) : 0;
+}
+
+EMU_PRIV int image_flush(struct image *img) { return img->read_only ? 0 : img->ops->flush(img); }
+
+EMU_PRIV int image_discard(struct image *img, uint64_t offset, uint64_t size)
+{
+    if (img->read_only)
+        return EMU_EROFS;
+    if (!image_range_ok(img, offset, size))
+        return EMU_ERANGE;
+    return size && img->ops->discard ? img->ops->discard(img, offset, size) : 0;
+}
+
+EMU_PRIV int image_write_zeroes(struct image *img, uint64_t offset, uint64_t size, bool unmap)
+{
+    static const uint8_t zeros[16384];
+    int r = EMU_ENOTSUP;
+    if (img->read_only)
+        return EMU_EROFS;
+    if (!image_range_ok(img, offset, size))
+        return EMU_ERANGE;
+    if (size && img->ops->write_zeroes)
+        r = img->ops->write_zeroes(img, offset, size, unmap);
+    if (r != EMU_ENOTSUP)
+        return r;
+    for (r = 0; size && !r;) {
+        size_t n = (size_t)EMU_MIN(size, (uint64_t)sizeof zeros);
+        r = img->ops->write(img, offset, zeros, n);
+        offset += n;
+        size -= n;
+    }
+    return r;
+}
+
+EMU_PRIV bool image_all_zero(const void *buf, size_t size)
+{
+    const uint8_t *p = buf;
+    return !size || (!p[0] && !memcmp(p, p + 1, size - 1));
+}
+
+EMU_PRIV int image_host_sync(struct image *img) { return img->flags & IMAGE_NO_FLUSH ? 0 : host_file_flush(img->file); }
+
+/* ---- disks of an embedding program ---- */
+
+struct image_provided {
+    struct emu_disk_ops ops;
+    void *opaque;
+};
+
+static int image_provided_read(struct image *img, uint64_t offset, void *buf, size_t size)
+{
+    struct image_provided *p = img->state;
+    return p->ops.read(p->opaque, offset, buf, size);
+}
+static int image_provided_write(struct image *img, uint64_t offset, const void *buf, size_t size)
+{
+    struct image_provided *p = img->state;
+    return p->ops.write(p->opaque, offset, buf, size);
+}
+static int image_provided_flush(struct image *img)
+{
+    struct image_provided *p = img->state;
+    return p->ops.flush && !(img->flags & IMAGE_NO_FLUSH) ? p->ops.flush(p->opaque) : 0;
+}
+static int image_provided_close(struct image *img)
+{
+    emu_free(img->emu, img->state);
+    return 0;
+}
+static const struct image_ops image_provided_ops = {
+    "embed", NULL, NULL, image_provided_close, image_provided_read, image_provided_write, image_provided_flush, NULL, NULL, NULL, NULL,
+};
+
+EMU_PRIV int image_open_provided(struct emu *e, struct image **out, const char *name, unsigned flags, struct err *err)
+{
+    struct image_provided found, *state;
+    struct image *img;
+    *out = NULL;
+    memset(&found, 0, sizeof found);
+    if (!e->find_disk || !e->find_disk(e, name, &found.ops, &found.opaque))
+        return err_set(err, EMU_ENOENT, "embed:%s: the program provides no disk of that name", name);
+    if (found.ops.read_only && (flags & IMAGE_WRITE))
+        return err_set(err, EMU_EROFS, "embed:%s: is read-only; use readonly=on or snapshot=on", name);
+    img = emu_alloc(e, sizeof *img);
+    state = emu_alloc(e, sizeof *state);
+    if (!img || !state || !(img->path = emu_alloc(e, strlen(name) + 7))) {
+        emu_free(e, img);
+        emu_free(e, state);
+        return err_set(err, EMU_ENOMEM, "embed:%s: out of memory", name);
+    }
+    sprintf(img->path, "embed:%s", name);
+    *state = found;
+    img->emu = e;
+    img->ops = &image_provided_ops;
+    img->state = state;
+    img->flags = flags;
+    img->read_only = !(flags & IMAGE_WRITE);
+    img->size_bytes = found.ops.bytes / 512 * 512;
+    *out = img;
+    return 0;
+}
+
+/* ======================================== src/disk/block.c ======================================== */
+
+/* disk/block.c - drives: what a disk controller sees, and what -drive says.
+ *
+ * Contract   Devices call blk_submit() and friends of machine.h; the board creates drives and opens them with their options; the monitor
+ *            changes and ejects. Below it are images (image.c). It knows no device.
+ * Theory     A request is carried out on the host the moment it is submitted, and its completion is put on the event queue at a
+ *            fixed virtual delay that depends on its kind and size only, so that -icount runs repeat on any host. Since the host's work is
+ *            done in order of submission, a flush covers every write submitted before it, and overlapping requests need no care.
+ *            An error may stop the machine (werror=, rerror=): then the request stays under way, and its timer, which stands still with
+ *            the virtual clock, tries again once the machine goes on.
+ * Invariants 1. done() is called from the event queue, once, and never after blk_cancel().
+ *            2. size_bytes is the image's size, 0 without medium.
+ *            3. A write to a read-only drive fails with EMU_EROFS whatever the image would allow.
+ * Missing    copy-on-read, throttling, O_DIRECT (cache=none and directsync use the host's cache but flush as asked).
+ */
+
+#define BLK_LATENCY_NS (20 * NS_PER_US)
+#define BLK_FLUSH_NS (50 * NS_PER_US)
+#define BLK_BYTES_PER_NS 2 /* 2 GB/s */
+#define BLK_BOUNCE_BYTES ((size_t)1 << 20)
+#define BLK_RETRY_NS NS_PER_MS
+
+enum { BLK_ON_REPORT, BLK_ON_IGNORE, BLK_ON_STOP, BLK_ON_ENOSPC };
+enum { BLK_ZEROES_OFF, BLK_ZEROES_ON, BLK_ZEROES_UNMAP };
+
+/* ---- requests ---- */
+
+static uint64_t blk_iov_bytes(const struct blk_request *r)
+{
+    uint64_t n = 0;
+    int i;
+    for (i = 0; i < r->iov_count; i++)
+        n += r->iov[i].size;
+    return n;
+}
+
+static int blk_write_piece(struct blk *b, uint64_t offset, const void *buf, size_t size)
+{
+    if (b->detect_zeroes && size >= 4096 && image_all_zero(buf, size))
+        return image_write_zeroes(b->image, offset, size, b->detect_zeroes == BLK_ZEROES_UNMAP);
+    return image_write(b->image, offset, buf, size);
+}
+
+/* Reads or writes the request's pieces; many small ones go through one buffer so that the image sees one request. */
+static int blk_transfer(struct blk *b, const struct blk_request *r)
+{
+    bool write = r->op == BLK_WRITE;
+    uint64_t offset = r->offset, left = r->size;
+    int i, result = 0;
+    if (blk_iov_bytes(r) < r->size)
+        return EMU_EINVAL;
+    if (r->iov_count > 1 && r->size <= BLK_BOUNCE_BYTES) {
+        size_t at = 0;
+        if (!b->bounce)
+            b->bounce = emu_alloc(b->emu, BLK_BOUNCE_BYTES);
+        if (b->bounce) {
+            if (!write && (result = image_read(b->image, offset, b->bounce, (size_t)left)))
+                return result;
+            for (i = 0; i < r->iov_count && left; i++) {
+                size_t n = (size_t)EMU_MIN((uint64_t)r->iov[i].size, left);
+                if (write)
+                    memcpy(b->bounce + at, r->iov[i].base, n);
+                else
+                    memcpy(r->iov[i].base, b->bounce + at, n);
+                at += n;
+                left -= n;
+            }
+            return write ? blk_write_piece(b, offset, b->bounce, at) : 0;
+        }
+    }
+    for (i = 0; i < r->iov_count && left && !result; i++) {
+        size_t n = (size_t)EMU_MIN((uint64_t)r->iov[i].size, left);
+        result = write ? blk_write_piece(b, offset, r->iov[i].base, n) : image_read(b->image, offset, r->iov[i].base, n);
+        offset += n;
+        left -= n;
+    }
+    return result;
+}
+
+static bool blk_range_ok(const struct blk *b, uint64_t offset, uint64_t size) { return offset <= b->size_bytes && size <= b->size_bytes - offset; }
+
+static int blk_perform(struct blk *b, const struct blk_request *r)
+{
+    int result;
+    if (!b->image)
+        return EMU_ENOENT;
+    if (r->op == BLK_FLUSH) {
+        b->stat_flushes++;
+        return image_flush(b->image);
+    }
+    if (!blk_range_ok(b, r->offset, r->size))
+        return EMU_ERANGE;
+    if (r->op != BLK_READ && b->read_only)
+        return EMU_EROFS;
+    switch (r->op) {
+    case BLK_READ:
+        b->stat_reads++;
+        b->stat_read_bytes += r->size;
+        return blk_transfer(b, r);
+    case BLK_WRITE:
+        b->stat_writes++;
+        b->stat_write_bytes += r->size;
+        result = blk_transfer(b, r);
+        break;
+    case BLK_DISCARD:
+        result = b->image_flags & IMAGE_UNMAP ? image_discard(b->image, r->offset, r->size) : 0;
+        break;
+    case BLK_WRITE_ZEROES:
+        result = image_write_zeroes(b->image, r->offset, r->size, (b->image_flags & IMAGE_UNMAP) != 0);
+        break;
+    default:
+        return EMU_EINVAL;
+    }
+    if (!result && b->write_through)
+        result = image_flush(b->image);
+    return result;
+}
+
+/* A failed request as werror= and rerror= want it: what the guest is told, or *stop. */
+static int blk_judge(struct blk *b, const struct blk_request *r, int result, bool *stop)
+{
+    unsigned policy = r->op == BLK_READ ? b->on_read_error : b->on_write_error;
+    const char *name = b->file ? b->file : b->id;
+    *stop = policy == BLK_ON_STOP || (policy == BLK_ON_ENOSPC && result == EMU_ENOSPC);
+    if (result == EMU_EROFS || result == EMU_ENOENT || result == EMU_ERANGE) /* the guest's own mistake */
+        *stop = false;
+    else if (*stop)
+        emu_log(b->emu, LOG_NOTICE, "%s: %s failed: %s; the machine is stopped; mend it and type cont in the monitor", name,
+                r->op == BLK_READ ? "a read" : "a write", emu_strerror(result));
+    else if (result == EMU_ENOSPC)
+        emu_log_once(b->emu, &b->said_full, LOG_NOTICE, "%s: the host's disk is full; the guest sees write errors (werror=enospc stops the machine instead)", name);
+    else
+        emu_log_once(b->emu, &b->said_error, LOG_NOTICE, "%s: %s at byte %" PRIu64 " failed: %s; the guest sees an I/O error", name,
+                     r->op == BLK_READ ? "a read" : "a write", r->offset, emu_strerror(result));
+    return policy == BLK_ON_IGNORE ? 0 : result;
+}
+
+static void blk_unlink(struct blk *b, struct blk_request *r)
+{
+    struct blk_request **p;
+    for (p = &b->requests; *p; p = &(*p)->next)
+        if (*p == r) {
+            *p = r->next;
+            b->in_flight--;
+            return;
+        }
+}
+
+static int64_t blk_delay_ns(const struct blk_request *r)
+{
+    if (r->op == BLK_FLUSH)
+        return BLK_FLUSH_NS;
+    return BLK_LATENCY_NS + (r->op == BLK_READ || r->op == BLK_WRITE ? (int64_t)EMU_MIN(r->size / BLK_BYTES_PER_NS, (uint64_t)NS_PER_SEC) : 0);
+}
+
+static void blk_complete(void *opaque)
+{
+    struct blk_request *r = opaque;
+    struct blk *b = r->blk;
+    bool stop = false;
+    if (r->again) {
+        r->again = false;
+        r->result = blk_perform(b, r);
+    }
+    if (r->result)
+        r->result = blk_judge(b, r, r->result, &stop);
+    if (stop) {
+        r->again = true;
+        emu_request(b->emu, REQ_STOP);
+        timer_arm(&r->timer, emu_now_ns(b->emu) + BLK_RETRY_NS);
+        return;
+    }
+    blk_unlink(b, r);
+    if (r->done)
+        r->done(r->opaque, r->result);
+}
+
+EMU_PRIV void blk_submit(struct blk *b, struct blk_request *r)
+{
+    r->blk = b;
+    r->again = false;
+    r->next = b->requests;
+    b->requests = r;
+    b->in_flight++;
+    timer_init(&r->timer, b->emu, blk_complete, r);
+    r->result = blk_perform(b, r);
+    timer_arm(&r->timer, emu_now_ns(b->emu) + blk_delay_ns(r));
+}
+
+EMU_PRIV void blk_cancel(struct blk *b, struct blk_request *r)
+{
+    timer_cancel(&r->timer);
+    blk_unlink(b, r);
+}
+
+static int blk_sync(struct blk *b, uint8_t op, uint64_t offset, void *buf, size_t size)
+{
+    struct blk_request r;
+    struct host_iov piece;
+    bool stop;
+    int result;
+    memset(&r, 0, sizeof r);
+    piece.base = buf;
+    piece.size = size;
+    r.op = op;
+    r.offset = offset;
+    r.size = size;
+    r.iov = &piece;
+    r.iov_count = 1;
+    result = blk_perform(b, &r);
+    return result ? blk_judge(b, &r, result, &stop) : 0;
+}
+
+EMU_PRIV int blk_read_sync(struct blk *b, uint64_t offset, void *buf, size_t size) { return blk_sync(b, BLK_READ, offset, buf, size); }
+EMU_PRIV int blk_write_sync(struct blk *b, uint64_t offset, const void *buf, size_t size)
+{
+    return blk_sync(b, BLK_WRITE, offset, (void *)(uintptr_t)buf, size);
+}
+EMU_PRIV int blk_flush_sync(struct blk *b) { return blk_sync(b, BLK_FLUSH, 0, NULL, 0); }
+
+/* ---- drives and media ---- */
+
+EMU_PRIV struct blk *blk_find(struct emu *e, const char *id)
+{
+    struct blk *b;
+    for (b = e->drives; b; b = b->next)
+        if (b->id && !strcmp(b->id, id))
+            return b;
+    return NULL;
+}
+
+EMU_PRIV struct blk *blk_create(struct emu *e, const char *id, struct err *err)
+{
+    struct blk *b, **end;
+    if (id && blk_find(e, id)) {
+        err_set(err, EMU_EEXIST, "there is a drive with id %s already", id);
+        return NULL;
+    }
+    b = emu_alloc(e, sizeof *b);
+    if (b && id)
+        b->id = emu_strdup(e, id);
+    if (!b || (id && !b->id)) {
+        emu_free(e, b);
+        err_set(err, EMU_ENOMEM, "out of memory for a drive");
+        return NULL;
+    }
+    b->emu = e;
+    for (end = &e->drives; *end; end = &(*end)->next) {
+    }
+    *end = b;
+    return b;
+}
+
+static int blk_open_image(struct blk *b, const char *file, const char *format, struct err *err)
+{
+    unsigned flags = b->image_flags | (b->want_read_only || b->snapshot ? 0 : IMAGE_WRITE);
+    struct image *img;
+    int r;
+    if (!strncmp(file, "embed:", 6))
+        r = image_open_provided(b->emu, &img, file + 6, flags, err);
+    else
+        r = image_open(b->emu, &img, file, format, flags, err);
+    if (r)
+        return r;
+    if (img->guessed_raw)
+        emu_log(b->emu, LOG_NOTICE, "%s: format not given and taken for raw; writes to sector 0 that look like another format will be refused (format=raw allows them)", file);
+    if (b->snapshot && !b->want_read_only) {
+        r = image_overlay_create(b->emu, &img, img, err);
+        if (r)
+            return r;
+    }
+    b->file = emu_strdup(b->emu, file);
+    b->format = emu_strdup(b->emu, img->ops->read == raw_ops.read ? "raw" : img->backing && b->snapshot ? img->backing->ops->name : img->ops->name);
+    if (!b->file || !b->format) {
+        image_close(img);
+        emu_free(b->emu, b->file);
+        emu_free(b->emu, b->format);
+        b->file = b->format = NULL;
+        return err_set(err, EMU_ENOMEM, "%s: out of memory", file);
+    }
+    b->image = img;
+    b->read_only = b->want_read_only || img->read_only;
+    b->size_bytes = img->size_bytes;
+    return 0;
+}
+
+static void blk_close_image(struct blk *b)
+{
+    int r = 0;
+    if (b->image) {
+        r = b->read_only ? 0 : image_flush(b->image);
+        if (!r)
+            r = image_close(b->image);
+        else
+            image_close(b->image);
+        if (r)
+            emu_log(b->emu, LOG_NOTICE, "%s: what was written last may be lost: %s", b->file, emu_strerror(r));
+    }
+    b->image = NULL;
+    b->size_bytes = 0;
+    emu_free(b->emu, b->file);
+    emu_free(b->emu, b->format);
+    b->file = b->format = NULL;
+    b->said_full = b->said_error = false;
+}
+
+/* One of several words, as its index. */
+static int blk_option_word(struct options *o, const char *key, const char *const *words, uint8_t *value, struct err *err)
+{
+    const char *s = options_get(o, key);
+    char all[96] = "";
+    uint8_t i;
+    if (!s)
+        return 0;
+    for (i = 0; words[i]; i++) {
+        if (!strcmp(words[i], s)) {
+            *value = i;
+            return 0;
+        }
+        snprintf(all + strlen(all), sizeof all - strlen(all), "%s%s", i ? ", " : "", words[i]);
+    }
+    return err_set(err, EMU_EINVAL, "%s: %s=%s is none of %s", o->origin, key, s, all);
+}
+
+static int blk_read_cache_options(struct blk *b, struct options *o, struct err *err)
+{
+    static const char *const modes[] = { "writeback", "none", "writethrough", "directsync", "unsafe", NULL };
+    static const char *const aios[] = { "threads", "native", "io_uring", NULL };
+    uint8_t mode = 0, aio = 0;
+    bool direct = false, no_flush = false, writeback;
+    int r;
+    if ((r = blk_option_word(o, "cache", modes, &mode, err)) || (r = blk_option_word(o, "aio", aios, &aio, err)))
+        return r;
+    b->write_through = mode == 2 || mode == 3;
+    no_flush = mode == 4;
+    writeback = !b->write_through;
+    if ((r = options_bool(o, "cache.direct", &direct, err)) || (r = options_bool(o, "cache.no-flush", &no_flush, err)) ||
+        (r = options_bool(o, "cache.writeback", &writeback, err)))
+        return r;
+    b->write_through = !writeback;
+    if (no_flush)
+        b->image_flags |= IMAGE_NO_FLUSH;
+    return 0;
+}
+
+static int blk_read_policy_options(struct blk *b, struct options *o, struct err *err)
+{
+    static const char *const errors[] = { "report", "ignore", "stop", "enospc", "auto", NULL };
+    static const char *const zeroes[] = { "off", "on", "unmap", NULL };
+    static const char *const discards[] = { "ignore", "off", "unmap", "on", NULL };
+    uint8_t discard = 0;
+    bool locking = true, copy_on_read = false;
+    const char *s;
+    size_t i;
+    int r;
+    if ((r = blk_option_word(o, "werror", errors, &b->on_write_error, err)) || (r = blk_option_word(o, "rerror", errors, &b->on_read_error, err)) ||
+        (r = blk_option_word(o, "detect-zeroes", zeroes, &b->detect_zeroes, err)) || (r = blk_option_word(o, "discard", discards, &discard, err)) ||
+        (r = options_bool(o, "copy-on-read", &copy_on_read, err)))
+        return r;
+    if (b->on_write_error == 4)
+        b->on_write_error = BLK_ON_REPORT;
+    if (b->on_read_error == 4)
+        b->on_read_error = BLK_ON_REPORT;
+    if (b->on_read_error == BLK_ON_ENOSPC)
+        return err_set(err, EMU_EINVAL, "%s: rerror=enospc makes no sense; report, ignore or stop", o->origin);
+    if (copy_on_read)
+        return err_set(err, EMU_ENOTSUP, "%s: copy-on-read is not supported; make an overlay with: qemu-img create -f qcow2 -b BASE -F FORMAT", o->origin);
+    if (discard >= 2)
+        b->image_flags |= IMAGE_UNMAP;
+    s = options_get(o, "locking");
+    if (!s)
+        s = options_get(o, "file.locking");
+    if (s) {
+        if (strcmp(s, "on") && strcmp(s, "off") && strcmp(s, "auto"))
+            return err_set(err, EMU_EINVAL, "%s: locking=%s is none of on, off, auto", o->origin, s);
+        locking = strcmp(s, "off") != 0;
+    }
+    if (!locking)
+        b->image_flags |= IMAGE_NO_LOCK;
+    for (i = 0; i < o->count; i++)
+        if (!strncmp(o->items[i].key, "throttling.", 11) || !strncmp(o->items[i].key, "bps", 3) || !strncmp(o->items[i].key, "iops", 4))
+            return err_set(err, EMU_ENOTSUP, "%s: limits on a drive's speed (%s) are not supported yet", o->origin, o->items[i].key);
+    return 0;
+}
+
+EMU_PRIV int blk_open(struct blk *b, struct options *o, struct err *err)
+{
+    const char *file = options_get(o, "file"), *format = options_get(o, "format"), *driver = options_get(o, "driver"), *media = options_get(o, "media");
+    const char *interface = options_get(o, "if"), *serial = options_get(o, "serial"), *copy;
+    int r;
+    if (!file)
+        file = options_get(o, "file.filename");
+    copy = options_get(o, "file.driver");
+    if (copy && strcmp(copy, "file") && strcmp(copy, "host_device"))
+        return err_set(err, EMU_ENOTSUP, "%s: file.driver=%s is not supported; file is", o->origin, copy);
+    if (!format)
+        format = driver;
+    options_get(o, "index"), options_get(o, "bus"), options_get(o, "unit"), options_get(o, "id"), options_get(o, "node-name"); /* the board's */
+    b->snapshot = b->emu->config.snapshot;
+    b->want_read_only = media && !strcmp(media, "cdrom");
+    if ((r = options_bool(o, "snapshot", &b->snapshot, err)) || (r = options_bool(o, "readonly", &b->want_read_only, err)) ||
+        (r = options_bool(o, "read-only", &b->want_read_only, err)) || (r = blk_read_cache_options(b, o, err)) || (r = blk_read_policy_options(b, o, err)))
+        return r;
+    if (media && !strcmp(media, "cdrom"))
+        b->want_read_only = true;
+    if ((media && !strcmp(media, "cdrom")) || (interface && !strcmp(interface, "floppy")))
+        b->removable = true;
+    b->read_only = b->want_read_only;
+    if (serial) {
+        emu_free(b->emu, b->serial);
+        b->serial = emu_strdup(b->emu, serial);
+        if (!b->serial)
+            return err_set(err, EMU_ENOMEM, "%s: out of memory", o->origin);
+    }
+    if (!file || !*file) {
+        if (b->removable)
+            return 0; /* an empty drive */
+        return err_set(err, EMU_EINVAL, "%s: needs file=", o->origin);
+    }
+    return blk_open_image(b, file, format, err);
+}
+
+EMU_PRIV int blk_eject(struct blk *b, bool force, struct err *err)
+{
+    if (!b->removable)
+        return err_set(err, EMU_EINVAL, "%s: is not removable", b->id);
+    if (b->locked && !force)
+        return err_set(err, EMU_EBUSY, "%s: the guest has locked the tray; eject -f takes the medium all the same", b->id);
+    if (b->in_flight)
+        return err_set(err, EMU_EBUSY, "%s: requests are under way; try again", b->id);
+    if (!b->image)
+        return 0;
+    blk_close_image(b);
+    if (b->media_changed)
+        b->media_changed(b->opaque);
+    return 0;
+}
+
+EMU_PRIV int blk_change(struct blk *b, const char *file, const char *format, struct err *err)
+{
+    struct image *was = b->image;
+    char *was_file = b->file, *was_format = b->format;
+    int r;
+    if (!b->removable)
+        return err_set(err, EMU_EINVAL, "%s: is not removable", b->id);
+    if (b->locked && b->image)
+        return err_set(err, EMU_EBUSY, "%s: the guest has locked the tray; eject it in the guest, or eject -f first", b->id);
+    if (b->in_flight)
+        return err_set(err, EMU_EBUSY, "%s: requests are under way; try again", b->id);
+    b->image = NULL;
+    b->file = b->format = NULL;
+    r = blk_open_image(b, file, format, err);
+    if (r) { /* the old medium stays */
+        b->image = was;
+        b->file = was_file;
+        b->format = was_format;
+        return r;
+    }
+    if (was) {
+        struct blk old = *b;
+        old.image = was;
+        old.file = was_file;
+        old.format = was_format;
+        blk_close_image(&old);
+    }
+    b->tray_open = false;
+    if (b->media_changed)
+        b->media_changed(b->opaque);
+    return 0;
+}
+
+EMU_PRIV void blk_destroy(struct blk *b)
+{
+    struct blk **p;
+    while (b->requests)
+        blk_cancel(b, b->requests);
+    blk_close_image(b);
+    for (p = &b->emu->drives; *p; p = &(*p)->next)
+        if (*p == b) {
+            *p = b->next;
+            break;
+        }
+    emu_free(b->emu, b->bounce);
+    emu_free(b->emu, b->serial);
+    emu_free(b->emu, b->id);
+    emu_free(b->emu, b);
+}
+
+EMU_PRIV void blk_close_all(struct emu *e)
+{
+    while (e->drives)
+        blk_destroy(e->drives);
+}
+
+EMU_PRIV void blk_print_info(struct emu *e, struct buf *out)
+{
+    struct blk *b;
+    for (b = e->drives; b; b = b->next) {
+        struct image *img = b->image;
+        if (!img) {
+            buf_printf(out, "%s: [not inserted]\n", b->id);
+        } else {
+            buf_printf(out, "%s: %s (%s%s%s)\n", b->id, b->file, b->format, b->read_only ? ", read-only" : "", b->snapshot ? ", snapshot" : "");
+            buf_printf(out, "    Size:             %" PRIu64 " bytes\n", b->size_bytes);
+            buf_printf(out, "    Cache mode:       %s%s\n", b->write_through ? "writethrough" : "writeback", b->image_flags & IMAGE_NO_FLUSH ? ", ignore flushes" : "");
+            if (b->snapshot && !b->want_read_only)
+                img = img->backing;
+            if (img->backing)
+                buf_printf(out, "    Backing file:     %s\n", img->backing->path);
+            if (img->ops->info)
+                img->ops->info(img, out);
+        }
+        if (b->removable)
+            buf_printf(out, "    Removable device: %slocked, tray %s\n", b->locked ? "" : "not ", b->tray_open ? "open" : "closed");
+        if (b->in_use)
+            buf_printf(out, "    Reads: %" PRIu64 " (%" PRIu64 " bytes), writes: %" PRIu64 " (%" PRIu64 " bytes), flushes: %" PRIu64 "\n", b->stat_reads,
+                       b->stat_read_bytes, b->stat_writes, b->stat_write_bytes, b->stat_flushes);
+    }
+}
+#undef BLK_LATENCY_NS
+#undef BLK_FLUSH_NS
+#undef BLK_BYTES_PER_NS
+#undef BLK_BOUNCE_BYTES
+#undef BLK_RETRY_NS
+
 /* ======================================== src/net/link.c ======================================== */
 
 /* net/link.c - ports, hubs, and the frames between them.
@@ -28702,6 +32069,16 @@ static void *api_allocate(void *opaque, void *p, size_t size)
     return f->hook_allocate(f->hook_opaque, p, size);
 }
 
+static bool api_find_disk(struct emu *e, const char *name, struct emu_disk_ops *ops, void **opaque)
+{
+    struct provided *p = front_provided(e, PROVIDED_DISK, name);
+    if (!p)
+        return false;
+    *ops = p->disk;
+    *opaque = p->opaque;
+    return true;
+}
+
 struct emu *emu_new(const struct emu_hooks *hooks)
 {
     struct emu *e;
@@ -28726,6 +32103,7 @@ struct emu *emu_new(const struct emu_hooks *hooks)
     e->wake_read = e->wake_write = HOST_FD_NONE;
     e->hook_opaque = f;
     e->log_fn = api_log;
+    e->find_disk = api_find_disk;
     if (hooks) {
         f->hook_log = hooks->log;
         f->hook_allocate = hooks->allocate;

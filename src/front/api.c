@@ -30,6 +30,16 @@ static void *api_allocate(void *opaque, void *p, size_t size)
     return f->hook_allocate(f->hook_opaque, p, size);
 }
 
+static bool api_find_disk(struct emu *e, const char *name, struct emu_disk_ops *ops, void **opaque)
+{
+    struct provided *p = front_provided(e, PROVIDED_DISK, name);
+    if (!p)
+        return false;
+    *ops = p->disk;
+    *opaque = p->opaque;
+    return true;
+}
+
 struct emu *emu_new(const struct emu_hooks *hooks)
 {
     struct emu *e;
@@ -54,6 +64,7 @@ struct emu *emu_new(const struct emu_hooks *hooks)
     e->wake_read = e->wake_write = HOST_FD_NONE;
     e->hook_opaque = f;
     e->log_fn = api_log;
+    e->find_disk = api_find_disk;
     if (hooks) {
         f->hook_log = hooks->log;
         f->hook_allocate = hooks->allocate;
