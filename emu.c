@@ -1139,7 +1139,7 @@ struct emu {
     X(INVPCID, "invpcid", 7, 0, 1, 10) X(RDSEED, "rdseed", 7, 0, 1, 18) X(ADX, "adx", 7, 0, 1, 19)                     \
     X(SMAP, "smap", 7, 0, 1, 20) X(CLFLUSHOPT, "clflushopt", 7, 0, 1, 23) X(CLWB, "clwb", 7, 0, 1, 24)                 \
     X(SHA, "sha-ni", 7, 0, 1, 29) X(UMIP, "umip", 7, 0, 2, 2) X(PKU, "pku", 7, 0, 2, 3) X(LA57, "la57", 7, 0, 2, 16)   \
-    X(RDPID, "rdpid", 7, 0, 2, 22) X(FSRM, "fsrm", 7, 0, 3, 4) X(ARCH_CAP, "arch-capabilities", 7, 0, 3, 29)           \
+    X(RDPID, "rdpid", 7, 0, 2, 22) X(FSRM, "fsrm", 7, 0, 3, 4) X(SPEC_CTRL, "spec-ctrl", 7, 0, 3, 26) X(ARCH_CAP, "arch-capabilities", 7, 0, 3, 29)           \
     X(SYSCALL, "syscall", 0x80000001, 0, 3, 11) X(NX, "nx", 0x80000001, 0, 3, 20)                                      \
     X(PDPE1GB, "pdpe1gb", 0x80000001, 0, 3, 26) X(RDTSCP, "rdtscp", 0x80000001, 0, 3, 27)                              \
     X(LM, "lm", 0x80000001, 0, 3, 29) X(LAHF_LM, "lahf-lm", 0x80000001, 0, 2, 0) X(ABM, "abm", 0x80000001, 0, 2, 5)    \
@@ -1204,6 +1204,8 @@ struct dtable {
     uint64_t base;
     uint32_t limit;
 };
+
+struct uop_jump;
 
 enum cpu_mode { MODE_REAL, MODE_V86, MODE_PROT, MODE_COMPAT, MODE_LONG };
 
@@ -1279,6 +1281,16 @@ struct cpu {
     uint64_t icount;            /* retired instructions; exact when spilled */
     int64_t budget;             /* instructions until the traces are left; exits subtract. See run.c */
     int64_t budget_start;       /* of the running stretch; see run.c */
+    int64_t budget_hold;        /* part of the budget that cpu_kick() took away to make the next exit leave */
+    struct uop_jump *jumps;     /* cache of indirect jumps' targets */
+    struct uop *scratch, *resume; /* copy of a memory uop that runs on bounce[], and where it goes on */
+    struct uop *leave_stub;     /* link that was to be taken when the traces were left, or NULL */
+    struct uop *promote;        /* head of a trace that wants to be optimised, or NULL */
+    uint64_t leave_base;        /* code_base at that time */
+    uint32_t inflight;          /* instructions of the running trace retired before the present one; inside slow paths */
+    uint8_t leave_fault;        /* traces were left with cpu->fault set */
+    uint8_t commit_size;
+    uint64_t slow_paths;        /* statistics */
     uint64_t miss_va;           /* linear address of the access that missed its uop's page */
     union vec bounce[2];        /* a slow access on its way: handlers_flow.c */
 
@@ -1301,7 +1313,7 @@ struct cpu {
     uint8_t mode; /* enum cpu_mode */
     uint8_t code_size; /* 2, 4, 8: default operand/address environment of CS */
     bool halted, waiting_sipi, shutdown; /* shutdown: triple fault */
-    uint8_t interrupt_shadow; /* instructions left that block interrupts: STI, MOV SS */
+    uint8_t interrupt_shadow; /* STI and MOV SS set 1: blocks interrupts and debug traps until the instruction after them is over (run.c clears it then) */
     bool nmi_blocked;
     uint32_t pending; /* CPU_INT_* bits */
     uint8_t sipi_vector;
@@ -1310,7 +1322,9 @@ struct cpu {
     uint64_t mtrr[32]; /* def type, fixed, variable: kept, not acted upon */
     int64_t tsc_offset;
     uint64_t mcg_status, mcg_ctl, mc_bank[4][4]; /* machine check: CTL, STATUS, ADDR, MISC of each bank */
-    uint64_t feature_control, debugctl;
+    uint64_t feature_control, debugctl, spec_ctrl, misc_features;
+    uint32_t msr_unknown[16]; /* those already logged */
+    uint8_t msr_unknown_count;
     uint64_t monitor_gpa;
     bool monitor_armed;
     uint32_t features[(CPU_FEATURE_COUNT + 31) / 32];
@@ -1554,6 +1568,8 @@ EMU_PRIV void tlb_flush_pcid(struct cpu *c, unsigned pcid);
 EMU_PRIV void tlb_set_cr3(struct cpu *c, uint64_t cr3, bool keep); /* PCID: keep = bit 63 was set */
 EMU_PRIV void tlb_machine_changed(struct emu *e); /* memory map, page flags: every CPU takes a new generation */
 /* The page got PAGE_HAS_CODE, _TRACKED or _WATCHED: no CPU may store into it directly any more. Cheaper than tlb_machine_changed(). */
+/* Would an access of up to a page at linear va fault? No change but A and D bits. */
+EMU_PRIV int cpu_check_linear(struct cpu *c, uint64_t va, unsigned size, unsigned access);
 EMU_PRIV void tlb_protect_page(struct emu *e, struct ram_block *block, uint64_t block_offset);
 /* Watchpoint of the debugger on linear addresses of every CPU (kind as in struct breakpoint: 1 write, 2 read, 3 both). */
 EMU_PRIV int mem_watch_set(struct emu *e, uint64_t va, uint64_t size, unsigned kind, bool on);
@@ -1641,6 +1657,7 @@ enum cpu_attention { /* bits of cpu->attention: why the engine is to leave at th
     CPU_ATTENTION_REQUEST = 4 /* emu->requests */
 };
 EMU_PRIV void cpu_set_interrupt(struct cpu *c, unsigned kind, bool on);
+EMU_PRIV void cpu_kick(struct cpu *c); /* the next exit leaves the traces */
 EMU_PRIV void cpu_send_sipi(struct cpu *c, uint8_t vector);
 enum cpu_exit { CPU_EXIT_BUDGET, CPU_EXIT_HALTED, CPU_EXIT_SHUTDOWN, CPU_EXIT_REQUEST, CPU_EXIT_BREAKPOINT, CPU_EXIT_WATCHPOINT };
 /* Runs up to `budget` instructions, exactly: stops early only for the reasons above. */
@@ -1995,6 +2012,23 @@ enum task_source { TASK_JMP, TASK_CALL, TASK_IRET, TASK_INT };
 EMU_PRIV int task_switch(struct cpu *c, struct desc *d, enum task_source source, bool has_error, uint32_t error, uint64_t return_ip, unsigned ext);
 /* One delivery, without nesting; sets cpu->rip. ext: EXT bit for error codes. */
 EMU_PRIV int exc_deliver_once(struct cpu *c, const struct fault *f, uint64_t return_rip);
+
+
+/* msr.c: RDMSR, WRMSR after the privilege check; CPU_FAULT is #GP(0). */
+EMU_PRIV int msr_read(struct cpu *c, uint32_t msr, uint64_t *value);
+EMU_PRIV int msr_write(struct cpu *c, uint32_t msr, uint64_t value);
+
+/* xsave.c: instruction bodies, and the layout that CPUID leaf 0xD tells. */
+EMU_PRIV int xsave_fxsave(struct cpu *c, const struct insn *i);
+EMU_PRIV int xsave_fxrstor(struct cpu *c, const struct insn *i);
+EMU_PRIV int xsave_xsave(struct cpu *c, const struct insn *i);
+EMU_PRIV int xsave_xsaveopt(struct cpu *c, const struct insn *i);
+EMU_PRIV int xsave_xsavec(struct cpu *c, const struct insn *i);
+EMU_PRIV int xsave_xrstor(struct cpu *c, const struct insn *i);
+EMU_PRIV int xsave_xgetbv(struct cpu *c, const struct insn *i);
+EMU_PRIV int xsave_xsetbv(struct cpu *c, const struct insn *i);
+EMU_PRIV uint64_t xsave_components(const struct cpu *c); /* bits that XCR0 may hold */
+EMU_PRIV void xsave_component(unsigned n, uint32_t *offset, uint32_t *size); /* standard form; size 0: not known */
 
 #endif
 
@@ -6330,11 +6364,11 @@ EMU_PRIV void cpu_reset(struct cpu *c, bool init)
         c->star = c->lstar = c->cstar = c->fmask = c->kernel_gs_base = 0;
         c->sysenter_cs = c->sysenter_esp = c->sysenter_eip = c->tsc_aux = 0;
         c->pat = UINT64_C(0x0007040600070406);
-        c->misc_enable = 1 | (cpu_has(c, CPU_MONITOR) ? UINT64_C(1) << 18 : 0);
+        c->misc_enable = 1 | UINT64_C(3) << 11 /* no BTS, no PEBS */ | (cpu_has(c, CPU_MONITOR) ? UINT64_C(1) << 18 : 0);
         c->apic_base = UINT64_C(0xFEE00800) | (c->index == 0 ? 0x100 : 0);
         memset(c->mtrr, 0, sizeof c->mtrr);
         c->tsc_offset = 0;
-        c->mcg_status = c->mcg_ctl = c->debugctl = c->feature_control = 0;
+        c->mcg_status = c->mcg_ctl = c->debugctl = c->feature_control = c->spec_ctrl = c->misc_features = 0;
         memset(c->mc_bank, 0, sizeof c->mc_bank);
     }
     c->attention = 1;
@@ -8950,19 +8984,29 @@ static void control_flat_segment(struct cpu *c, unsigned seg, uint16_t selector,
         s->attr |= SEG_DB;
 }
 
+/* AMD's models have SYSCALL outside of 64-bit mode too (APM vol. 3 SYSCALL), and there no SYSENTER in long mode. */
+static bool control_is_amd(const struct cpu *c) { return c->vendor[0] == 'A'; }
+
 EMU_PRIV int cpu_syscall(struct cpu *c)
 {
     uint32_t flags = cpu_eflags(c);
     uint16_t cs = (uint16_t)(c->star >> 32) & 0xFFFC;
-    if (c->mode != MODE_LONG || !(c->efer & EFER_SCE))
+    bool lma = control_lma(c);
+    if (!(c->efer & EFER_SCE) || (c->mode != MODE_LONG && (!control_is_amd(c) || c->mode == MODE_REAL || c->mode == MODE_V86)))
         return cpu_raise(c, EXC_UD);
-    c->gpr[REG_RCX] = c->next_rip;
-    c->gpr[REG_R11] = flags & ~(uint32_t)FLAG_RF;
-    c->next_rip = c->lstar;
+    c->gpr[REG_RCX] = lma ? c->next_rip : (uint32_t)c->next_rip;
+    if (lma) {
+        c->gpr[REG_R11] = flags & ~(uint32_t)FLAG_RF;
+        c->next_rip = c->mode == MODE_LONG ? c->lstar : c->cstar;
+        flags &= ~(uint32_t)c->fmask;
+    } else {
+        c->next_rip = (uint32_t)c->star;
+        flags &= ~(uint32_t)FLAG_IF;
+    }
     c->cpl = 0;
-    control_flat_segment(c, SEG_CS, cs, 0, true);
+    control_flat_segment(c, SEG_CS, cs, 0, lma);
     control_flat_segment(c, SEG_SS, (uint16_t)(cs + 8), 0, false);
-    cpu_set_eflags(c, (flags & ~(uint32_t)c->fmask & ~(uint32_t)FLAG_RF) | 2);
+    cpu_set_eflags(c, (flags & ~(uint32_t)(FLAG_RF | FLAG_VM)) | 2);
     cpu_update_mode(c);
     return CPU_OK;
 }
@@ -8972,10 +9016,12 @@ EMU_PRIV int cpu_sysret(struct cpu *c, unsigned opsize)
     uint16_t base = (uint16_t)(c->star >> 48);
     uint32_t flags = ((uint32_t)c->gpr[REG_R11] & 0x003C7FD7u) | 2;
     bool wide = opsize == 8;
-    if (c->mode != MODE_LONG || !(c->efer & EFER_SCE))
+    if (!(c->efer & EFER_SCE) || (c->mode != MODE_LONG && (!control_is_amd(c) || c->mode == MODE_REAL || c->mode == MODE_V86)))
         return cpu_raise(c, EXC_UD);
     if (c->cpl != 0 || (wide && !cpu_canonical(c, c->gpr[REG_RCX])))
         return cpu_raise_error(c, EXC_GP, 0);
+    if (!control_lma(c))
+        flags = cpu_eflags(c) | FLAG_IF;
     c->next_rip = wide ? c->gpr[REG_RCX] : (uint32_t)c->gpr[REG_RCX];
     c->cpl = 3;
     control_flat_segment(c, SEG_CS, (uint16_t)((base + (wide ? 16 : 0)) | 3), 3, wide);
@@ -8989,6 +9035,8 @@ EMU_PRIV int cpu_sysenter(struct cpu *c)
 {
     bool lma = control_lma(c);
     uint16_t cs = (uint16_t)c->sysenter_cs & 0xFFFC;
+    if (lma && control_is_amd(c))
+        return cpu_raise(c, EXC_UD);
     if (c->mode == MODE_REAL || sel_is_null(cs))
         return cpu_raise_error(c, EXC_GP, 0);
     cpu_set_eflags(c, cpu_eflags(c) & ~(uint32_t)(FLAG_VM | FLAG_IF | FLAG_RF));
@@ -9016,6 +9064,2484 @@ EMU_PRIV int cpu_sysexit(struct cpu *c, unsigned opsize)
     control_flat_segment(c, SEG_SS, (uint16_t)((cs + (wide ? 40 : 24)) | 3), 3, false);
     cpu_update_mode(c);
     return CPU_OK;
+}
+
+/* ======================================== src/cpu/system.c ======================================== */
+
+/* cpu/system.c - the rows of privileged, segment, I/O and other plain-C instructions, and most of their bodies.
+ *
+ * Models     Intel SDM vol. 2, one function an instruction or a family; vol. 3 chapters 2.5 (control registers), 17.2 (debug registers),
+ *            20.3 (VME), 5.10 (selectors), vol. 1 chapter 19 (I/O).
+ * Contract   Rows go to decode.c's index. A body is called with cpu->rip and next_rip set and returns CPU_OK or CPU_FAULT; where it moves
+ *            control it changes next_rip. MSRs are in msr.c, FXSAVE and XSAVE in xsave.c, transfers in control.c.
+ * Invariants 1. Checks come in the manual's order: #UD, then privilege, then operands.
+ *            2. Whatever changes derived state ends with cpu_update_mode(), whatever changes translations with tlb_flush_*().
+ *            3. An instruction that faults has changed nothing.
+ * Missing    RSM, VMX, SGX: no rows, so #UD. MWAIT wakes at once where more than one CPU could write to the monitored line.
+ */
+
+static int sys_gp(struct cpu *c) { return cpu_raise_error(c, EXC_GP, 0); }
+static bool sys_protected(const struct cpu *c) { return c->mode != MODE_REAL && c->mode != MODE_V86; }
+static uint64_t sys_wrap(const struct insn *i, uint64_t a) { return i->addrsize == 8 ? a : i->addrsize == 4 ? (uint32_t)a : (uint16_t)a; }
+static unsigned sys_iopl(const struct cpu *c) { return (c->eflags & FLAG_IOPL) >> 12; }
+#define SYS_PRIVILEGED(c)                                                                                              \
+    do {                                                                                                               \
+        if ((c)->cpl != 0)                                                                                             \
+            return sys_gp(c);                                                                                          \
+    } while (0)
+
+/* Result to r/m: memory takes 16 bits, a register the operand size (SMSW, STR, SLDT, MOV from Sreg). */
+static int sys_store_word(struct cpu *c, const struct insn *i, uint64_t v)
+{
+    if (i->memory)
+        return insn_store_rm(c, i, 2, v & 0xFFFF);
+    cpu_put(c, i->rm, v, i->opsize);
+    return CPU_OK;
+}
+
+/* ---- segment registers ---- */
+
+static void sys_shadow(struct cpu *c) { c->interrupt_shadow = 1; }
+
+static int sys_mov_from_seg(struct cpu *c, const struct insn *i)
+{
+    unsigned s = i->reg & 7;
+    if (s > SEG_GS)
+        return cpu_raise(c, EXC_UD);
+    return sys_store_word(c, i, c->seg[s].selector);
+}
+
+static int sys_mov_to_seg(struct cpu *c, const struct insn *i)
+{
+    uint64_t v;
+    unsigned s = i->reg & 7;
+    if (s > SEG_GS || s == SEG_CS)
+        return cpu_raise(c, EXC_UD);
+    if (insn_load_rm(c, i, 2, &v) || cpu_load_segment(c, s, (uint16_t)v))
+        return CPU_FAULT;
+    if (s == SEG_SS)
+        sys_shadow(c);
+    return CPU_OK;
+}
+
+static unsigned sys_seg_of_opcode(const struct insn *i)
+{
+    return i->opcode == 0xA0 || i->opcode == 0xA1 ? SEG_FS : i->opcode == 0xA8 || i->opcode == 0xA9 ? SEG_GS : (i->opcode >> 3) & 3u;
+}
+
+static int sys_push_seg(struct cpu *c, const struct insn *i)
+{
+    uint64_t offset = (c->gpr[REG_RSP] - i->opsize) & seg_stack_mask(c, &c->seg[SEG_SS]);
+    unsigned size = i->opsize == 4 ? 2 : i->opsize; /* Intel since Pentium Pro: a 16-bit store into a 32-bit slot */
+    if (cpu_store(c, SEG_SS, offset, size, c->seg[sys_seg_of_opcode(i)].selector))
+        return CPU_FAULT;
+    stack_set_rsp(c, &c->seg[SEG_SS], offset);
+    return CPU_OK;
+}
+
+static int sys_pop_seg(struct cpu *c, const struct insn *i)
+{
+    unsigned s = sys_seg_of_opcode(i);
+    uint64_t v, mask = seg_stack_mask(c, &c->seg[SEG_SS]), offset = c->gpr[REG_RSP] & mask;
+    if (cpu_load(c, SEG_SS, offset, i->opsize == 4 ? 2 : i->opsize, &v))
+        return CPU_FAULT;
+    if (s == SEG_SS) { /* the new stack's width does not count yet */
+        struct seg old = c->seg[SEG_SS];
+        if (cpu_load_segment(c, s, (uint16_t)v))
+            return CPU_FAULT;
+        stack_set_rsp(c, &old, (offset + i->opsize) & mask);
+        sys_shadow(c);
+        return CPU_OK;
+    }
+    if (cpu_load_segment(c, s, (uint16_t)v))
+        return CPU_FAULT;
+    stack_set_rsp(c, &c->seg[SEG_SS], (offset + i->opsize) & mask);
+    return CPU_OK;
+}
+
+static int sys_load_far_pointer(struct cpu *c, const struct insn *i, uint64_t *offset, uint16_t *selector)
+{
+    uint64_t a = insn_address(c, i), v;
+    if (cpu_load(c, i->seg, a, i->opsize, offset) || cpu_load(c, i->seg, sys_wrap(i, a + i->opsize), 2, &v))
+        return CPU_FAULT;
+    *selector = (uint16_t)v;
+    return CPU_OK;
+}
+
+static int sys_lds(struct cpu *c, const struct insn *i)
+{
+    uint64_t offset;
+    uint16_t selector;
+    unsigned s = i->opcode == 0xC4 ? SEG_ES : i->opcode == 0xC5 ? SEG_DS : i->opcode == 0xB2 ? SEG_SS : i->opcode == 0xB4 ? SEG_FS : SEG_GS;
+    if (sys_load_far_pointer(c, i, &offset, &selector) || cpu_load_segment(c, s, selector))
+        return CPU_FAULT;
+    cpu_put(c, i->reg, offset, i->opsize);
+    return CPU_OK;
+}
+
+/* ---- far transfers ---- */
+
+static int sys_far_imm(struct cpu *c, const struct insn *i) { return cpu_far_transfer(c, i->imm2, i->opsize == 2 ? i->imm & 0xFFFF : i->imm & 0xFFFFFFFFu, i->opsize, i->opcode == 0x9A); }
+
+static int sys_far_mem(struct cpu *c, const struct insn *i)
+{
+    uint64_t offset;
+    uint16_t selector;
+    if (sys_load_far_pointer(c, i, &offset, &selector))
+        return CPU_FAULT;
+    return cpu_far_transfer(c, selector, offset, i->opsize, (i->modrm >> 3 & 7) == 3);
+}
+
+static int sys_retf(struct cpu *c, const struct insn *i) { return cpu_far_return(c, i->opsize, i->opcode == 0xCA ? (unsigned)i->imm & 0xFFFF : 0); }
+static int sys_iret(struct cpu *c, const struct insn *i) { return cpu_iret(c, i->opsize); }
+static int sys_int(struct cpu *c, const struct insn *i) { return cpu_software_interrupt(c, (unsigned)i->imm & 0xFF, FAULT_SOFT_INT | FAULT_INT_N); }
+static int sys_int1(struct cpu *c, const struct insn *i)
+{
+    (void)i;
+    return cpu_software_interrupt(c, EXC_DB, FAULT_ICEBP);
+}
+static int sys_int3(struct cpu *c, const struct insn *i)
+{
+    (void)i;
+    return cpu_software_interrupt(c, EXC_BP, FAULT_SOFT_INT);
+}
+static int sys_into(struct cpu *c, const struct insn *i)
+{
+    (void)i;
+    return cpu_arith_flags(c) & FLAG_OF ? cpu_software_interrupt(c, EXC_OF, FAULT_SOFT_INT) : CPU_OK;
+}
+static int sys_syscall(struct cpu *c, const struct insn *i)
+{
+    (void)i;
+    return cpu_syscall(c);
+}
+static int sys_sysret(struct cpu *c, const struct insn *i) { return cpu_sysret(c, i->opsize); }
+static int sys_sysenter(struct cpu *c, const struct insn *i)
+{
+    (void)i;
+    return cpu_sysenter(c);
+}
+static int sys_sysexit(struct cpu *c, const struct insn *i) { return cpu_sysexit(c, i->opsize); }
+
+/* ---- flags ---- */
+
+static int sys_cli(struct cpu *c, const struct insn *i)
+{
+    (void)i;
+    if (c->mode == MODE_REAL || (unsigned)sys_iopl(c) >= c->cpl)
+        c->eflags &= ~(uint32_t)FLAG_IF;
+    else if (c->mode == MODE_V86 ? c->cr4 & CR4_VME : c->cpl == 3 && (c->cr4 & CR4_PVI))
+        c->eflags &= ~(uint32_t)FLAG_VIF;
+    else
+        return sys_gp(c);
+    return CPU_OK;
+}
+
+static int sys_sti(struct cpu *c, const struct insn *i)
+{
+    (void)i;
+    if (c->mode == MODE_REAL || sys_iopl(c) >= c->cpl) {
+        if (!(c->eflags & FLAG_IF))
+            sys_shadow(c);
+        c->eflags |= FLAG_IF;
+        c->attention = 1;
+    } else if ((c->mode == MODE_V86 ? c->cr4 & CR4_VME : c->cpl == 3 && (c->cr4 & CR4_PVI)) && !(c->eflags & FLAG_VIP)) {
+        c->eflags |= FLAG_VIF;
+    } else {
+        return sys_gp(c);
+    }
+    return CPU_OK;
+}
+
+static int sys_pushf(struct cpu *c, const struct insn *i)
+{
+    uint32_t flags = cpu_eflags(c) & ~(uint32_t)(FLAG_VM | FLAG_RF);
+    if (c->mode == MODE_V86 && sys_iopl(c) != 3) {
+        if (!(c->cr4 & CR4_VME) || i->opsize != 2)
+            return sys_gp(c);
+        flags = (flags & ~(uint32_t)FLAG_IF) | FLAG_IOPL | (flags & FLAG_VIF ? FLAG_IF : 0);
+    }
+    return cpu_push(c, flags, i->opsize);
+}
+
+static int sys_popf(struct cpu *c, const struct insn *i)
+{
+    uint64_t v, rsp = c->gpr[REG_RSP];
+    uint32_t old = cpu_eflags(c), mask = FLAGS_ARITH | FLAG_TF | FLAG_DF | FLAG_NT, flags;
+    if (c->mode == MODE_V86 && sys_iopl(c) != 3 && (!(c->cr4 & CR4_VME) || i->opsize != 2))
+        return sys_gp(c);
+    if (cpu_pop(c, &v, i->opsize))
+        return CPU_FAULT;
+    flags = (uint32_t)v;
+    if (c->mode == MODE_V86 && sys_iopl(c) != 3) {
+        if ((flags & FLAG_TF) || ((old & FLAG_VIP) && (flags & FLAG_IF))) {
+            c->gpr[REG_RSP] = rsp;
+            return sys_gp(c);
+        }
+        old = (old & ~(uint32_t)FLAG_VIF) | (flags & FLAG_IF ? FLAG_VIF : 0);
+    } else {
+        if (i->opsize > 2)
+            mask |= FLAG_AC | FLAG_ID | FLAG_RF;
+        if (c->mode == MODE_REAL || c->cpl == 0)
+            mask |= FLAG_IOPL;
+        if (c->mode == MODE_REAL || c->cpl <= sys_iopl(c))
+            mask |= FLAG_IF;
+        flags &= ~(uint32_t)FLAG_RF; /* always cleared */
+    }
+    cpu_set_eflags(c, (old & ~mask) | (flags & mask) | 2);
+    c->attention = 1;
+    return CPU_OK;
+}
+
+static int sys_clac(struct cpu *c, const struct insn *i)
+{
+    if (c->cpl != 0 || c->mode == MODE_V86)
+        return cpu_raise(c, EXC_UD);
+    if ((i->modrm & 7) == 3)
+        c->eflags |= FLAG_AC;
+    else
+        c->eflags &= ~(uint32_t)FLAG_AC;
+    cpu_update_mode(c);
+    return CPU_OK;
+}
+
+/* ---- I/O ---- */
+
+EMU_PRIV int cpu_check_io(struct cpu *c, uint16_t port, unsigned size)
+{
+    const struct seg *tr = &c->seg[SEG_TR];
+    uint64_t base, bits;
+    if (c->mode == MODE_REAL || (c->mode != MODE_V86 && c->cpl <= sys_iopl(c)))
+        return CPU_OK;
+    if ((tr->attr & SEG_UNUSABLE) || !(tr->attr & 8) || tr->limit < 0x67)
+        return sys_gp(c);
+    if (cpu_load_linear(c, tr->base + 0x66, 2, &base, ACCESS_READ | ACCESS_SYSTEM))
+        return CPU_FAULT;
+    base += port / 8u;
+    if (base + 1 > tr->limit) /* two bytes are always read (SDM 1 19.5.2) */
+        return sys_gp(c);
+    if (cpu_load_linear(c, tr->base + base, 2, &bits, ACCESS_READ | ACCESS_SYSTEM))
+        return CPU_FAULT;
+    if ((bits >> (port & 7)) & ((1u << size) - 1))
+        return sys_gp(c);
+    return CPU_OK;
+}
+
+static int sys_in(struct cpu *c, const struct insn *i)
+{
+    unsigned size = i->opcode & 1 ? (i->opsize == 2 ? 2 : 4) : 1;
+    uint16_t port = (uint16_t)(i->opcode & 8 ? c->gpr[REG_RDX] : i->imm & 0xFF);
+    uint64_t v;
+    if (cpu_check_io(c, port, size))
+        return CPU_FAULT;
+    cpu_check_io_breakpoint(c, port, size);
+    v = port_read(c->emu, port, size);
+    if (size == 1)
+        cpu_put8(c, REG_RAX, false, (uint8_t)v);
+    else
+        cpu_put(c, REG_RAX, v, size);
+    return CPU_OK;
+}
+
+static int sys_out(struct cpu *c, const struct insn *i)
+{
+    unsigned size = i->opcode & 1 ? (i->opsize == 2 ? 2 : 4) : 1;
+    uint16_t port = (uint16_t)(i->opcode & 8 ? c->gpr[REG_RDX] : i->imm & 0xFF);
+    if (cpu_check_io(c, port, size))
+        return CPU_FAULT;
+    cpu_check_io_breakpoint(c, port, size);
+    port_write(c->emu, port, cpu_get(c, REG_RAX, size), size);
+    return CPU_OK;
+}
+
+static int sys_hlt(struct cpu *c, const struct insn *i)
+{
+    (void)i;
+    SYS_PRIVILEGED(c);
+    c->halted = true;
+    c->attention = 1;
+    return CPU_OK;
+}
+
+static int sys_monitor(struct cpu *c, const struct insn *i)
+{
+    uint64_t va, v;
+    if (c->cpl != 0)
+        return cpu_raise(c, EXC_UD);
+    if ((uint32_t)c->gpr[REG_RCX])
+        return sys_gp(c);
+    if (cpu_linear(c, i->seg, sys_wrap(i, c->gpr[REG_RAX]), 1, ACCESS_READ, &va) || cpu_load_linear(c, va, 1, &v, ACCESS_READ))
+        return CPU_FAULT;
+    c->monitor_gpa = va;
+    c->monitor_armed = true;
+    return CPU_OK;
+}
+
+static int sys_mwait(struct cpu *c, const struct insn *i)
+{
+    (void)i;
+    if (c->cpl != 0)
+        return cpu_raise(c, EXC_UD);
+    if (c->gpr[REG_RCX] & ~UINT64_C(1))
+        return sys_gp(c);
+    if (c->monitor_armed && c->emu->cpu_count == 1 && (c->eflags & FLAG_IF)) {
+        c->halted = true;
+        c->attention = 1;
+    }
+    c->monitor_armed = false;
+    return CPU_OK;
+}
+
+/* ---- descriptor tables and system segments ---- */
+
+static bool sys_umip_blocks(const struct cpu *c) { return (c->cr4 & CR4_UMIP) && c->cpl > 0; }
+
+static int sys_store_table(struct cpu *c, const struct insn *i)
+{
+    const struct dtable *t = i->modrm & 8 ? &c->idtr : &c->gdtr;
+    uint8_t b[10];
+    if (sys_umip_blocks(c))
+        return sys_gp(c);
+    st16le(b, (uint16_t)t->limit);
+    st64le(b + 2, t->base);
+    return cpu_store_bytes(c, i->seg, insn_address(c, i), b, c->mode == MODE_LONG ? 10 : 6);
+}
+
+static int sys_load_table(struct cpu *c, const struct insn *i)
+{
+    struct dtable *t = i->modrm & 8 ? &c->idtr : &c->gdtr;
+    uint8_t b[10];
+    uint64_t base;
+    SYS_PRIVILEGED(c);
+    if (cpu_load_bytes(c, i->seg, insn_address(c, i), b, c->mode == MODE_LONG ? 10 : 6))
+        return CPU_FAULT;
+    base = c->mode == MODE_LONG ? ld64le(b + 2) : ld32le(b + 2);
+    if (c->mode == MODE_LONG) {
+        if (!cpu_canonical(c, base))
+            return sys_gp(c);
+    } else if (i->opsize == 2) {
+        base &= 0xFFFFFF;
+    }
+    t->base = base;
+    t->limit = ld16le(b);
+    return CPU_OK;
+}
+
+static int sys_smsw(struct cpu *c, const struct insn *i)
+{
+    if (sys_umip_blocks(c))
+        return sys_gp(c);
+    return sys_store_word(c, i, c->cr0);
+}
+
+static int sys_sldt(struct cpu *c, const struct insn *i)
+{
+    if (!sys_protected(c))
+        return cpu_raise(c, EXC_UD);
+    if (sys_umip_blocks(c))
+        return sys_gp(c);
+    return sys_store_word(c, i, c->seg[(i->modrm >> 3 & 7) == 0 ? SEG_LDTR : SEG_TR].selector);
+}
+
+static int sys_lldt(struct cpu *c, const struct insn *i)
+{
+    uint64_t v;
+    if (!sys_protected(c))
+        return cpu_raise(c, EXC_UD);
+    SYS_PRIVILEGED(c);
+    if (insn_load_rm(c, i, 2, &v))
+        return CPU_FAULT;
+    return (i->modrm >> 3 & 7) == 2 ? desc_load_ldtr(c, (uint16_t)v, EXC_GP) : desc_load_tr(c, (uint16_t)v);
+}
+
+static void sys_set_zf(struct cpu *c, bool zf) { cpu_set_arith_flags(c, (cpu_arith_flags(c) & ~(uint32_t)FLAG_ZF) | (zf ? FLAG_ZF : 0)); }
+
+/* Is the descriptor visible from CPL and RPL? Conforming code always is. */
+static bool sys_visible(const struct cpu *c, const struct desc *d)
+{
+    if (desc_is_code(d) && desc_conforming(d))
+        return true;
+    return desc_dpl(d) >= c->cpl && desc_dpl(d) >= (d->selector & 3u);
+}
+
+static int sys_verr(struct cpu *c, const struct insn *i)
+{
+    uint64_t v;
+    struct desc d;
+    int r;
+    bool ok = false, write = (i->modrm >> 3 & 7) == 5;
+    if (!sys_protected(c))
+        return cpu_raise(c, EXC_UD);
+    if (insn_load_rm(c, i, 2, &v))
+        return CPU_FAULT;
+    if (!sel_is_null((uint16_t)v)) {
+        r = desc_find(c, (uint16_t)v, &d);
+        if (r < 0)
+            return CPU_FAULT;
+        if (r == 0 && desc_is_segment(&d) && sys_visible(c, &d))
+            ok = write ? !desc_is_code(&d) && (desc_type(&d) & SEG_WRITE_READ) : !desc_is_code(&d) || (desc_type(&d) & SEG_WRITE_READ);
+    }
+    sys_set_zf(c, ok);
+    return CPU_OK;
+}
+
+static int sys_lar_lsl(struct cpu *c, const struct insn *i)
+{
+    enum { LAR_TYPES = 1 << 1 | 1 << 2 | 1 << 3 | 1 << 4 | 1 << 5 | 1 << 9 | 1 << 11 | 1 << 12, LAR_TYPES64 = 1 << 2 | 1 << 9 | 1 << 11 | 1 << 12,
+           LSL_TYPES = 1 << 1 | 1 << 2 | 1 << 3 | 1 << 9 | 1 << 11, LSL_TYPES64 = 1 << 2 | 1 << 9 | 1 << 11 };
+    uint64_t v;
+    struct desc d;
+    struct seg s;
+    int r;
+    bool lsl = i->opcode == 3, lma = (c->efer & EFER_LMA) != 0, ok = false;
+    unsigned types = lsl ? (lma ? LSL_TYPES64 : LSL_TYPES) : lma ? LAR_TYPES64 : LAR_TYPES;
+    if (!sys_protected(c))
+        return cpu_raise(c, EXC_UD);
+    if (insn_load_rm(c, i, 2, &v))
+        return CPU_FAULT;
+    if (!sel_is_null((uint16_t)v)) {
+        r = desc_find(c, (uint16_t)v, &d);
+        if (r < 0)
+            return CPU_FAULT;
+        if (r == 0 && sys_visible(c, &d) && (desc_is_segment(&d) || ((types >> desc_type(&d)) & 1))) {
+            ok = true;
+            desc_to_seg(&d, (uint16_t)v, &s);
+            cpu_put(c, i->reg, lsl ? s.limit : d.high & (i->opsize == 2 ? 0xFF00u : 0x00F0FF00u), i->opsize);
+        }
+    }
+    sys_set_zf(c, ok);
+    return CPU_OK;
+}
+
+static int sys_arpl(struct cpu *c, const struct insn *i)
+{
+    uint64_t dst, src = c->gpr[i->reg];
+    if (!sys_protected(c))
+        return cpu_raise(c, EXC_UD);
+    if (insn_load_rm(c, i, 2, &dst))
+        return CPU_FAULT;
+    if ((dst & 3) < (src & 3)) {
+        if (insn_store_rm(c, i, 2, (dst & 0xFFFC) | (src & 3)))
+            return CPU_FAULT;
+        sys_set_zf(c, true);
+    } else {
+        sys_set_zf(c, false);
+    }
+    return CPU_OK;
+}
+
+/* ---- control registers ---- */
+
+static int sys_set_cr0(struct cpu *c, uint64_t v)
+{
+    const uint64_t known = CR0_PE | CR0_MP | CR0_EM | CR0_TS | CR0_ET | CR0_NE | CR0_WP | CR0_AM | CR0_NW | CR0_CD | CR0_PG;
+    uint64_t changed;
+    if ((v >> 32) || ((v & CR0_PG) && !(v & CR0_PE)) || ((v & CR0_NW) && !(v & CR0_CD)))
+        return sys_gp(c);
+    v = (v & known) | CR0_ET;
+    changed = v ^ c->cr0;
+    if ((changed & CR0_PG) && (v & CR0_PG)) {
+        if (c->efer & EFER_LME) {
+            if (!(c->cr4 & CR4_PAE) || (c->seg[SEG_CS].attr & SEG_L) || !(c->seg[SEG_TR].attr & 8))
+                return sys_gp(c);
+        }
+    }
+    if ((changed & CR0_PG) && !(v & CR0_PG)) {
+        if ((c->cr4 & CR4_PCIDE) || c->mode == MODE_LONG)
+            return sys_gp(c);
+    }
+    if ((v & CR0_PG) && (c->cr4 & CR4_PAE) && !(c->efer & EFER_LME) && (changed & (CR0_PG | CR0_CD | CR0_NW)) && mmu_load_pdptes(c, c->cr3))
+        return CPU_FAULT;
+    if (changed & CR0_PG) {
+        if ((v & CR0_PG) && (c->efer & EFER_LME))
+            c->efer |= EFER_LMA;
+        else
+            c->efer &= ~(uint64_t)EFER_LMA;
+    }
+    c->cr0 = v;
+    if (changed & (CR0_PG | CR0_PE | CR0_WP))
+        tlb_flush_all(c);
+    cpu_update_mode(c);
+    return CPU_OK;
+}
+
+static int sys_set_cr3(struct cpu *c, uint64_t v)
+{
+    bool keep = false;
+    if (c->efer & EFER_LMA) {
+        if (c->cr4 & CR4_PCIDE) {
+            keep = v >> 63;
+            v &= ~(UINT64_C(1) << 63);
+        }
+        if (v >> c->phys_bits)
+            return sys_gp(c);
+    } else {
+        v &= 0xFFFFFFFFu;
+        if ((c->cr0 & CR0_PG) && (c->cr4 & CR4_PAE) && mmu_load_pdptes(c, v))
+            return CPU_FAULT;
+    }
+    tlb_set_cr3(c, v, keep);
+    return CPU_OK;
+}
+
+static uint64_t sys_cr4_allowed(const struct cpu *c)
+{
+    uint64_t m = 0;
+    if (cpu_has(c, CPU_VME))
+        m |= CR4_VME | CR4_PVI;
+    if (cpu_has(c, CPU_TSC))
+        m |= CR4_TSD;
+    if (cpu_has(c, CPU_DE))
+        m |= CR4_DE;
+    if (cpu_has(c, CPU_PSE))
+        m |= CR4_PSE;
+    if (cpu_has(c, CPU_PAE))
+        m |= CR4_PAE;
+    if (cpu_has(c, CPU_MCE))
+        m |= CR4_MCE;
+    if (cpu_has(c, CPU_PGE))
+        m |= CR4_PGE;
+    if (cpu_has(c, CPU_MMX))
+        m |= CR4_PCE; /* RDPMC came with the later Pentiums */
+    if (cpu_has(c, CPU_FXSR))
+        m |= CR4_OSFXSR;
+    if (cpu_has(c, CPU_SSE))
+        m |= CR4_OSXMMEXCPT;
+    if (cpu_has(c, CPU_UMIP))
+        m |= CR4_UMIP;
+    if (cpu_has(c, CPU_LA57))
+        m |= CR4_LA57;
+    if (cpu_has(c, CPU_FSGSBASE))
+        m |= CR4_FSGSBASE;
+    if (cpu_has(c, CPU_PCID))
+        m |= CR4_PCIDE;
+    if (cpu_has(c, CPU_XSAVE))
+        m |= CR4_OSXSAVE;
+    if (cpu_has(c, CPU_SMEP))
+        m |= CR4_SMEP;
+    if (cpu_has(c, CPU_SMAP))
+        m |= CR4_SMAP;
+    if (cpu_has(c, CPU_PKU))
+        m |= CR4_PKE;
+    return m;
+}
+
+static int sys_set_cr4(struct cpu *c, uint64_t v)
+{
+    uint64_t changed = v ^ c->cr4;
+    bool lma = (c->efer & EFER_LMA) != 0;
+    if (v & ~sys_cr4_allowed(c))
+        return sys_gp(c);
+    if (lma && (!(v & CR4_PAE) || (changed & CR4_LA57)))
+        return sys_gp(c);
+    if ((changed & CR4_PCIDE) && (v & CR4_PCIDE) && (!lma || (c->cr3 & 0xFFF)))
+        return sys_gp(c);
+    if ((c->cr0 & CR0_PG) && !lma && (v & CR4_PAE) && (changed & (CR4_PAE | CR4_PSE | CR4_PGE | CR4_SMEP))) {
+        uint64_t old = c->cr4;
+        int r;
+        c->cr4 = v;
+        r = mmu_load_pdptes(c, c->cr3);
+        c->cr4 = old;
+        if (r)
+            return CPU_FAULT;
+    }
+    if (changed & (CR4_PSE | CR4_PAE | CR4_PGE | CR4_PCIDE | CR4_SMEP | CR4_SMAP | CR4_PKE | CR4_LA57 | CR4_DE)) {
+        c->cr4 = v;
+        tlb_flush_all(c);
+    }
+    c->cr4 = v;
+    cpu_update_mode(c);
+    return CPU_OK;
+}
+
+static int sys_mov_from_cr(struct cpu *c, const struct insn *i)
+{
+    uint64_t v;
+    if (i->reg == 1 || (i->reg > 4 && i->reg != 8))
+        return cpu_raise(c, EXC_UD);
+    SYS_PRIVILEGED(c);
+    switch (i->reg) {
+    case 0: v = c->cr0; break;
+    case 2: v = c->cr2; break;
+    case 3: v = c->cr3; break;
+    case 4: v = c->cr4; break;
+    default: v = lapic_get_tpr(c); break;
+    }
+    c->gpr[i->rm] = c->mode == MODE_LONG ? v : (uint32_t)v;
+    return CPU_OK;
+}
+
+static int sys_mov_to_cr(struct cpu *c, const struct insn *i)
+{
+    uint64_t v = c->mode == MODE_LONG ? c->gpr[i->rm] : (uint32_t)c->gpr[i->rm];
+    if (i->reg == 1 || (i->reg > 4 && i->reg != 8))
+        return cpu_raise(c, EXC_UD);
+    SYS_PRIVILEGED(c);
+    c->attention = 1;
+    switch (i->reg) {
+    case 0: return sys_set_cr0(c, v);
+    case 2: c->cr2 = v; return CPU_OK;
+    case 3: return sys_set_cr3(c, v);
+    case 4: return sys_set_cr4(c, v);
+    default:
+        if (v > 15)
+            return sys_gp(c);
+        lapic_set_tpr(c, v);
+        return CPU_OK;
+    }
+}
+
+static int sys_lmsw(struct cpu *c, const struct insn *i)
+{
+    uint64_t v;
+    SYS_PRIVILEGED(c);
+    if (insn_load_rm(c, i, 2, &v))
+        return CPU_FAULT;
+    v = (c->cr0 & ~UINT64_C(14)) | (v & 15); /* PE can be set, not cleared */
+    return sys_set_cr0(c, v);
+}
+
+static int sys_clts(struct cpu *c, const struct insn *i)
+{
+    (void)i;
+    SYS_PRIVILEGED(c);
+    c->cr0 &= ~(uint64_t)CR0_TS;
+    cpu_update_mode(c);
+    return CPU_OK;
+}
+
+/* ---- debug registers ---- */
+
+static int sys_mov_dr_check(struct cpu *c, const struct insn *i, unsigned *n)
+{
+    *n = i->reg;
+    if (*n > 7 || ((*n == 4 || *n == 5) && (c->cr4 & CR4_DE)))
+        return cpu_raise(c, EXC_UD);
+    SYS_PRIVILEGED(c);
+    if (c->dr[7] & 0x2000) { /* GD */
+        c->dr[6] = (c->dr[6] & ~UINT64_C(15)) | 0x2000;
+        return cpu_raise(c, EXC_DB);
+    }
+    if (*n == 4 || *n == 5)
+        *n += 2;
+    return CPU_OK;
+}
+
+static int sys_mov_from_dr(struct cpu *c, const struct insn *i)
+{
+    unsigned n;
+    if (sys_mov_dr_check(c, i, &n))
+        return CPU_FAULT;
+    c->gpr[i->rm] = c->mode == MODE_LONG ? c->dr[n] : (uint32_t)c->dr[n];
+    return CPU_OK;
+}
+
+static int sys_mov_to_dr(struct cpu *c, const struct insn *i)
+{
+    unsigned n;
+    uint64_t v = c->mode == MODE_LONG ? c->gpr[i->rm] : (uint32_t)c->gpr[i->rm];
+    if (sys_mov_dr_check(c, i, &n))
+        return CPU_FAULT;
+    if (n >= 6 && (v >> 32))
+        return sys_gp(c);
+    if (n == 6)
+        v = (v & 0xE00F) | 0xFFFF0FF0u;
+    else if (n == 7)
+        v = (v & 0xFFFF23FFu) | 0x400;
+    c->dr[n] = v;
+    if (n == 7 || (n < 4 && (c->dr[7] & 0xFF))) /* pages with data breakpoints leave the TLB, others may come back */
+        tlb_flush_all(c);
+    cpu_update_mode(c);
+    return CPU_OK;
+}
+
+/* ---- TLB and caches ---- */
+
+static int sys_invlpg(struct cpu *c, const struct insn *i)
+{
+    uint64_t a = insn_address(c, i);
+    SYS_PRIVILEGED(c);
+    if (c->mode == MODE_LONG)
+        a += i->seg == SEG_FS || i->seg == SEG_GS ? c->seg[i->seg].base : 0;
+    else
+        a = (a + c->seg[i->seg].base) & 0xFFFFFFFFu;
+    tlb_flush_page(c, a);
+    return CPU_OK;
+}
+
+static int sys_invpcid(struct cpu *c, const struct insn *i)
+{
+    uint8_t b[16];
+    uint64_t type = c->mode == MODE_LONG ? c->gpr[i->reg] : (uint32_t)c->gpr[i->reg], pcid, va;
+    SYS_PRIVILEGED(c);
+    if (cpu_load_bytes(c, i->seg, insn_address(c, i), b, 16))
+        return CPU_FAULT;
+    pcid = ld64le(b);
+    va = ld64le(b + 8);
+    if (type > 3 || pcid > 0xFFF || (type < 2 && pcid && !(c->cr4 & CR4_PCIDE)) || (type == 0 && !cpu_canonical(c, va)))
+        return sys_gp(c);
+    switch (type) {
+    case 0:
+        if (!(c->cr4 & CR4_PCIDE) || pcid == (c->cr3 & 0xFFF))
+            tlb_flush_page(c, va);
+        else
+            tlb_flush_pcid(c, (unsigned)pcid); /* more than asked for, which is allowed */
+        break;
+    case 1: tlb_flush_pcid(c, (unsigned)pcid); break;
+    case 2: tlb_flush_all(c); break;
+    default: tlb_flush_nonglobal(c); break;
+    }
+    return CPU_OK;
+}
+
+static int sys_wbinvd(struct cpu *c, const struct insn *i)
+{
+    (void)i;
+    SYS_PRIVILEGED(c);
+    return CPU_OK;
+}
+
+static int sys_clflush(struct cpu *c, const struct insn *i)
+{
+    uint64_t v;
+    return cpu_load(c, i->seg, insn_address(c, i), 1, &v); /* faults as a byte load does */
+}
+
+static int sys_nothing(struct cpu *c, const struct insn *i)
+{
+    (void)c;
+    (void)i;
+    return CPU_OK;
+}
+
+/* ---- time, identification, randomness ---- */
+
+EMU_PRIV uint64_t cpu_tsc_hz(void) { return (uint64_t)NS_PER_SEC; }
+EMU_PRIV uint64_t cpu_tsc(struct cpu *c) { return (uint64_t)emu_now_ns(c->emu) + (uint64_t)c->tsc_offset; }
+EMU_PRIV int64_t cpu_tsc_to_ns(struct cpu *c, uint64_t tsc)
+{
+    uint64_t ns = tsc - (uint64_t)c->tsc_offset;
+    return ns > (uint64_t)INT64_MAX ? (tsc < (uint64_t)c->tsc_offset ? 0 : INT64_MAX) : (int64_t)ns;
+}
+
+static void sys_put_edx_eax(struct cpu *c, uint64_t v)
+{
+    c->gpr[REG_RAX] = (uint32_t)v;
+    c->gpr[REG_RDX] = v >> 32;
+}
+
+static int sys_rdtsc(struct cpu *c, const struct insn *i)
+{
+    if ((c->cr4 & CR4_TSD) && c->cpl > 0)
+        return sys_gp(c);
+    sys_put_edx_eax(c, cpu_tsc(c));
+    if (i->has_modrm) /* RDTSCP */
+        c->gpr[REG_RCX] = (uint32_t)c->tsc_aux;
+    return CPU_OK;
+}
+
+static int sys_rdpmc(struct cpu *c, const struct insn *i)
+{
+    (void)i;
+    return sys_gp(c); /* CPUID leaf 0xA says that there are no counters */
+}
+
+static int sys_cpuid(struct cpu *c, const struct insn *i)
+{
+    uint32_t r[4];
+    (void)i;
+    cpu_cpuid(c, (uint32_t)c->gpr[REG_RAX], (uint32_t)c->gpr[REG_RCX], r);
+    c->gpr[REG_RAX] = r[0];
+    c->gpr[REG_RBX] = r[1];
+    c->gpr[REG_RCX] = r[2];
+    c->gpr[REG_RDX] = r[3];
+    return CPU_OK;
+}
+
+static uint64_t sys_random(struct cpu *c)
+{
+    uint64_t a, b;
+    if (!(c->rng_state[0] | c->rng_state[1])) { /* SplitMix-like spread of the machine's seed, once */
+        uint64_t z = c->emu->config.seed + (c->index + 1) * UINT64_C(0x9E3779B97F4A7C15);
+        z = (z ^ (z >> 30)) * UINT64_C(0xBF58476D1CE4E5B9);
+        c->rng_state[0] = z ^ (z >> 27);
+        c->rng_state[1] = (z ^ (z >> 31)) * UINT64_C(0x94D049BB133111EB) | 1;
+    }
+    a = c->rng_state[0]; /* xorshift128+ */
+    b = c->rng_state[1];
+    c->rng_state[0] = b;
+    a ^= a << 23;
+    c->rng_state[1] = a ^ b ^ (a >> 18) ^ (b >> 5);
+    return c->rng_state[1] + b;
+}
+
+static int sys_rdrand(struct cpu *c, const struct insn *i)
+{
+    cpu_put(c, i->rm, sys_random(c), i->opsize);
+    cpu_set_arith_flags(c, FLAG_CF);
+    return CPU_OK;
+}
+
+static int sys_rdpid(struct cpu *c, const struct insn *i)
+{
+    c->gpr[i->rm] = (uint32_t)c->tsc_aux;
+    return CPU_OK;
+}
+
+/* ---- FS, GS, protection keys, MSRs ---- */
+
+static int sys_fsgsbase(struct cpu *c, const struct insn *i)
+{
+    unsigned op = (i->modrm >> 3) & 7, s = op & 1 ? SEG_GS : SEG_FS;
+    uint64_t v;
+    if (!(c->cr4 & CR4_FSGSBASE))
+        return cpu_raise(c, EXC_UD);
+    if (op < 2) {
+        cpu_put(c, i->rm, c->seg[s].base, i->opsize == 8 ? 8 : 4);
+        return CPU_OK;
+    }
+    v = cpu_get(c, i->rm, i->opsize == 8 ? 8 : 4);
+    if (!cpu_canonical(c, v))
+        return sys_gp(c);
+    c->seg[s].base = v;
+    cpu_update_mode(c);
+    return CPU_OK;
+}
+
+static int sys_swapgs(struct cpu *c, const struct insn *i)
+{
+    uint64_t base = c->seg[SEG_GS].base;
+    (void)i;
+    SYS_PRIVILEGED(c);
+    c->seg[SEG_GS].base = c->kernel_gs_base;
+    c->kernel_gs_base = base;
+    c->seg_base[SEG_GS] = c->seg[SEG_GS].base;
+    return CPU_OK;
+}
+
+static int sys_pkru(struct cpu *c, const struct insn *i)
+{
+    bool write = (i->modrm & 7) == 7;
+    if (!(c->cr4 & CR4_PKE))
+        return cpu_raise(c, EXC_UD);
+    if ((uint32_t)c->gpr[REG_RCX] || (write && (uint32_t)c->gpr[REG_RDX]))
+        return sys_gp(c);
+    if (!write) {
+        sys_put_edx_eax(c, c->pkru);
+    } else if (c->pkru != (uint32_t)c->gpr[REG_RAX]) {
+        c->pkru = (uint32_t)c->gpr[REG_RAX];
+        tlb_flush_all(c); /* rights of user pages are in the entries */
+    }
+    return CPU_OK;
+}
+
+static int sys_rdmsr(struct cpu *c, const struct insn *i)
+{
+    uint64_t v;
+    (void)i;
+    SYS_PRIVILEGED(c);
+    if (msr_read(c, (uint32_t)c->gpr[REG_RCX], &v))
+        return CPU_FAULT;
+    sys_put_edx_eax(c, v);
+    return CPU_OK;
+}
+
+static int sys_wrmsr(struct cpu *c, const struct insn *i)
+{
+    (void)i;
+    SYS_PRIVILEGED(c);
+    c->attention = 1;
+    return msr_write(c, (uint32_t)c->gpr[REG_RCX], (uint32_t)c->gpr[REG_RAX] | (c->gpr[REG_RDX] << 32));
+}
+
+/* ---- instructions of the 8086 and 80186 that are rare today ---- */
+
+static int sys_pusha(struct cpu *c, const struct insn *i)
+{
+    uint64_t sp = c->gpr[REG_RSP], mask = seg_stack_mask(c, &c->seg[SEG_SS]), at;
+    unsigned k;
+    if (cpu_check_store(c, SEG_SS, (sp - i->opsize) & mask, i->opsize) || cpu_check_store(c, SEG_SS, (sp - 8u * i->opsize) & mask, i->opsize))
+        return CPU_FAULT;
+    for (k = 0; k < 8; k++) {
+        at = (sp - (k + 1) * i->opsize) & mask;
+        if (cpu_store(c, SEG_SS, at, i->opsize, cpu_get(c, k, i->opsize)))
+            return CPU_FAULT;
+    }
+    stack_set_rsp(c, &c->seg[SEG_SS], sp - 8u * i->opsize);
+    return CPU_OK;
+}
+
+static int sys_popa(struct cpu *c, const struct insn *i)
+{
+    uint64_t sp = c->gpr[REG_RSP], mask = seg_stack_mask(c, &c->seg[SEG_SS]), v[8];
+    unsigned k;
+    for (k = 0; k < 8; k++)
+        if (cpu_load(c, SEG_SS, (sp + k * i->opsize) & mask, i->opsize, &v[7 - k]))
+            return CPU_FAULT;
+    for (k = 0; k < 8; k++)
+        if (k != REG_RSP)
+            cpu_put(c, k, v[k], i->opsize);
+    stack_set_rsp(c, &c->seg[SEG_SS], sp + 8u * i->opsize);
+    return CPU_OK;
+}
+
+static int sys_bound(struct cpu *c, const struct insn *i)
+{
+    uint64_t a = insn_address(c, i), low, high;
+    unsigned bits = i->opsize * 8u;
+    int64_t index = sext64(c->gpr[i->reg], bits);
+    if (cpu_load(c, i->seg, a, i->opsize, &low) || cpu_load(c, i->seg, sys_wrap(i, a + i->opsize), i->opsize, &high))
+        return CPU_FAULT;
+    if (index < sext64(low, bits) || index > sext64(high, bits))
+        return cpu_raise(c, EXC_BR);
+    return CPU_OK;
+}
+
+static int sys_xlat(struct cpu *c, const struct insn *i)
+{
+    uint64_t v;
+    if (cpu_load(c, i->seg, sys_wrap(i, c->gpr[REG_RBX] + (c->gpr[REG_RAX] & 0xFF)), 1, &v))
+        return CPU_FAULT;
+    cpu_put8(c, REG_RAX, false, (uint8_t)v);
+    return CPU_OK;
+}
+
+static int sys_enter(struct cpu *c, const struct insn *i)
+{
+    uint64_t rsp = c->gpr[REG_RSP], frame, v, mask = seg_stack_mask(c, &c->seg[SEG_SS]), bp = c->gpr[REG_RBP];
+    unsigned level = i->imm2 & 31, size = i->opsize, k;
+    if (cpu_push(c, cpu_get(c, REG_RBP, size), size))
+        return CPU_FAULT;
+    frame = c->gpr[REG_RSP];
+    for (k = 1; k < level; k++) {
+        bp -= size;
+        if (cpu_load(c, SEG_SS, bp & mask, size, &v) || cpu_push(c, v, size))
+            goto fault;
+    }
+    if (level && cpu_push(c, frame, size))
+        goto fault;
+    stack_set_rsp(c, &c->seg[SEG_SS], c->gpr[REG_RSP] - (i->imm & 0xFFFF));
+    if (cpu_check_store(c, SEG_SS, c->gpr[REG_RSP] & mask, size)) /* SDM 2A ENTER: the new top must be writable */
+        goto fault;
+    cpu_put(c, REG_RBP, frame, size);
+    return CPU_OK;
+fault:
+    c->gpr[REG_RSP] = rsp;
+    return CPU_FAULT;
+}
+
+static uint32_t sys_szp(uint8_t r)
+{
+    uint8_t p = r;
+    p = (uint8_t)(p ^ (p >> 4));
+    p = (uint8_t)(p ^ (p >> 2));
+    p = (uint8_t)(p ^ (p >> 1));
+    return (r & 0x80 ? FLAG_SF : 0) | (r == 0 ? FLAG_ZF : 0) | (p & 1 ? 0 : FLAG_PF);
+}
+
+static int sys_daa(struct cpu *c, const struct insn *i)
+{
+    bool subtract = i->opcode == 0x2F;
+    uint32_t f = cpu_arith_flags(c), out = 0;
+    uint8_t al = (uint8_t)c->gpr[REG_RAX], old = al;
+    if ((al & 15) > 9 || (f & FLAG_AF)) {
+        if (subtract ? al < 6 : al > 0xF9)
+            out |= FLAG_CF;
+        out |= FLAG_AF | (f & FLAG_CF);
+        al = (uint8_t)(subtract ? al - 6 : al + 6);
+    }
+    if (old > 0x99 || (f & FLAG_CF)) {
+        al = (uint8_t)(subtract ? al - 0x60 : al + 0x60);
+        out |= FLAG_CF;
+    } else if (!subtract) {
+        out &= ~(uint32_t)FLAG_CF;
+    }
+    cpu_put8(c, REG_RAX, false, al);
+    cpu_set_arith_flags(c, out | sys_szp(al));
+    return CPU_OK;
+}
+
+static int sys_aaa(struct cpu *c, const struct insn *i)
+{
+    bool subtract = i->opcode == 0x3F;
+    uint32_t out = 0;
+    uint16_t ax = (uint16_t)c->gpr[REG_RAX];
+    if ((ax & 15) > 9 || (cpu_arith_flags(c) & FLAG_AF)) {
+        ax = (uint16_t)(subtract ? ax - 0x106 : ax + 0x106);
+        out = FLAG_AF | FLAG_CF;
+    }
+    ax &= 0xFF0F;
+    cpu_put16(c, REG_RAX, ax);
+    cpu_set_arith_flags(c, out | sys_szp((uint8_t)ax));
+    return CPU_OK;
+}
+
+static int sys_aam(struct cpu *c, const struct insn *i)
+{
+    unsigned base = (unsigned)i->imm & 0xFF, al = (unsigned)c->gpr[REG_RAX] & 0xFF;
+    if (!base)
+        return cpu_raise(c, EXC_DE);
+    cpu_put16(c, REG_RAX, (uint16_t)((al / base) << 8 | (al % base)));
+    cpu_set_arith_flags(c, sys_szp((uint8_t)(al % base)));
+    return CPU_OK;
+}
+
+static int sys_aad(struct cpu *c, const struct insn *i)
+{
+    unsigned al = (unsigned)c->gpr[REG_RAX] & 0xFF, ah = (unsigned)(c->gpr[REG_RAX] >> 8) & 0xFF;
+    al = (al + ah * ((unsigned)i->imm & 0xFF)) & 0xFF;
+    cpu_put16(c, REG_RAX, (uint16_t)al);
+    cpu_set_arith_flags(c, sys_szp((uint8_t)al));
+    return CPU_OK;
+}
+
+static int sys_salc(struct cpu *c, const struct insn *i)
+{
+    (void)i;
+    cpu_put8(c, REG_RAX, false, cpu_arith_flags(c) & FLAG_CF ? 0xFF : 0);
+    return CPU_OK;
+}
+
+/* ---- rows ---- */
+
+#define SYS_ROW(enc, name, o1, o2, needs, attr, fr, fw, fn) ROW_CALL(enc, name, o1, o2, OPND_NONE, CPU_##needs, attr, fr, fw, fn)
+#define SYS_ALL FLAGS_ARITH
+EMU_PRIV const struct insn_row *cpu_rows_system(void)
+{
+    static const struct insn_row rows[] = {
+        /* segment registers */
+        SYS_ROW(ENC(0x06) | NOT64, "push", OPND_ES, 0, ALWAYS, 0, 0, 0, sys_push_seg),
+        SYS_ROW(ENC(0x07) | NOT64, "pop", OPND_ES, 0, ALWAYS, ROW_ENDS, 0, 0, sys_pop_seg),
+        SYS_ROW(ENC(0x0E) | NOT64, "push", OPND_CS, 0, ALWAYS, 0, 0, 0, sys_push_seg),
+        SYS_ROW(ENC(0x16) | NOT64, "push", OPND_SS, 0, ALWAYS, 0, 0, 0, sys_push_seg),
+        SYS_ROW(ENC(0x17) | NOT64, "pop", OPND_SS, 0, ALWAYS, ROW_ENDS, 0, 0, sys_pop_seg),
+        SYS_ROW(ENC(0x1E) | NOT64, "push", OPND_DS, 0, ALWAYS, 0, 0, 0, sys_push_seg),
+        SYS_ROW(ENC(0x1F) | NOT64, "pop", OPND_DS, 0, ALWAYS, ROW_ENDS, 0, 0, sys_pop_seg),
+        SYS_ROW(ENC0F(0xA0), "push", OPND_FS, 0, ALWAYS, ROW_DEF64, 0, 0, sys_push_seg),
+        SYS_ROW(ENC0F(0xA1), "pop", OPND_FS, 0, ALWAYS, ROW_DEF64 | ROW_ENDS, 0, 0, sys_pop_seg),
+        SYS_ROW(ENC0F(0xA8), "push", OPND_GS, 0, ALWAYS, ROW_DEF64, 0, 0, sys_push_seg),
+        SYS_ROW(ENC0F(0xA9), "pop", OPND_GS, 0, ALWAYS, ROW_DEF64 | ROW_ENDS, 0, 0, sys_pop_seg),
+        SYS_ROW(ENC(0x8C), "mov", OPND_Ev, OPND_Sw, ALWAYS, 0, 0, 0, sys_mov_from_seg),
+        SYS_ROW(ENC(0x8E), "mov", OPND_Sw, OPND_Ew, ALWAYS, ROW_ENDS, 0, 0, sys_mov_to_seg),
+        SYS_ROW(ENC(0xC4) | NOT64 | MOD_MEM, "les", OPND_Gv, OPND_Mp, ALWAYS, ROW_ENDS, 0, 0, sys_lds),
+        SYS_ROW(ENC(0xC5) | NOT64 | MOD_MEM, "lds", OPND_Gv, OPND_Mp, ALWAYS, ROW_ENDS, 0, 0, sys_lds),
+        SYS_ROW(ENC0F(0xB2) | MOD_MEM, "lss", OPND_Gv, OPND_Mp, ALWAYS, ROW_ENDS, 0, 0, sys_lds),
+        SYS_ROW(ENC0F(0xB4) | MOD_MEM, "lfs", OPND_Gv, OPND_Mp, ALWAYS, ROW_ENDS, 0, 0, sys_lds),
+        SYS_ROW(ENC0F(0xB5) | MOD_MEM, "lgs", OPND_Gv, OPND_Mp, ALWAYS, ROW_ENDS, 0, 0, sys_lds),
+        /* far transfers */
+        SYS_ROW(ENC(0x9A) | NOT64, "lcall", OPND_Ap, 0, ALWAYS, ROW_ENDS, SYS_ALL, 0, sys_far_imm),
+        SYS_ROW(ENC(0xEA) | NOT64, "ljmp", OPND_Ap, 0, ALWAYS, ROW_ENDS, SYS_ALL, 0, sys_far_imm),
+        SYS_ROW(ENC(0xFF) | SLASH(3) | MOD_MEM, "lcall", OPND_Mp, 0, ALWAYS, ROW_ENDS, SYS_ALL, 0, sys_far_mem),
+        SYS_ROW(ENC(0xFF) | SLASH(5) | MOD_MEM, "ljmp", OPND_Mp, 0, ALWAYS, ROW_ENDS, SYS_ALL, 0, sys_far_mem),
+        SYS_ROW(ENC(0xCA), "lret", OPND_Iw, 0, ALWAYS, ROW_ENDS, SYS_ALL, 0, sys_retf),
+        SYS_ROW(ENC(0xCB), "lret", 0, 0, ALWAYS, ROW_ENDS, SYS_ALL, 0, sys_retf),
+        SYS_ROW(ENC(0xCC), "int3", 0, 0, ALWAYS, ROW_ENDS, SYS_ALL, 0, sys_int3),
+        SYS_ROW(ENC(0xCD), "int", OPND_Ib, 0, ALWAYS, ROW_ENDS, SYS_ALL, 0, sys_int),
+        SYS_ROW(ENC(0xCE) | NOT64, "into", 0, 0, ALWAYS, ROW_ENDS, SYS_ALL, 0, sys_into),
+        SYS_ROW(ENC(0xCF), "iret", 0, 0, ALWAYS, ROW_ENDS, SYS_ALL, SYS_ALL, sys_iret),
+        SYS_ROW(ENC(0xF1), "int1", 0, 0, ALWAYS, ROW_ENDS, SYS_ALL, 0, sys_int1),
+        SYS_ROW(ENC0F(0x05), "syscall", 0, 0, SYSCALL, ROW_ENDS, SYS_ALL, SYS_ALL, sys_syscall),
+        SYS_ROW(ENC0F(0x07), "sysret", 0, 0, SYSCALL, ROW_ENDS, SYS_ALL, SYS_ALL, sys_sysret),
+        SYS_ROW(ENC0F(0x34), "sysenter", 0, 0, SEP, ROW_ENDS, SYS_ALL, SYS_ALL, sys_sysenter),
+        SYS_ROW(ENC0F(0x35), "sysexit", 0, 0, SEP, ROW_ENDS, SYS_ALL, SYS_ALL, sys_sysexit),
+        /* flags and I/O */
+        SYS_ROW(ENC(0x9C), "pushf", 0, 0, ALWAYS, ROW_DEF64, SYS_ALL, 0, sys_pushf),
+        SYS_ROW(ENC(0x9D), "popf", 0, 0, ALWAYS, ROW_DEF64 | ROW_ENDS, SYS_ALL, SYS_ALL, sys_popf),
+        SYS_ROW(ENC(0xFA), "cli", 0, 0, ALWAYS, ROW_ENDS, 0, 0, sys_cli),
+        SYS_ROW(ENC(0xFB), "sti", 0, 0, ALWAYS, ROW_ENDS, 0, 0, sys_sti),
+        SYS_ROW(ENC(0xE4), "in", OPND_AL, OPND_Ib, ALWAYS, ROW_ENDS, 0, 0, sys_in),
+        SYS_ROW(ENC(0xE5), "in", OPND_eAX, OPND_Ib, ALWAYS, ROW_ENDS, 0, 0, sys_in),
+        SYS_ROW(ENC(0xE6), "out", OPND_Ib, OPND_AL, ALWAYS, ROW_ENDS, 0, 0, sys_out),
+        SYS_ROW(ENC(0xE7), "out", OPND_Ib, OPND_eAX, ALWAYS, ROW_ENDS, 0, 0, sys_out),
+        SYS_ROW(ENC(0xEC), "in", OPND_AL, OPND_DX, ALWAYS, ROW_ENDS, 0, 0, sys_in),
+        SYS_ROW(ENC(0xED), "in", OPND_eAX, OPND_DX, ALWAYS, ROW_ENDS, 0, 0, sys_in),
+        SYS_ROW(ENC(0xEE), "out", OPND_DX, OPND_AL, ALWAYS, ROW_ENDS, 0, 0, sys_out),
+        SYS_ROW(ENC(0xEF), "out", OPND_DX, OPND_eAX, ALWAYS, ROW_ENDS, 0, 0, sys_out),
+        SYS_ROW(ENC(0xF4), "hlt", 0, 0, ALWAYS, ROW_ENDS, 0, 0, sys_hlt),
+        /* 0F 00: system segments */
+        SYS_ROW(ENC0F(0x00) | SLASH(0), "sldt", OPND_Ev, 0, ALWAYS, 0, 0, 0, sys_sldt),
+        SYS_ROW(ENC0F(0x00) | SLASH(1), "str", OPND_Ev, 0, ALWAYS, 0, 0, 0, sys_sldt),
+        SYS_ROW(ENC0F(0x00) | SLASH(2), "lldt", OPND_Ew, 0, ALWAYS, ROW_ENDS, 0, 0, sys_lldt),
+        SYS_ROW(ENC0F(0x00) | SLASH(3), "ltr", OPND_Ew, 0, ALWAYS, ROW_ENDS, 0, 0, sys_lldt),
+        SYS_ROW(ENC0F(0x00) | SLASH(4), "verr", OPND_Ew, 0, ALWAYS, 0, SYS_ALL, SYS_ALL, sys_verr),
+        SYS_ROW(ENC0F(0x00) | SLASH(5), "verw", OPND_Ew, 0, ALWAYS, 0, SYS_ALL, SYS_ALL, sys_verr),
+        SYS_ROW(ENC0F(0x02), "lar", OPND_Gv, OPND_Ew, ALWAYS, 0, SYS_ALL, SYS_ALL, sys_lar_lsl),
+        SYS_ROW(ENC0F(0x03), "lsl", OPND_Gv, OPND_Ew, ALWAYS, 0, SYS_ALL, SYS_ALL, sys_lar_lsl),
+        SYS_ROW(ENC(0x63) | NOT64, "arpl", OPND_Ew, OPND_Gw, ALWAYS, 0, SYS_ALL, SYS_ALL, sys_arpl),
+        /* 0F 01 */
+        SYS_ROW(ENC0F(0x01) | SLASH(0) | MOD_MEM, "sgdt", OPND_Ms, 0, ALWAYS, 0, 0, 0, sys_store_table),
+        SYS_ROW(ENC0F(0x01) | SLASH(1) | MOD_MEM, "sidt", OPND_Ms, 0, ALWAYS, 0, 0, 0, sys_store_table),
+        SYS_ROW(ENC0F(0x01) | SLASH(2) | MOD_MEM, "lgdt", OPND_Ms, 0, ALWAYS, ROW_ENDS, 0, 0, sys_load_table),
+        SYS_ROW(ENC0F(0x01) | SLASH(3) | MOD_MEM, "lidt", OPND_Ms, 0, ALWAYS, ROW_ENDS, 0, 0, sys_load_table),
+        SYS_ROW(ENC0F(0x01) | SLASH(4), "smsw", OPND_Ev, 0, ALWAYS, 0, 0, 0, sys_smsw),
+        SYS_ROW(ENC0F(0x01) | SLASH(6), "lmsw", OPND_Ew, 0, ALWAYS, ROW_ENDS, 0, 0, sys_lmsw),
+        SYS_ROW(ENC0F(0x01) | SLASH(7) | MOD_MEM, "invlpg", OPND_M, 0, ALWAYS, ROW_ENDS, 0, 0, sys_invlpg),
+        SYS_ROW(ENC0F(0x01) | PFX_NP | SLASH(1) | RM(0), "monitor", 0, 0, MONITOR, 0, 0, 0, sys_monitor),
+        SYS_ROW(ENC0F(0x01) | PFX_NP | SLASH(1) | RM(1), "mwait", 0, 0, MONITOR, ROW_ENDS, 0, 0, sys_mwait),
+        SYS_ROW(ENC0F(0x01) | PFX_NP | SLASH(1) | RM(2), "clac", 0, 0, SMAP, ROW_ENDS, 0, 0, sys_clac),
+        SYS_ROW(ENC0F(0x01) | PFX_NP | SLASH(1) | RM(3), "stac", 0, 0, SMAP, ROW_ENDS, 0, 0, sys_clac),
+        SYS_ROW(ENC0F(0x01) | PFX_NP | SLASH(2) | RM(0), "xgetbv", 0, 0, XSAVE, 0, 0, 0, xsave_xgetbv),
+        SYS_ROW(ENC0F(0x01) | PFX_NP | SLASH(2) | RM(1), "xsetbv", 0, 0, XSAVE, ROW_ENDS, 0, 0, xsave_xsetbv),
+        SYS_ROW(ENC0F(0x01) | PFX_NP | SLASH(5) | RM(6), "rdpkru", 0, 0, PKU, 0, 0, 0, sys_pkru),
+        SYS_ROW(ENC0F(0x01) | PFX_NP | SLASH(5) | RM(7), "wrpkru", 0, 0, PKU, ROW_ENDS, 0, 0, sys_pkru),
+        SYS_ROW(ENC0F(0x01) | SLASH(7) | RM(0) | MODE64, "swapgs", 0, 0, LM, 0, 0, 0, sys_swapgs),
+        SYS_ROW(ENC0F(0x01) | SLASH(7) | RM(1), "rdtscp", 0, 0, RDTSCP, 0, 0, 0, sys_rdtsc),
+        /* control and debug registers, caches, identification */
+        SYS_ROW(ENC0F(0x06), "clts", 0, 0, ALWAYS, ROW_ENDS, 0, 0, sys_clts),
+        SYS_ROW(ENC0F(0x08), "invd", 0, 0, ALWAYS, 0, 0, 0, sys_wbinvd),
+        SYS_ROW(ENC0F(0x09), "wbinvd", 0, 0, ALWAYS, 0, 0, 0, sys_wbinvd),
+        SYS_ROW(ENC0F(0x0D), "prefetchw", OPND_Ev, 0, ALWAYS, ROW_NO_RIP, 0, 0, sys_nothing),
+        SYS_ROW(ENC0F(0x18), "prefetch", OPND_Ev, 0, ALWAYS, ROW_NO_RIP, 0, 0, sys_nothing),
+        SYS_ROW(ENC0F(0x20), "mov", OPND_Ry, OPND_Cd, ALWAYS, ROW_FORCE64, 0, 0, sys_mov_from_cr),
+        SYS_ROW(ENC0F(0x21), "mov", OPND_Ry, OPND_Dd, ALWAYS, ROW_FORCE64, 0, 0, sys_mov_from_dr),
+        SYS_ROW(ENC0F(0x22), "mov", OPND_Cd, OPND_Ry, ALWAYS, ROW_FORCE64 | ROW_ENDS, 0, 0, sys_mov_to_cr),
+        SYS_ROW(ENC0F(0x23), "mov", OPND_Dd, OPND_Ry, ALWAYS, ROW_FORCE64 | ROW_ENDS, 0, 0, sys_mov_to_dr),
+        SYS_ROW(ENC0F(0x30), "wrmsr", 0, 0, MSR, ROW_ENDS, 0, 0, sys_wrmsr),
+        SYS_ROW(ENC0F(0x31), "rdtsc", 0, 0, TSC, 0, 0, 0, sys_rdtsc),
+        SYS_ROW(ENC0F(0x32), "rdmsr", 0, 0, MSR, 0, 0, 0, sys_rdmsr),
+        SYS_ROW(ENC0F(0x33), "rdpmc", 0, 0, MMX, 0, 0, 0, sys_rdpmc),
+        SYS_ROW(ENC0F(0xA2), "cpuid", 0, 0, ALWAYS, 0, 0, 0, sys_cpuid),
+        /* 0F AE */
+        SYS_ROW(ENC0F(0xAE) | PFX_NP | SLASH(0) | MOD_MEM, "fxsave", OPND_M, 0, FXSR, ROW_WRITES_MEM, 0, 0, xsave_fxsave),
+        SYS_ROW(ENC0F(0xAE) | PFX_NP | SLASH(1) | MOD_MEM, "fxrstor", OPND_M, 0, FXSR, 0, 0, 0, xsave_fxrstor),
+        SYS_ROW(ENC0F(0xAE) | PFX_NP | SLASH(4) | MOD_MEM, "xsave", OPND_M, 0, XSAVE, ROW_WRITES_MEM, 0, 0, xsave_xsave),
+        SYS_ROW(ENC0F(0xAE) | PFX_NP | SLASH(5) | MOD_MEM, "xrstor", OPND_M, 0, XSAVE, ROW_ENDS, 0, 0, xsave_xrstor),
+        SYS_ROW(ENC0F(0xAE) | PFX_NP | SLASH(6) | MOD_MEM, "xsaveopt", OPND_M, 0, XSAVEOPT, ROW_WRITES_MEM, 0, 0, xsave_xsaveopt),
+        SYS_ROW(ENC0F(0xAE) | PFX_NP | SLASH(7) | MOD_MEM, "clflush", OPND_Mb, 0, CLFLUSH, 0, 0, 0, sys_clflush),
+        SYS_ROW(ENC0F(0xAE) | PFX_66 | SLASH(6) | MOD_MEM, "clwb", OPND_Mb, 0, CLWB, 0, 0, 0, sys_clflush),
+        SYS_ROW(ENC0F(0xAE) | PFX_66 | SLASH(7) | MOD_MEM, "clflushopt", OPND_Mb, 0, CLFLUSHOPT, 0, 0, 0, sys_clflush),
+        SYS_ROW(ENC0F(0xAE) | PFX_NP | SLASH(5) | MOD_REG, "lfence", 0, 0, SSE2, ROW_NO_RIP, 0, 0, sys_nothing),
+        SYS_ROW(ENC0F(0xAE) | PFX_NP | SLASH(6) | MOD_REG, "mfence", 0, 0, SSE2, ROW_NO_RIP, 0, 0, sys_nothing),
+        SYS_ROW(ENC0F(0xAE) | PFX_NP | SLASH(7) | MOD_REG, "sfence", 0, 0, SSE, ROW_NO_RIP, 0, 0, sys_nothing),
+        SYS_ROW(ENC0F(0xAE) | PFX_F3 | SLASH(0) | MOD_REG | MODE64, "rdfsbase", OPND_Ry, 0, FSGSBASE, 0, 0, 0, sys_fsgsbase),
+        SYS_ROW(ENC0F(0xAE) | PFX_F3 | SLASH(1) | MOD_REG | MODE64, "rdgsbase", OPND_Ry, 0, FSGSBASE, 0, 0, 0, sys_fsgsbase),
+        SYS_ROW(ENC0F(0xAE) | PFX_F3 | SLASH(2) | MOD_REG | MODE64, "wrfsbase", OPND_Ry, 0, FSGSBASE, 0, 0, 0, sys_fsgsbase),
+        SYS_ROW(ENC0F(0xAE) | PFX_F3 | SLASH(3) | MOD_REG | MODE64, "wrgsbase", OPND_Ry, 0, FSGSBASE, 0, 0, 0, sys_fsgsbase),
+        /* 0F C7 */
+        SYS_ROW(ENC0F(0xC7) | PFX_NP | SLASH(4) | MOD_MEM, "xsavec", OPND_M, 0, XSAVEC, ROW_WRITES_MEM, 0, 0, xsave_xsavec),
+        SYS_ROW(ENC0F(0xC7) | PFX_F3 | SLASH(7) | MOD_REG, "rdpid", OPND_Ry, 0, RDPID, 0, 0, 0, sys_rdpid),
+        SYS_ROW(ENC0F(0xC7) | SLASH(6) | MOD_REG, "rdrand", OPND_Rv, 0, RDRAND, 0, 0, SYS_ALL, sys_rdrand),
+        SYS_ROW(ENC0F(0xC7) | SLASH(7) | MOD_REG, "rdseed", OPND_Rv, 0, RDSEED, 0, 0, SYS_ALL, sys_rdrand),
+        SYS_ROW(ENC0F38(0x82) | PFX_66 | MOD_MEM, "invpcid", OPND_Gy, OPND_Mdq, INVPCID, ROW_ENDS, 0, 0, sys_invpcid),
+        /* old ones */
+        SYS_ROW(ENC(0x27) | NOT64, "daa", 0, 0, ALWAYS, 0, SYS_ALL, SYS_ALL, sys_daa),
+        SYS_ROW(ENC(0x2F) | NOT64, "das", 0, 0, ALWAYS, 0, SYS_ALL, SYS_ALL, sys_daa),
+        SYS_ROW(ENC(0x37) | NOT64, "aaa", 0, 0, ALWAYS, 0, SYS_ALL, SYS_ALL, sys_aaa),
+        SYS_ROW(ENC(0x3F) | NOT64, "aas", 0, 0, ALWAYS, 0, SYS_ALL, SYS_ALL, sys_aaa),
+        SYS_ROW(ENC(0xD4) | NOT64, "aam", OPND_Ib, 0, ALWAYS, 0, 0, SYS_ALL, sys_aam),
+        SYS_ROW(ENC(0xD5) | NOT64, "aad", OPND_Ib, 0, ALWAYS, 0, 0, SYS_ALL, sys_aad),
+        SYS_ROW(ENC(0xD6) | NOT64, "salc", 0, 0, ALWAYS, 0, SYS_ALL, 0, sys_salc),
+        SYS_ROW(ENC(0x60) | NOT64, "pusha", 0, 0, ALWAYS, 0, 0, 0, sys_pusha),
+        SYS_ROW(ENC(0x61) | NOT64, "popa", 0, 0, ALWAYS, 0, 0, 0, sys_popa),
+        SYS_ROW(ENC(0x62) | NOT64 | MOD_MEM, "bound", OPND_Gv, OPND_M, ALWAYS, 0, 0, 0, sys_bound),
+        SYS_ROW(ENC(0xC8), "enter", OPND_Iw, OPND_Ib, ALWAYS, ROW_DEF64, 0, 0, sys_enter),
+        SYS_ROW(ENC(0xD7), "xlat", 0, 0, ALWAYS, 0, 0, 0, sys_xlat),
+        { 0, NULL, { 0, 0, 0, 0 }, 0, 0, 0, 0, 0, 0, NULL, NULL, NULL },
+    };
+    return rows;
+}
+#undef SYS_ROW
+#undef SYS_ALL
+#undef SYS_PRIVILEGED
+
+/* ======================================== src/cpu/msr.c ======================================== */
+
+/* cpu/msr.c - model-specific registers.
+ *
+ * Models     Intel SDM vol. 4; architectural MSRs of chapter 2.1, and those of later families that operating systems touch without asking.
+ * Contract   RDMSR and WRMSR in system.c come here after the privilege check. APIC base, x2APIC registers and the TSC deadline belong to
+ *            lapic.c.
+ * Theory     A register exists if its CPUID feature does. An unknown one is #GP(0), which guests expect and handle, and is named once in
+ *            the log (-d guest_errors).
+ * Invariants 1. A write that faults changes nothing.
+ *            2. Reserved bits that the manual says fault do fault; MTRRs and PAT are kept and checked but have no effect: there is no cache.
+ * Missing    Performance counters, branch records, RAPL, VMX, microcode update (accepted, ignored), machine-check injection.
+ */
+
+enum {
+    MSR_P5_MC_ADDR = 0x0, MSR_P5_MC_TYPE = 0x1, MSR_TSC = 0x10, MSR_PLATFORM_ID = 0x17, MSR_APIC_BASE = 0x1B, MSR_EBL_CR_POWERON = 0x2A, MSR_SMI_COUNT = 0x34, MSR_FEATURE_CONTROL = 0x3A,
+    MSR_TSC_ADJUST = 0x3B, MSR_SPEC_CTRL = 0x48, MSR_PRED_CMD = 0x49, MSR_BIOS_UPDT_TRIG = 0x79, MSR_BIOS_SIGN_ID = 0x8B, MSR_FSB_FREQ = 0xCD,
+    MSR_PLATFORM_INFO = 0xCE, MSR_MTRRCAP = 0xFE, MSR_ARCH_CAPABILITIES = 0x10A, MSR_BBL_CR_CTL3 = 0x11E, MSR_MISC_FEATURES = 0x140, MSR_SYSENTER_CS = 0x174, MSR_SYSENTER_ESP = 0x175,
+    MSR_SYSENTER_EIP = 0x176, MSR_MCG_CAP = 0x179, MSR_MCG_STATUS = 0x17A, MSR_MCG_CTL = 0x17B, MSR_PERF_STATUS = 0x198, MSR_PERF_CTL = 0x199, MSR_MISC_ENABLE = 0x1A0,
+    MSR_DEBUGCTL = 0x1D9, MSR_LAST_BRANCH_FROM = 0x1DB, MSR_LAST_INT_TO = 0x1DE, MSR_MTRR_PHYS = 0x200, MSR_MTRR_PHYS_END = 0x210, MSR_MTRR_FIX64K = 0x250, MSR_MTRR_FIX16K_0 = 0x258,
+    MSR_MTRR_FIX16K_1 = 0x259, MSR_MTRR_FIX4K = 0x268, MSR_MTRR_FIX4K_END = 0x270, MSR_PAT = 0x277, MSR_MTRR_DEF_TYPE = 0x2FF, MSR_MC0_CTL = 0x400,
+    MSR_TSC_DEADLINE = 0x6E0, MSR_X2APIC = 0x800, MSR_X2APIC_END = 0x900
+};
+#define MSR_EFER UINT32_C(0xC0000080)
+#define MSR_STAR UINT32_C(0xC0000081)
+#define MSR_LSTAR UINT32_C(0xC0000082)
+#define MSR_CSTAR UINT32_C(0xC0000083)
+#define MSR_FMASK UINT32_C(0xC0000084)
+#define MSR_FS_BASE UINT32_C(0xC0000100)
+#define MSR_GS_BASE UINT32_C(0xC0000101)
+#define MSR_KERNEL_GS_BASE UINT32_C(0xC0000102)
+#define MSR_TSC_AUX UINT32_C(0xC0000103)
+/* The -NO bits: nothing here speculates, so no guest need pay for mitigations (SDM vol. 4 table 2-2, IA32_ARCH_CAPABILITIES). */
+enum {
+    ARCH_CAP_RDCL_NO = 1 << 0, ARCH_CAP_IBRS_ALL = 1 << 1, ARCH_CAP_SKIP_VMENTRY = 1 << 3, ARCH_CAP_SSB_NO = 1 << 4, ARCH_CAP_MDS_NO = 1 << 5,
+    ARCH_CAP_PSCHANGE_MC_NO = 1 << 6, ARCH_CAP_TAA_NO = 1 << 8, ARCH_CAP_SBDR_SSDP_NO = 1 << 13, ARCH_CAP_FBSDP_NO = 1 << 14, ARCH_CAP_PSDP_NO = 1 << 15,
+    ARCH_CAP_BHI_NO = 1 << 20, ARCH_CAP_PBRSB_NO = 1 << 24, ARCH_CAP_GDS_NO = 1 << 26, ARCH_CAP_RFDS_NO = 1 << 27
+};
+enum { MSR_MC_BANKS = 4, MSR_MTRR_VARIABLE = 8, MSR_PLATFORM_RATIO = 10 /* x 100 MHz */ };
+
+static int msr_fault(struct cpu *c, uint32_t msr, bool write, uint64_t value)
+{
+    unsigned k;
+    for (k = 0; k < c->msr_unknown_count; k++)
+        if (c->msr_unknown[k] == msr)
+            return cpu_raise_error(c, EXC_GP, 0);
+    if (c->msr_unknown_count < EMU_ARRAY_LEN(c->msr_unknown)) {
+        c->msr_unknown[c->msr_unknown_count++] = msr;
+        if (write)
+            emu_log(c->emu, LOG_GUEST_ERROR, "cpu %u: WRMSR 0x%x = 0x%" PRIx64 " is not supported: #GP", c->index, (unsigned)msr, value);
+        else
+            emu_log(c->emu, LOG_GUEST_ERROR, "cpu %u: RDMSR 0x%x is not supported: #GP", c->index, (unsigned)msr);
+    }
+    return cpu_raise_error(c, EXC_GP, 0);
+}
+
+/* Place in cpu->mtrr[]: 0 default type, 1-11 fixed ranges, 12-27 variable ones. -1: no MTRR. */
+static int msr_mtrr_slot(const struct cpu *c, uint32_t msr)
+{
+    if (!cpu_has(c, CPU_MTRR))
+        return -1;
+    if (msr == MSR_MTRR_DEF_TYPE)
+        return 0;
+    if (msr == MSR_MTRR_FIX64K)
+        return 1;
+    if (msr == MSR_MTRR_FIX16K_0 || msr == MSR_MTRR_FIX16K_1)
+        return 2 + (int)(msr - MSR_MTRR_FIX16K_0);
+    if (msr >= MSR_MTRR_FIX4K && msr < MSR_MTRR_FIX4K_END)
+        return 4 + (int)(msr - MSR_MTRR_FIX4K);
+    if (msr >= MSR_MTRR_PHYS && msr < MSR_MTRR_PHYS_END)
+        return 12 + (int)(msr - MSR_MTRR_PHYS);
+    return -1;
+}
+
+static bool msr_memory_type_ok(unsigned t, bool pat) { return t == 0 || t == 1 || t == 4 || t == 5 || t == 6 || (pat && t == 7); }
+
+static bool msr_mtrr_ok(const struct cpu *c, int slot, uint64_t v)
+{
+    uint64_t high = ~((UINT64_C(1) << c->phys_bits) - 1);
+    unsigned k;
+    if (slot == 0)
+        return !(v & ~UINT64_C(0xCFF)) && msr_memory_type_ok(v & 0xFF, false);
+    if (slot < 12) {
+        for (k = 0; k < 8; k++)
+            if (!msr_memory_type_ok((unsigned)(v >> (8 * k)) & 0xFF, false))
+                return false;
+        return true;
+    }
+    if (v & high)
+        return false;
+    if (slot & 1) /* mask: slot 12 is PHYSBASE0, 13 PHYSMASK0 */
+        return !(v & 0x7FF);
+    return !(v & 0xF00) && msr_memory_type_ok(v & 0xFF, false);
+}
+
+static bool msr_is_amd(const struct cpu *c) { return strcmp(c->vendor, "AuthenticAMD") == 0; }
+
+/* MSRs of AMD's families that its guests read or write without asking first: they read as 0. */
+static bool msr_amd_ignored(const struct cpu *c, uint32_t msr)
+{
+    static const uint32_t known[] = { 0xC0010010, 0xC0010015, 0xC001001F, 0xC0010055, 0xC0010112, 0xC0010113, 0xC0010058, 0xC0011029, 0xC0011022, 0xC0011020, 0xC0011023, 0xC001102A, 0xC0010117, 0xC0010114 };
+    unsigned k;
+    if (!msr_is_amd(c))
+        return false;
+    for (k = 0; k < EMU_ARRAY_LEN(known); k++)
+        if (known[k] == msr)
+            return true;
+    return false;
+}
+
+static uint64_t msr_arch_capabilities(const struct cpu *c)
+{
+    return (uint64_t)ARCH_CAP_RDCL_NO | ARCH_CAP_SKIP_VMENTRY | ARCH_CAP_SSB_NO | ARCH_CAP_MDS_NO | ARCH_CAP_PSCHANGE_MC_NO | ARCH_CAP_TAA_NO | ARCH_CAP_SBDR_SSDP_NO |
+           ARCH_CAP_FBSDP_NO | ARCH_CAP_PSDP_NO | ARCH_CAP_BHI_NO | ARCH_CAP_PBRSB_NO | ARCH_CAP_GDS_NO | ARCH_CAP_RFDS_NO | (cpu_has(c, CPU_SPEC_CTRL) ? ARCH_CAP_IBRS_ALL : 0);
+}
+
+static bool msr_is_apic(const struct cpu *c, uint32_t msr)
+{
+    return (msr == MSR_APIC_BASE && cpu_has(c, CPU_APIC)) || (msr == MSR_TSC_DEADLINE && cpu_has(c, CPU_TSC_DEADLINE)) ||
+           (msr >= MSR_X2APIC && msr < MSR_X2APIC_END && cpu_has(c, CPU_X2APIC));
+}
+
+/* STAR .. FMASK and the bases come with long mode. */
+static bool msr_needs_lm(uint32_t msr) { return (msr >= MSR_STAR && msr <= MSR_FMASK) || (msr >= MSR_FS_BASE && msr <= MSR_KERNEL_GS_BASE); }
+
+EMU_PRIV int msr_read(struct cpu *c, uint32_t msr, uint64_t *value)
+{
+    bool fault = false;
+    int slot;
+    *value = 0;
+    if (msr_needs_lm(msr) && !cpu_has(c, CPU_LM))
+        return msr_fault(c, msr, false, 0);
+    if (msr_is_apic(c, msr)) {
+        *value = lapic_msr_read(c, msr, &fault);
+        return fault ? cpu_raise_error(c, EXC_GP, 0) : CPU_OK;
+    }
+    slot = msr_mtrr_slot(c, msr);
+    if (slot >= 0) {
+        *value = c->mtrr[slot];
+        return CPU_OK;
+    }
+    if (msr >= MSR_MC0_CTL && msr < MSR_MC0_CTL + 4 * MSR_MC_BANKS && cpu_has(c, CPU_MCA)) {
+        *value = c->mc_bank[(msr - MSR_MC0_CTL) / 4][(msr - MSR_MC0_CTL) & 3];
+        return CPU_OK;
+    }
+    switch (msr) {
+    case MSR_P5_MC_ADDR: case MSR_P5_MC_TYPE: case MSR_PLATFORM_ID: case MSR_EBL_CR_POWERON: case MSR_SMI_COUNT: case MSR_BIOS_UPDT_TRIG: break;
+    case MSR_TSC: *value = cpu_tsc(c); break;
+    case MSR_FEATURE_CONTROL: *value = c->feature_control; break;
+    case MSR_TSC_ADJUST:
+        if (!cpu_has(c, CPU_TSC_ADJUST))
+            return msr_fault(c, msr, false, 0);
+        *value = (uint64_t)c->tsc_offset;
+        break;
+    case MSR_SPEC_CTRL:
+        if (!cpu_has(c, CPU_SPEC_CTRL))
+            return msr_fault(c, msr, false, 0);
+        *value = c->spec_ctrl;
+        break;
+    case MSR_BIOS_SIGN_ID: *value = UINT64_C(1) << 32; break; /* microcode revision 1 */
+    case MSR_FSB_FREQ: *value = 3; break;
+    case MSR_PLATFORM_INFO: *value = (uint64_t)MSR_PLATFORM_RATIO << 8; break;
+    case MSR_MTRRCAP:
+        if (!cpu_has(c, CPU_MTRR))
+            return msr_fault(c, msr, false, 0);
+        *value = MSR_MTRR_VARIABLE | 1 << 8 /* fixed ranges */ | 1 << 10 /* WC */;
+        break;
+    case MSR_ARCH_CAPABILITIES:
+        if (!cpu_has(c, CPU_ARCH_CAP))
+            return msr_fault(c, msr, false, 0);
+        *value = msr_arch_capabilities(c);
+        break;
+    case MSR_BBL_CR_CTL3: *value = 0xBE702111u; break;
+    case MSR_MISC_FEATURES: *value = c->misc_features; break;
+    case MSR_SYSENTER_CS: *value = c->sysenter_cs; break;
+    case MSR_SYSENTER_ESP: *value = c->sysenter_esp; break;
+    case MSR_SYSENTER_EIP: *value = c->sysenter_eip; break;
+    case MSR_MCG_CAP: *value = MSR_MC_BANKS | 1 << 8 /* MCG_CTL is there */; break;
+    case MSR_MCG_STATUS: *value = c->mcg_status; break;
+    case MSR_MCG_CTL: *value = c->mcg_ctl; break;
+    case MSR_PERF_STATUS: case MSR_PERF_CTL: *value = (uint64_t)MSR_PLATFORM_RATIO << 8; break;
+    case MSR_MISC_ENABLE: *value = c->misc_enable; break;
+    case MSR_DEBUGCTL: *value = c->debugctl; break;
+    case MSR_PAT: *value = c->pat; break;
+    case MSR_EFER:
+        if (!cpu_has(c, CPU_LM) && !cpu_has(c, CPU_NX) && !cpu_has(c, CPU_SYSCALL))
+            return msr_fault(c, msr, false, 0);
+        *value = c->efer;
+        break;
+    case MSR_STAR: *value = c->star; break;
+    case MSR_LSTAR: *value = c->lstar; break;
+    case MSR_CSTAR: *value = c->cstar; break;
+    case MSR_FMASK: *value = c->fmask; break;
+    case MSR_FS_BASE: *value = c->seg[SEG_FS].base; break;
+    case MSR_GS_BASE: *value = c->seg[SEG_GS].base; break;
+    case MSR_KERNEL_GS_BASE: *value = c->kernel_gs_base; break;
+    case MSR_TSC_AUX:
+        if (!cpu_has(c, CPU_RDTSCP) && !cpu_has(c, CPU_RDPID))
+            return msr_fault(c, msr, false, 0);
+        *value = c->tsc_aux;
+        break;
+    default:
+        if ((msr >= MSR_LAST_BRANCH_FROM && msr <= MSR_LAST_INT_TO) || msr_amd_ignored(c, msr))
+            break;
+        return msr_fault(c, msr, false, 0);
+    }
+    return CPU_OK;
+}
+
+static int msr_write_efer(struct cpu *c, uint64_t v)
+{
+    uint64_t allowed = EFER_LMA, changed;
+    if (cpu_has(c, CPU_SYSCALL))
+        allowed |= EFER_SCE;
+    if (cpu_has(c, CPU_LM))
+        allowed |= EFER_LME;
+    if (cpu_has(c, CPU_NX))
+        allowed |= EFER_NXE;
+    if (allowed == EFER_LMA)
+        return msr_fault(c, MSR_EFER, true, v);
+    if (v & ~allowed)
+        return cpu_raise_error(c, EXC_GP, 0);
+    v = (v & ~(uint64_t)EFER_LMA) | (c->efer & EFER_LMA);
+    changed = v ^ c->efer;
+    if ((changed & EFER_LME) && (c->cr0 & CR0_PG))
+        return cpu_raise_error(c, EXC_GP, 0);
+    c->efer = v;
+    if (changed & EFER_NXE)
+        tlb_flush_all(c);
+    cpu_update_mode(c);
+    return CPU_OK;
+}
+
+static int msr_put_canonical(struct cpu *c, uint64_t *to, uint64_t v)
+{
+    if (cpu_has(c, CPU_LM) && !cpu_canonical(c, v))
+        return cpu_raise_error(c, EXC_GP, 0);
+    *to = v;
+    return CPU_OK;
+}
+
+static int msr_write_bank(struct cpu *c, uint32_t msr, uint64_t v)
+{
+    unsigned bank = (msr - MSR_MC0_CTL) / 4, reg = (msr - MSR_MC0_CTL) & 3;
+    if (reg == 0)
+        c->mc_bank[bank][0] = v;
+    else if (v == 0) /* STATUS, ADDR and MISC can be cleared only (SDM 3B 15.3.2) */
+        c->mc_bank[bank][reg] = 0;
+    else
+        return cpu_raise_error(c, EXC_GP, 0);
+    return CPU_OK;
+}
+
+EMU_PRIV int msr_write(struct cpu *c, uint32_t msr, uint64_t v)
+{
+    bool fault = false;
+    int slot;
+    unsigned k;
+    if (msr_needs_lm(msr) && !cpu_has(c, CPU_LM))
+        return msr_fault(c, msr, true, v);
+    if (msr_is_apic(c, msr)) {
+        lapic_msr_write(c, msr, v, &fault);
+        return fault ? cpu_raise_error(c, EXC_GP, 0) : CPU_OK;
+    }
+    slot = msr_mtrr_slot(c, msr);
+    if (slot >= 0) {
+        if (!msr_mtrr_ok(c, slot, v))
+            return cpu_raise_error(c, EXC_GP, 0);
+        c->mtrr[slot] = v;
+        return CPU_OK;
+    }
+    if (msr >= MSR_MC0_CTL && msr < MSR_MC0_CTL + 4 * MSR_MC_BANKS && cpu_has(c, CPU_MCA))
+        return msr_write_bank(c, msr, v);
+    switch (msr) {
+    case MSR_P5_MC_ADDR: case MSR_P5_MC_TYPE: case MSR_EBL_CR_POWERON: case MSR_BIOS_UPDT_TRIG: case MSR_BIOS_SIGN_ID: case MSR_PERF_CTL: case MSR_BBL_CR_CTL3: break;
+    case MSR_TSC: c->tsc_offset = (int64_t)(v - (uint64_t)emu_now_ns(c->emu)); break;
+    case MSR_FEATURE_CONTROL:
+        if (c->feature_control & 1)
+            return cpu_raise_error(c, EXC_GP, 0);
+        c->feature_control = v;
+        break;
+    case MSR_TSC_ADJUST:
+        if (!cpu_has(c, CPU_TSC_ADJUST))
+            return msr_fault(c, msr, true, v);
+        c->tsc_offset = (int64_t)v;
+        break;
+    case MSR_SPEC_CTRL:
+        if (!cpu_has(c, CPU_SPEC_CTRL))
+            return msr_fault(c, msr, true, v);
+        if (v & ~UINT64_C(3))
+            return cpu_raise_error(c, EXC_GP, 0);
+        c->spec_ctrl = v;
+        break;
+    case MSR_PRED_CMD:
+        if (!cpu_has(c, CPU_SPEC_CTRL) || (v & ~UINT64_C(1)))
+            return msr_fault(c, msr, true, v);
+        break;
+    case MSR_MISC_FEATURES:
+        if (v)
+            return cpu_raise_error(c, EXC_GP, 0);
+        break;
+    case MSR_SYSENTER_CS: c->sysenter_cs = v; break;
+    case MSR_SYSENTER_ESP: return msr_put_canonical(c, &c->sysenter_esp, v);
+    case MSR_SYSENTER_EIP: return msr_put_canonical(c, &c->sysenter_eip, v);
+    case MSR_MCG_STATUS:
+        if (v)
+            return cpu_raise_error(c, EXC_GP, 0);
+        c->mcg_status = 0;
+        break;
+    case MSR_MCG_CTL: c->mcg_ctl = v; break;
+    case MSR_MISC_ENABLE: c->misc_enable = (v & ~(UINT64_C(3) << 11)) | (c->misc_enable & (UINT64_C(3) << 11)); break;
+    case MSR_DEBUGCTL:
+        if (v & ~UINT64_C(0xDFC3))
+            return cpu_raise_error(c, EXC_GP, 0);
+        c->debugctl = v;
+        break;
+    case MSR_PAT:
+        for (k = 0; k < 8; k++)
+            if (!msr_memory_type_ok((unsigned)(v >> (8 * k)) & 0xFF, true))
+                return cpu_raise_error(c, EXC_GP, 0);
+        c->pat = v;
+        break;
+    case MSR_EFER: return msr_write_efer(c, v);
+    case MSR_STAR: c->star = v; break;
+    case MSR_LSTAR: return msr_put_canonical(c, &c->lstar, v);
+    case MSR_CSTAR: return msr_put_canonical(c, &c->cstar, v);
+    case MSR_FMASK: c->fmask = v & 0xFFFFFFFFu; break;
+    case MSR_FS_BASE:
+    case MSR_GS_BASE:
+        if (msr_put_canonical(c, &c->seg[msr == MSR_FS_BASE ? SEG_FS : SEG_GS].base, v))
+            return CPU_FAULT;
+        cpu_update_mode(c);
+        break;
+    case MSR_KERNEL_GS_BASE: return msr_put_canonical(c, &c->kernel_gs_base, v);
+    case MSR_TSC_AUX:
+        if ((!cpu_has(c, CPU_RDTSCP) && !cpu_has(c, CPU_RDPID)) || (v >> 32))
+            return msr_fault(c, msr, true, v);
+        c->tsc_aux = v;
+        break;
+    default:
+        if (msr_amd_ignored(c, msr))
+            break;
+        return msr_fault(c, msr, true, v);
+    }
+    return CPU_OK;
+}
+
+#undef MSR_EFER
+#undef MSR_STAR
+#undef MSR_LSTAR
+#undef MSR_CSTAR
+#undef MSR_FMASK
+#undef MSR_FS_BASE
+#undef MSR_GS_BASE
+#undef MSR_KERNEL_GS_BASE
+#undef MSR_TSC_AUX
+
+/* ======================================== src/cpu/xsave.c ======================================== */
+
+/* cpu/xsave.c - FXSAVE, the XSAVE family, XCR0.
+ *
+ * Models     Intel SDM vol. 1 chapter 13 (XSAVE feature set) and 10.5.1 (FXSAVE image); vol. 2 pages of the instructions.
+ * Contract   Bodies of rows in system.c. The 512-byte legacy image is packed and unpacked by x87_pack_fxsave()/x87_unpack_fxsave().
+ * Theory     State components 0 x87, 1 SSE, 2 AVX (upper halves), 9 PKRU. XINUSE is computed from the registers, so that the
+ *            header does not depend on history. An image is built in a local buffer, then stored; loads are checked first, then taken.
+ * Invariants 1. Bytes that the manual leaves alone are not written: 464-511 of the legacy area, XMM8-15 outside of 64-bit mode,
+ *               components not asked for.
+ *            2. A fault in a load leaves all registers as they were.
+ * Missing    XSAVES, XRSTORS and supervisor components: no rows.
+ */
+
+enum { XSAVE_X87 = 1, XSAVE_SSE = 2, XSAVE_AVX = 4, XSAVE_PKRU = 1 << 9, XSAVE_LEGACY = 512, XSAVE_HEADER = 64, XSAVE_BASE = 576, XSAVE_COUNT = 10,
+       MXCSR_MASK = 0xFFFF };
+#define XSAVE_COMPACT (UINT64_C(1) << 63)
+
+EMU_PRIV void xsave_component(unsigned n, uint32_t *offset, uint32_t *size)
+{
+    *offset = *size = 0;
+    if (n == 2) {
+        *offset = 576;
+        *size = 256;
+    } else if (n == 9) {
+        *offset = 2688;
+        *size = 8;
+    }
+}
+
+EMU_PRIV uint64_t xsave_components(const struct cpu *c)
+{
+    return (uint64_t)XSAVE_X87 | XSAVE_SSE | (cpu_has(c, CPU_AVX) ? XSAVE_AVX : 0) | (cpu_has(c, CPU_PKU) ? XSAVE_PKRU : 0);
+}
+
+static bool xsave_long_form(const struct insn *i) { return (i->rex & 8) != 0; }
+static unsigned xsave_xmm_count(const struct cpu *c) { return c->mode == MODE_LONG ? 16 : 8; }
+
+/* Components that are not in their initial configuration (SDM 1 13.6). */
+static uint64_t xsave_in_use(const struct cpu *c)
+{
+    uint64_t used = 0, low = 0, high = 0;
+    unsigned k, n = 16;
+    for (k = 0; k < n; k++) {
+        low |= c->xmm[k].q[0] | c->xmm[k].q[1];
+        high |= c->xmm[k].q[2] | c->xmm[k].q[3];
+    }
+    if (low)
+        used |= XSAVE_SSE;
+    if (high)
+        used |= XSAVE_AVX;
+    if (c->pkru)
+        used |= XSAVE_PKRU;
+    if (c->x87_control != 0x37F || c->x87_status || c->x87_top || c->x87_tags != 0xFF || c->x87_ip || c->x87_dp || c->x87_opcode || c->x87_cs || c->x87_ds)
+        used |= XSAVE_X87;
+    for (k = 0; k < 8; k++)
+        if (c->x87[k].mant || c->x87[k].exp)
+            used |= XSAVE_X87;
+    return used;
+}
+
+/* ---- FXSAVE, FXRSTOR ---- */
+
+static int xsave_fx_check(struct cpu *c, const struct insn *i, uint64_t *a)
+{
+    uint64_t va;
+    if (c->cr0 & (CR0_EM | CR0_TS))
+        return cpu_raise(c, EXC_NM);
+    *a = insn_address(c, i);
+    if (cpu_linear(c, i->seg, *a, XSAVE_LEGACY, ACCESS_READ, &va))
+        return CPU_FAULT;
+    if (va & 15)
+        return cpu_raise_error(c, EXC_GP, 0);
+    return CPU_OK;
+}
+
+EMU_PRIV int xsave_fxsave(struct cpu *c, const struct insn *i)
+{
+    uint8_t image[XSAVE_LEGACY];
+    uint64_t a;
+    if (xsave_fx_check(c, i, &a))
+        return CPU_FAULT;
+    memset(image, 0, sizeof image);
+    x87_pack_fxsave(c, image, xsave_long_form(i));
+    return cpu_store_bytes(c, i->seg, a, image, 160 + 16 * xsave_xmm_count(c));
+}
+
+EMU_PRIV int xsave_fxrstor(struct cpu *c, const struct insn *i)
+{
+    uint8_t image[XSAVE_LEGACY];
+    uint64_t a;
+    if (xsave_fx_check(c, i, &a))
+        return CPU_FAULT;
+    memset(image, 0, sizeof image);
+    x87_pack_fxsave(c, image, xsave_long_form(i)); /* what is not in memory stays */
+    if (cpu_load_bytes(c, i->seg, a, image, 160 + 16 * xsave_xmm_count(c)))
+        return CPU_FAULT;
+    if (ld32le(image + 24) & ~(uint32_t)MXCSR_MASK)
+        return cpu_raise_error(c, EXC_GP, 0);
+    x87_unpack_fxsave(c, image, xsave_long_form(i));
+    return CPU_OK;
+}
+
+/* ---- XSAVE ---- */
+
+static int xsave_check(struct cpu *c, const struct insn *i, uint64_t *a, uint64_t *rfbm)
+{
+    uint64_t va;
+    if (!(c->cr4 & CR4_OSXSAVE))
+        return cpu_raise(c, EXC_UD);
+    if (c->cr0 & CR0_TS)
+        return cpu_raise(c, EXC_NM);
+    *a = insn_address(c, i);
+    if (cpu_linear(c, i->seg, *a, XSAVE_BASE, ACCESS_READ, &va))
+        return CPU_FAULT;
+    if (va & 63)
+        return cpu_raise_error(c, EXC_GP, 0);
+    *rfbm = ((uint32_t)c->gpr[REG_RAX] | (c->gpr[REG_RDX] << 32)) & c->xcr0;
+    return CPU_OK;
+}
+
+/* Where component n lies; compact: behind the lower components in `mask`. */
+static uint32_t xsave_offset(unsigned n, uint64_t mask, bool compact)
+{
+    uint32_t at = XSAVE_BASE, offset, size;
+    unsigned k;
+    if (!compact) {
+        xsave_component(n, &offset, &size);
+        return offset;
+    }
+    for (k = 2; k < n; k++)
+        if ((mask >> k) & 1) {
+            xsave_component(k, &offset, &size);
+            at += size;
+        }
+    return at;
+}
+
+static void xsave_pack(const struct cpu *c, unsigned n, uint8_t *p)
+{
+    unsigned k;
+    if (n == 2) {
+        for (k = 0; k < 16; k++) {
+            st64le(p + k * 16, c->xmm[k].q[2]);
+            st64le(p + k * 16 + 8, c->xmm[k].q[3]);
+        }
+    } else {
+        st64le(p, c->pkru);
+    }
+}
+
+static void xsave_unpack(struct cpu *c, unsigned n, const uint8_t *p) /* p NULL: initial configuration */
+{
+    unsigned k, count = xsave_xmm_count(c);
+    if (n == 2) {
+        for (k = 0; k < count; k++) {
+            c->xmm[k].q[2] = p ? ld64le(p + k * 16) : 0;
+            c->xmm[k].q[3] = p ? ld64le(p + k * 16 + 8) : 0;
+        }
+    } else {
+        uint32_t v = p ? ld32le(p) : 0;
+        if (v != c->pkru) {
+            c->pkru = v;
+            tlb_flush_all(c);
+        }
+    }
+}
+
+/* kind: 0 XSAVE, 1 XSAVEOPT, 2 XSAVEC. */
+static int xsave_store(struct cpu *c, const struct insn *i, unsigned kind)
+{
+    uint8_t image[XSAVE_LEGACY], part[256], header[XSAVE_HEADER];
+    uint64_t a, rfbm, used = xsave_in_use(c), bv, written;
+    uint32_t at, size;
+    unsigned n, xmm = xsave_xmm_count(c);
+    bool compact = kind == 2;
+    if (xsave_check(c, i, &a, &rfbm))
+        return CPU_FAULT;
+    memset(header, 0, sizeof header);
+    if (!compact && cpu_load_bytes(c, i->seg, a + XSAVE_LEGACY, header, XSAVE_HEADER))
+        return CPU_FAULT;
+    if (compact && c->mxcsr != 0x1F80)
+        used |= XSAVE_SSE; /* SDM 1 13.6: for the compacting forms MXCSR counts */
+    bv = (ld64le(header) & ~rfbm) | (used & rfbm);
+    if (compact)
+        bv = used & rfbm;
+    written = kind == 0 ? rfbm : used & rfbm;
+    if (cpu_check_store(c, i->seg, a, XSAVE_BASE)) /* every page first; parts beyond fault below, before the header changes */
+        return CPU_FAULT;
+    memset(image, 0, sizeof image);
+    x87_pack_fxsave(c, image, xsave_long_form(i));
+    for (n = 2; n < XSAVE_COUNT; n++) {
+        if (!((written >> n) & 1))
+            continue;
+        size = 0;
+        xsave_component(n, &at, &size);
+        at = xsave_offset(n, rfbm, compact);
+        memset(part, 0, sizeof part);
+        xsave_pack(c, n, part);
+        if (n == 2 && xmm == 8)
+            size = 128;
+        if (cpu_store_bytes(c, i->seg, a + at, part, size))
+            return CPU_FAULT;
+    }
+    if ((written & XSAVE_X87) && (cpu_store_bytes(c, i->seg, a, image, 24) || cpu_store_bytes(c, i->seg, a + 32, image + 32, 128)))
+        return CPU_FAULT;
+    if ((compact ? written & XSAVE_SSE : rfbm & (XSAVE_SSE | XSAVE_AVX)) && cpu_store_bytes(c, i->seg, a + 24, image + 24, 8))
+        return CPU_FAULT;
+    if ((written & XSAVE_SSE) && cpu_store_bytes(c, i->seg, a + 160, image + 160, 16 * xmm))
+        return CPU_FAULT;
+    st64le(header, bv);
+    if (compact)
+        st64le(header + 8, rfbm | XSAVE_COMPACT);
+    return cpu_store_bytes(c, i->seg, a + XSAVE_LEGACY, header, compact ? 16 : 8);
+}
+
+EMU_PRIV int xsave_xsave(struct cpu *c, const struct insn *i) { return xsave_store(c, i, 0); }
+EMU_PRIV int xsave_xsaveopt(struct cpu *c, const struct insn *i) { return xsave_store(c, i, 1); }
+EMU_PRIV int xsave_xsavec(struct cpu *c, const struct insn *i) { return xsave_store(c, i, 2); }
+
+static int xsave_check_header(struct cpu *c, const uint8_t *h, bool *compact)
+{
+    uint64_t bv = ld64le(h), comp = ld64le(h + 8);
+    unsigned k;
+    *compact = (comp & XSAVE_COMPACT) != 0;
+    if (*compact) {
+        if (!cpu_has(c, CPU_XSAVEC) || (comp & ~XSAVE_COMPACT & ~c->xcr0) || (bv & ~comp))
+            return cpu_raise_error(c, EXC_GP, 0);
+        for (k = 16; k < XSAVE_HEADER; k++)
+            if (h[k])
+                return cpu_raise_error(c, EXC_GP, 0);
+    } else {
+        if ((bv & ~c->xcr0) || comp || ld64le(h + 16))
+            return cpu_raise_error(c, EXC_GP, 0);
+    }
+    return CPU_OK;
+}
+
+/* Values of the x87 part in its initial configuration, as an image. */
+static void xsave_init_x87(uint8_t *image)
+{
+    memset(image, 0, 24);
+    memset(image + 32, 0, 128);
+    st16le(image, 0x37F);
+}
+
+EMU_PRIV int xsave_xrstor(struct cpu *c, const struct insn *i)
+{
+    uint8_t image[XSAVE_LEGACY], old[XSAVE_LEGACY], header[XSAVE_HEADER], part[XSAVE_COUNT][256];
+    uint64_t a, rfbm, bv, comp;
+    uint32_t at, size;
+    unsigned n, xmm = xsave_xmm_count(c);
+    bool compact, load_mxcsr;
+    if (xsave_check(c, i, &a, &rfbm))
+        return CPU_FAULT;
+    if (cpu_load_bytes(c, i->seg, a + XSAVE_LEGACY, header, XSAVE_HEADER) || xsave_check_header(c, header, &compact))
+        return CPU_FAULT;
+    bv = ld64le(header);
+    comp = ld64le(header + 8);
+    if (cpu_load_bytes(c, i->seg, a, image, XSAVE_LEGACY))
+        return CPU_FAULT;
+    load_mxcsr = compact ? (rfbm & bv & XSAVE_SSE) != 0 : (rfbm & (XSAVE_SSE | XSAVE_AVX)) != 0;
+    if (load_mxcsr && (ld32le(image + 24) & ~(uint32_t)MXCSR_MASK))
+        return cpu_raise_error(c, EXC_GP, 0);
+    for (n = 2; n < XSAVE_COUNT; n++)
+        if ((rfbm & bv) >> n & 1) {
+            xsave_component(n, &at, &size);
+            if (n == 2 && xmm == 8)
+                size = 128;
+            if (cpu_load_bytes(c, i->seg, a + xsave_offset(n, comp, compact), part[n], size))
+                return CPU_FAULT;
+        }
+    memset(old, 0, sizeof old);
+    x87_pack_fxsave(c, old, xsave_long_form(i));
+    if (!(rfbm & XSAVE_X87)) {
+        memcpy(image, old, 24);
+        memcpy(image + 32, old + 32, 128);
+    } else if (!(bv & XSAVE_X87)) {
+        xsave_init_x87(image);
+    }
+    if (!load_mxcsr)
+        memcpy(image + 24, old + 24, 8);
+    if (compact && (rfbm & XSAVE_SSE) && !(bv & XSAVE_SSE))
+        st32le(image + 24, 0x1F80);
+    if (!(rfbm & XSAVE_SSE))
+        memcpy(image + 160, old + 160, 256);
+    else if (!(bv & XSAVE_SSE))
+        memset(image + 160, 0, 16 * xmm);
+    if (xmm == 8)
+        memcpy(image + 288, old + 288, 128);
+    x87_unpack_fxsave(c, image, xsave_long_form(i));
+    for (n = 2; n < XSAVE_COUNT; n++)
+        if ((rfbm >> n) & 1)
+            xsave_unpack(c, n, (bv >> n) & 1 ? part[n] : NULL);
+    return CPU_OK;
+}
+
+EMU_PRIV int xsave_xgetbv(struct cpu *c, const struct insn *i)
+{
+    uint64_t v;
+    (void)i;
+    if (!(c->cr4 & CR4_OSXSAVE))
+        return cpu_raise(c, EXC_UD);
+    if ((uint32_t)c->gpr[REG_RCX] == 0)
+        v = c->xcr0;
+    else if ((uint32_t)c->gpr[REG_RCX] == 1 && cpu_has(c, CPU_XGETBV1))
+        v = c->xcr0 & xsave_in_use(c);
+    else
+        return cpu_raise_error(c, EXC_GP, 0);
+    c->gpr[REG_RAX] = (uint32_t)v;
+    c->gpr[REG_RDX] = v >> 32;
+    return CPU_OK;
+}
+
+EMU_PRIV int xsave_xsetbv(struct cpu *c, const struct insn *i)
+{
+    uint64_t v = (uint32_t)c->gpr[REG_RAX] | (c->gpr[REG_RDX] << 32);
+    (void)i;
+    if (!(c->cr4 & CR4_OSXSAVE))
+        return cpu_raise(c, EXC_UD);
+    if (c->cpl != 0 || (uint32_t)c->gpr[REG_RCX] != 0 || !(v & XSAVE_X87) || (v & ~xsave_components(c)) || (v & (XSAVE_AVX | XSAVE_SSE)) == XSAVE_AVX)
+        return cpu_raise_error(c, EXC_GP, 0);
+    c->xcr0 = v;
+    cpu_update_mode(c);
+    return CPU_OK;
+}
+
+#undef XSAVE_COMPACT
+
+/* ======================================== src/cpu/cpuid.c ======================================== */
+
+/* cpu/cpuid.c - CPU models, feature flags, CPUID.
+ *
+ * Models     Intel SDM vol. 2A CPUID (leaves 0-16h, 80000000h-80000008h), AMD APM vol. 3 appendix E for models of that vendor. Model names and
+ *            signatures as QEMU's users know them.
+ * Contract   cpu_set_model() reads what stands after -cpu; the decoder asks cpu_has() for each row; guests execute CPUID.
+ * Theory     A model is a line of text: feature names and the names of sets ("@x86-64-v2"). What is not implemented is taken out at the end:
+ *            a feature is implemented if a row of the instruction tables needs it, or if it stands in the list of those without rows.
+ *            So a bit cannot be advertised before its instructions exist.
+ * Invariants 1. CPUID shows exactly the bits of cpu->features, plus the four that follow state: OSXSAVE, OSPKE, APIC, HTT.
+ *            2. The TSC runs at 1 GHz, one tick a virtual nanosecond, and leaves 15h and 16h say so.
+ * Missing    Features without effect on an emulator (cache topology beyond the usual figures, power management).
+ */
+
+struct cpuid_bit {
+    const char *name;
+    uint32_t leaf;
+    uint8_t sub, reg, bit;
+};
+/* ORDER cpu_feature */
+static const struct cpuid_bit cpuid_bits[CPU_FEATURE_COUNT] = {
+    { "", 0, 0, 0, 0 },
+#define CPUID_ENTRY(id, name, leaf, sub, reg, bit) { name, leaf, sub, reg, bit },
+    CPU_FEATURES(CPUID_ENTRY)
+#undef CPUID_ENTRY
+};
+
+/* Features that no instruction row asks for: they are modes, MSRs or promises. */
+static const uint8_t cpuid_without_rows[] = {
+    CPU_FPU, CPU_VME, CPU_DE, CPU_PSE, CPU_TSC, CPU_MSR, CPU_PAE, CPU_MCE, CPU_CX8, CPU_APIC, CPU_MTRR, CPU_PGE, CPU_MCA, CPU_CMOV, CPU_PAT, CPU_PSE36,
+    CPU_FXSR, CPU_SS, CPU_PCID, CPU_X2APIC, CPU_TSC_DEADLINE, CPU_HYPERVISOR, CPU_TSC_ADJUST, CPU_SMEP, CPU_ERMS, CPU_UMIP, CPU_LA57, CPU_FSRM,
+    CPU_SPEC_CTRL, CPU_ARCH_CAP, CPU_NX, CPU_PDPE1GB, CPU_LM, CPU_LAHF_LM, CPU_PREFETCHW, CPU_INVTSC, CPU_XGETBV1
+};
+
+/* Sets that models refer to. */
+static const struct { const char *name, *features; } cpuid_sets[] = {
+    { "i586", "fpu vme de pse tsc msr mce cx8 mmx" },
+    { "i686", "@i586 pae sep mtrr pge mca cmov pat pse36 fxsr apic" },
+    { "base", "@i686 clflush sse sse2" },
+    { "base64", "@base lm syscall nx" },
+    { "v1", "@base64" },
+    { "v2", "@v1 sse3 ssse3 cx16 sse4.1 sse4.2 popcnt lahf-lm" },
+    { "v3", "@v2 avx avx2 bmi1 bmi2 f16c fma abm movbe xsave" },
+    { "core2", "@base64 sse3 ssse3 cx16 lahf-lm ss" },
+    { "nehalem", "@core2 sse4.1 sse4.2 popcnt" },
+    { "westmere", "@nehalem aes pclmulqdq" },
+    { "sandybridge", "@westmere x2apic tsc-deadline xsave xsaveopt avx rdtscp" },
+    { "ivybridge", "@sandybridge f16c rdrand fsgsbase smep erms" },
+    { "haswell", "@ivybridge fma movbe pcid invpcid bmi1 bmi2 avx2 abm" },
+    { "broadwell", "@haswell rdseed adx smap 3dnowprefetch" },
+    { "skylake", "@broadwell xsavec xgetbv1 clflushopt" },
+    { "icelake", "@skylake clwb pku pdpe1gb umip rdpid sha-ni fsrm" },
+    { "epyc", "@v3 apic aes pclmulqdq xsaveopt xsavec xgetbv1 rdtscp rdrand rdseed adx smap smep fsgsbase clflushopt sha-ni pdpe1gb 3dnowprefetch x2apic tsc-deadline" },
+};
+
+struct cpuid_model {
+    const char *name, *vendor;
+    uint16_t family, model, stepping, level;
+    const char *features, *brand;
+};
+#define CPUID_INTEL "GenuineIntel"
+#define CPUID_AMD "AuthenticAMD"
+/* The first is the default. Everything that is implemented: features "*". Family 6 model 44: no erratum or mitigation list of Linux
+ * names it, PAT is trusted there (not below model 15), and glibc takes its unaligned-copy string functions. */
+static const struct cpuid_model cpuid_models[] = {
+    { "max", CPUID_INTEL, 6, 44, 2, 0x16, "*", "emu virtual CPU (all features)" },
+    { "qemu64", CPUID_AMD, 15, 107, 1, 0xD, "@base64 sse3 cx16 lahf-lm x2apic hypervisor", "QEMU Virtual CPU version 2.5+" },
+    { "qemu32", CPUID_INTEL, 6, 6, 3, 4, "@base sse3 x2apic hypervisor", "QEMU Virtual CPU version 2.5+" },
+    { "kvm64", CPUID_INTEL, 15, 6, 1, 0xD, "@base64 sse3 cx16 x2apic hypervisor", "Common KVM processor" },
+    { "kvm32", CPUID_INTEL, 15, 6, 1, 5, "@base sse3 x2apic hypervisor", "Common 32-bit KVM processor" },
+    { "x86-64-v1", CPUID_INTEL, 6, 44, 2, 0xD, "@v1 x2apic hypervisor", "emu virtual CPU (x86-64-v1)" },
+    { "x86-64-v2", CPUID_INTEL, 6, 44, 2, 0xD, "@v2 x2apic hypervisor", "emu virtual CPU (x86-64-v2)" },
+    { "x86-64-v3", CPUID_INTEL, 6, 44, 2, 0xD, "@v3 x2apic hypervisor", "emu virtual CPU (x86-64-v3)" },
+    { "486", CPUID_INTEL, 4, 8, 0, 1, "fpu vme pse", "" },
+    { "pentium", CPUID_INTEL, 5, 4, 3, 1, "@i586", "" },
+    { "pentium2", CPUID_INTEL, 6, 5, 2, 2, "@i686", "" },
+    { "pentium3", CPUID_INTEL, 6, 8, 3, 3, "@i686 sse", "" },
+    { "coreduo", CPUID_INTEL, 6, 14, 8, 0xA, "@base sse3 ss", "Genuine Intel(R) CPU T2600 @ 2.16GHz" },
+    { "n270", CPUID_INTEL, 6, 28, 2, 0xA, "@base sse3 ssse3 movbe ss", "Intel(R) Atom(TM) CPU N270 @ 1.60GHz" },
+    { "core2duo", CPUID_INTEL, 6, 15, 11, 0xA, "@core2", "Intel(R) Core(TM)2 Duo CPU T7700 @ 2.40GHz" },
+    { "Conroe", CPUID_INTEL, 6, 15, 3, 0xA, "@core2", "Intel Celeron_4x0 (Conroe/Merom Class Core 2)" },
+    { "Penryn", CPUID_INTEL, 6, 23, 3, 0xA, "@core2 sse4.1", "Intel Core 2 Duo P9xxx (Penryn Class Core 2)" },
+    { "Nehalem", CPUID_INTEL, 6, 26, 3, 0xB, "@nehalem", "Intel Core i7 9xx (Nehalem Class Core i7)" },
+    { "Westmere", CPUID_INTEL, 6, 44, 1, 0xB, "@westmere", "Westmere E56xx/L56xx/X56xx (Nehalem-C)" },
+    { "SandyBridge", CPUID_INTEL, 6, 42, 1, 0xD, "@sandybridge", "Intel Xeon E312xx (Sandy Bridge)" },
+    { "IvyBridge", CPUID_INTEL, 6, 58, 9, 0xD, "@ivybridge", "Intel Xeon E3-12xx v2 (Ivy Bridge)" },
+    { "Haswell", CPUID_INTEL, 6, 60, 4, 0xD, "@haswell", "Intel Core Processor (Haswell)" },
+    { "Broadwell", CPUID_INTEL, 6, 61, 2, 0xD, "@broadwell", "Intel Core Processor (Broadwell)" },
+    { "Skylake-Client", CPUID_INTEL, 6, 94, 3, 0xD, "@skylake", "Intel Core Processor (Skylake)" },
+    { "Skylake-Server", CPUID_INTEL, 6, 85, 4, 0xD, "@skylake clwb pku pdpe1gb", "Intel Xeon Processor (Skylake)" },
+    { "Cascadelake-Server", CPUID_INTEL, 6, 85, 6, 0xD, "@skylake clwb pku pdpe1gb", "Intel Xeon Processor (Cascadelake)" },
+    { "Icelake-Server", CPUID_INTEL, 6, 106, 0, 0xD, "@icelake", "Intel Xeon Processor (Icelake)" },
+    { "athlon", CPUID_AMD, 6, 2, 3, 1, "@i686 sse sse2", "QEMU Virtual CPU version 2.5+" },
+    { "phenom", CPUID_AMD, 16, 2, 3, 5, "@base64 sse3 cx16 popcnt pdpe1gb rdtscp lahf-lm abm", "AMD Phenom(tm) 9550 Quad-Core Processor" },
+    { "Opteron_G1", CPUID_AMD, 15, 6, 1, 5, "@base64 sse3", "AMD Opteron 240 (Gen 1 Class Opteron)" },
+    { "Opteron_G2", CPUID_AMD, 15, 6, 1, 5, "@base64 sse3 cx16 lahf-lm rdtscp", "AMD Opteron 22xx (Gen 2 Class Opteron)" },
+    { "Opteron_G3", CPUID_AMD, 16, 2, 3, 5, "@base64 sse3 cx16 lahf-lm rdtscp popcnt abm", "AMD Opteron 23xx (Gen 3 Class Opteron)" },
+    { "Opteron_G4", CPUID_AMD, 21, 1, 2, 0xD, "@v2 rdtscp abm aes pclmulqdq xsave avx pdpe1gb", "AMD Opteron 62xx class CPU" },
+    { "Opteron_G5", CPUID_AMD, 21, 2, 0, 0xD, "@v2 rdtscp abm aes pclmulqdq xsave avx pdpe1gb f16c fma", "AMD Opteron 63xx class CPU" },
+    { "EPYC", CPUID_AMD, 23, 1, 2, 0xD, "@epyc", "AMD EPYC Processor" },
+    { "EPYC-Rome", CPUID_AMD, 23, 49, 0, 0xD, "@epyc clwb umip rdpid", "AMD EPYC-Rome Processor" },
+    { "EPYC-Milan", CPUID_AMD, 25, 1, 1, 0xD, "@epyc clwb umip rdpid pcid invpcid pku erms fsrm", "AMD EPYC-Milan Processor" },
+};
+#undef CPUID_INTEL
+#undef CPUID_AMD
+
+/* Names that QEMU's users write and that mean nothing here, with or without a value: accepted. */
+static const char *const cpuid_ignored[] = {
+    "check", "enforce", "migratable", "host-phys-bits", "host-cache-info", "l3-cache", "kvm", "pmu", "vmx", "svm", "npt", "ht", "hle", "rtm", "ssbd", "stibp", "ibpb", "ibrs",
+    "amd-ssbd", "virt-ssbd", "md-clear", "tsc-frequency", "kvmclock", "kvm-pv-eoi", "tsc-scale", "topoext", "monitor-always", "acpi", "ds", "tm", "tm2", "pbe", "est", "dtes64",
+    "vmcb-clean", "nrip-save", "sse4a", "misalignsse", "osvw", "perfctr-core", "mmxext", "fxsr-opt", "clzero", "wbnoinvd", "xsaves", "avx512f", "avx512dq", "avx512cd", "avx512bw",
+    "avx512vl", "avx512vnni", "avx512-vnni", "mpx", "gfni", "vaes", "vpclmulqdq", "xop", "fma4", "tbm", "x-migrate-smi-count", "pdcm", "xtpr", "invariant-tsc", "arat"
+};
+
+static char cpuid_fold(char ch) { return ch == '_' || ch == '.' ? '-' : ch >= 'A' && ch <= 'Z' ? (char)(ch - 'A' + 'a') : ch; }
+
+static bool cpuid_name_is(const char *name, const char *text, size_t n)
+{
+    size_t k;
+    for (k = 0; k < n; k++)
+        if (!name[k] || cpuid_fold(name[k]) != cpuid_fold(text[k]))
+            return false;
+    return name[n] == 0;
+}
+
+static int cpuid_find_feature(const char *text, size_t n)
+{
+    static const struct { const char *other; enum cpu_feature f; } aliases[] = {
+        { "lzcnt", CPU_ABM }, { "pni", CPU_SSE3 }, { "sse3", CPU_SSE3 }, { "i64", CPU_LM }, { "xd", CPU_NX }, { "osxsave", CPU_XSAVE }, { "cmpxchg16b", CPU_CX16 }, { "sha", CPU_SHA }, { "tscdeadline", CPU_TSC_DEADLINE }
+    };
+    int f;
+    size_t k;
+    for (f = 1; f < CPU_FEATURE_COUNT; f++)
+        if (cpuid_name_is(cpuid_bits[f].name, text, n))
+            return f;
+    for (k = 0; k < EMU_ARRAY_LEN(aliases); k++)
+        if (cpuid_name_is(aliases[k].other, text, n))
+            return (int)aliases[k].f;
+    return -1;
+}
+
+static void cpuid_set_bit(uint32_t *set, unsigned f, bool on)
+{
+    if (on)
+        set[f >> 5] |= UINT32_C(1) << (f & 31);
+    else
+        set[f >> 5] &= ~(UINT32_C(1) << (f & 31));
+}
+static bool cpuid_get_bit(const uint32_t *set, unsigned f) { return (set[f >> 5] >> (f & 31)) & 1; }
+
+/* What this CPU implements. */
+static void cpuid_implemented(uint32_t *set)
+{
+    const struct insn_row *tables[7], *r;
+    size_t k;
+    tables[0] = cpu_rows_int();
+    tables[1] = cpu_rows_system();
+    tables[2] = cpu_rows_x87();
+    tables[3] = cpu_rows_mmx();
+    tables[4] = cpu_rows_sse();
+    tables[5] = cpu_rows_sse4();
+    tables[6] = cpu_rows_crypto();
+    memset(set, 0, sizeof(uint32_t) * ((CPU_FEATURE_COUNT + 31) / 32));
+    for (k = 0; k < EMU_ARRAY_LEN(tables); k++)
+        for (r = tables[k]; r->name; r++)
+            cpuid_set_bit(set, r->needs, true);
+    for (k = 0; k < EMU_ARRAY_LEN(cpuid_without_rows); k++)
+        cpuid_set_bit(set, cpuid_without_rows[k], true);
+}
+
+/* Adds the features that a line names; sets inside it are followed (they nest a few levels, no cycles: the table is ours). */
+static void cpuid_add_line(uint32_t *set, const char *line)
+{
+    while (*line) {
+        size_t n = strcspn(line, " "), k;
+        int f;
+        if (*line == '@') {
+            for (k = 0; k < EMU_ARRAY_LEN(cpuid_sets); k++)
+                if (cpuid_name_is(cpuid_sets[k].name, line + 1, n - 1))
+                    cpuid_add_line(set, cpuid_sets[k].features);
+        } else {
+            f = cpuid_find_feature(line, n);
+            assert(f > 0);
+            cpuid_set_bit(set, (unsigned)f, true);
+        }
+        line += n;
+        line += *line == ' ';
+    }
+}
+
+/* Features that make no sense without another one. */
+static void cpuid_resolve(uint32_t *set)
+{
+    static const uint8_t needs[][2] = {
+        { CPU_XSAVEOPT, CPU_XSAVE }, { CPU_XSAVEC, CPU_XSAVE }, { CPU_XGETBV1, CPU_XSAVE }, { CPU_AVX, CPU_XSAVE }, { CPU_AVX2, CPU_AVX }, { CPU_FMA, CPU_AVX }, { CPU_F16C, CPU_AVX },
+        { CPU_PKU, CPU_XSAVE }, { CPU_X2APIC, CPU_APIC }, { CPU_TSC_DEADLINE, CPU_APIC }, { CPU_PCID, CPU_LM }, { CPU_LA57, CPU_LM }, { CPU_PDPE1GB, CPU_LM }, { CPU_SYSCALL, CPU_LM },
+        { CPU_SSE, CPU_FXSR }, { CPU_SSE2, CPU_SSE }, { CPU_SSE3, CPU_SSE2 }, { CPU_RDTSCP, CPU_TSC }, { CPU_INVTSC, CPU_TSC }, { CPU_FSGSBASE, CPU_LM }
+    };
+    size_t k;
+    for (k = 0; k < EMU_ARRAY_LEN(needs); k++)
+        if (!cpuid_get_bit(set, needs[k][1]))
+            cpuid_set_bit(set, needs[k][0], false);
+}
+
+static uint32_t cpuid_signature(unsigned family, unsigned model, unsigned stepping)
+{
+    uint32_t s = (stepping & 15) | (model & 15) << 4 | ((model >> 4) & 15) << 16;
+    return family > 15 ? s | 15u << 8 | ((family - 15) & 0xFF) << 20 : s | family << 8;
+}
+
+static const struct cpuid_model *cpuid_find_model(const char *text, size_t n)
+{
+    static const char *const suffixes[] = { "-noTSX-IBRS", "-noTSX", "-IBRS", "-IBPB", "-v1", "-v2", "-v3", "-v4", "-v5" };
+    size_t k, s, m;
+    if (cpuid_name_is("host", text, n) || cpuid_name_is("base", text, n))
+        return &cpuid_models[0];
+    for (k = 0; k < EMU_ARRAY_LEN(cpuid_models); k++) {
+        if (cpuid_name_is(cpuid_models[k].name, text, n))
+            return &cpuid_models[k];
+        m = strlen(cpuid_models[k].name);
+        for (s = 0; s < EMU_ARRAY_LEN(suffixes); s++)
+            if (n == m + strlen(suffixes[s]) && cpuid_name_is(cpuid_models[k].name, text, m) && cpuid_name_is(suffixes[s], text + m, n - m))
+                return &cpuid_models[k];
+    }
+    return NULL;
+}
+
+struct cpuid_request { /* while -cpu's argument is read */
+    uint32_t set[(CPU_FEATURE_COUNT + 31) / 32], implemented[(CPU_FEATURE_COUNT + 31) / 32];
+    unsigned family, model, stepping;
+};
+
+static int cpuid_number(struct err *err, const char *key, const char *value, uint64_t min, uint64_t max, uint64_t *out)
+{
+    if (parse_u64(value, min, max, out))
+        return err_set(err, EMU_EINVAL, "-cpu: %s=%s is not a number between %" PRIu64 " and %" PRIu64, key, value, min, max);
+    return 0;
+}
+
+/* key=value pairs that are no feature. 1: not one of them. */
+static int cpuid_property(struct cpu *c, struct cpuid_request *q, const char *key, const char *value, struct err *err)
+{
+    uint64_t v = 0;
+    int r = 0;
+    if (!strcmp(key, "vendor")) {
+        if (strlen(value) != 12)
+            return err_set(err, EMU_EINVAL, "-cpu: vendor=%s must have 12 characters, such as GenuineIntel or AuthenticAMD", value);
+        memcpy(c->vendor, value, 13);
+    } else if (!strcmp(key, "model-id") || !strcmp(key, "model_id")) {
+        memset(c->brand, 0, sizeof c->brand);
+        snprintf(c->brand, sizeof c->brand, "%.48s", value);
+    } else if (!strcmp(key, "family")) {
+        if ((r = cpuid_number(err, key, value, 0, 270, &v)) == 0)
+            q->family = (unsigned)v;
+    } else if (!strcmp(key, "model")) {
+        if ((r = cpuid_number(err, key, value, 0, 255, &v)) == 0)
+            q->model = (unsigned)v;
+    } else if (!strcmp(key, "stepping")) {
+        if ((r = cpuid_number(err, key, value, 0, 15, &v)) == 0)
+            q->stepping = (unsigned)v;
+    } else if (!strcmp(key, "level")) {
+        if ((r = cpuid_number(err, key, value, 0, 0x16, &v)) == 0)
+            c->basic_leaves = (uint32_t)v;
+    } else if (!strcmp(key, "phys-bits")) {
+        if ((r = cpuid_number(err, key, value, 32, 52, &v)) == 0)
+            c->phys_bits = (uint8_t)v;
+    } else {
+        return 1;
+    }
+    return r;
+}
+
+static bool cpuid_is_ignored(const char *name, size_t n)
+{
+    size_t k;
+    if ((n > 3 && (!strncmp(name, "hv-", 3) || !strncmp(name, "hv_", 3))) || (n > 4 && !strncmp(name, "kvm", 3)) || (n > 6 && !strncmp(name, "avx512", 6)) || (n > 4 && !strncmp(name, "vmx-", 4)))
+        return true;
+    for (k = 0; k < EMU_ARRAY_LEN(cpuid_ignored); k++)
+        if (cpuid_name_is(cpuid_ignored[k], name, n))
+            return true;
+    return false;
+}
+
+/* One item after the model's name. */
+static int cpuid_item(struct cpu *c, struct cpuid_request *q, const char *item, size_t n, struct err *err)
+{
+    char key[64], value[80];
+    size_t name = n, start = 0;
+    bool on = true;
+    const char *eq = memchr(item, '=', n);
+    int f, r;
+    if (n == 0)
+        return 0;
+    if (item[0] == '+' || item[0] == '-') {
+        on = item[0] == '+';
+        start = 1;
+        name = n - 1;
+    } else if (eq) {
+        name = (size_t)(eq - item);
+        if (name >= sizeof key || n - name - 1 >= sizeof value)
+            return err_set(err, EMU_EINVAL, "-cpu: %.*s is too long", (int)n, item);
+        memcpy(key, item, name);
+        key[name] = 0;
+        memcpy(value, eq + 1, n - name - 1);
+        value[n - name - 1] = 0;
+        r = cpuid_property(c, q, key, value, err);
+        if (r <= 0)
+            return r;
+        if (!strcmp(value, "off") || !strcmp(value, "no") || !strcmp(value, "false"))
+            on = false;
+        else if (strcmp(value, "on") && strcmp(value, "yes") && strcmp(value, "true") && !cpuid_is_ignored(key, name))
+            return err_set(err, EMU_EINVAL, "-cpu: %s=%s: say on or off", key, value);
+    }
+    f = cpuid_find_feature(item + start, name);
+    if (f < 0) {
+        if (!cpuid_is_ignored(item + start, name))
+            return err_set(err, EMU_EINVAL, "-cpu: no feature is called %.*s; -cpu help lists them", (int)name, item + start);
+        if (on && !eq && c->index == 0)
+            emu_log(c->emu, LOG_NOTICE, "-cpu: %.*s does not exist here and is left out", (int)name, item + start);
+        return 0;
+    }
+    if (on && !cpuid_get_bit(q->implemented, (unsigned)f) && c->index == 0)
+        emu_log(c->emu, LOG_NOTICE, "-cpu: %.*s is not implemented yet and is left out", (int)name, item + start);
+    cpuid_set_bit(q->set, (unsigned)f, on);
+    return 0;
+}
+
+EMU_PRIV int cpu_set_model(struct cpu *c, const char *model, struct err *err)
+{
+    struct cpuid_request q;
+    const struct cpuid_model *m;
+    size_t n, k;
+    int r;
+    if (!model || !*model)
+        model = cpuid_models[0].name;
+    n = strcspn(model, ",");
+    m = cpuid_find_model(model, n);
+    if (!m)
+        return err_set(err, EMU_EINVAL, "-cpu %.*s: no such model; -cpu help lists them", (int)n, model);
+    memset(&q, 0, sizeof q);
+    cpuid_implemented(q.implemented);
+    q.family = m->family;
+    q.model = m->model;
+    q.stepping = m->stepping;
+    if (m->features[0] == '*') {
+        memcpy(q.set, q.implemented, sizeof q.set);
+        cpuid_set_bit(q.set, CPU_MONITOR, false); /* idle loops should halt */
+        cpuid_set_bit(q.set, CPU_LA57, false);    /* only where asked for: kernels then walk five levels */
+    } else {
+        cpuid_add_line(q.set, m->features);
+    }
+    memset(c->vendor, 0, sizeof c->vendor);
+    memset(c->brand, 0, sizeof c->brand);
+    snprintf(c->vendor, sizeof c->vendor, "%s", m->vendor);
+    snprintf(c->brand, sizeof c->brand, "%s", m->brand);
+    c->basic_leaves = m->level;
+    c->phys_bits = 40;
+    for (model += n; *model == ','; model += n) {
+        model++;
+        n = strcspn(model, ",");
+        r = cpuid_item(c, &q, model, n, err);
+        if (r)
+            return r;
+    }
+    for (k = 0; k < EMU_ARRAY_LEN(q.set); k++)
+        q.set[k] &= q.implemented[k];
+    cpuid_resolve(q.set);
+    memcpy(c->features, q.set, sizeof c->features);
+    c->signature = cpuid_signature(q.family, q.model, q.stepping);
+    if (!cpu_has(c, CPU_LM) && c->phys_bits > 36)
+        c->phys_bits = cpu_has(c, CPU_PAE) || cpu_has(c, CPU_PSE36) ? 36 : 32;
+    return 0;
+}
+
+EMU_PRIV void cpu_print_models(struct buf *out)
+{
+    uint32_t implemented[(CPU_FEATURE_COUNT + 31) / 32];
+    size_t k, column = 0;
+    unsigned f;
+    buf_printf(out, "Available CPUs:\n");
+    for (k = 0; k < EMU_ARRAY_LEN(cpuid_models); k++)
+        buf_printf(out, "  %-20s %s\n", cpuid_models[k].name, cpuid_models[k].brand);
+    buf_printf(out, "  %-20s the same as max\n\nRecognized CPUID flags:\n", "host");
+    cpuid_implemented(implemented);
+    for (f = 1; f < CPU_FEATURE_COUNT; f++) {
+        if (!cpuid_get_bit(implemented, f))
+            continue;
+        if (column + strlen(cpuid_bits[f].name) + 1 > 76) {
+            buf_printf(out, "\n");
+            column = 0;
+        }
+        buf_printf(out, "%s%s", column ? " " : "  ", cpuid_bits[f].name);
+        column += strlen(cpuid_bits[f].name) + (column ? 1 : 2);
+    }
+    buf_printf(out, "\n");
+}
+
+/* ---- the instruction ---- */
+
+static uint32_t cpuid_feature_reg(const struct cpu *c, uint32_t leaf, unsigned sub, unsigned reg)
+{
+    uint32_t v = 0;
+    unsigned f;
+    for (f = 1; f < CPU_FEATURE_COUNT; f++)
+        if (cpuid_bits[f].leaf == leaf && cpuid_bits[f].sub == sub && cpuid_bits[f].reg == reg && cpu_has(c, (enum cpu_feature)f))
+            v |= UINT32_C(1) << cpuid_bits[f].bit;
+    return v;
+}
+
+static void cpuid_text(const char *s, uint32_t *r, unsigned words)
+{
+    unsigned k;
+    for (k = 0; k < words; k++)
+        r[k] = ld32le(s + k * 4);
+}
+
+static unsigned cpuid_log2_up(unsigned n)
+{
+    unsigned b = 0;
+    while ((1u << b) < n)
+        b++;
+    return b;
+}
+
+/* Leaf 4: caches. type 1 data, 2 instruction, 3 unified. */
+static void cpuid_cache(const struct cpu *c, unsigned type, unsigned level, unsigned ways, unsigned sets, bool shared, uint32_t out[4])
+{
+    unsigned cores = c->emu->cpu_count ? c->emu->cpu_count : 1;
+    unsigned ids = 1u << cpuid_log2_up(cores);
+    out[0] = type | level << 5 | 1u << 8 | (shared ? ids - 1 : 0) << 14 | (EMU_MIN(ids, 64u) - 1) << 26;
+    out[1] = 63 | 0u << 12 | (ways - 1) << 22;
+    out[2] = sets - 1;
+    out[3] = shared ? 1u << 1 : 0;
+}
+
+static void cpuid_leaf1(const struct cpu *c, uint32_t out[4])
+{
+    unsigned cores = c->emu->cpu_count ? c->emu->cpu_count : 1;
+    out[0] = c->signature;
+    out[1] = c->index << 24 | (cores > 1 ? (1u << cpuid_log2_up(cores)) << 16 : 0) | (cpu_has(c, CPU_CLFLUSH) ? 8u << 8 : 0);
+    out[2] = cpuid_feature_reg(c, 1, 0, 2) | (c->cr4 & CR4_OSXSAVE ? 1u << 27 : 0);
+    out[3] = cpuid_feature_reg(c, 1, 0, 3) | (cores > 1 ? 1u << 28 : 0);
+    if (!(c->apic_base & 0x800))
+        out[3] &= ~(1u << 9);
+}
+
+static void cpuid_leaf_b(const struct cpu *c, uint32_t sub, uint32_t out[4])
+{
+    unsigned cores = c->emu->cpu_count ? c->emu->cpu_count : 1;
+    out[2] = sub & 0xFF;
+    out[3] = c->index;
+    if (sub == 0) { /* threads */
+        out[0] = 0;
+        out[1] = 1;
+        out[2] |= 1u << 8;
+    } else if (sub == 1) { /* cores */
+        out[0] = cpuid_log2_up(cores);
+        out[1] = cores;
+        out[2] |= 2u << 8;
+    }
+}
+
+static void cpuid_leaf_d(const struct cpu *c, uint32_t sub, uint32_t out[4])
+{
+    uint64_t all = xsave_components(c);
+    uint32_t offset, size, end = 576, enabled = 576, compact = 576;
+    unsigned k;
+    if (!cpu_has(c, CPU_XSAVE))
+        return;
+    if (sub <= 1) {
+        for (k = 2; k < 63; k++) {
+            xsave_component(k, &offset, &size);
+            if (!size)
+                continue;
+            if ((all >> k) & 1)
+                end = EMU_MAX(end, offset + size);
+            if ((c->xcr0 >> k) & 1) {
+                enabled = EMU_MAX(enabled, offset + size);
+                compact += size;
+            }
+        }
+        if (sub == 0) {
+            out[0] = (uint32_t)all;
+            out[1] = enabled;
+            out[2] = end;
+            out[3] = (uint32_t)(all >> 32);
+        } else {
+            out[0] = cpuid_feature_reg(c, 0xD, 1, 0);
+            out[1] = compact;
+        }
+    } else if (sub < 63 && ((all >> sub) & 1)) {
+        xsave_component(sub, &offset, &size);
+        out[0] = size;
+        out[1] = offset;
+    }
+}
+
+static void cpuid_extended(const struct cpu *c, uint32_t leaf, uint32_t out[4])
+{
+    bool amd = !strcmp(c->vendor, "AuthenticAMD");
+    unsigned cores = c->emu->cpu_count ? c->emu->cpu_count : 1;
+    switch (leaf) {
+    case 0x80000000u:
+        out[0] = 0x80000008u;
+        if (amd)
+            cpuid_text(c->vendor, out + 1, 1), cpuid_text(c->vendor + 4, out + 3, 1), cpuid_text(c->vendor + 8, out + 2, 1);
+        break;
+    case 0x80000001u:
+        out[0] = amd ? c->signature : 0;
+        out[2] = cpuid_feature_reg(c, leaf, 0, 2) | (amd && cores > 1 ? 2u : 0);
+        out[3] = cpuid_feature_reg(c, leaf, 0, 3);
+        if (amd) /* repeats of leaf 1 */
+            out[3] |= cpuid_feature_reg(c, 1, 0, 3) & 0x0183F3FFu;
+        if (!amd && c->mode != MODE_LONG)
+            out[3] &= ~(1u << 11); /* Intel shows SYSCALL in 64-bit mode only */
+        break;
+    case 0x80000002u: cpuid_text(c->brand, out, 4); break;
+    case 0x80000003u: cpuid_text(c->brand + 16, out, 4); break;
+    case 0x80000004u: cpuid_text(c->brand + 32, out, 4); break;
+    case 0x80000005u:
+        if (amd) {
+            out[0] = out[1] = 0x01FF01FFu;
+            out[2] = out[3] = 0x40020140u; /* 64 KiB, 2 ways, 64-byte lines */
+        }
+        break;
+    case 0x80000006u:
+        out[2] = 0x02008140u; /* L2: 512 KiB, 16 ways, 64-byte lines */
+        if (amd)
+            out[3] = 0x00808140u;
+        break;
+    case 0x80000007u: out[3] = cpuid_feature_reg(c, leaf, 0, 3); break;
+    case 0x80000008u:
+        out[0] = c->phys_bits | (cpu_has(c, CPU_LM) ? (cpu_has(c, CPU_LA57) ? 57u : 48u) : 32u) << 8;
+        if (amd && cores > 1)
+            out[2] = (cores - 1) | cpuid_log2_up(cores) << 12;
+        break;
+    default: break;
+    }
+}
+
+EMU_PRIV void cpu_cpuid(struct cpu *c, uint32_t leaf, uint32_t subleaf, uint32_t out[4])
+{
+    bool intel = strcmp(c->vendor, "AuthenticAMD") != 0;
+    memset(out, 0, 4 * sizeof out[0]);
+    if (leaf >= 0x40000000u && leaf < 0x40000100u && cpu_has(c, CPU_HYPERVISOR)) {
+        if (leaf == 0x40000000u) {
+            out[0] = 0x40000001u;
+            cpuid_text("EMUEMUEMUEMU", out + 1, 3);
+        }
+        return;
+    }
+    if (leaf >= 0x80000000u && leaf <= 0x80000008u && (cpu_has(c, CPU_LM) || c->brand[0])) {
+        cpuid_extended(c, leaf, out);
+        return;
+    }
+    if (leaf > c->basic_leaves) {
+        if (!intel || (leaf >= 0x80000000u && !cpu_has(c, CPU_LM) && !c->brand[0]))
+            return;
+        leaf = c->basic_leaves; /* Intel answers with the highest basic leaf */
+    }
+    switch (leaf) {
+    case 0:
+        out[0] = c->basic_leaves;
+        cpuid_text(c->vendor, out + 1, 1);
+        cpuid_text(c->vendor + 4, out + 3, 1);
+        cpuid_text(c->vendor + 8, out + 2, 1);
+        break;
+    case 1: cpuid_leaf1(c, out); break;
+    case 2:
+        if (intel) {
+            out[0] = 1;
+            out[3] = 0x002C307Du; /* L2 2 MiB, L1I and L1D 32 KiB */
+        }
+        break;
+    case 4:
+        if (!intel)
+            break;
+        switch (subleaf) {
+        case 0: cpuid_cache(c, 1, 1, 8, 64, false, out); break;
+        case 1: cpuid_cache(c, 2, 1, 8, 64, false, out); break;
+        case 2: cpuid_cache(c, 3, 2, 16, 4096, false, out); break;
+        case 3: cpuid_cache(c, 3, 3, 16, 16384, true, out); break;
+        default: break;
+        }
+        break;
+    case 5:
+        if (cpu_has(c, CPU_MONITOR)) {
+            out[0] = out[1] = 64;
+            out[2] = 3;
+        }
+        break;
+    case 6: out[0] = 4; break; /* ARAT: the local APIC timer never stops */
+    case 7:
+        if (subleaf == 0) {
+            out[1] = cpuid_feature_reg(c, 7, 0, 1);
+            out[2] = cpuid_feature_reg(c, 7, 0, 2) | (c->cr4 & CR4_PKE ? 1u << 4 : 0);
+            out[3] = cpuid_feature_reg(c, 7, 0, 3);
+        }
+        break;
+    case 0xB: cpuid_leaf_b(c, subleaf, out); break;
+    case 0xD: cpuid_leaf_d(c, subleaf, out); break;
+    case 0x15: /* crystal 1 GHz, TSC 1:1 */
+        out[0] = out[1] = 1;
+        out[2] = (uint32_t)cpu_tsc_hz();
+        break;
+    case 0x16:
+        out[0] = out[1] = (uint32_t)(cpu_tsc_hz() / 1000000u);
+        out[2] = 100;
+        break;
+    default: break;
+    }
 }
 
 /* ======================================== src/cpu/vec.h ======================================== */

@@ -713,19 +713,29 @@ static void control_flat_segment(struct cpu *c, unsigned seg, uint16_t selector,
         s->attr |= SEG_DB;
 }
 
+/* AMD's models have SYSCALL outside of 64-bit mode too (APM vol. 3 SYSCALL), and there no SYSENTER in long mode. */
+static bool control_is_amd(const struct cpu *c) { return c->vendor[0] == 'A'; }
+
 EMU_PRIV int cpu_syscall(struct cpu *c)
 {
     uint32_t flags = cpu_eflags(c);
     uint16_t cs = (uint16_t)(c->star >> 32) & 0xFFFC;
-    if (c->mode != MODE_LONG || !(c->efer & EFER_SCE))
+    bool lma = control_lma(c);
+    if (!(c->efer & EFER_SCE) || (c->mode != MODE_LONG && (!control_is_amd(c) || c->mode == MODE_REAL || c->mode == MODE_V86)))
         return cpu_raise(c, EXC_UD);
-    c->gpr[REG_RCX] = c->next_rip;
-    c->gpr[REG_R11] = flags & ~(uint32_t)FLAG_RF;
-    c->next_rip = c->lstar;
+    c->gpr[REG_RCX] = lma ? c->next_rip : (uint32_t)c->next_rip;
+    if (lma) {
+        c->gpr[REG_R11] = flags & ~(uint32_t)FLAG_RF;
+        c->next_rip = c->mode == MODE_LONG ? c->lstar : c->cstar;
+        flags &= ~(uint32_t)c->fmask;
+    } else {
+        c->next_rip = (uint32_t)c->star;
+        flags &= ~(uint32_t)FLAG_IF;
+    }
     c->cpl = 0;
-    control_flat_segment(c, SEG_CS, cs, 0, true);
+    control_flat_segment(c, SEG_CS, cs, 0, lma);
     control_flat_segment(c, SEG_SS, (uint16_t)(cs + 8), 0, false);
-    cpu_set_eflags(c, (flags & ~(uint32_t)c->fmask & ~(uint32_t)FLAG_RF) | 2);
+    cpu_set_eflags(c, (flags & ~(uint32_t)(FLAG_RF | FLAG_VM)) | 2);
     cpu_update_mode(c);
     return CPU_OK;
 }
@@ -735,10 +745,12 @@ EMU_PRIV int cpu_sysret(struct cpu *c, unsigned opsize)
     uint16_t base = (uint16_t)(c->star >> 48);
     uint32_t flags = ((uint32_t)c->gpr[REG_R11] & 0x003C7FD7u) | 2;
     bool wide = opsize == 8;
-    if (c->mode != MODE_LONG || !(c->efer & EFER_SCE))
+    if (!(c->efer & EFER_SCE) || (c->mode != MODE_LONG && (!control_is_amd(c) || c->mode == MODE_REAL || c->mode == MODE_V86)))
         return cpu_raise(c, EXC_UD);
     if (c->cpl != 0 || (wide && !cpu_canonical(c, c->gpr[REG_RCX])))
         return cpu_raise_error(c, EXC_GP, 0);
+    if (!control_lma(c))
+        flags = cpu_eflags(c) | FLAG_IF;
     c->next_rip = wide ? c->gpr[REG_RCX] : (uint32_t)c->gpr[REG_RCX];
     c->cpl = 3;
     control_flat_segment(c, SEG_CS, (uint16_t)((base + (wide ? 16 : 0)) | 3), 3, wide);
@@ -752,6 +764,8 @@ EMU_PRIV int cpu_sysenter(struct cpu *c)
 {
     bool lma = control_lma(c);
     uint16_t cs = (uint16_t)c->sysenter_cs & 0xFFFC;
+    if (lma && control_is_amd(c))
+        return cpu_raise(c, EXC_UD);
     if (c->mode == MODE_REAL || sel_is_null(cs))
         return cpu_raise_error(c, EXC_GP, 0);
     cpu_set_eflags(c, cpu_eflags(c) & ~(uint32_t)(FLAG_VM | FLAG_IF | FLAG_RF));

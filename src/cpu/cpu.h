@@ -36,7 +36,7 @@
     X(INVPCID, "invpcid", 7, 0, 1, 10) X(RDSEED, "rdseed", 7, 0, 1, 18) X(ADX, "adx", 7, 0, 1, 19)                     \
     X(SMAP, "smap", 7, 0, 1, 20) X(CLFLUSHOPT, "clflushopt", 7, 0, 1, 23) X(CLWB, "clwb", 7, 0, 1, 24)                 \
     X(SHA, "sha-ni", 7, 0, 1, 29) X(UMIP, "umip", 7, 0, 2, 2) X(PKU, "pku", 7, 0, 2, 3) X(LA57, "la57", 7, 0, 2, 16)   \
-    X(RDPID, "rdpid", 7, 0, 2, 22) X(FSRM, "fsrm", 7, 0, 3, 4) X(ARCH_CAP, "arch-capabilities", 7, 0, 3, 29)           \
+    X(RDPID, "rdpid", 7, 0, 2, 22) X(FSRM, "fsrm", 7, 0, 3, 4) X(SPEC_CTRL, "spec-ctrl", 7, 0, 3, 26) X(ARCH_CAP, "arch-capabilities", 7, 0, 3, 29)           \
     X(SYSCALL, "syscall", 0x80000001, 0, 3, 11) X(NX, "nx", 0x80000001, 0, 3, 20)                                      \
     X(PDPE1GB, "pdpe1gb", 0x80000001, 0, 3, 26) X(RDTSCP, "rdtscp", 0x80000001, 0, 3, 27)                              \
     X(LM, "lm", 0x80000001, 0, 3, 29) X(LAHF_LM, "lahf-lm", 0x80000001, 0, 2, 0) X(ABM, "abm", 0x80000001, 0, 2, 5)    \
@@ -101,6 +101,8 @@ struct dtable {
     uint64_t base;
     uint32_t limit;
 };
+
+struct uop_jump;
 
 enum cpu_mode { MODE_REAL, MODE_V86, MODE_PROT, MODE_COMPAT, MODE_LONG };
 
@@ -176,6 +178,16 @@ struct cpu {
     uint64_t icount;            /* retired instructions; exact when spilled */
     int64_t budget;             /* instructions until the traces are left; exits subtract. See run.c */
     int64_t budget_start;       /* of the running stretch; see run.c */
+    int64_t budget_hold;        /* part of the budget that cpu_kick() took away to make the next exit leave */
+    struct uop_jump *jumps;     /* cache of indirect jumps' targets */
+    struct uop *scratch, *resume; /* copy of a memory uop that runs on bounce[], and where it goes on */
+    struct uop *leave_stub;     /* link that was to be taken when the traces were left, or NULL */
+    struct uop *promote;        /* head of a trace that wants to be optimised, or NULL */
+    uint64_t leave_base;        /* code_base at that time */
+    uint32_t inflight;          /* instructions of the running trace retired before the present one; inside slow paths */
+    uint8_t leave_fault;        /* traces were left with cpu->fault set */
+    uint8_t commit_size;
+    uint64_t slow_paths;        /* statistics */
     uint64_t miss_va;           /* linear address of the access that missed its uop's page */
     union vec bounce[2];        /* a slow access on its way: handlers_flow.c */
 
@@ -198,7 +210,7 @@ struct cpu {
     uint8_t mode; /* enum cpu_mode */
     uint8_t code_size; /* 2, 4, 8: default operand/address environment of CS */
     bool halted, waiting_sipi, shutdown; /* shutdown: triple fault */
-    uint8_t interrupt_shadow; /* instructions left that block interrupts: STI, MOV SS */
+    uint8_t interrupt_shadow; /* STI and MOV SS set 1: blocks interrupts and debug traps until the instruction after them is over (run.c clears it then) */
     bool nmi_blocked;
     uint32_t pending; /* CPU_INT_* bits */
     uint8_t sipi_vector;
@@ -207,7 +219,9 @@ struct cpu {
     uint64_t mtrr[32]; /* def type, fixed, variable: kept, not acted upon */
     int64_t tsc_offset;
     uint64_t mcg_status, mcg_ctl, mc_bank[4][4]; /* machine check: CTL, STATUS, ADDR, MISC of each bank */
-    uint64_t feature_control, debugctl;
+    uint64_t feature_control, debugctl, spec_ctrl, misc_features;
+    uint32_t msr_unknown[16]; /* those already logged */
+    uint8_t msr_unknown_count;
     uint64_t monitor_gpa;
     bool monitor_armed;
     uint32_t features[(CPU_FEATURE_COUNT + 31) / 32];
@@ -451,6 +465,8 @@ EMU_PRIV void tlb_flush_pcid(struct cpu *c, unsigned pcid);
 EMU_PRIV void tlb_set_cr3(struct cpu *c, uint64_t cr3, bool keep); /* PCID: keep = bit 63 was set */
 EMU_PRIV void tlb_machine_changed(struct emu *e); /* memory map, page flags: every CPU takes a new generation */
 /* The page got PAGE_HAS_CODE, _TRACKED or _WATCHED: no CPU may store into it directly any more. Cheaper than tlb_machine_changed(). */
+/* Would an access of up to a page at linear va fault? No change but A and D bits. */
+EMU_PRIV int cpu_check_linear(struct cpu *c, uint64_t va, unsigned size, unsigned access);
 EMU_PRIV void tlb_protect_page(struct emu *e, struct ram_block *block, uint64_t block_offset);
 /* Watchpoint of the debugger on linear addresses of every CPU (kind as in struct breakpoint: 1 write, 2 read, 3 both). */
 EMU_PRIV int mem_watch_set(struct emu *e, uint64_t va, uint64_t size, unsigned kind, bool on);
@@ -538,6 +554,7 @@ enum cpu_attention { /* bits of cpu->attention: why the engine is to leave at th
     CPU_ATTENTION_REQUEST = 4 /* emu->requests */
 };
 EMU_PRIV void cpu_set_interrupt(struct cpu *c, unsigned kind, bool on);
+EMU_PRIV void cpu_kick(struct cpu *c); /* the next exit leaves the traces */
 EMU_PRIV void cpu_send_sipi(struct cpu *c, uint8_t vector);
 enum cpu_exit { CPU_EXIT_BUDGET, CPU_EXIT_HALTED, CPU_EXIT_SHUTDOWN, CPU_EXIT_REQUEST, CPU_EXIT_BREAKPOINT, CPU_EXIT_WATCHPOINT };
 /* Runs up to `budget` instructions, exactly: stops early only for the reasons above. */

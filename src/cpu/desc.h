@@ -62,4 +62,21 @@ EMU_PRIV int task_switch(struct cpu *c, struct desc *d, enum task_source source,
 /* One delivery, without nesting; sets cpu->rip. ext: EXT bit for error codes. */
 EMU_PRIV int exc_deliver_once(struct cpu *c, const struct fault *f, uint64_t return_rip);
 
+
+/* msr.c: RDMSR, WRMSR after the privilege check; CPU_FAULT is #GP(0). */
+EMU_PRIV int msr_read(struct cpu *c, uint32_t msr, uint64_t *value);
+EMU_PRIV int msr_write(struct cpu *c, uint32_t msr, uint64_t value);
+
+/* xsave.c: instruction bodies, and the layout that CPUID leaf 0xD tells. */
+EMU_PRIV int xsave_fxsave(struct cpu *c, const struct insn *i);
+EMU_PRIV int xsave_fxrstor(struct cpu *c, const struct insn *i);
+EMU_PRIV int xsave_xsave(struct cpu *c, const struct insn *i);
+EMU_PRIV int xsave_xsaveopt(struct cpu *c, const struct insn *i);
+EMU_PRIV int xsave_xsavec(struct cpu *c, const struct insn *i);
+EMU_PRIV int xsave_xrstor(struct cpu *c, const struct insn *i);
+EMU_PRIV int xsave_xgetbv(struct cpu *c, const struct insn *i);
+EMU_PRIV int xsave_xsetbv(struct cpu *c, const struct insn *i);
+EMU_PRIV uint64_t xsave_components(const struct cpu *c); /* bits that XCR0 may hold */
+EMU_PRIV void xsave_component(unsigned n, uint32_t *offset, uint32_t *size); /* standard form; size 0: not known */
+
 #endif

@@ -141,11 +141,11 @@ EMU_PRIV void cpu_reset(struct cpu *c, bool init)
         c->star = c->lstar = c->cstar = c->fmask = c->kernel_gs_base = 0;
         c->sysenter_cs = c->sysenter_esp = c->sysenter_eip = c->tsc_aux = 0;
         c->pat = UINT64_C(0x0007040600070406);
-        c->misc_enable = 1 | (cpu_has(c, CPU_MONITOR) ? UINT64_C(1) << 18 : 0);
+        c->misc_enable = 1 | UINT64_C(3) << 11 /* no BTS, no PEBS */ | (cpu_has(c, CPU_MONITOR) ? UINT64_C(1) << 18 : 0);
         c->apic_base = UINT64_C(0xFEE00800) | (c->index == 0 ? 0x100 : 0);
         memset(c->mtrr, 0, sizeof c->mtrr);
         c->tsc_offset = 0;
-        c->mcg_status = c->mcg_ctl = c->debugctl = c->feature_control = 0;
+        c->mcg_status = c->mcg_ctl = c->debugctl = c->feature_control = c->spec_ctrl = c->misc_features = 0;
         memset(c->mc_bank, 0, sizeof c->mc_bank);
     }
     c->attention = 1;
