@@ -2136,8 +2136,7 @@ EMU_PRIV void chipset_fill_cmos(struct emu *e);
 EMU_PRIV unsigned fdc_drive_type(struct emu *e, unsigned drive); /* CMOS code: 0 none, 1 360K, 2 1.2M, 3 720K, 4 1.44M, 5 2.88M */
 
 /* ---- PCI: more than machine.h has ---- */
-EMU_PRIV void pci_bus_reset(struct emu *e);   /* pci_device_reset() of all: first thing in board_reset() */
-EMU_PRIV void pci_bus_destroy(struct emu *e); /* after all PCI devices */
+EMU_PRIV void pci_bus_destroy(struct emu *e); /* by the host bridge, which is destroyed last */
 EMU_PRIV int pci_parse_devfn(struct options *opts, int *devfn, struct err *err); /* addr=slot[.function], hex; unchanged where absent */
 /* MSI-X: table and pending bits in a memory BAR of their own. */
 EMU_PRIV int pci_add_msix_bar(struct pci_device *d, unsigned bar, unsigned vectors);
@@ -18280,7 +18279,7 @@ EMU_PRIV int insn_store_rm(struct cpu *c, const struct insn *i, unsigned size, u
  * Models     PCI Local Bus Specification 3.0: configuration mechanism #1 (§3.2.2.3.2), type 0 header (§6.1, §6.2), MSI and MSI-X
  *            (§6.8); interrupt rotation as i440FX boards wire it (and QEMU's pc): line = (slot - 1 + pin) mod 4.
  * Contract   A PCI device embeds struct pci_device first and calls pci_device_init() first in its create(), then adds BARs and
- *            capabilities; pci_device_remove() in its destroy(). board.c calls pci_bus_reset() before the devices' own resets.
+ *            capabilities; pci_device_remove() in its destroy(). board.c calls pci_device_reset() before the device's own reset.
  *            The router (piix3.c) fills bus->intx. Messages go to apic_deliver_msi().
  * Theory     config[] is what a guest reads. A write changes the bits of wmask and clears those of w1c; after a write the BARs' regions are
  *            made to follow (pci_update_mappings). A BAR is mapped while its decode bit in the command register is set and it holds an
@@ -18408,7 +18407,7 @@ static void pci_add_bar(struct pci_device *d, unsigned bar, uint64_t size)
     region_set(e, b->io ? &e->ports : &e->memory, &b->region, 0, false);
 }
 
-/* size: a power of two, at least 4 (ports) or 16 (memory). */
+/* size: a power of two, at least 4 (ports) or 16 (memory). For a 64-bit BAR the caller sets d->bars[bar].mem64 before. */
 EMU_PRIV void pci_add_bar_io(struct pci_device *d, unsigned bar, const char *name, uint64_t size, bool port_space, const struct region_ops *ops, void *opaque)
 {
     struct pci_bar *b = &d->bars[bar];
@@ -18824,17 +18823,6 @@ EMU_PRIV int pci_bus_create(struct emu *e, struct err *err)
     return 0;
 }
 
-EMU_PRIV void pci_bus_reset(struct emu *e)
-{
-    unsigned i;
-    if (!e->pci)
-        return;
-    e->pci->address = 0;
-    for (i = 0; i < EMU_ARRAY_LEN(e->pci->devices); i++)
-        if (e->pci->devices[i])
-            pci_device_reset(e->pci->devices[i]);
-}
-
 EMU_PRIV void pci_bus_destroy(struct emu *e)
 {
     if (!e->pci)
@@ -19005,6 +18993,7 @@ static void i440fx_reset(struct device *dev)
     if (dev->emu->ram)
         s->pci.config[I440FX_RAM_SIZE] = (uint8_t)EMU_MIN(dev->emu->ram->size_bytes / (8 * MIB), 255);
     s->pci.config[I440FX_SMRAM] = I440FX_SMRAM_C_BASE;
+    dev->emu->pci->address = 0;
     i440fx_update_memory(s);
 }
 
@@ -19018,6 +19007,7 @@ static void i440fx_destroy(struct device *dev)
     for (i = 0; i < I440FX_PAM_COUNT; i++)
         region_remove(e, &e->memory, &s->pam[i]);
     pci_device_remove(&s->pci);
+    pci_bus_destroy(e);
     if (chipset_of(e))
         chipset_of(e)->i440fx = NULL;
 }
@@ -21123,7 +21113,8 @@ static void pit_reset(struct device *dev)
 static void pit_destroy(struct device *dev)
 {
     struct pit *s = EMU_CONTAINER(dev, struct pit, dev);
-    timer_cancel(&s->edge_timer);
+    if (s->edge_timer.emu)
+        timer_cancel(&s->edge_timer);
     region_remove(dev->emu, &dev->emu->ports, &s->ports);
     region_remove(dev->emu, &dev->emu->ports, &s->port61_region);
     if (chipset_of(dev->emu))
@@ -21473,7 +21464,8 @@ static void hpet_destroy(struct device *dev)
     struct hpet *s = EMU_CONTAINER(dev, struct hpet, dev);
     unsigned i;
     for (i = 0; i < HPET_TIMERS; i++)
-        timer_cancel(&s->timer[i].timer);
+        if (s->timer[i].timer.emu)
+            timer_cancel(&s->timer[i].timer);
     region_remove(dev->emu, &dev->emu->memory, &s->region);
     if (chipset_of(dev->emu))
         chipset_of(dev->emu)->hpet = NULL;
@@ -21954,7 +21946,8 @@ static void rtc_reset(struct device *dev)
 static void rtc_destroy(struct device *dev)
 {
     struct rtc *s = EMU_CONTAINER(dev, struct rtc, dev);
-    timer_cancel(&s->timer);
+    if (s->timer.emu)
+        timer_cancel(&s->timer);
     region_remove(dev->emu, &dev->emu->ports, &s->ports);
     if (chipset_of(dev->emu))
         chipset_of(dev->emu)->rtc = NULL;
@@ -22480,6 +22473,1526 @@ EMU_PRIV const struct device_class piix4_pm_class = {
     .create = pm_create, .reset = pm_reset, .destroy = pm_destroy,
 };
 #undef PM_TIMER_HZ
+
+/* ======================================== src/dev/fw_cfg.c ======================================== */
+
+/* dev/fw_cfg.c - QEMU's firmware configuration device.
+ *
+ * Models     QEMU docs/specs/fw_cfg: selector 510h, data 511h, DMA 514h-51Bh (ports), signature "QEMU", file directory at key 19h.
+ * Contract   Board, firmware and loader add keys and files at any time, also at every reset: a name or key that exists is replaced. Files of
+ *            -fw_cfg are read when the device is created. Guests: SeaBIOS, OVMF, Linux's qemu_fw_cfg, small kernels.
+ * Theory     Items are byte arrays by number; files take numbers from 20h on in the order in which they come, and the directory is an item
+ *            like the others, built anew with each file. Reading past an item's end gives zeros. The DMA port takes the big-endian
+ *            address of a request {control, length, address}, works it off at once and writes the outcome to its control word.
+ * Invariants 1. item[n].data has item[n].size bytes, or both are zero.
+ *            2. The directory lists every file, with its current size.
+ * Missing    Writable items: a DMA write ends with the error bit.
+ */
+
+enum {
+    FW_CFG_SIGNATURE = 0x00, FW_CFG_ID = 0x01, FW_CFG_UUID = 0x02, FW_CFG_RAM_SIZE = 0x03, FW_CFG_NOGRAPHIC = 0x04, FW_CFG_CPUS = 0x05,
+    FW_CFG_BOOT_MENU = 0x0E, FW_CFG_MAX_CPUS = 0x0F, FW_CFG_DIRECTORY = 0x19, FW_CFG_FIRST_FILE = 0x20,
+    FW_CFG_IRQ0_OVERRIDE = 0x8002, FW_CFG_HPET = 0x8004, FW_CFG_ARCH = 0x8000, FW_CFG_WRITE_KEY = 0x4000,
+    FW_CFG_FILES = 256, FW_CFG_ITEMS = FW_CFG_FIRST_FILE + FW_CFG_FILES, FW_CFG_ARCH_ITEMS = 16,
+    FW_CFG_NAME = 56, FW_CFG_ENTRY = 64,
+    FW_CFG_DMA_ERROR = 1, FW_CFG_DMA_READ = 2, FW_CFG_DMA_SKIP = 4, FW_CFG_DMA_SELECT = 8, FW_CFG_DMA_WRITE = 16, FW_CFG_DMA_REQUEST = 16
+};
+#define FW_CFG_LIMIT (256u << 20) /* largest file of -fw_cfg */
+
+struct fw_cfg_item {
+    uint8_t *data;
+    uint32_t size;
+};
+struct fw_cfg {
+    struct device dev;
+    struct region ports, dma;
+    struct fw_cfg_item item[FW_CFG_ITEMS], arch[FW_CFG_ARCH_ITEMS];
+    char name[FW_CFG_FILES][FW_CFG_NAME];
+    unsigned files;
+    uint16_t selected;
+    uint32_t offset;
+    uint8_t dma_address[8]; /* as written, big-endian */
+};
+
+/* ---- items ---- */
+
+static struct fw_cfg_item *fw_cfg_item(struct fw_cfg *s, unsigned key)
+{
+    key &= ~(unsigned)FW_CFG_WRITE_KEY;
+    if (key < FW_CFG_ITEMS)
+        return &s->item[key];
+    return key >= FW_CFG_ARCH && key < FW_CFG_ARCH + FW_CFG_ARCH_ITEMS ? &s->arch[key - FW_CFG_ARCH] : NULL;
+}
+
+EMU_PRIV int fw_cfg_add_key(struct emu *e, uint16_t key, const void *data, size_t size)
+{
+    struct fw_cfg *s = e->fw_cfg;
+    struct fw_cfg_item *item = s ? fw_cfg_item(s, key) : NULL;
+    uint8_t *copy;
+    if (!item || size > UINT32_MAX)
+        return EMU_ERANGE;
+    copy = size ? emu_alloc(e, size) : NULL;
+    if (size && !copy)
+        return EMU_ENOMEM;
+    if (size)
+        memcpy(copy, data, size);
+    emu_free(e, item->data);
+    item->data = copy;
+    item->size = (uint32_t)size;
+    return 0;
+}
+
+static int fw_cfg_build_directory(struct fw_cfg *s)
+{
+    struct emu *e = s->dev.emu;
+    size_t size = 4 + (size_t)s->files * FW_CFG_ENTRY;
+    uint8_t *directory = emu_alloc(e, size), *p;
+    unsigned i;
+    int r;
+    if (!directory)
+        return EMU_ENOMEM;
+    st32be(directory, s->files);
+    for (i = 0, p = directory + 4; i < s->files; i++, p += FW_CFG_ENTRY) {
+        st32be(p, s->item[FW_CFG_FIRST_FILE + i].size);
+        st16be(p + 4, (uint16_t)(FW_CFG_FIRST_FILE + i));
+        memcpy(p + 8, s->name[i], FW_CFG_NAME);
+    }
+    r = fw_cfg_add_key(e, FW_CFG_DIRECTORY, directory, size);
+    emu_free(e, directory);
+    return r;
+}
+
+EMU_PRIV int fw_cfg_add_file(struct emu *e, const char *name, const void *data, size_t size)
+{
+    struct fw_cfg *s = e->fw_cfg;
+    unsigned i;
+    int r;
+    if (!s || strlen(name) >= FW_CFG_NAME)
+        return EMU_ERANGE;
+    for (i = 0; i < s->files && strcmp(s->name[i], name); i++)
+        ;
+    if (i == FW_CFG_FILES)
+        return EMU_ENOSPC;
+    r = fw_cfg_add_key(e, (uint16_t)(FW_CFG_FIRST_FILE + i), data, size);
+    if (r)
+        return r;
+    if (i == s->files) {
+        snprintf(s->name[i], FW_CFG_NAME, "%s", name);
+        s->files++;
+    }
+    return fw_cfg_build_directory(s);
+}
+
+/* ---- reading ---- */
+
+static void fw_cfg_select(struct fw_cfg *s, unsigned key)
+{
+    s->selected = (uint16_t)key;
+    s->offset = 0;
+}
+
+static uint32_t fw_cfg_left(struct fw_cfg *s, const struct fw_cfg_item **item)
+{
+    *item = fw_cfg_item(s, s->selected);
+    return *item && s->offset < (*item)->size ? (*item)->size - s->offset : 0;
+}
+
+static uint8_t fw_cfg_next(struct fw_cfg *s)
+{
+    const struct fw_cfg_item *item;
+    return fw_cfg_left(s, &item) ? item->data[s->offset++] : 0;
+}
+
+static uint64_t fw_cfg_port_read(void *opaque, uint64_t offset, unsigned size)
+{
+    (void)offset;
+    (void)size;
+    return fw_cfg_next(opaque);
+}
+
+static void fw_cfg_port_write(void *opaque, uint64_t offset, uint64_t value, unsigned size)
+{
+    if (size == 2 && offset == 0)
+        fw_cfg_select(opaque, (unsigned)value);
+}
+
+/* ---- DMA ---- */
+
+static void fw_cfg_dma_read(struct fw_cfg *s, uint64_t gpa, uint32_t length)
+{
+    static const uint8_t zeros[4096] = { 0 };
+    while (length) {
+        const struct fw_cfg_item *item;
+        uint32_t left = fw_cfg_left(s, &item), n;
+        if (left) {
+            n = EMU_MIN(left, length);
+            dma_write(s->dev.emu, gpa, item->data + s->offset, n);
+            s->offset += n;
+        } else {
+            n = EMU_MIN(length, (uint32_t)sizeof zeros);
+            dma_write(s->dev.emu, gpa, zeros, n);
+        }
+        gpa += n;
+        length -= n;
+    }
+}
+
+static void fw_cfg_dma_run(struct fw_cfg *s, uint64_t gpa)
+{
+    uint8_t request[FW_CFG_DMA_REQUEST], outcome[4];
+    uint32_t control, length;
+    const struct fw_cfg_item *item;
+    dma_read(s->dev.emu, gpa, request, sizeof request);
+    control = ld32be(request);
+    length = ld32be(request + 4);
+    if (control & FW_CFG_DMA_SELECT)
+        fw_cfg_select(s, control >> 16);
+    if (control & FW_CFG_DMA_READ)
+        fw_cfg_dma_read(s, ld64be(request + 8), length);
+    else if (control & FW_CFG_DMA_SKIP)
+        s->offset += EMU_MIN(length, fw_cfg_left(s, &item));
+    st32be(outcome, !(control & FW_CFG_DMA_READ) && (control & FW_CFG_DMA_WRITE) ? FW_CFG_DMA_ERROR : 0);
+    dma_write(s->dev.emu, gpa, outcome, sizeof outcome);
+}
+
+static uint64_t fw_cfg_dma_port_read(void *opaque, uint64_t offset, unsigned size)
+{
+    static const uint8_t signature[8] = { 'Q', 'E', 'M', 'U', ' ', 'C', 'F', 'G' };
+    (void)opaque;
+    return ldn_le(signature + offset, size);
+}
+
+static void fw_cfg_dma_port_write(void *opaque, uint64_t offset, uint64_t value, unsigned size)
+{
+    struct fw_cfg *s = opaque;
+    stn_le(s->dma_address + offset, value, size);
+    if (offset + size == 8) { /* the low half starts it */
+        uint64_t gpa = ld64be(s->dma_address);
+        memset(s->dma_address, 0, sizeof s->dma_address);
+        fw_cfg_dma_run(s, gpa);
+    }
+}
+
+static const struct region_ops fw_cfg_port_ops = { fw_cfg_port_read, fw_cfg_port_write, 1, 2, true };
+static const struct region_ops fw_cfg_dma_ops = { fw_cfg_dma_port_read, fw_cfg_dma_port_write, 4, 8, false };
+
+/* ---- what every machine has ---- */
+
+static int fw_cfg_add_le(struct emu *e, uint16_t key, uint64_t value, unsigned size)
+{
+    uint8_t bytes[8];
+    stn_le(bytes, value, size);
+    return fw_cfg_add_key(e, key, bytes, size);
+}
+
+static int fw_cfg_hex(char c)
+{
+    return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
+}
+
+static void fw_cfg_add_uuid(struct emu *e, const char *text)
+{
+    uint8_t uuid[16];
+    unsigned n = 0;
+    for (; text[0] && text[1] && n < 16; text++) {
+        if (*text == '-')
+            continue;
+        if (fw_cfg_hex(text[0]) < 0 || fw_cfg_hex(text[1]) < 0)
+            return;
+        uuid[n++] = (uint8_t)(fw_cfg_hex(text[0]) << 4 | fw_cfg_hex(text[1]));
+        text++;
+    }
+    if (n == 16)
+        fw_cfg_add_key(e, FW_CFG_UUID, uuid, sizeof uuid);
+}
+
+/* RAM only, as QEMU's: firmware adds what it reserves. {base, length, type 1}, little-endian. */
+static int fw_cfg_add_e820(struct emu *e)
+{
+    uint8_t table[40];
+    uint64_t size = e->ram ? e->ram->size_bytes : 0, low = e->ram_below_4g;
+    memset(table, 0, sizeof table);
+    st64le(table + 8, low);
+    st32le(table + 16, 1);
+    if (size > low) {
+        st64le(table + 20, UINT64_C(1) << 32);
+        st64le(table + 28, size - low);
+        st32le(table + 36, 1);
+    }
+    return fw_cfg_add_file(e, "etc/e820", table, size > low ? 40 : 20);
+}
+
+static int fw_cfg_add_standard(struct emu *e)
+{
+    static const uint8_t states[6] = { 128, 0, 0, 1, 130, 128 }; /* S3 not offered, S4 is sleep type 2 */
+    const struct config *c = &e->config;
+    unsigned cpus = c->cpus ? c->cpus : 1;
+    uint8_t hpet[1 + 8 * 15], word[4];
+    int r = fw_cfg_add_key(e, FW_CFG_SIGNATURE, "QEMU", 4);
+    r = r ? r : fw_cfg_add_le(e, FW_CFG_ID, 3, 4); /* selector/data and DMA interfaces */
+    r = r ? r : fw_cfg_add_le(e, FW_CFG_RAM_SIZE, e->ram ? e->ram->size_bytes : 0, 8);
+    r = r ? r : fw_cfg_add_le(e, FW_CFG_NOGRAPHIC, c->vga && !strcmp(c->vga, "none"), 2);
+    r = r ? r : fw_cfg_add_le(e, FW_CFG_CPUS, cpus, 2);
+    r = r ? r : fw_cfg_add_le(e, FW_CFG_MAX_CPUS, cpus, 2);
+    r = r ? r : fw_cfg_add_le(e, FW_CFG_BOOT_MENU, c->boot_menu, 2);
+    r = r ? r : fw_cfg_add_le(e, FW_CFG_IRQ0_OVERRIDE, 1, 4);
+    memset(hpet, 0, sizeof hpet);
+    if (!c->no_hpet) { /* count; then {block id, address, minimum tick, page protection} each */
+        hpet[0] = 1;
+        st32le(hpet + 1, 0x8086A201);
+        st64le(hpet + 5, 0xFED00000);
+    }
+    r = r ? r : fw_cfg_add_key(e, FW_CFG_HPET, hpet, sizeof hpet);
+    if (c->uuid)
+        fw_cfg_add_uuid(e, c->uuid);
+    r = r ? r : fw_cfg_build_directory(e->fw_cfg);
+    r = r ? r : fw_cfg_add_e820(e);
+    r = r ? r : fw_cfg_add_file(e, "etc/system-states", states, sizeof states);
+    st32le(word, UINT32_MAX);
+    r = r ? r : fw_cfg_add_file(e, "etc/boot-fail-wait", word, 4); /* no reboot when nothing boots */
+    if (c->boot_menu_timeout_ms) {
+        st16le(word, (uint16_t)EMU_MIN(c->boot_menu_timeout_ms, 65535u));
+        r = r ? r : fw_cfg_add_file(e, "etc/boot-menu-wait", word, 2);
+    }
+    return r;
+}
+
+/* -fw_cfg [name=]NAME,file=FILE|string=TEXT */
+static int fw_cfg_add_line(struct emu *e, struct options *o, struct err *err)
+{
+    const char *name = options_get(o, "name"), *file = options_get(o, "file"), *text = options_get(o, "string");
+    uint8_t *data = NULL;
+    size_t size = 0;
+    int r;
+    if (!name || !*name || strlen(name) >= FW_CFG_NAME)
+        return err_set(err, EMU_EINVAL, "%s: needs a name of 1 to %d characters", o->origin, FW_CFG_NAME - 1);
+    if (!file == !text)
+        return err_set(err, EMU_EINVAL, "%s: needs either file= or string=", o->origin);
+    if (file && (r = host_file_load(file, &data, &size, FW_CFG_LIMIT, err)) < 0)
+        return err_prefix(err, r, "%s", o->origin);
+    r = file ? fw_cfg_add_file(e, name, data, size) : fw_cfg_add_file(e, name, text, strlen(text));
+    free(data);
+    if (r)
+        return err_set(err, r, "%s: %s", o->origin, r == EMU_ENOSPC ? "too many files" : emu_strerror(r));
+    return options_check_used(o, err);
+}
+
+/* ---- the device ---- */
+
+static void fw_cfg_destroy(struct device *dev)
+{
+    struct fw_cfg *s = EMU_CONTAINER(dev, struct fw_cfg, dev);
+    struct emu *e = dev->emu;
+    unsigned i;
+    region_remove(e, &e->ports, &s->ports);
+    region_remove(e, &e->ports, &s->dma);
+    for (i = 0; i < FW_CFG_ITEMS; i++)
+        emu_free(e, s->item[i].data);
+    for (i = 0; i < FW_CFG_ARCH_ITEMS; i++)
+        emu_free(e, s->arch[i].data);
+    memset(s->item, 0, sizeof s->item);
+    memset(s->arch, 0, sizeof s->arch);
+    e->fw_cfg = NULL;
+}
+
+static int fw_cfg_create(struct device *dev, struct options *opts, struct err *err)
+{
+    struct fw_cfg *s = EMU_CONTAINER(dev, struct fw_cfg, dev);
+    struct emu *e = dev->emu;
+    struct config_line *line;
+    int r;
+    (void)opts;
+    e->fw_cfg = s;
+    r = fw_cfg_add_standard(e);
+    if (r)
+        err_set(err, r, "out of memory");
+    for (line = e->config.fw_cfg; line && !r; line = line->next)
+        r = fw_cfg_add_line(e, &line->opts, err);
+    if (r) {
+        fw_cfg_destroy(dev);
+        return r;
+    }
+    port_add(e, &s->ports, "fw_cfg", 0x510, 2, &fw_cfg_port_ops, s);
+    return port_add(e, &s->dma, "fw_cfg-dma", 0x514, 8, &fw_cfg_dma_ops, s);
+}
+
+static void fw_cfg_reset(struct device *dev)
+{
+    struct fw_cfg *s = EMU_CONTAINER(dev, struct fw_cfg, dev);
+    fw_cfg_select(s, 0);
+    memset(s->dma_address, 0, sizeof s->dma_address);
+}
+
+EMU_PRIV const struct device_class fw_cfg_class = {
+    .name = "fw_cfg", .bus = "isa", .help = "firmware configuration device", .instance_size = sizeof(struct fw_cfg),
+    .create = fw_cfg_create, .reset = fw_cfg_reset, .destroy = fw_cfg_destroy,
+};
+#undef FW_CFG_LIMIT
+
+/* ======================================== src/dev/floppy.c ======================================== */
+
+/* dev/floppy.c - floppy disk controller with two drives.
+ *
+ * Models     Intel 82077AA data sheet 290166-007 in AT mode; drives of 5.25 and 3.5 inch, media from 160 KB to 2.88 MB.
+ * Contract   Ports 3F1h-3F5h and 3F7h (3F6h is the IDE's), IRQ 6, DMA channel 2. Each drive is a struct blk named by driveA= and driveB=;
+ *            without driveA there is still an empty drive A, as on QEMU's pc, unless the machine has no default devices.
+ * Theory     A command is collected byte by byte, executed, and leaves result bytes. Transfers go sector by sector:
+ *
+ *                idle -- last parameter --> executing -- fdc_start_sector --> reading sector (blk) -- fdc_sector_read --> moving bytes
+ *                  ^                                                                                          | DMA, or FIFO by the CPU
+ *                  '-- last result byte read -- result <-- fdc_finish -- TC, EOT or error <-- fdc_sector_done <-'  (writes: bytes, then blk)
+ *
+ *            Mechanical delays are short fixed times of virtual time: interrupts never come inside the port write that causes them.
+ * Invariants 1. While phase is FDC_EXECUTE exactly one of: request in flight, timer armed, or the FIFO waits for the CPU.
+ *            2. position <= FDC_SECTOR; parameters and results never exceed their arrays.
+ *            3. IRQ 6 is level = irq_pending and DOR.DMAGATE.
+ * Missing    SCAN commands (answered as invalid), deleted data marks (read like data), CRC and gap contents, sector sizes other than 512.
+ */
+
+enum {
+    FDC_SRB = 1, FDC_DOR = 2, FDC_TDR = 3, FDC_MSR = 4, FDC_FIFO = 5, /* offsets from 3F0h; DSR is MSR's write side */
+    FDC_DOR_NRESET = 4, FDC_DOR_DMAGATE = 8, FDC_DSR_RESET = 0x80,
+    FDC_MSR_RQM = 0x80, FDC_MSR_DIO = 0x40, FDC_MSR_NONDMA = 0x20, FDC_MSR_BUSY = 0x10,
+    FDC_DIR_CHANGED = 0x80,
+    FDC_ST0_ABNORMAL = 0x40, FDC_ST0_INVALID = 0x80, FDC_ST0_POLLED = 0xC0, FDC_ST0_SEEK_END = 0x20, FDC_ST0_EQUIPMENT = 0x10,
+    FDC_ST1_END = 0x80, FDC_ST1_OVERRUN = 0x10, FDC_ST1_NO_DATA = 0x04, FDC_ST1_PROTECTED = 0x02, FDC_ST1_NO_MARK = 0x01,
+    FDC_ST1_CRC = 0x20, FDC_ST2_CRC = 0x20, FDC_ST2_WRONG_TRACK = 0x10,
+    FDC_ST3_PROTECTED = 0x40, FDC_ST3_READY = 0x20, FDC_ST3_TRACK0 = 0x10, FDC_ST3_TWO_SIDED = 0x08,
+    FDC_CONFIG_IMPLIED_SEEK = 0x40, FDC_CONFIG_NO_FIFO = 0x20, FDC_CONFIG_NO_POLL = 0x10,
+    FDC_MULTI_TRACK = 0x80, FDC_SPECIFY_NO_DMA = 1,
+    FDC_DRIVES = 4, FDC_REAL_DRIVES = 2, FDC_SECTOR = 512, FDC_SIZE_CODE = 2, FDC_MAX_TRACK = 84, FDC_DMA_CHANNEL = 2
+};
+enum fdc_phase { FDC_IDLE, FDC_EXECUTE, FDC_RESULT };
+enum fdc_command {
+    FDC_READ_TRACK = 0x02, FDC_SPECIFY = 0x03, FDC_SENSE_DRIVE = 0x04, FDC_WRITE = 0x05, FDC_READ = 0x06, FDC_RECALIBRATE = 0x07,
+    FDC_SENSE_INTERRUPT = 0x08, FDC_WRITE_DELETED = 0x09, FDC_READ_ID = 0x0A, FDC_READ_DELETED = 0x0C, FDC_FORMAT = 0x0D, FDC_DUMPREG = 0x0E,
+    FDC_SEEK = 0x0F, FDC_VERSION = 0x10, FDC_PERPENDICULAR = 0x12, FDC_CONFIGURE = 0x13, FDC_LOCK = 0x14, FDC_VERIFY = 0x16, FDC_PART_ID = 0x18
+};
+#define FDC_STEP_NS (100 * NS_PER_US)      /* seek, recalibrate, read id */
+#define FDC_RESET_NS (50 * NS_PER_US)      /* from the end of reset to its interrupt */
+#define FDC_DMA_RETRY_NS (100 * NS_PER_US) /* the channel is masked: look again */
+#define FDC_DMA_RETRIES 20000              /* two seconds, then overrun */
+
+struct fdc_format { /* by image size; rate: what CCR must say to read it (0: 500, 1: 300, 2: 250 kbit/s, 3: 1 Mbit/s) */
+    uint16_t kib;
+    uint8_t tracks, heads, sectors, rate, cmos;
+};
+static const struct fdc_format fdc_formats[] = {
+    { 1440, 80, 2, 18, 0, 4 }, { 2880, 80, 2, 36, 3, 5 }, { 1200, 80, 2, 15, 0, 2 }, { 720, 80, 2, 9, 2, 4 }, { 360, 40, 2, 9, 1, 2 },
+    { 1680, 80, 2, 21, 0, 4 }, { 1722, 82, 2, 21, 0, 4 }, { 1600, 80, 2, 20, 0, 4 }, { 1520, 80, 2, 19, 0, 4 }, { 1743, 83, 2, 21, 0, 4 },
+    { 1760, 80, 2, 22, 0, 4 }, { 1840, 80, 2, 23, 0, 4 }, { 1920, 80, 2, 24, 0, 4 }, { 3200, 80, 2, 40, 3, 5 }, { 800, 80, 2, 10, 2, 4 },
+    { 820, 82, 2, 10, 2, 4 }, { 320, 40, 2, 8, 1, 2 }, { 180, 40, 1, 9, 1, 2 }, { 160, 40, 1, 8, 1, 2 }, { 400, 40, 2, 10, 1, 2 },
+};
+
+struct fdc_drive {
+    struct fdc *fdc;
+    struct blk *blk;      /* NULL: an empty drive (present), or none */
+    bool present, changed;
+    bool medium;
+    struct fdc_format format; /* of the medium */
+    uint8_t track, perpendicular;
+    bool seeking, seek_done;
+    uint8_t seek_st0;
+    struct timer seek_timer;
+};
+struct fdc {
+    struct device dev;
+    struct region low, high;
+    struct fdc_drive drive[FDC_DRIVES];
+    uint8_t dor, tdr, dsr, ccr;
+    uint8_t phase;
+    uint8_t command[9], result[16];
+    uint8_t command_size, command_need, result_size, result_at;
+    uint8_t specify[2], config, precompensation;
+    bool locked, irq_pending, irq_level;
+    uint8_t reset_reports; /* SENSE INTERRUPT answers still owed after a reset */
+    /* transfer in progress */
+    uint8_t op;
+    bool writing, moving, no_dma, terminal, verify;
+    uint8_t unit, cylinder, head, sector, end, count;
+    unsigned position, size, retries;
+    uint8_t data[FDC_SECTOR];
+    struct blk_request request;
+    struct host_iov iov;
+    bool in_flight;
+    struct timer timer; /* reset interrupt, DMA retry, READ ID */
+    void (*timer_step)(struct fdc *s);
+};
+
+static void fdc_move(struct fdc *s);
+static void fdc_start_sector(struct fdc *s);
+
+/* ---- interrupt ---- */
+
+static void fdc_update_irq(struct fdc *s)
+{
+    bool level = s->irq_pending && (s->dor & FDC_DOR_DMAGATE);
+    if (level != s->irq_level) {
+        struct irq line = board_gsi(s->dev.emu, 6);
+        s->irq_level = level;
+        irq_set(&line, level);
+    }
+}
+
+static void fdc_set_irq(struct fdc *s, bool on)
+{
+    s->irq_pending = on;
+    fdc_update_irq(s);
+}
+
+/* ---- media ---- */
+
+static void fdc_load_medium(struct fdc_drive *d)
+{
+    size_t i;
+    uint64_t size = d->blk ? d->blk->size_bytes : 0;
+    d->medium = d->blk && d->blk->image && size;
+    memset(&d->format, 0, sizeof d->format);
+    if (!d->medium)
+        return;
+    for (i = 0; i < EMU_ARRAY_LEN(fdc_formats); i++)
+        if (size == (uint64_t)fdc_formats[i].kib * KIB) {
+            d->format = fdc_formats[i];
+            return;
+        }
+    d->format = fdc_formats[size > 1440 * KIB ? 1 : 0]; /* odd sizes: the common geometry that holds it; reads past its end fail */
+}
+
+static void fdc_media_changed(void *opaque)
+{
+    struct fdc_drive *d = opaque;
+    d->changed = true;
+    fdc_load_medium(d);
+}
+
+EMU_PRIV unsigned fdc_drive_type(struct emu *e, unsigned drive)
+{
+    struct fdc *s = chipset_of(e) ? chipset_of(e)->fdc : NULL;
+    if (!s || drive >= FDC_REAL_DRIVES || !s->drive[drive].present)
+        return 0;
+    return s->drive[drive].medium ? s->drive[drive].format.cmos : 5; /* an empty drive takes anything */
+}
+
+static bool fdc_read_only(const struct fdc_drive *d) { return d->blk && d->blk->read_only; }
+
+/* ---- results ---- */
+
+static void fdc_idle(struct fdc *s)
+{
+    s->phase = FDC_IDLE;
+    s->command_size = s->command_need = 0;
+    s->result_size = s->result_at = 0;
+}
+
+static void fdc_give(struct fdc *s, const uint8_t *bytes, unsigned n)
+{
+    memcpy(s->result, bytes, n);
+    s->phase = FDC_RESULT;
+    s->result_size = (uint8_t)n;
+    s->result_at = 0;
+}
+
+static void fdc_give_byte(struct fdc *s, uint8_t byte) { fdc_give(s, &byte, 1); }
+
+/* End of a transfer command: seven result bytes and the interrupt. */
+static void fdc_finish(struct fdc *s, uint8_t st0, uint8_t st1, uint8_t st2)
+{
+    uint8_t r[7];
+    r[0] = (uint8_t)(st0 | s->head << 2 | s->unit);
+    r[1] = st1;
+    r[2] = st2;
+    r[3] = s->cylinder;
+    r[4] = s->head;
+    r[5] = s->sector;
+    r[6] = FDC_SIZE_CODE;
+    s->moving = false;
+    fdc_give(s, r, sizeof r);
+    fdc_set_irq(s, true);
+}
+
+static void fdc_later(struct fdc *s, int64_t ns, void (*step)(struct fdc *s))
+{
+    s->timer_step = step;
+    timer_arm(&s->timer, emu_now_ns(s->dev.emu) + ns);
+}
+
+static void fdc_timer(void *opaque)
+{
+    struct fdc *s = opaque;
+    s->timer_step(s);
+}
+
+/* ---- transfers ---- */
+
+/* The next sector id in the order of data sheet table 5-6 (result phase). False: the last of the command was done. */
+static bool fdc_next_sector(struct fdc *s)
+{
+    bool multi = (s->command[0] & FDC_MULTI_TRACK) != 0;
+    if (s->sector != s->end) {
+        s->sector++;
+        return true;
+    }
+    s->sector = 1;
+    if (multi && !(s->head & 1)) {
+        s->head ^= 1;
+        return true;
+    }
+    if (multi)
+        s->head ^= 1;
+    s->cylinder++;
+    return false;
+}
+
+static void fdc_sector_done(struct fdc *s)
+{
+    bool more = fdc_next_sector(s);
+    if (s->verify && s->count && --s->count == 0)
+        more = false;
+    if (s->terminal)
+        fdc_finish(s, 0, 0, 0);
+    else if (more)
+        fdc_start_sector(s);
+    else if (s->verify || s->op == FDC_READ_TRACK)
+        fdc_finish(s, 0, 0, 0);
+    else
+        fdc_finish(s, FDC_ST0_ABNORMAL, FDC_ST1_END, 0); /* no TC until the end of the track: the 82077 calls it abnormal */
+}
+
+static void fdc_format_next(struct fdc *s);
+
+static void fdc_blk_done(void *opaque, int result)
+{
+    struct fdc *s = opaque;
+    s->in_flight = false;
+    if (result < 0) {
+        fdc_finish(s, FDC_ST0_ABNORMAL, result == EMU_EROFS ? FDC_ST1_PROTECTED : FDC_ST1_CRC, result == EMU_EROFS ? 0 : FDC_ST2_CRC);
+    } else if (s->op == FDC_FORMAT) {
+        fdc_format_next(s);
+    } else if (s->writing || s->verify) {
+        fdc_sector_done(s);
+    } else {
+        s->position = 0;
+        s->size = FDC_SECTOR;
+        s->moving = true;
+        s->retries = 0;
+        fdc_move(s);
+    }
+}
+
+static void fdc_submit(struct fdc *s, uint8_t op)
+{
+    struct fdc_drive *d = &s->drive[s->unit];
+    uint64_t lba = ((uint64_t)d->track * d->format.heads + (s->head & 1)) * d->format.sectors + (s->sector - 1u);
+    if (!d->medium || (lba + 1) * FDC_SECTOR > d->blk->size_bytes) {
+        fdc_finish(s, FDC_ST0_ABNORMAL, FDC_ST1_NO_DATA, 0);
+        return;
+    }
+    memset(&s->request, 0, sizeof s->request);
+    s->iov.base = s->data;
+    s->iov.size = FDC_SECTOR;
+    s->request.op = op;
+    s->request.offset = lba * FDC_SECTOR;
+    s->request.size = FDC_SECTOR;
+    s->request.iov = &s->iov;
+    s->request.iov_count = 1;
+    s->request.done = fdc_blk_done;
+    s->request.opaque = s;
+    s->in_flight = true;
+    blk_submit(d->blk, &s->request);
+}
+
+/* Can the chosen sector be there? Ends the command if not. */
+static bool fdc_find_sector(struct fdc *s)
+{
+    struct fdc_drive *d = &s->drive[s->unit];
+    if (!d->medium || (s->ccr & 3) != d->format.rate) {
+        fdc_finish(s, FDC_ST0_ABNORMAL, FDC_ST1_NO_MARK, 0);
+        return false;
+    }
+    if ((s->config & FDC_CONFIG_IMPLIED_SEEK) && s->cylinder < FDC_MAX_TRACK) {
+        d->track = s->cylinder;
+        d->changed = false;
+    }
+    if (s->cylinder != d->track || d->track >= d->format.tracks) {
+        fdc_finish(s, FDC_ST0_ABNORMAL, FDC_ST1_NO_DATA, FDC_ST2_WRONG_TRACK);
+        return false;
+    }
+    if (!s->sector || s->sector > d->format.sectors || (s->head & 1) >= d->format.heads || s->command[5] != FDC_SIZE_CODE) {
+        fdc_finish(s, FDC_ST0_ABNORMAL, FDC_ST1_NO_DATA, 0);
+        return false;
+    }
+    return true;
+}
+
+static void fdc_start_sector(struct fdc *s)
+{
+    if (!fdc_find_sector(s))
+        return;
+    if (!s->writing) {
+        fdc_submit(s, BLK_READ);
+        return;
+    }
+    s->position = 0;
+    s->size = FDC_SECTOR;
+    s->moving = true;
+    s->retries = 0;
+    fdc_move(s);
+}
+
+/* All bytes of this step are here (writes) or gone (reads). */
+static void fdc_moved(struct fdc *s)
+{
+    s->moving = false;
+    if (s->op == FDC_FORMAT)
+        fdc_format_next(s);
+    else if (s->writing)
+        fdc_submit(s, BLK_WRITE);
+    else
+        fdc_sector_done(s);
+}
+
+/* Moves bytes between data[] and DMA, or leaves them to the CPU with an interrupt. */
+static void fdc_move(struct fdc *s)
+{
+    bool terminal;
+    size_t n;
+    if (s->no_dma) {
+        fdc_set_irq(s, true);
+        return;
+    }
+    n = dma8237_transfer(s->dev.emu, FDC_DMA_CHANNEL, s->data + s->position, s->size - s->position, !s->writing, &terminal);
+    s->position += (unsigned)n;
+    if (terminal) {
+        s->terminal = true;
+        if (s->writing && s->position < s->size)
+            memset(s->data + s->position, 0, s->size - s->position); /* the rest of a cut-off sector */
+        s->position = s->size;
+    }
+    if (s->position == s->size)
+        fdc_moved(s);
+    else if (++s->retries > FDC_DMA_RETRIES)
+        fdc_finish(s, FDC_ST0_ABNORMAL, FDC_ST1_OVERRUN, 0);
+    else
+        fdc_later(s, FDC_DMA_RETRY_NS, fdc_move);
+}
+
+static void fdc_begin_transfer(struct fdc *s)
+{
+    const uint8_t *c = s->command;
+    s->op = c[0] & 0x1F;
+    s->writing = s->op == FDC_WRITE || s->op == FDC_WRITE_DELETED;
+    s->verify = s->op == FDC_VERIFY;
+    s->unit = c[1] & 3;
+    s->cylinder = c[2];
+    s->head = c[3] & 1;
+    s->sector = s->op == FDC_READ_TRACK ? 1 : c[4];
+    s->end = c[6];
+    s->count = s->verify && (c[1] & 0x80) ? c[8] : 0; /* EC: the last byte counts sectors */
+    s->no_dma = (s->specify[1] & FDC_SPECIFY_NO_DMA) != 0;
+    s->terminal = false;
+    s->phase = FDC_EXECUTE;
+    if (s->writing && fdc_read_only(&s->drive[s->unit]))
+        fdc_finish(s, FDC_ST0_ABNORMAL, FDC_ST1_PROTECTED, 0);
+    else if (((c[1] >> 2) & 1) != s->head)
+        fdc_finish(s, FDC_ST0_ABNORMAL, FDC_ST1_NO_DATA, 0); /* the id field names another head */
+    else
+        fdc_start_sector(s);
+}
+
+/* FORMAT TRACK: four bytes (C, H, R, N) for each sector come by DMA or FIFO; the sector is filled with the pattern. */
+static void fdc_format_next(struct fdc *s)
+{
+    if (s->position && s->size == 4) { /* an id has come: write that sector */
+        s->cylinder = s->data[0];
+        s->sector = s->data[2];
+        s->position = 0;
+        s->size = FDC_SECTOR;
+        if (!s->sector || s->sector > s->drive[s->unit].format.sectors || s->data[3] != FDC_SIZE_CODE) {
+            fdc_finish(s, FDC_ST0_ABNORMAL, FDC_ST1_NO_DATA, 0);
+            return;
+        }
+        memset(s->data, s->command[5], FDC_SECTOR);
+        fdc_submit(s, BLK_WRITE);
+        return;
+    }
+    if (s->count-- == 0) {
+        fdc_finish(s, 0, 0, 0);
+        return;
+    }
+    s->position = 0;
+    s->size = 4;
+    s->moving = true;
+    s->retries = 0;
+    fdc_move(s);
+}
+
+static void fdc_begin_format(struct fdc *s)
+{
+    const uint8_t *c = s->command;
+    struct fdc_drive *d;
+    s->op = FDC_FORMAT;
+    s->writing = true;
+    s->verify = s->terminal = false;
+    s->unit = c[1] & 3;
+    s->head = (c[1] >> 2) & 1;
+    d = &s->drive[s->unit];
+    s->cylinder = d->track;
+    s->sector = 1;
+    s->count = c[3];
+    s->no_dma = (s->specify[1] & FDC_SPECIFY_NO_DMA) != 0;
+    s->position = 0;
+    s->size = 0;
+    s->phase = FDC_EXECUTE;
+    if (!d->medium || d->track >= d->format.tracks || s->head >= d->format.heads || (s->ccr & 3) != d->format.rate)
+        fdc_finish(s, FDC_ST0_ABNORMAL, FDC_ST1_NO_MARK, 0);
+    else if (fdc_read_only(d))
+        fdc_finish(s, FDC_ST0_ABNORMAL, FDC_ST1_PROTECTED, 0);
+    else
+        fdc_format_next(s);
+}
+
+static void fdc_id_read(struct fdc *s)
+{
+    struct fdc_drive *d = &s->drive[s->unit];
+    if (!d->medium || (s->ccr & 3) != d->format.rate || d->track >= d->format.tracks || s->head >= d->format.heads)
+        fdc_finish(s, FDC_ST0_ABNORMAL, FDC_ST1_NO_MARK, 0);
+    else
+        fdc_finish(s, 0, 0, 0);
+}
+
+static void fdc_begin_read_id(struct fdc *s)
+{
+    s->op = FDC_READ_ID;
+    s->unit = s->command[1] & 3;
+    s->head = (s->command[1] >> 2) & 1;
+    s->cylinder = s->drive[s->unit].track;
+    s->sector = 1;
+    s->phase = FDC_EXECUTE;
+    fdc_later(s, FDC_STEP_NS, fdc_id_read);
+}
+
+/* ---- seeks ---- */
+
+static void fdc_seek_end(void *opaque)
+{
+    struct fdc_drive *d = opaque;
+    d->seeking = false;
+    d->seek_done = true;
+    fdc_set_irq(d->fdc, true);
+}
+
+static void fdc_seek(struct fdc *s, unsigned unit, unsigned track, bool recalibrate)
+{
+    struct fdc_drive *d = &s->drive[unit];
+    uint8_t head = recalibrate ? 0 : s->command[1] & 4;
+    d->seek_st0 = (uint8_t)(FDC_ST0_SEEK_END | head | unit);
+    if (d->present) {
+        d->track = (uint8_t)EMU_MIN(track, FDC_MAX_TRACK - 1u);
+        if (d->medium)
+            d->changed = false; /* stepping with a disk in clears the change line */
+    } else if (recalibrate) {
+        d->seek_st0 |= FDC_ST0_ABNORMAL | FDC_ST0_EQUIPMENT; /* no track 0 signal */
+    }
+    d->seeking = true;
+    d->seek_done = false;
+    timer_arm(&d->seek_timer, emu_now_ns(s->dev.emu) + FDC_STEP_NS);
+    fdc_idle(s);
+}
+
+static void fdc_sense_interrupt(struct fdc *s)
+{
+    uint8_t r[2] = { 0, 0 };
+    unsigned i;
+    fdc_set_irq(s, false);
+    if (s->reset_reports) {
+        i = 4u - s->reset_reports--;
+        r[0] = (uint8_t)(FDC_ST0_POLLED | i);
+        r[1] = s->drive[i].track;
+        fdc_give(s, r, 2);
+        return;
+    }
+    for (i = 0; i < FDC_DRIVES; i++)
+        if (s->drive[i].seek_done) {
+            s->drive[i].seek_done = false;
+            r[0] = s->drive[i].seek_st0;
+            r[1] = s->drive[i].track;
+            fdc_give(s, r, 2);
+            for (i = 0; i < FDC_DRIVES; i++)
+                if (s->drive[i].seek_done)
+                    fdc_set_irq(s, true); /* another drive's seek is still to be told */
+            return;
+        }
+    fdc_give_byte(s, FDC_ST0_INVALID);
+}
+
+/* ---- the other commands ---- */
+
+static void fdc_sense_drive(struct fdc *s)
+{
+    unsigned unit = s->command[1] & 3;
+    struct fdc_drive *d = &s->drive[unit];
+    fdc_give_byte(s, (uint8_t)(unit | (s->command[1] & 4) | FDC_ST3_TWO_SIDED | FDC_ST3_READY | (d->present && !d->track ? FDC_ST3_TRACK0 : 0) |
+                               (fdc_read_only(d) ? FDC_ST3_PROTECTED : 0)));
+}
+
+static void fdc_dumpreg(struct fdc *s)
+{
+    uint8_t r[10];
+    unsigned i;
+    for (i = 0; i < 4; i++)
+        r[i] = s->drive[i].track;
+    r[4] = s->specify[0];
+    r[5] = s->specify[1];
+    r[6] = s->end;
+    r[7] = (uint8_t)(s->locked << 7 | s->drive[0].perpendicular);
+    r[8] = s->config;
+    r[9] = s->precompensation;
+    fdc_give(s, r, sizeof r);
+}
+
+/* Bytes of a command with its parameters; 0: there is no such command (data sheet table 5-1). */
+static unsigned fdc_command_bytes(uint8_t c)
+{
+    if (c == 0x8F || c == 0xCF) /* relative seek */
+        return 3;
+    switch (c & 0x1F) {
+    case FDC_READ:
+    case FDC_READ_DELETED:
+    case FDC_READ_TRACK:
+    case FDC_WRITE:
+    case FDC_WRITE_DELETED:
+    case FDC_VERIFY: return 9;
+    case FDC_FORMAT: return 6;
+    case FDC_READ_ID: return 2;
+    default: break;
+    }
+    switch (c) {
+    case FDC_SPECIFY:
+    case FDC_SEEK: return 3;
+    case FDC_SENSE_DRIVE:
+    case FDC_RECALIBRATE:
+    case FDC_PERPENDICULAR: return 2;
+    case FDC_CONFIGURE: return 4;
+    case FDC_SENSE_INTERRUPT:
+    case FDC_DUMPREG:
+    case FDC_VERSION:
+    case FDC_PART_ID:
+    case FDC_LOCK:
+    case FDC_LOCK | 0x80: return 1;
+    default: return 0;
+    }
+}
+
+static void fdc_execute(struct fdc *s)
+{
+    const uint8_t *c = s->command;
+    unsigned unit = c[1] & 3;
+    if (c[0] == 0x8F || c[0] == 0xCF) {
+        int to = s->drive[unit].track + (c[0] == 0xCF ? c[2] : -(int)c[2]);
+        fdc_seek(s, unit, to < 0 ? 0 : (unsigned)to, false);
+        return;
+    }
+    switch (c[0] & 0x1F) {
+    case FDC_READ:
+    case FDC_READ_DELETED:
+    case FDC_READ_TRACK:
+    case FDC_WRITE:
+    case FDC_WRITE_DELETED:
+    case FDC_VERIFY: fdc_begin_transfer(s); break;
+    case FDC_FORMAT: fdc_begin_format(s); break;
+    case FDC_READ_ID: fdc_begin_read_id(s); break;
+    case FDC_SPECIFY:
+        s->specify[0] = c[1];
+        s->specify[1] = c[2];
+        fdc_idle(s);
+        break;
+    case FDC_SENSE_DRIVE: fdc_sense_drive(s); break;
+    case FDC_RECALIBRATE: fdc_seek(s, unit, 0, true); break;
+    case FDC_SENSE_INTERRUPT: fdc_sense_interrupt(s); break;
+    case FDC_DUMPREG: fdc_dumpreg(s); break;
+    case FDC_SEEK: fdc_seek(s, unit, c[2], false); break;
+    case FDC_VERSION: fdc_give_byte(s, 0x90); break; /* enhanced controller */
+    case FDC_PART_ID: fdc_give_byte(s, 0x41); break;
+    case FDC_PERPENDICULAR:
+        s->drive[0].perpendicular = c[1] & 0x7F;
+        fdc_idle(s);
+        break;
+    case FDC_CONFIGURE:
+        s->config = c[2] & 0x7F;
+        s->precompensation = c[3];
+        fdc_idle(s);
+        break;
+    case FDC_LOCK:
+        s->locked = (c[0] & 0x80) != 0;
+        fdc_give_byte(s, (uint8_t)(s->locked << 4));
+        break;
+    default: break;
+    }
+}
+
+/* ---- reset ---- */
+
+static void fdc_abort(struct fdc *s)
+{
+    unsigned i;
+    if (s->in_flight)
+        blk_cancel(s->drive[s->unit].blk, &s->request);
+    s->in_flight = s->moving = false;
+    timer_cancel(&s->timer);
+    for (i = 0; i < FDC_DRIVES; i++) {
+        timer_cancel(&s->drive[i].seek_timer);
+        s->drive[i].seeking = s->drive[i].seek_done = false;
+    }
+    fdc_idle(s);
+}
+
+static void fdc_reset_state(struct fdc *s)
+{
+    unsigned i;
+    fdc_abort(s);
+    s->reset_reports = 0;
+    for (i = 0; i < FDC_DRIVES; i++)
+        s->drive[i].track = 0;
+    if (!s->locked) {
+        s->config = FDC_CONFIG_NO_FIFO;
+        s->precompensation = 0;
+    }
+    fdc_set_irq(s, false);
+}
+
+static void fdc_reset_interrupt(struct fdc *s)
+{
+    if (s->config & FDC_CONFIG_NO_POLL)
+        return;
+    s->reset_reports = 4;
+    fdc_set_irq(s, true);
+}
+
+static void fdc_write_dor(struct fdc *s, uint8_t value)
+{
+    uint8_t was = s->dor;
+    s->dor = value;
+    if (!(value & FDC_DOR_NRESET)) {
+        if (was & FDC_DOR_NRESET)
+            fdc_reset_state(s);
+    } else if (!(was & FDC_DOR_NRESET)) {
+        fdc_later(s, FDC_RESET_NS, fdc_reset_interrupt);
+    }
+    fdc_update_irq(s);
+}
+
+/* ---- registers ---- */
+
+static uint8_t fdc_read_msr(const struct fdc *s)
+{
+    uint8_t v = 0;
+    unsigned i;
+    if (!(s->dor & FDC_DOR_NRESET))
+        return 0;
+    for (i = 0; i < FDC_DRIVES; i++)
+        if (s->drive[i].seeking)
+            v |= (uint8_t)(1u << i);
+    switch (s->phase) {
+    case FDC_IDLE: return (uint8_t)(v | FDC_MSR_RQM | (s->command_size ? FDC_MSR_BUSY : 0));
+    case FDC_RESULT: return v | FDC_MSR_RQM | FDC_MSR_DIO | FDC_MSR_BUSY;
+    default: break;
+    }
+    v |= FDC_MSR_BUSY;
+    if (s->no_dma && s->op != FDC_READ_ID && !s->verify)
+        v |= FDC_MSR_NONDMA;
+    if (s->no_dma && s->moving)
+        v |= (uint8_t)(FDC_MSR_RQM | (s->writing ? 0 : FDC_MSR_DIO));
+    return v;
+}
+
+static uint8_t fdc_read_fifo(struct fdc *s)
+{
+    uint8_t v;
+    if (s->phase == FDC_RESULT) {
+        v = s->result[s->result_at++];
+        if (s->result_size > 2)
+            fdc_set_irq(s, false);
+        if (s->result_at == s->result_size)
+            fdc_idle(s);
+        return v;
+    }
+    if (s->phase != FDC_EXECUTE || !s->moving || !s->no_dma || s->writing)
+        return 0;
+    fdc_set_irq(s, false);
+    v = s->data[s->position++];
+    if (s->position == s->size)
+        fdc_moved(s);
+    return v;
+}
+
+static void fdc_write_fifo(struct fdc *s, uint8_t value)
+{
+    if (!(s->dor & FDC_DOR_NRESET) || s->phase == FDC_RESULT)
+        return;
+    if (s->phase == FDC_EXECUTE) {
+        if (!s->moving || !s->no_dma || !s->writing)
+            return;
+        fdc_set_irq(s, false);
+        s->data[s->position++] = value;
+        if (s->position == s->size)
+            fdc_moved(s);
+        return;
+    }
+    if (!s->command_size) {
+        s->command_need = (uint8_t)fdc_command_bytes(value);
+        if (!s->command_need) {
+            emu_log(s->dev.emu, LOG_UNIMP, "isa-fdc: command %02x: answered as invalid", value);
+            fdc_give_byte(s, FDC_ST0_INVALID);
+            return;
+        }
+    }
+    s->command[s->command_size++] = value;
+    if (s->command_size == s->command_need) {
+        s->command_size = 0;
+        fdc_execute(s);
+    }
+}
+
+static uint64_t fdc_read(void *opaque, uint64_t offset, unsigned size)
+{
+    struct fdc *s = opaque;
+    (void)size;
+    switch (offset + FDC_SRB) {
+    case FDC_SRB: return 0xC0; /* no tape, no data lines active */
+    case FDC_DOR: return s->dor;
+    case FDC_TDR: return s->tdr;
+    case FDC_MSR: return fdc_read_msr(s);
+    default: return fdc_read_fifo(s);
+    }
+}
+
+static void fdc_write(void *opaque, uint64_t offset, uint64_t value, unsigned size)
+{
+    struct fdc *s = opaque;
+    (void)size;
+    switch (offset + FDC_SRB) {
+    case FDC_DOR: fdc_write_dor(s, (uint8_t)value); break;
+    case FDC_TDR: s->tdr = value & 3; break;
+    case FDC_MSR: /* data rate select */
+        s->dsr = (uint8_t)value & 0x7F;
+        s->ccr = value & 3;
+        if (value & FDC_DSR_RESET) {
+            fdc_reset_state(s);
+            fdc_later(s, FDC_RESET_NS, fdc_reset_interrupt);
+        }
+        break;
+    case FDC_FIFO: fdc_write_fifo(s, (uint8_t)value); break;
+    default: break;
+    }
+}
+
+static uint64_t fdc_dir_read(void *opaque, uint64_t offset, unsigned size)
+{
+    struct fdc *s = opaque;
+    const struct fdc_drive *d = &s->drive[s->dor & 3];
+    (void)offset;
+    (void)size;
+    return d->present && (d->changed || !d->medium) ? FDC_DIR_CHANGED : 0;
+}
+
+static void fdc_ccr_write(void *opaque, uint64_t offset, uint64_t value, unsigned size)
+{
+    (void)offset;
+    (void)size;
+    ((struct fdc *)opaque)->ccr = value & 3;
+}
+
+static const struct region_ops fdc_ops = { fdc_read, fdc_write, 1, 1, false };
+static const struct region_ops fdc_high_ops = { fdc_dir_read, fdc_ccr_write, 1, 1, false };
+
+/* ---- the device ---- */
+
+static int fdc_attach(struct fdc *s, unsigned unit, const char *id, struct err *err)
+{
+    struct fdc_drive *d = &s->drive[unit];
+    d->present = id || (unit == 0 && !s->dev.emu->config.no_defaults);
+    if (!id)
+        return 0;
+    d->blk = blk_find(s->dev.emu, id);
+    if (!d->blk)
+        return err_set(err, EMU_ENOENT, "isa-fdc: there is no drive %s", id);
+    if (d->blk->in_use) {
+        d->blk = NULL;
+        return err_set(err, EMU_EBUSY, "isa-fdc: drive %s is used by another device", id);
+    }
+    d->blk->in_use = true;
+    d->blk->media_changed = fdc_media_changed;
+    d->blk->opaque = d;
+    fdc_media_changed(d);
+    return 0;
+}
+
+static void fdc_destroy(struct device *dev)
+{
+    struct fdc *s = EMU_CONTAINER(dev, struct fdc, dev);
+    unsigned i;
+    fdc_abort(s);
+    for (i = 0; i < FDC_DRIVES; i++)
+        if (s->drive[i].blk) {
+            s->drive[i].blk->in_use = false;
+            s->drive[i].blk->media_changed = NULL;
+        }
+    region_remove(dev->emu, &dev->emu->ports, &s->low);
+    region_remove(dev->emu, &dev->emu->ports, &s->high);
+    if (chipset_of(dev->emu))
+        chipset_of(dev->emu)->fdc = NULL;
+}
+
+static int fdc_create(struct device *dev, struct options *opts, struct err *err)
+{
+    struct fdc *s = EMU_CONTAINER(dev, struct fdc, dev);
+    unsigned i;
+    int r;
+    if (!chipset_get(dev->emu))
+        return err_set(err, EMU_ENOMEM, "out of memory");
+    timer_init(&s->timer, dev->emu, fdc_timer, s);
+    for (i = 0; i < FDC_DRIVES; i++) {
+        s->drive[i].fdc = s;
+        timer_init(&s->drive[i].seek_timer, dev->emu, fdc_seek_end, &s->drive[i]);
+    }
+    r = fdc_attach(s, 0, options_get(opts, "driveA"), err);
+    r = r ? r : fdc_attach(s, 1, options_get(opts, "driveB"), err);
+    if (r) {
+        fdc_destroy(dev);
+        return r;
+    }
+    chipset_of(dev->emu)->fdc = s;
+    port_add(dev->emu, &s->low, "fdc", 0x3F0 + FDC_SRB, 5, &fdc_ops, s);
+    return port_add(dev->emu, &s->high, "fdc-dir", 0x3F7, 1, &fdc_high_ops, s);
+}
+
+static void fdc_reset(struct device *dev)
+{
+    struct fdc *s = EMU_CONTAINER(dev, struct fdc, dev);
+    s->locked = false;
+    fdc_reset_state(s);
+    s->dor = FDC_DOR_NRESET | FDC_DOR_DMAGATE;
+    s->tdr = s->dsr = s->ccr = 0;
+    s->specify[0] = s->specify[1] = 0;
+    s->drive[0].perpendicular = 0;
+    fdc_update_irq(s);
+}
+
+static const struct opt_desc fdc_options[] = {
+    { "driveA", "drive", "first drive" },
+    { "driveB", "drive", "second drive" },
+    { NULL, NULL, NULL },
+};
+
+EMU_PRIV const struct device_class fdc_class = {
+    .name = "isa-fdc", .bus = "isa", .help = "82077AA floppy disk controller", .options = fdc_options, .instance_size = sizeof(struct fdc),
+    .create = fdc_create, .reset = fdc_reset, .destroy = fdc_destroy,
+};
+#undef FDC_STEP_NS
+#undef FDC_RESET_NS
+#undef FDC_DMA_RETRY_NS
+#undef FDC_DMA_RETRIES
+
+/* ======================================== src/dev/testdev.c ======================================== */
+
+/* dev/testdev.c - devices for test programs: debugcon, debug exit, pc-testdev, pci-testdev.
+ *
+ * Models     QEMU's isa-debugcon, isa-debug-exit, pc-testdev (as kvm-unit-tests use it) and pci-testdev (docs/specs/pci-testdev).
+ * Contract   -device NAME,... each. The debug console writes to a character device; the debug exit ends the run with (value << 1) | 1.
+ * Theory     Plain registers. pc-testdev: a 32-bit latch at E0h (and, by bytes, at E8h), a cell at E4h, interrupt inputs
+ *            0-23 at 2000h + n, 64 KiB of memory at FF000000h. pci-testdev: each of BAR 0 (memory) and BAR 1 (ports) describes the
+ *            chosen access test in its first bytes; accesses that match it are counted.
+ * Invariants 1. Guest offsets stay inside the arrays by the regions' sizes.
+ * Missing    ioeventfd: the pci-testdev tests that would use it count in the same way without.
+ */
+
+/* ---- isa-debugcon ---- */
+
+struct debugcon {
+    struct device dev;
+    struct region port;
+    struct chr *chr;
+    uint64_t readback;
+};
+
+static uint64_t debugcon_read(void *opaque, uint64_t offset, unsigned size)
+{
+    (void)offset;
+    (void)size;
+    return ((struct debugcon *)opaque)->readback;
+}
+
+static void debugcon_write(void *opaque, uint64_t offset, uint64_t value, unsigned size)
+{
+    struct debugcon *s = opaque;
+    uint8_t byte = (uint8_t)value;
+    (void)offset;
+    (void)size;
+    chr_write(s->chr, &byte, 1); /* there is no flow control: what a full backend does not take is lost */
+}
+
+static const struct region_ops debugcon_ops = { debugcon_read, debugcon_write, 1, 1, false };
+
+static int debugcon_create(struct device *dev, struct options *opts, struct err *err)
+{
+    struct debugcon *s = EMU_CONTAINER(dev, struct debugcon, dev);
+    const char *id = options_get(opts, "chardev");
+    uint64_t port = 0xE9;
+    s->readback = 0xE9;
+    if (options_u64(opts, "iobase", 0, 0xFFFF, &port, err) || options_u64(opts, "readback", 0, 0xFF, &s->readback, err))
+        return EMU_EINVAL;
+    if (!id)
+        return err_set(err, EMU_EINVAL, "isa-debugcon: needs chardev=ID");
+    s->chr = chr_find(dev->emu, id);
+    if (!s->chr)
+        return err_set(err, EMU_ENOENT, "isa-debugcon: there is no chardev %s", id);
+    if (s->chr->in_use)
+        return err_set(err, EMU_EBUSY, "isa-debugcon: chardev %s is used by another device", id);
+    s->chr->in_use = true;
+    return port_add(dev->emu, &s->port, "debugcon", (uint16_t)port, 1, &debugcon_ops, s);
+}
+
+static void debugcon_destroy(struct device *dev)
+{
+    struct debugcon *s = EMU_CONTAINER(dev, struct debugcon, dev);
+    region_remove(dev->emu, &dev->emu->ports, &s->port);
+    s->chr->in_use = false;
+}
+
+static const struct opt_desc debugcon_options[] = {
+    { "iobase", "u32", "port (0xe9)" },
+    { "chardev", "chardev", "where the bytes go" },
+    { "readback", "u32", "what a read of the port gives (0xe9)" },
+    { NULL, NULL, NULL },
+};
+
+EMU_PRIV const struct device_class debugcon_class = {
+    .name = "isa-debugcon", .bus = "isa", .help = "debug console: each byte written to a port is printed", .options = debugcon_options,
+    .instance_size = sizeof(struct debugcon), .create = debugcon_create, .destroy = debugcon_destroy, .user_creatable = true,
+};
+
+/* ---- isa-debug-exit ---- */
+
+struct debug_exit {
+    struct device dev;
+    struct region port;
+};
+
+static uint64_t debug_exit_read(void *opaque, uint64_t offset, unsigned size)
+{
+    (void)opaque;
+    (void)offset;
+    (void)size;
+    return 0;
+}
+
+static void debug_exit_write(void *opaque, uint64_t offset, uint64_t value, unsigned size)
+{
+    (void)offset;
+    (void)size;
+    emu_exit_with(((struct debug_exit *)opaque)->dev.emu, (int)(((value & 0x3FFFFFFF) << 1) | 1));
+}
+
+static const struct region_ops debug_exit_ops = { debug_exit_read, debug_exit_write, 1, 4, true };
+
+static int debug_exit_create(struct device *dev, struct options *opts, struct err *err)
+{
+    struct debug_exit *s = EMU_CONTAINER(dev, struct debug_exit, dev);
+    uint64_t port = 0x501, size = 2;
+    if (options_u64(opts, "iobase", 0, 0xFFFF, &port, err) || options_u64(opts, "iosize", 1, 16, &size, err))
+        return EMU_EINVAL;
+    return port_add(dev->emu, &s->port, "debug-exit", (uint16_t)port, (unsigned)size, &debug_exit_ops, s);
+}
+
+static void debug_exit_destroy(struct device *dev)
+{
+    region_remove(dev->emu, &dev->emu->ports, &EMU_CONTAINER(dev, struct debug_exit, dev)->port);
+}
+
+static const struct opt_desc debug_exit_options[] = {
+    { "iobase", "u32", "port (0x501)" },
+    { "iosize", "u32", "number of ports (2)" },
+    { NULL, NULL, NULL },
+};
+
+EMU_PRIV const struct device_class debug_exit_class = {
+    .name = "isa-debug-exit", .bus = "isa", .help = "a write to a port ends emu with (value << 1) | 1", .options = debug_exit_options,
+    .instance_size = sizeof(struct debug_exit), .create = debug_exit_create, .destroy = debug_exit_destroy, .user_creatable = true,
+};
+
+/* ---- pc-testdev ---- */
+
+enum { PC_TESTDEV_PORT = 0xE0, PC_TESTDEV_FLUSH = 0xE4, PC_TESTDEV_BYTES = 0xE8, PC_TESTDEV_IRQS = 0x2000, PC_TESTDEV_LINES = 24, PC_TESTDEV_MEMORY = 0x10000 };
+#define PC_TESTDEV_BASE UINT64_C(0xFF000000)
+
+struct pc_testdev {
+    struct device dev;
+    struct region port, flush, bytes, lines, memory;
+    uint8_t latch[4], flush_cell[4];
+    uint8_t cells[PC_TESTDEV_MEMORY];
+};
+
+static uint64_t pc_testdev_port_read(void *opaque, uint64_t offset, unsigned size) { return ldn_le((uint8_t *)opaque + offset, size); }
+static void pc_testdev_port_write(void *opaque, uint64_t offset, uint64_t value, unsigned size) { stn_le((uint8_t *)opaque + offset, value, size); }
+static uint64_t pc_testdev_memory_read(void *opaque, uint64_t offset, unsigned size) { return ldn_le((uint8_t *)opaque + offset, size); }
+static void pc_testdev_memory_write(void *opaque, uint64_t offset, uint64_t value, unsigned size) { stn_le((uint8_t *)opaque + offset, value, size); }
+
+static uint64_t pc_testdev_line_read(void *opaque, uint64_t offset, unsigned size)
+{
+    (void)opaque;
+    (void)offset;
+    (void)size;
+    return 0;
+}
+
+static void pc_testdev_line_write(void *opaque, uint64_t offset, uint64_t value, unsigned size)
+{
+    struct pc_testdev *s = opaque;
+    struct irq line = board_gsi(s->dev.emu, (int)offset);
+    (void)size;
+    irq_set(&line, value != 0);
+}
+
+static const struct region_ops pc_testdev_port_ops = { pc_testdev_port_read, pc_testdev_port_write, 1, 4, true };
+static const struct region_ops pc_testdev_byte_ops = { pc_testdev_port_read, pc_testdev_port_write, 1, 1, false };
+static const struct region_ops pc_testdev_line_ops = { pc_testdev_line_read, pc_testdev_line_write, 1, 1, false };
+static const struct region_ops pc_testdev_memory_ops = { pc_testdev_memory_read, pc_testdev_memory_write, 1, 8, true };
+
+static int pc_testdev_create(struct device *dev, struct options *opts, struct err *err)
+{
+    struct pc_testdev *s = EMU_CONTAINER(dev, struct pc_testdev, dev);
+    struct emu *e = dev->emu;
+    (void)opts;
+    (void)err;
+    port_add(e, &s->port, "pc-testdev-ioport", PC_TESTDEV_PORT, 4, &pc_testdev_port_ops, s->latch);
+    port_add(e, &s->flush, "pc-testdev-flush-page", PC_TESTDEV_FLUSH, 4, &pc_testdev_port_ops, s->flush_cell);
+    port_add(e, &s->bytes, "pc-testdev-ioport-byte", PC_TESTDEV_BYTES, 4, &pc_testdev_byte_ops, s->latch);
+    s->bytes.priority = 1; /* E9h is the debug console's by default; kvm-unit-tests mean this one */
+    port_add(e, &s->lines, "pc-testdev-irq-line", PC_TESTDEV_IRQS, PC_TESTDEV_LINES, &pc_testdev_line_ops, s);
+    region_init_io(&s->memory, "pc-testdev-iomem", &pc_testdev_memory_ops, s->cells, PC_TESTDEV_MEMORY);
+    return region_add(e, &e->memory, &s->memory, PC_TESTDEV_BASE, MAP_PRIO_CHIP);
+}
+
+static void pc_testdev_destroy(struct device *dev)
+{
+    struct pc_testdev *s = EMU_CONTAINER(dev, struct pc_testdev, dev);
+    struct emu *e = dev->emu;
+    region_remove(e, &e->ports, &s->port);
+    region_remove(e, &e->ports, &s->flush);
+    region_remove(e, &e->ports, &s->bytes);
+    region_remove(e, &e->ports, &s->lines);
+    region_remove(e, &e->memory, &s->memory);
+}
+
+EMU_PRIV const struct device_class pc_testdev_class = {
+    .name = "pc-testdev", .bus = "isa", .help = "test registers and interrupt lines for kvm-unit-tests", .instance_size = sizeof(struct pc_testdev),
+    .create = pc_testdev_create, .destroy = pc_testdev_destroy, .user_creatable = true,
+};
+
+/* ---- pci-testdev ---- */
+
+enum {
+    PCI_TESTDEV_MEM_SIZE = 4096, PCI_TESTDEV_IO_SIZE = 256, PCI_TESTDEV_HEADER = 64,
+    PCI_TESTDEV_TEST = 0, PCI_TESTDEV_WIDTH = 1, PCI_TESTDEV_OFFSET = 4, PCI_TESTDEV_DATA = 8, PCI_TESTDEV_COUNT = 12, PCI_TESTDEV_NAME = 16,
+    PCI_TESTDEV_TESTS = 3, PCI_TESTDEV_NO_TEST = 0xFF, PCI_TESTDEV_MATCH_DATA = 0xFA, PCI_TESTDEV_PLACE = 0x40 /* of the first test's access */
+};
+
+struct pci_testdev_bar {
+    uint8_t header[PCI_TESTDEV_HEADER];
+    bool any_data;
+};
+struct pci_testdev {
+    struct pci_device pci;
+    struct pci_testdev_bar bar[2];
+    struct ram_block *extra;
+};
+
+static void pci_testdev_choose(struct pci_testdev_bar *b, unsigned test, const char *space)
+{
+    static const char *const names[PCI_TESTDEV_TESTS] = { "no-eventfd", "wildcard-eventfd", "datamatch-eventfd" };
+    memset(b->header, 0, sizeof b->header);
+    if (test >= PCI_TESTDEV_TESTS) { /* name empty: there is no such test */
+        b->header[PCI_TESTDEV_TEST] = PCI_TESTDEV_NO_TEST;
+        return;
+    }
+    b->header[PCI_TESTDEV_TEST] = (uint8_t)test;
+    b->header[PCI_TESTDEV_WIDTH] = 1;
+    st32le(b->header + PCI_TESTDEV_OFFSET, PCI_TESTDEV_PLACE + 16 * test);
+    b->header[PCI_TESTDEV_DATA] = PCI_TESTDEV_MATCH_DATA;
+    b->any_data = test == 1;
+    snprintf((char *)b->header + PCI_TESTDEV_NAME, PCI_TESTDEV_HEADER - PCI_TESTDEV_NAME, "%s-%s", space, names[test]);
+}
+
+static uint64_t pci_testdev_read(void *opaque, uint64_t offset, unsigned size)
+{
+    const struct pci_testdev_bar *b = opaque;
+    return offset + size <= PCI_TESTDEV_HEADER ? ldn_le(b->header + offset, size) : 0;
+}
+
+static void pci_testdev_write(struct pci_testdev_bar *b, uint64_t offset, uint64_t value, unsigned size, const char *space)
+{
+    uint32_t width = b->header[PCI_TESTDEV_WIDTH];
+    if (offset == PCI_TESTDEV_TEST) {
+        pci_testdev_choose(b, (unsigned)(value & 0xFF), space);
+        return;
+    }
+    if (b->header[PCI_TESTDEV_TEST] == PCI_TESTDEV_NO_TEST || offset != ld32le(b->header + PCI_TESTDEV_OFFSET) || size != width)
+        return;
+    if (b->any_data || (uint8_t)value == b->header[PCI_TESTDEV_DATA])
+        st32le(b->header + PCI_TESTDEV_COUNT, ld32le(b->header + PCI_TESTDEV_COUNT) + 1);
+}
+
+static void pci_testdev_mem_write(void *opaque, uint64_t offset, uint64_t value, unsigned size) { pci_testdev_write(opaque, offset, value, size, "mmio"); }
+static void pci_testdev_io_write(void *opaque, uint64_t offset, uint64_t value, unsigned size) { pci_testdev_write(opaque, offset, value, size, "portio"); }
+
+static const struct region_ops pci_testdev_mem_ops = { pci_testdev_read, pci_testdev_mem_write, 1, 4, true };
+static const struct region_ops pci_testdev_io_ops = { pci_testdev_read, pci_testdev_io_write, 1, 4, true };
+
+static void pci_testdev_reset(struct device *dev)
+{
+    struct pci_testdev *s = EMU_CONTAINER(dev, struct pci_testdev, pci.dev);
+    pci_testdev_choose(&s->bar[0], PCI_TESTDEV_NO_TEST, "");
+    pci_testdev_choose(&s->bar[1], PCI_TESTDEV_NO_TEST, "");
+}
+
+static int pci_testdev_create(struct device *dev, struct options *opts, struct err *err)
+{
+    struct pci_testdev *s = EMU_CONTAINER(dev, struct pci_testdev, pci.dev);
+    uint64_t extra = 0;
+    int devfn = -1, r;
+    if (pci_parse_devfn(opts, &devfn, err) || options_size(opts, "membar", &extra, err))
+        return EMU_EINVAL;
+    if (extra & (extra - 1) || (extra && extra < 4096))
+        return err_set(err, EMU_EINVAL, "pci-testdev: membar is not a power of two of at least 4K");
+    if (extra && !(s->extra = ram_block_create(dev->emu, "pci-testdev-membar", extra, false, err)))
+        return EMU_ENOMEM;
+    r = pci_device_init(&s->pci, devfn, 0x1B36, 0x0005, 0x00FF0000, err);
+    if (r < 0)
+        return r;
+    pci_add_bar_io(&s->pci, 0, "pci-testdev-mmio", PCI_TESTDEV_MEM_SIZE, false, &pci_testdev_mem_ops, &s->bar[0]);
+    pci_add_bar_io(&s->pci, 1, "pci-testdev-portio", PCI_TESTDEV_IO_SIZE, true, &pci_testdev_io_ops, &s->bar[1]);
+    if (s->extra) {
+        s->pci.bars[2].mem64 = true;
+        pci_add_bar_ram(&s->pci, 2, s->extra, true);
+    }
+    pci_testdev_reset(dev);
+    return 0;
+}
+
+static void pci_testdev_destroy(struct device *dev) { pci_device_remove(&EMU_CONTAINER(dev, struct pci_testdev, pci.dev)->pci); }
+
+static const struct opt_desc pci_testdev_options[] = {
+    { "addr", "str", "PCI slot[.function]" },
+    { "membar", "size", "size of an extra 64-bit memory BAR (0: none)" },
+    { NULL, NULL, NULL },
+};
+
+EMU_PRIV const struct device_class pci_testdev_class = {
+    .name = "pci-testdev", .bus = "pci", .help = "PCI device that counts accesses", .options = pci_testdev_options,
+    .instance_size = sizeof(struct pci_testdev), .create = pci_testdev_create, .reset = pci_testdev_reset, .destroy = pci_testdev_destroy,
+    .user_creatable = true,
+};
+#undef PC_TESTDEV_BASE
 
 /* ======================================== src/dev/uart.c ======================================== */
 

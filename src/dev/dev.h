@@ -100,8 +100,7 @@ EMU_PRIV void chipset_fill_cmos(struct emu *e);
 EMU_PRIV unsigned fdc_drive_type(struct emu *e, unsigned drive); /* CMOS code: 0 none, 1 360K, 2 1.2M, 3 720K, 4 1.44M, 5 2.88M */
 
 /* ---- PCI: more than machine.h has ---- */
-EMU_PRIV void pci_bus_reset(struct emu *e);   /* pci_device_reset() of all: first thing in board_reset() */
-EMU_PRIV void pci_bus_destroy(struct emu *e); /* after all PCI devices */
+EMU_PRIV void pci_bus_destroy(struct emu *e); /* by the host bridge, which is destroyed last */
 EMU_PRIV int pci_parse_devfn(struct options *opts, int *devfn, struct err *err); /* addr=slot[.function], hex; unchanged where absent */
 /* MSI-X: table and pending bits in a memory BAR of their own. */
 EMU_PRIV int pci_add_msix_bar(struct pci_device *d, unsigned bar, unsigned vectors);

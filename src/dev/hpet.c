@@ -333,7 +333,8 @@ static void hpet_destroy(struct device *dev)
     struct hpet *s = EMU_CONTAINER(dev, struct hpet, dev);
     unsigned i;
     for (i = 0; i < HPET_TIMERS; i++)
-        timer_cancel(&s->timer[i].timer);
+        if (s->timer[i].timer.emu)
+            timer_cancel(&s->timer[i].timer);
     region_remove(dev->emu, &dev->emu->memory, &s->region);
     if (chipset_of(dev->emu))
         chipset_of(dev->emu)->hpet = NULL;

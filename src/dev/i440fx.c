@@ -103,6 +103,7 @@ static void i440fx_reset(struct device *dev)
     if (dev->emu->ram)
         s->pci.config[I440FX_RAM_SIZE] = (uint8_t)EMU_MIN(dev->emu->ram->size_bytes / (8 * MIB), 255);
     s->pci.config[I440FX_SMRAM] = I440FX_SMRAM_C_BASE;
+    dev->emu->pci->address = 0;
     i440fx_update_memory(s);
 }
 
@@ -116,6 +117,7 @@ static void i440fx_destroy(struct device *dev)
     for (i = 0; i < I440FX_PAM_COUNT; i++)
         region_remove(e, &e->memory, &s->pam[i]);
     pci_device_remove(&s->pci);
+    pci_bus_destroy(e);
     if (chipset_of(e))
         chipset_of(e)->i440fx = NULL;
 }

@@ -3,7 +3,7 @@
  * Models     PCI Local Bus Specification 3.0: configuration mechanism #1 (§3.2.2.3.2), type 0 header (§6.1, §6.2), MSI and MSI-X
  *            (§6.8); interrupt rotation as i440FX boards wire it (and QEMU's pc): line = (slot - 1 + pin) mod 4.
  * Contract   A PCI device embeds struct pci_device first and calls pci_device_init() first in its create(), then adds BARs and
- *            capabilities; pci_device_remove() in its destroy(). board.c calls pci_bus_reset() before the devices' own resets.
+ *            capabilities; pci_device_remove() in its destroy(). board.c calls pci_device_reset() before the device's own reset.
  *            The router (piix3.c) fills bus->intx. Messages go to apic_deliver_msi().
  * Theory     config[] is what a guest reads. A write changes the bits of wmask and clears those of w1c; after a write the BARs' regions are
  *            made to follow (pci_update_mappings). A BAR is mapped while its decode bit in the command register is set and it holds an
@@ -133,7 +133,7 @@ static void pci_add_bar(struct pci_device *d, unsigned bar, uint64_t size)
     region_set(e, b->io ? &e->ports : &e->memory, &b->region, 0, false);
 }
 
-/* size: a power of two, at least 4 (ports) or 16 (memory). */
+/* size: a power of two, at least 4 (ports) or 16 (memory). For a 64-bit BAR the caller sets d->bars[bar].mem64 before. */
 EMU_PRIV void pci_add_bar_io(struct pci_device *d, unsigned bar, const char *name, uint64_t size, bool port_space, const struct region_ops *ops, void *opaque)
 {
     struct pci_bar *b = &d->bars[bar];
@@ -547,17 +547,6 @@ EMU_PRIV int pci_bus_create(struct emu *e, struct err *err)
     port_add(e, &bus->cf8, "pci-address", 0xCF8, 4, &pci_address_ops, bus);
     port_add(e, &bus->cfc, "pci-data", 0xCFC, 4, &pci_data_ops, bus);
     return 0;
-}
-
-EMU_PRIV void pci_bus_reset(struct emu *e)
-{
-    unsigned i;
-    if (!e->pci)
-        return;
-    e->pci->address = 0;
-    for (i = 0; i < EMU_ARRAY_LEN(e->pci->devices); i++)
-        if (e->pci->devices[i])
-            pci_device_reset(e->pci->devices[i]);
 }
 
 EMU_PRIV void pci_bus_destroy(struct emu *e)

@@ -406,7 +406,8 @@ static void pit_reset(struct device *dev)
 static void pit_destroy(struct device *dev)
 {
     struct pit *s = EMU_CONTAINER(dev, struct pit, dev);
-    timer_cancel(&s->edge_timer);
+    if (s->edge_timer.emu)
+        timer_cancel(&s->edge_timer);
     region_remove(dev->emu, &dev->emu->ports, &s->ports);
     region_remove(dev->emu, &dev->emu->ports, &s->port61_region);
     if (chipset_of(dev->emu))

@@ -463,7 +463,8 @@ static void rtc_reset(struct device *dev)
 static void rtc_destroy(struct device *dev)
 {
     struct rtc *s = EMU_CONTAINER(dev, struct rtc, dev);
-    timer_cancel(&s->timer);
+    if (s->timer.emu)
+        timer_cancel(&s->timer);
     region_remove(dev->emu, &dev->emu->ports, &s->ports);
     if (chipset_of(dev->emu))
         chipset_of(dev->emu)->rtc = NULL;
