@@ -725,6 +725,8 @@ static int ata_create(struct device *dev, struct options *opts, struct err *err)
         return r;
     }
     text = options_get(opts, "serial");
+    if (!text)
+        text = a->ide.blk->serial; /* -drive serial= */
     if (text)
         snprintf(a->serial, sizeof a->serial, "%s", text);
     else

@@ -745,6 +745,8 @@ static int atapi_create(struct device *dev, struct options *opts, struct err *er
         if (other != dev && other->cls == dev->cls)
             n++;
     text = options_get(opts, "serial");
+    if (!text)
+        text = a->ide.blk->serial; /* -drive serial= */
     if (text)
         snprintf(a->serial, sizeof a->serial, "%s", text);
     else

@@ -278,6 +278,9 @@ static void vga_dispi_fix(struct vga *v)
 static void vga_dispi_enable_window(struct vga *v)
 {
     v->gc[6] = (uint8_t)((v->gc[6] & ~0x0C) | 0x05); /* graphics, 64 KiB at A0000h */
+    v->gc[5] &= (uint8_t)~0x0B;                      /* write mode 0, read mode 0 and nothing in the way */
+    v->gc[1] = v->gc[3] = 0;
+    v->gc[8] = 0xFF;
     v->crtc[0x17] |= 3;
     v->seq[2] |= 0x0F;
     v->seq[1] &= (uint8_t)~VGA_SEQ_HALF_CLOCK;
