@@ -1428,7 +1428,7 @@ TEST(vga_dispi_modes)
     struct pci_device *pci = m->emu.pci->devices[2 << 3];
     struct screen s;
     CHECK_EQ(pci_config_read(pci, 0, 4), 0x11111234);
-    CHECK_EQ(pci_config_read(pci, 8, 4), 0x03000002);
+    CHECK_EQ(pci_config_read(pci, 8, 4), 0x06000002);
     pci_config_write(pci, 0x10, 0xE0000000u, 4), pci_config_write(pci, 0x18, 0xF0000000u, 4), pci_config_write(pci, 4, 7, 2);
     CHECK_EQ(dispi_get(m, 0), 0xB0C5);
     CHECK_EQ(dispi_get(m, 10), 256);
@@ -1475,7 +1475,98 @@ TEST(vga_dispi_modes)
     machine_free(m);
 }
 
-TEST_MAIN(TEST_CASE(uart_is_a_16550a), TEST_CASE(uart_transmitter_interrupt), TEST_CASE(uart_waits_for_a_full_backend),
+/* ==== hostile guest ==== */
+
+/* Random accesses to every register of every device, with DMA lists and commands of chance; under ASan and UBSan this finds what the
+ * bounds checks forget. The image must have been written only inside itself, which the sanitizers see. */
+TEST(random_traffic_does_no_harm)
+{
+    static const uint16_t ports[] = { 0x1F0, 0x1F1, 0x1F2, 0x1F3, 0x1F4, 0x1F5, 0x1F6, 0x1F7, 0x3F6, 0x170, 0x171, 0x172, 0x173, 0x174, 0x175, 0x176,
+                                      0x177, 0x376, 0xC000, 0xC002, 0xC008, 0xC00A, 0x60, 0x64, 0x3F8, 0x3F9, 0x3FA, 0x3FB, 0x3FC, 0x3FD,
+                                      0x378, 0x379, 0x37A, 0x3C0, 0x3C1, 0x3C2, 0x3C4, 0x3C5, 0x3C8, 0x3C9, 0x3CE, 0x3CF, 0x3D4, 0x3D5, 0x3DA,
+                                      0x1CE, 0x1CF };
+    static const uint8_t commands[] = { 0x20, 0x24, 0x25, 0x29, 0x30, 0x34, 0x35, 0x39, 0x40, 0xA0, 0xA0, 0xB0, 0xC4, 0xC5, 0xC6, 0xC8, 0xCA, 0xEC, 0xEF, 0xE7, 0x06, 0x91, 0x08, 0x90 };
+    static const uint8_t packets[] = { 0x00, 0x03, 0x12, 0x1A, 0x1B, 0x1E, 0x25, 0x28, 0x28, 0x2B, 0x43, 0x46, 0x4A, 0x51, 0x52, 0x5A, 0xA8, 0xBD, 0xBE };
+    struct machine *m = cd_machine();
+    static struct screen_text text;
+    struct screen s;
+    uint64_t r = 88172645463325252u;
+    unsigned i;
+    add(m, "VGA", ""), add(m, "i8042", ""), add(m, "isa-serial", "chardev=t0"), add(m, "isa-parallel", "");
+    pci_config_write(m->emu.pci->devices[2 << 3], 0x10, 0xE0000000u, 4), pci_config_write(m->emu.pci->devices[2 << 3], 4, 7, 2);
+    for (i = 0; i < 600000; i++) {
+        uint16_t port;
+        unsigned size, v;
+        r ^= r << 13, r ^= r >> 7, r ^= r << 17; /* xorshift64 */
+        port = ports[(r >> 8) % EMU_ARRAY_LEN(ports)];
+        size = 1u << (r >> 40) % 3;
+        v = (unsigned)(r >> 16);
+        if ((port & 0xFF7F) == 0x376 && (r >> 33 & 15)) /* SRST seldom, or little else would happen */
+            v &= ~4u;
+        if ((r & 7) < 4 && (port & 0xFF7F) != 0x177)
+            port_write(&m->emu, port, v, size);
+        else if ((r & 7) == 4)
+            mem_st(&m->emu, 0xA0000 + (v & 0x1FFFF), r >> 32, size);
+        else if ((r & 7) == 5)
+            mem_ld(&m->emu, 0xA0000 + (v & 0x1FFFF), size);
+        else
+            port_read(&m->emu, port, size);
+        if ((r >> 50 & 15) == 0) { /* a command with mostly sensible registers, and data for it */
+            unsigned k, base = r & 1 ? 0x1F0 : 0x170;
+            io_out(m, base + 6, r & 2 ? 0xE0 : (unsigned)(r >> 12 & 0xFF));
+            for (k = 2; k < 6; k++)
+                io_out(m, base + k, r & 4 ? 0 : (unsigned)(r >> k) & 0xFF);
+            io_out(m, base + 1, (unsigned)(r >> 30) & 3);
+            io_out(m, base + 2, (unsigned)(r >> 8) & (r & 8 ? 0xFF : 7));
+            io_out(m, base + 3, (unsigned)(r >> 12) & 0xFF);
+            io_out(m, base + 4, (unsigned)(r >> 18) & 15), io_out(m, base + 5, (r >> 38 & 15) == 0);
+            io_out(m, base + 7, commands[(r >> 20) % sizeof commands]);
+            io_out16(m, base, packets[(r >> 28) % sizeof packets]);
+            for (k = 0; k < (r >> 24 & 31); k++)
+                io_out16(m, base, (unsigned)(r >> (k & 31)) & (k == 1 ? 0xFF03u : k == 3 ? 0x103Fu : k < 3 ? 0 : 0xFFFFu));
+        }
+        if ((r >> 50 & 15) == 6) { /* drain a data block */
+            unsigned k, base = r & 1 ? 0x1F0 : 0x170;
+            for (k = 0; k < 1024 && (io_in(m, base + 0x206) & 8); k++)
+                port_read(&m->emu, (uint16_t)base, 4);
+        }
+        if ((r >> 50 & 63) == 7) {
+            port_write(&m->emu, 0xC00C, 0x1000, 4);
+            io_out(m, 0xC008, 0), io_out(m, 0xC008, 0x09);
+            bm_start(m, r & 1);
+        }
+        if ((r >> 50 & 255) == 8) {
+            unsigned port_of = r & 1 ? 0x3F6 : 0x376;
+            io_out(m, port_of, 4), io_out(m, port_of, 0);
+        }
+        if ((r >> 50 & 15) == 1)
+            wait_ns(m, (int64_t)(r >> 20 & 0x3FFFF));
+        if ((r >> 50 & 255) == 2) {
+            input_key(&m->emu, (int)(v & 0xFF), r & 1);
+            input_mouse(&m->emu, (int)(v & 1023) - 512, (int)(v >> 8 & 1023) - 512, (int)(v & 15) - 8, v & 31);
+            if (m->chr.can_receive(m->chr.opaque))
+                uart_type(m, "z");
+        }
+        if ((r >> 50 & 255) == 3)
+            st64le(ram_at(m, 0x1000 + (v & 0x3F8)), r * 7);
+        if ((r >> 50 & 2047) == 4) {
+            m->emu.display->update(m->emu.display->opaque, &s);
+            m->emu.display->text(m->emu.display->opaque, &text);
+            m->emu.display->change_count(m->emu.display->opaque);
+        }
+        if ((r >> 50 & 8191) == 5) { /* a system reset in between */
+            struct device *dev;
+            for (dev = m->emu.devices; dev; dev = dev->next)
+                if (dev->cls->reset && strcmp(dev->cls->name, "i8259"))
+                    dev->cls->reset(dev);
+        }
+        m->sent_count = 0;
+    }
+    CHECK_EQ(i, 600000);
+    machine_free(m);
+}
+
+TEST_MAIN(TEST_CASE(random_traffic_does_no_harm), TEST_CASE(uart_is_a_16550a), TEST_CASE(uart_transmitter_interrupt), TEST_CASE(uart_waits_for_a_full_backend),
           TEST_CASE(uart_receiver_levels_and_timeout), TEST_CASE(uart_loopback), TEST_CASE(uart_interrupt_priorities),
           TEST_CASE(parallel_sends_on_strobe), TEST_CASE(ps2_controller_self_tests_and_mode), TEST_CASE(ps2_keyboard_reset_and_identify),
           TEST_CASE(ps2_scan_codes), TEST_CASE(ps2_byte_can_be_read_twice), TEST_CASE(ps2_mouse_packets), TEST_CASE(ps2_a20_and_reset),

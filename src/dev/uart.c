@@ -373,7 +373,7 @@ static int uart_create(struct device *dev, struct options *opts, struct err *err
             index++;
     if (options_u64(opts, "index", 0, 3, &index, err))
         return EMU_EINVAL;
-    base = bases[index];
+    base = bases[index]; /* a fifth port needs iobase= and irq= of its own */
     irq = irqs[index];
     if (options_u64(opts, "iobase", 8, 0xFFF8, &base, err) || options_u64(opts, "irq", 1, 15, &irq, err))
         return EMU_EINVAL;
