@@ -1428,7 +1428,7 @@ TEST(vga_dispi_modes)
     struct pci_device *pci = m->emu.pci->devices[2 << 3];
     struct screen s;
     CHECK_EQ(pci_config_read(pci, 0, 4), 0x11111234);
-    CHECK_EQ(pci_config_read(pci, 8, 4), 0x06000002);
+    CHECK_EQ(pci_config_read(pci, 8, 4), 0x03000002);
     pci_config_write(pci, 0x10, 0xE0000000u, 4), pci_config_write(pci, 0x18, 0xF0000000u, 4), pci_config_write(pci, 4, 7, 2);
     CHECK_EQ(dispi_get(m, 0), 0xB0C5);
     CHECK_EQ(dispi_get(m, 10), 256);
