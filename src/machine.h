@@ -449,8 +449,14 @@ struct chr {
     void *opaque;
     bool in_use, open;
     struct chr *next;
+    /* chardev.c's own */
+    void *mux;       /* set: this line is shared; its users have ports */
+    host_fd log_fd;  /* logfile=, or HOST_FD_NONE */
+    char where[224]; /* "tcp:127.0.0.1:4444,server=on" */
 };
-EMU_PRIV struct chr *chr_find(struct emu *e, const char *id);
+EMU_PRIV struct chr *chr_find(struct emu *e, const char *id); /* of a shared line (mux=on): a new port of it */
+EMU_PRIV void chr_print_info(struct emu *e, struct buf *out);
+EMU_PRIV size_t chr_ringbuf_read(struct chr *c, void *buf, size_t size); /* takes out what a ringbuf line holds */
 /* spec as after -serial/-monitor: stdio, mon:stdio, file:x, pty, null, tcp:..., unix:..., chardev:id; or with -chardev's syntax */
 EMU_PRIV struct chr *chr_open(struct emu *e, const char *id, const char *spec, struct err *err);
 EMU_PRIV struct chr *chr_create(struct emu *e, const char *id, struct options *opts, struct err *err); /* -chardev backend,... */
