@@ -24669,7 +24669,8 @@ struct ps2 {
     uint8_t status, mode, output, output_port;
     uint8_t command; /* of the controller, waiting for its data byte; 0 = none */
     uint8_t ram[32];
-    struct ps2_queue answers; /* the controller's own bytes */
+    struct ps2_queue answers;     /* the controller's own bytes */
+    struct ps2_queue aux_answers; /* bytes that it passes off as the mouse's (command D3h) */
     bool break_prefix;        /* translation has swallowed an F0h */
     struct ps2_keyboard kbd;
     struct ps2_mouse mouse;
@@ -25089,6 +25090,8 @@ static void ps2_update(struct ps2 *p)
         return;
     if (p->answers.count) {
         ps2_load(p, ps2_take(&p->answers), false);
+    } else if (p->aux_answers.count) {
+        ps2_load(p, ps2_take(&p->aux_answers), true);
     } else {
         bool kbd = !(p->mode & PS2_MODE_KBD_OFF) && (p->kbd.replies.count || p->kbd.events.count);
         bool aux = !(p->mode & PS2_MODE_AUX_OFF) && (p->mouse.replies.count || p->mouse.events.count);
@@ -25229,10 +25232,7 @@ static void ps2_write_data(void *opaque, uint64_t offset, uint64_t value, unsign
     case 0x60: ps2_set_mode(p, v); return;
     case 0xD1: ps2_write_output_port(p, v); return;
     case 0xD2: ps2_answer(p, v); return;
-    case 0xD3: /* as if the mouse had sent it */
-        ps2_put(&p->mouse.replies, v);
-        p->hold_until_ns = 0;
-        break;
+    case 0xD3: ps2_put(&p->aux_answers, v); break; /* also with the mouse's interface off: Linux probes that way */
     case 0xD4:
         p->mode &= (uint8_t)~PS2_MODE_AUX_OFF;
         ps2_mouse_write(&p->mouse, v);
@@ -25260,6 +25260,7 @@ static void ps2_reset(struct device *dev)
     p->break_prefix = false;
     memset(p->ram, 0, sizeof p->ram);
     memset(&p->answers, 0, sizeof p->answers);
+    memset(&p->aux_answers, 0, sizeof p->aux_answers);
     memset(&p->kbd, 0, sizeof p->kbd);
     memset(&p->mouse, 0, sizeof p->mouse);
     ps2_keyboard_defaults(&p->kbd);
@@ -28358,8 +28359,11 @@ static uint8_t ide_read_register(struct ide_channel *ch, unsigned reg)
 {
     struct ide_drive *d = ch->drives[ch->selected];
     bool hob = (ch->control & IDE_CONTROL_HOB) != 0;
-    if (!d && reg != 7 && ch->selected == 1)
+    if (!d && reg != 7 && ch->selected == 1) {
         d = ch->drives[0]; /* device 0 answers for an absent device 1, but with status 0 (ATA/ATAPI-6 §9.16.1) */
+        if (d && d->ops->packet && (reg == 4 || reg == 5))
+            return 0; /* a packet signature there would make drivers see a second CD-ROM */
+    }
     if (!d)
         return 0;
     switch (reg) {

@@ -423,6 +423,8 @@ TEST(ps2_controller_self_tests_and_mode)
     io_out(m, 0x64, 0xA8), io_out(m, 0x64, 0xAE), io_out(m, 0x64, 0x20);
     CHECK_EQ(ps2_get(m), 0x45);
     CHECK_EQ(ps2_get(m), -1);
+    io_out(m, 0x64, 0xA7), io_out(m, 0x64, 0xD3), io_out(m, 0x60, 0x5A); /* auxiliary loop, Linux's probe */
+    CHECK_EQ(ps2_get(m), 0x15A);
     machine_free(m);
 }
 
@@ -1002,6 +1004,10 @@ TEST(atapi_signature_and_identify)
     CHECK_EQ(io_in(m, 0x174), 0x14);
     CHECK_EQ(io_in(m, 0x175), 0xEB);
     CHECK_EQ(io_in(m, 0x177), 0x00);
+    io_out(m, 0x176, 0xB0); /* no ghost of it as device 1 */
+    CHECK_EQ(io_in(m, 0x177), 0x00);
+    CHECK(io_in(m, 0x174) != 0x14);
+    io_out(m, 0x176, 0xA0);
     io_out(m, 0x174, 0), io_out(m, 0x175, 0);
     io_out(m, 0x177, 0xEC);
     CHECK_EQ(io_in(m, 0x177) & 0x89, 0x01);

@@ -353,8 +353,11 @@ static uint8_t ide_read_register(struct ide_channel *ch, unsigned reg)
 {
     struct ide_drive *d = ch->drives[ch->selected];
     bool hob = (ch->control & IDE_CONTROL_HOB) != 0;
-    if (!d && reg != 7 && ch->selected == 1)
+    if (!d && reg != 7 && ch->selected == 1) {
         d = ch->drives[0]; /* device 0 answers for an absent device 1, but with status 0 (ATA/ATAPI-6 §9.16.1) */
+        if (d && d->ops->packet && (reg == 4 || reg == 5))
+            return 0; /* a packet signature there would make drivers see a second CD-ROM */
+    }
     if (!d)
         return 0;
     switch (reg) {

@@ -72,7 +72,8 @@ struct ps2 {
     uint8_t status, mode, output, output_port;
     uint8_t command; /* of the controller, waiting for its data byte; 0 = none */
     uint8_t ram[32];
-    struct ps2_queue answers; /* the controller's own bytes */
+    struct ps2_queue answers;     /* the controller's own bytes */
+    struct ps2_queue aux_answers; /* bytes that it passes off as the mouse's (command D3h) */
     bool break_prefix;        /* translation has swallowed an F0h */
     struct ps2_keyboard kbd;
     struct ps2_mouse mouse;
@@ -492,6 +493,8 @@ static void ps2_update(struct ps2 *p)
         return;
     if (p->answers.count) {
         ps2_load(p, ps2_take(&p->answers), false);
+    } else if (p->aux_answers.count) {
+        ps2_load(p, ps2_take(&p->aux_answers), true);
     } else {
         bool kbd = !(p->mode & PS2_MODE_KBD_OFF) && (p->kbd.replies.count || p->kbd.events.count);
         bool aux = !(p->mode & PS2_MODE_AUX_OFF) && (p->mouse.replies.count || p->mouse.events.count);
@@ -632,10 +635,7 @@ static void ps2_write_data(void *opaque, uint64_t offset, uint64_t value, unsign
     case 0x60: ps2_set_mode(p, v); return;
     case 0xD1: ps2_write_output_port(p, v); return;
     case 0xD2: ps2_answer(p, v); return;
-    case 0xD3: /* as if the mouse had sent it */
-        ps2_put(&p->mouse.replies, v);
-        p->hold_until_ns = 0;
-        break;
+    case 0xD3: ps2_put(&p->aux_answers, v); break; /* also with the mouse's interface off: Linux probes that way */
     case 0xD4:
         p->mode &= (uint8_t)~PS2_MODE_AUX_OFF;
         ps2_mouse_write(&p->mouse, v);
@@ -663,6 +663,7 @@ static void ps2_reset(struct device *dev)
     p->break_prefix = false;
     memset(p->ram, 0, sizeof p->ram);
     memset(&p->answers, 0, sizeof p->answers);
+    memset(&p->aux_answers, 0, sizeof p->aux_answers);
     memset(&p->kbd, 0, sizeof p->kbd);
     memset(&p->mouse, 0, sizeof p->mouse);
     ps2_keyboard_defaults(&p->kbd);
