@@ -2425,6 +2425,353 @@ EMU_PRIV int inflate_raw(const uint8_t *in, size_t in_size, uint8_t *out, size_t
 
 #endif
 
+/* ======================================== src/fw/fw.h ======================================== */
+
+/* fw/fw.h - what the files of the built-in BIOS share.
+ *
+ * Contract   Only fw/ includes this; the rest of the machine sees firmware_create(), firmware_reset(), firmware_destroy() and
+ *            loader_load() of machine.h.
+ * Theory     A guest's INT n reaches a stub in the ROM. The stub pushes every register, streams that frame word by word into a private
+ *            port (REP OUTSW), reads the port FW_PORT_RUN, which runs the service in C, streams the frame back (REP INSW) and acts
+ *            on the command that the run gave: return, wait, call another vector, move user memory. Because the frame travels
+ *            through ports and not by address, the same stub works in real mode, in virtual-8086 mode with paging, and
+ *            under interpreters in user space (X's int10), whose stack is not where the guest-physical address says.
+ * Invariants 1. The ROM stub holds interrupts off from FW_PORT_BEGIN to the command, so one frame is in flight at a time.
+ *            2. A service keeps what must outlive a wait in the frame (phase, state), never in struct fw: calls nest.
+ *            3. A service reads its user buffers before it changes anything, so that it may be run again (FW_FETCH).
+ */
+#ifndef EMU_FW_H
+#define EMU_FW_H
+
+/* Private ports; the DSDT reserves the range. */
+enum fw_port {
+    FW_PORT_BASE = 0x0E80,
+    FW_PORT_BEGIN = FW_PORT_BASE,       /* write: a frame follows */
+    FW_PORT_FRAME = FW_PORT_BASE + 2,   /* words of the frame, in and out */
+    FW_PORT_RUN = FW_PORT_BASE + 4,     /* read: runs the service; AL = enum fw_command, AH = its argument */
+    FW_PORT_DATA = FW_PORT_BASE + 6,    /* bytes of user memory (FW_FETCH, FW_STORE) */
+    FW_PORT_PARAM = FW_PORT_BASE + 8,   /* words: arguments of the command, results of a call */
+    FW_PORT_POST = FW_PORT_BASE + 10,   /* read: power-on self test; AL = enum fw_post */
+    FW_PORT_END = FW_PORT_BASE + 16
+};
+
+/* ORDER fw_command: fw_rom_common() in bios.c compares with these numbers. */
+enum fw_command {
+    FW_DONE,       /* reload registers, IRET */
+    FW_HALT,       /* STI, HLT, CLI, again from the start with the frame as it is now */
+    FW_POLL,       /* STI, NOP, CLI, again (v86 mode: HLT would fault) */
+    FW_CALL,       /* call interrupt vector AH, again */
+    FW_FETCH,      /* OUTSB of user memory, then run again with the same frame */
+    FW_STORE,      /* INSB into user memory, then run again */
+    FW_CALL_AX,    /* call vector with AX and CF=1 from PARAM, hand AX and flags back, again */
+    FW_CALL_MOUSE, /* call far with four words on the stack, again */
+    FW_LAST_COMMAND = FW_CALL_MOUSE
+};
+enum fw_post { FW_POST_BOOT, FW_POST_RESUME, FW_POST_LOADER };
+
+/* Service numbers are interrupt vectors, but for these. */
+enum fw_service { FW_SERVICE_IRQ_LOW = 0xF0, FW_SERVICE_IRQ_HIGH = 0xF1, FW_SERVICE_IRQ9 = 0xF2, FW_SERVICE_NONE = 0xFF };
+
+enum { FW_FRAME_WORDS = 24 };
+enum { FW_CF = 0x0001, FW_ZF = 0x0040, FW_IF = 0x0200 };
+
+/* The frame as it lies on the guest's stack. state overlays the ESP of PUSHAD, which POPAD ignores. */
+struct fw_regs {
+    uint16_t gs, fs, es, ds;
+    uint32_t edi, esi, ebp, state, ebx, edx, ecx, eax;
+    uint16_t service; /* low byte: enum fw_service or vector; high byte: phase, 0 at entry */
+    uint16_t ip, cs, flags;
+};
+EMU_INLINE uint8_t fw_lo(uint32_t reg) { return (uint8_t)reg; }
+EMU_INLINE uint8_t fw_hi(uint32_t reg) { return (uint8_t)(reg >> 8); }
+EMU_INLINE void fw_put_lo(uint32_t *reg, unsigned v) { *reg = (*reg & 0xFFFFFF00u) | (v & 0xFFu); }
+EMU_INLINE void fw_put_hi(uint32_t *reg, unsigned v) { *reg = (*reg & 0xFFFF00FFu) | ((v & 0xFFu) << 8); }
+EMU_INLINE void fw_put_x(uint32_t *reg, unsigned v) { *reg = (*reg & 0xFFFF0000u) | (v & 0xFFFFu); }
+EMU_INLINE unsigned fw_phase(const struct fw_regs *r) { return r->service >> 8; }
+EMU_INLINE void fw_set_phase(struct fw_regs *r, unsigned phase) { r->service = (uint16_t)((r->service & 0xFF) | (phase << 8)); }
+EMU_INLINE void fw_set_cf(struct fw_regs *r, bool on) { r->flags = (uint16_t)(on ? r->flags | FW_CF : r->flags & ~FW_CF); }
+EMU_INLINE void fw_set_zf(struct fw_regs *r, bool on) { r->flags = (uint16_t)(on ? r->flags | FW_ZF : r->flags & ~FW_ZF); }
+
+/* BIOS data area: offsets from linear 400h, names after their use. */
+enum fw_bda {
+    BDA_COM_PORTS = 0x400,
+    BDA_LPT_PORTS = 0x408,
+    BDA_EBDA_SEGMENT = 0x40E,
+    BDA_EQUIPMENT = 0x410,
+    BDA_MEMORY_KIB = 0x413,
+    BDA_KBD_FLAGS = 0x417, /* word: 417h shift state, 418h keys held */
+    BDA_KBD_ALT_INPUT = 0x419,
+    BDA_KBD_HEAD = 0x41A,
+    BDA_KBD_TAIL = 0x41C,
+    BDA_KBD_BUFFER = 0x41E,
+    BDA_FLOPPY_RECAL = 0x43E,
+    BDA_FLOPPY_MOTOR = 0x43F,
+    BDA_FLOPPY_MOTOR_TIMEOUT = 0x440,
+    BDA_FLOPPY_STATUS = 0x441,
+    BDA_VIDEO_MODE = 0x449,
+    BDA_VIDEO_COLUMNS = 0x44A,
+    BDA_VIDEO_PAGE_SIZE = 0x44C,
+    BDA_VIDEO_PAGE_START = 0x44E,
+    BDA_CURSOR_POS = 0x450,
+    BDA_CURSOR_TYPE = 0x460,
+    BDA_VIDEO_PAGE = 0x462,
+    BDA_CRTC_PORT = 0x463,
+    BDA_MODE_CONTROL = 0x465,
+    BDA_CGA_PALETTE = 0x466,
+    BDA_RESUME_VECTOR = 0x467,
+    BDA_TICKS = 0x46C,
+    BDA_MIDNIGHT = 0x470,
+    BDA_BREAK = 0x471,
+    BDA_RESET_FLAG = 0x472,
+    BDA_DISK_STATUS = 0x474,
+    BDA_DISK_COUNT = 0x475,
+    BDA_LPT_TIMEOUT = 0x478,
+    BDA_COM_TIMEOUT = 0x47C,
+    BDA_KBD_START = 0x480,
+    BDA_KBD_END = 0x482,
+    BDA_VIDEO_ROWS = 0x484, /* minus one */
+    BDA_CHAR_HEIGHT = 0x485,
+    BDA_VIDEO_CONTROL = 0x487,
+    BDA_VIDEO_SWITCHES = 0x488,
+    BDA_VIDEO_MODESET = 0x489,
+    BDA_VIDEO_DCC = 0x48A,
+    BDA_FLOPPY_MEDIA = 0x490,
+    BDA_KBD_MODE = 0x496,
+    BDA_KBD_LEDS = 0x497,
+    BDA_WAIT_USER = 0x498,
+    BDA_WAIT_COUNT = 0x49C,
+    BDA_WAIT_ACTIVE = 0x4A0,
+    BDA_VIDEO_SAVE_TABLE = 0x4A8
+};
+enum fw_layout {
+    FW_EBDA_SEGMENT = 0x9FC0,
+    FW_EBDA = 0x9FC00,
+    EBDA_MOUSE_HANDLER = FW_EBDA + 0x22, /* far pointer, as PS/2 BIOSes keep it */
+    EBDA_MOUSE_FLAGS1 = FW_EBDA + 0x26,  /* bits 0-2: bytes received */
+    EBDA_MOUSE_FLAGS2 = FW_EBDA + 0x27,  /* bit 7: handler set, bits 0-2: packet size - 1 */
+    EBDA_MOUSE_DATA = FW_EBDA + 0x28,    /* 8 bytes */
+    EBDA_DISK0 = FW_EBDA + 0x3D,         /* fixed disk parameter tables */
+    EBDA_DISK1 = FW_EBDA + 0x4D,
+    EBDA_DPT = FW_EBDA + 0x60,           /* EDD device path and parameter table extension target, 64 bytes */
+    FW_VGA_ROM = 0xC0000,
+    FW_VGA_ROM_BYTES = 0x8000,
+    FW_ROM_BASE = 0xE0000,
+    FW_ROM_BYTES = 0x20000,
+    FW_LOADER_CODE = 0xFD800, /* loader.c's trampoline, 256 bytes */
+    FW_TABLES_LOW = 0xF0000,  /* SMBIOS, MP, PIR, RSDP grow from here */
+    FW_TABLES_LOW_END = 0xFC000
+};
+
+/* INT 15h E820 types (ACPI 6 §15). */
+enum fw_e820_type { E820_RAM = 1, E820_RESERVED = 2, E820_ACPI = 3, E820_NVS = 4 };
+struct fw_e820 {
+    uint64_t base, size;
+    uint32_t type;
+};
+
+enum fw_drive_kind { FW_DRIVE_NONE, FW_DRIVE_FLOPPY, FW_DRIVE_DISK, FW_DRIVE_CD };
+/* One drive that INT 13h offers, in order of the drive numbers within its kind. */
+struct fw_drive {
+    struct blk *blk;
+    uint8_t kind;          /* enum fw_drive_kind */
+    uint8_t channel, unit; /* IDE channel and unit, or floppy unit */
+    uint16_t cylinders, heads, sectors;     /* what INT 13h/08h reports */
+    uint16_t phys_cylinders, phys_heads, phys_sectors;
+    uint16_t sector_bytes; /* 512 or 2048 */
+    bool locked;
+    int bootindex; /* -1: none given */
+};
+enum { FW_MAX_DRIVES = 16 };
+
+/* El Torito: a CD image that stands in for a floppy or hard disk, or the CD itself without emulation. */
+struct fw_eltorito {
+    bool active;
+    uint8_t media;       /* 0 none, 1-3 floppy, 4 hard disk */
+    uint8_t drive;       /* emulated drive number */
+    struct fw_drive *cd;
+    uint32_t image_lba;  /* 2048-byte sectors */
+    uint64_t image_sectors; /* 512-byte sectors */
+    uint16_t load_segment, load_sectors;
+    uint16_t cylinders, heads, sectors;
+};
+
+struct fw_boot_entry {
+    uint8_t kind; /* enum fw_drive_kind */
+    struct fw_drive *drive;
+    int order;
+};
+
+struct fw_store { /* a write to user memory that the stub is to make (relay) */
+    uint16_t seg, off;
+    uint32_t size;
+    size_t at; /* in relay_out */
+};
+
+struct fw_vbe_mode;
+struct fw_loader;
+
+struct fw {
+    struct emu *emu;
+    struct ram_block *rom;         /* 128 KiB for E0000-FFFFF and below 4 GiB; -bios: the file */
+    struct region rom_low, rom_high;
+    struct region ports;
+    bool builtin;                  /* false: -bios */
+
+    /* the frame in flight */
+    uint8_t frame[FW_FRAME_WORDS * 2];
+    unsigned frame_at;
+    uint16_t params[8];
+    unsigned param_at;
+    uint16_t results[2]; /* of FW_CALL_AX: AX, flags */
+    unsigned result_at;
+    bool paged;          /* v86: linear addresses go through the page tables */
+    bool relay;          /* an interpreter runs the stub: user memory only through the port */
+    bool halt_ok;        /* HLT does not fault here */
+    struct fw_regs relay_regs;
+    uint16_t fetch_seg, fetch_off;
+    uint32_t fetch_size, fetch_got;
+    bool fetch_wanted;
+    uint8_t fetched[4096];
+    struct buf relay_out;
+    struct fw_store stores[8];
+    unsigned store_count, store_next;
+    size_t store_at, store_end;
+    unsigned held_command; /* given once the stores are done */
+    bool held;
+
+    /* machine description */
+    struct fw_e820 e820[16];
+    unsigned e820_count;
+    struct fw_drive drives[FW_MAX_DRIVES];
+    unsigned drive_count;
+    uint8_t disk_count, floppy_count, cd_count;
+    struct fw_eltorito eltorito;
+    struct fw_boot_entry boot[FW_MAX_DRIVES];
+    unsigned boot_count, boot_next;
+    char boot_tried[300];
+    uint32_t tables_low_at; /* next free byte between FW_TABLES_LOW and its end */
+    uint64_t tables_high;   /* base of the reserved block below top of RAM */
+    uint32_t rsdp_gpa, smbios_gpa, mp_gpa;
+
+    /* video */
+    uint32_t lfb_gpa;      /* BAR0 of the VGA device, 0 = none */
+    uint32_t vram_bytes;
+    uint16_t vga_io;       /* reserved */
+    uint16_t vbe_mode;     /* present VBE mode or FFFFh */
+    uint16_t font8_off, font14_off, font16_off, vbe_modes_off, vbe_oem_off, static_off, params_off, save_off, int10_off, vbe_pm_off;
+    bool has_vga;
+
+    struct fw_loader *loader; /* -kernel, or NULL */
+    bool said_unknown;
+};
+
+/* ---- bios.c: core ---- */
+EMU_PRIV uint8_t fw_ld8(struct fw *fw, uint32_t lin);
+EMU_PRIV uint16_t fw_ld16(struct fw *fw, uint32_t lin);
+EMU_PRIV uint32_t fw_ld32(struct fw *fw, uint32_t lin);
+EMU_PRIV void fw_st8(struct fw *fw, uint32_t lin, unsigned v);
+EMU_PRIV void fw_st16(struct fw *fw, uint32_t lin, unsigned v);
+EMU_PRIV void fw_st32(struct fw *fw, uint32_t lin, uint32_t v);
+EMU_PRIV void fw_read(struct fw *fw, uint32_t lin, void *buf, size_t size);
+EMU_PRIV void fw_write(struct fw *fw, uint32_t lin, const void *buf, size_t size);
+/* A caller's buffer at seg:off; through the port when an interpreter runs the stub. false: not there yet, leave at once. */
+EMU_PRIV bool fw_user_read(struct fw *fw, uint16_t seg, uint16_t off, void *buf, size_t size);
+EMU_PRIV void fw_user_write(struct fw *fw, uint16_t seg, uint16_t off, const void *buf, size_t size);
+EMU_PRIV unsigned fw_wait(struct fw *fw); /* FW_HALT, or FW_POLL where HLT would fault */
+EMU_PRIV bool fw_vector_is_ours(struct fw *fw, unsigned vector);
+EMU_PRIV void fw_set_vector(struct fw *fw, unsigned vector, uint16_t seg, uint16_t off);
+EMU_PRIV uint16_t fw_default_vector(unsigned vector); /* offset of the stub in segment F000h, or 0 */
+EMU_PRIV unsigned fw_outb(struct fw *fw, unsigned port, unsigned value); /* returns value */
+EMU_PRIV uint8_t fw_inb(struct fw *fw, unsigned port);
+EMU_PRIV uint8_t fw_cmos(struct fw *fw, unsigned index);
+EMU_PRIV void fw_cmos_set(struct fw *fw, unsigned index, unsigned value);
+EMU_PRIV uint32_t fw_table_low(struct fw *fw, const void *data, size_t size, unsigned align); /* address in F0000-FFFFF, 0 = full */
+EMU_PRIV void fw_print(struct fw *fw, const char *text);         /* on the screen */
+EMU_PRIV void fw_print_serial(struct fw *fw, const char *text);
+EMU_PRIV void fw_eoi(struct fw *fw, unsigned irq);
+EMU_PRIV uint8_t fw_checksum(const uint8_t *p, size_t size); /* value that makes the sum 0 */
+EMU_PRIV void fw_run_frame(struct fw *fw, struct fw_regs *r, unsigned *command); /* tests call it too */
+EMU_PRIV unsigned fw_post(struct fw *fw);
+EMU_PRIV void fw_build_rom(uint8_t rom[FW_ROM_BYTES]);
+EMU_PRIV void fw_build_e820(struct fw *fw);
+
+/* ---- bios_misc.c ---- */
+EMU_PRIV unsigned fw_int08(struct fw *fw, struct fw_regs *r);
+EMU_PRIV unsigned fw_int09(struct fw *fw, struct fw_regs *r);
+EMU_PRIV unsigned fw_int11(struct fw *fw, struct fw_regs *r);
+EMU_PRIV unsigned fw_int12(struct fw *fw, struct fw_regs *r);
+EMU_PRIV unsigned fw_int14(struct fw *fw, struct fw_regs *r);
+EMU_PRIV unsigned fw_int15(struct fw *fw, struct fw_regs *r);
+EMU_PRIV unsigned fw_int16(struct fw *fw, struct fw_regs *r);
+EMU_PRIV unsigned fw_int17(struct fw *fw, struct fw_regs *r);
+EMU_PRIV unsigned fw_int1a(struct fw *fw, struct fw_regs *r);
+EMU_PRIV unsigned fw_int70(struct fw *fw, struct fw_regs *r);
+EMU_PRIV unsigned fw_int74(struct fw *fw, struct fw_regs *r);
+EMU_PRIV void fw_kbd_init(struct fw *fw);
+EMU_PRIV void fw_serial_init(struct fw *fw);
+EMU_PRIV void fw_clock_init(struct fw *fw);
+EMU_PRIV bool fw_kbd_get(struct fw *fw, uint16_t *key, bool remove);
+
+/* ---- bios_disk.c ---- */
+EMU_PRIV void fw_disk_init(struct fw *fw);
+EMU_PRIV unsigned fw_int13(struct fw *fw, struct fw_regs *r);
+EMU_PRIV void fw_boot_list(struct fw *fw);
+EMU_PRIV unsigned fw_int18(struct fw *fw, struct fw_regs *r);
+EMU_PRIV unsigned fw_int19(struct fw *fw, struct fw_regs *r);
+EMU_PRIV unsigned fw_int0e(struct fw *fw, struct fw_regs *r);
+EMU_PRIV void fw_disk_translate(uint64_t sectors, unsigned phys_heads, unsigned phys_sectors, uint16_t *cylinders, uint16_t *heads, uint16_t *spt);
+
+/* ---- bios_video.c ---- */
+EMU_PRIV void fw_video_init(struct fw *fw); /* ROM at C0000, mode 3 */
+EMU_PRIV unsigned fw_int10(struct fw *fw, struct fw_regs *r);
+EMU_PRIV void fw_video_teletype(struct fw *fw, uint8_t ch);
+
+/* ---- font.c ---- */
+EMU_PRIV void font_render(uint8_t *out, unsigned height); /* 256 glyphs of 8 x height; height 8, 14 or 16 */
+
+/* ---- acpi.c ---- */
+struct acpi_pointer {
+    uint32_t offset; /* of the field, which holds an offset into the blob */
+    uint8_t size;
+};
+struct acpi_checksum {
+    uint32_t start, size, field;
+};
+struct acpi_blob { /* tables with fields relative to their own start, for any loader to relocate */
+    struct buf data;
+    struct acpi_pointer pointers[64];
+    unsigned pointer_count;
+    struct acpi_checksum checksums[16];
+    unsigned checksum_count;
+    uint32_t rsdt, xsdt, facs, dsdt, fadt, madt, hpet;
+};
+EMU_PRIV int acpi_build(struct emu *e, struct acpi_blob *b);
+EMU_PRIV void acpi_blob_free(struct acpi_blob *b);
+EMU_PRIV void acpi_relocate(struct acpi_blob *b, uint64_t base); /* pointers become absolute, checksums right */
+EMU_PRIV void acpi_rsdp(uint8_t out[36], uint64_t rsdt_gpa, uint64_t xsdt_gpa);
+EMU_PRIV int acpi_install(struct fw *fw);
+EMU_PRIV int acpi_publish_fw_cfg(struct emu *e); /* for SeaBIOS */
+
+/* ---- smbios.c ---- */
+EMU_PRIV int smbios_build(struct emu *e, struct buf *tables, uint8_t anchor[31], struct err *err);
+EMU_PRIV int smbios_install(struct fw *fw);
+EMU_PRIV int smbios_publish_fw_cfg(struct emu *e);
+
+/* ---- mptable.c ---- */
+EMU_PRIV void mptable_install(struct fw *fw);
+EMU_PRIV void pir_install(struct fw *fw); /* $PIR */
+
+/* ---- pcisetup.c ---- */
+EMU_PRIV void pcisetup_run(struct fw *fw);
+EMU_PRIV uint8_t pcisetup_irq(unsigned slot, unsigned pin); /* pin 1-4 */
+EMU_PRIV unsigned fw_pcibios(struct fw *fw, struct fw_regs *r);
+
+/* ---- loader.c ---- */
+EMU_PRIV int loader_create(struct fw *fw, struct err *err); /* reads and checks the files of -kernel, -initrd */
+EMU_PRIV void loader_free(struct fw *fw);
+
+#endif
+
 /* ======================================== src/net/net.h ======================================== */
 
 /* net/net.h - what the network's files share: backends, filters, hubs, and the packet helpers.
@@ -29097,6 +29444,6841 @@ EMU_PRIV void board_reset(struct emu *e)
 #undef BOARD_LOW_RAM_MAX
 #undef BOARD_LOW_RAM_SPLIT
 #undef BOARD_4G
+
+/* ======================================== src/fw/font.c ======================================== */
+
+/* fw/font.c - the characters of the text screen: code page 437 in 8x8, 8x14 and 8x16.
+ *
+ * Models     nothing but the repertoire and order of code page 437; the shapes are drawn here.
+ * Contract   font_render() is called by the ROM builders (bios.c, bios_video.c). Pure: the same bytes every time.
+ * Theory     One small drawing per character, 5 dots wide and 9 high (row 6 stands on the base line, 7 and 8 hang below it), is
+ *            enlarged to each cell size by repeating rows, and to 7 dots of width with stems two dots wide. Accented
+ *            letters are a letter and a mark. Frames, blocks and shades are computed, since they must meet the cell's edges.
+ */
+
+typedef uint8_t font_glyph[9];
+
+static const font_glyph font_ascii[95] = {
+    { 0, 0, 0, 0, 0, 0, 0, 0, 0 },                                        /* space */
+    { 0x04, 0x04, 0x04, 0x04, 0x04, 0x00, 0x04, 0, 0 },                   /* ! */
+    { 0x0A, 0x0A, 0x0A, 0, 0, 0, 0, 0, 0 },                               /* " */
+    { 0x0A, 0x0A, 0x1F, 0x0A, 0x1F, 0x0A, 0x0A, 0, 0 },                   /* # */
+    { 0x04, 0x0F, 0x14, 0x0E, 0x05, 0x1E, 0x04, 0, 0 },                   /* $ */
+    { 0x18, 0x19, 0x02, 0x04, 0x08, 0x13, 0x03, 0, 0 },                   /* % */
+    { 0x0C, 0x12, 0x14, 0x08, 0x15, 0x12, 0x0D, 0, 0 },                   /* & */
+    { 0x04, 0x04, 0x08, 0, 0, 0, 0, 0, 0 },                               /* ' */
+    { 0x02, 0x04, 0x08, 0x08, 0x08, 0x04, 0x02, 0, 0 },                   /* ( */
+    { 0x08, 0x04, 0x02, 0x02, 0x02, 0x04, 0x08, 0, 0 },                   /* ) */
+    { 0x00, 0x04, 0x15, 0x0E, 0x15, 0x04, 0x00, 0, 0 },                   /* * */
+    { 0x00, 0x04, 0x04, 0x1F, 0x04, 0x04, 0x00, 0, 0 },                   /* + */
+    { 0, 0, 0, 0, 0, 0x0C, 0x04, 0x08, 0 },                               /* , */
+    { 0, 0, 0, 0x1F, 0, 0, 0, 0, 0 },                                     /* - */
+    { 0, 0, 0, 0, 0, 0x0C, 0x0C, 0, 0 },                                  /* . */
+    { 0x01, 0x01, 0x02, 0x04, 0x08, 0x10, 0x10, 0, 0 },                   /* / */
+    { 0x0E, 0x11, 0x13, 0x15, 0x19, 0x11, 0x0E, 0, 0 },                   /* 0 */
+    { 0x04, 0x0C, 0x04, 0x04, 0x04, 0x04, 0x0E, 0, 0 },
+    { 0x0E, 0x11, 0x01, 0x02, 0x04, 0x08, 0x1F, 0, 0 },
+    { 0x0E, 0x11, 0x01, 0x06, 0x01, 0x11, 0x0E, 0, 0 },
+    { 0x02, 0x06, 0x0A, 0x12, 0x1F, 0x02, 0x02, 0, 0 },
+    { 0x1F, 0x10, 0x1E, 0x01, 0x01, 0x11, 0x0E, 0, 0 },
+    { 0x06, 0x08, 0x10, 0x1E, 0x11, 0x11, 0x0E, 0, 0 },
+    { 0x1F, 0x01, 0x02, 0x04, 0x08, 0x08, 0x08, 0, 0 },
+    { 0x0E, 0x11, 0x11, 0x0E, 0x11, 0x11, 0x0E, 0, 0 },
+    { 0x0E, 0x11, 0x11, 0x0F, 0x01, 0x02, 0x0C, 0, 0 },
+    { 0, 0x0C, 0x0C, 0, 0x0C, 0x0C, 0, 0, 0 },                            /* : */
+    { 0, 0x0C, 0x0C, 0, 0x0C, 0x04, 0x08, 0, 0 },                         /* ; */
+    { 0x02, 0x04, 0x08, 0x10, 0x08, 0x04, 0x02, 0, 0 },                   /* < */
+    { 0, 0, 0x1F, 0, 0x1F, 0, 0, 0, 0 },                                  /* = */
+    { 0x08, 0x04, 0x02, 0x01, 0x02, 0x04, 0x08, 0, 0 },                   /* > */
+    { 0x0E, 0x11, 0x01, 0x02, 0x04, 0x00, 0x04, 0, 0 },                   /* ? */
+    { 0x0E, 0x11, 0x17, 0x15, 0x17, 0x10, 0x0E, 0, 0 },                   /* @ */
+    { 0x04, 0x0A, 0x11, 0x11, 0x1F, 0x11, 0x11, 0, 0 },                   /* A */
+    { 0x1E, 0x11, 0x11, 0x1E, 0x11, 0x11, 0x1E, 0, 0 },
+    { 0x0E, 0x11, 0x10, 0x10, 0x10, 0x11, 0x0E, 0, 0 },
+    { 0x1C, 0x12, 0x11, 0x11, 0x11, 0x12, 0x1C, 0, 0 },
+    { 0x1F, 0x10, 0x10, 0x1E, 0x10, 0x10, 0x1F, 0, 0 },
+    { 0x1F, 0x10, 0x10, 0x1E, 0x10, 0x10, 0x10, 0, 0 },
+    { 0x0E, 0x11, 0x10, 0x17, 0x11, 0x11, 0x0F, 0, 0 },
+    { 0x11, 0x11, 0x11, 0x1F, 0x11, 0x11, 0x11, 0, 0 },
+    { 0x0E, 0x04, 0x04, 0x04, 0x04, 0x04, 0x0E, 0, 0 },
+    { 0x07, 0x02, 0x02, 0x02, 0x02, 0x12, 0x0C, 0, 0 },
+    { 0x11, 0x12, 0x14, 0x18, 0x14, 0x12, 0x11, 0, 0 },
+    { 0x10, 0x10, 0x10, 0x10, 0x10, 0x10, 0x1F, 0, 0 },
+    { 0x11, 0x1B, 0x15, 0x15, 0x11, 0x11, 0x11, 0, 0 },
+    { 0x11, 0x11, 0x19, 0x15, 0x13, 0x11, 0x11, 0, 0 },
+    { 0x0E, 0x11, 0x11, 0x11, 0x11, 0x11, 0x0E, 0, 0 },
+    { 0x1E, 0x11, 0x11, 0x1E, 0x10, 0x10, 0x10, 0, 0 },
+    { 0x0E, 0x11, 0x11, 0x11, 0x15, 0x12, 0x0D, 0, 0 },
+    { 0x1E, 0x11, 0x11, 0x1E, 0x14, 0x12, 0x11, 0, 0 },
+    { 0x0F, 0x10, 0x10, 0x0E, 0x01, 0x01, 0x1E, 0, 0 },
+    { 0x1F, 0x04, 0x04, 0x04, 0x04, 0x04, 0x04, 0, 0 },
+    { 0x11, 0x11, 0x11, 0x11, 0x11, 0x11, 0x0E, 0, 0 },
+    { 0x11, 0x11, 0x11, 0x11, 0x11, 0x0A, 0x04, 0, 0 },
+    { 0x11, 0x11, 0x11, 0x15, 0x15, 0x1B, 0x11, 0, 0 },
+    { 0x11, 0x11, 0x0A, 0x04, 0x0A, 0x11, 0x11, 0, 0 },
+    { 0x11, 0x11, 0x11, 0x0A, 0x04, 0x04, 0x04, 0, 0 },
+    { 0x1F, 0x01, 0x02, 0x04, 0x08, 0x10, 0x1F, 0, 0 },
+    { 0x0E, 0x08, 0x08, 0x08, 0x08, 0x08, 0x0E, 0, 0 },                   /* [ */
+    { 0x10, 0x10, 0x08, 0x04, 0x02, 0x01, 0x01, 0, 0 },                   /* \ */
+    { 0x0E, 0x02, 0x02, 0x02, 0x02, 0x02, 0x0E, 0, 0 },                   /* ] */
+    { 0x04, 0x0A, 0x11, 0, 0, 0, 0, 0, 0 },                               /* ^ */
+    { 0, 0, 0, 0, 0, 0, 0, 0x1F, 0 },                                     /* _ */
+    { 0x08, 0x04, 0x02, 0, 0, 0, 0, 0, 0 },                               /* ` */
+    { 0, 0, 0x0E, 0x01, 0x0F, 0x11, 0x0F, 0, 0 },                         /* a */
+    { 0x10, 0x10, 0x1E, 0x11, 0x11, 0x11, 0x1E, 0, 0 },
+    { 0, 0, 0x0E, 0x11, 0x10, 0x11, 0x0E, 0, 0 },
+    { 0x01, 0x01, 0x0F, 0x11, 0x11, 0x11, 0x0F, 0, 0 },
+    { 0, 0, 0x0E, 0x11, 0x1F, 0x10, 0x0E, 0, 0 },
+    { 0x06, 0x09, 0x08, 0x1E, 0x08, 0x08, 0x08, 0, 0 },
+    { 0, 0, 0x0F, 0x11, 0x11, 0x11, 0x0F, 0x01, 0x0E },
+    { 0x10, 0x10, 0x16, 0x19, 0x11, 0x11, 0x11, 0, 0 },
+    { 0x04, 0, 0x0C, 0x04, 0x04, 0x04, 0x0E, 0, 0 },
+    { 0x02, 0, 0x06, 0x02, 0x02, 0x02, 0x02, 0x12, 0x0C },
+    { 0x10, 0x10, 0x12, 0x14, 0x18, 0x14, 0x12, 0, 0 },
+    { 0x0C, 0x04, 0x04, 0x04, 0x04, 0x04, 0x0E, 0, 0 },
+    { 0, 0, 0x1A, 0x15, 0x15, 0x15, 0x15, 0, 0 },
+    { 0, 0, 0x16, 0x19, 0x11, 0x11, 0x11, 0, 0 },
+    { 0, 0, 0x0E, 0x11, 0x11, 0x11, 0x0E, 0, 0 },
+    { 0, 0, 0x1E, 0x11, 0x11, 0x11, 0x1E, 0x10, 0x10 },
+    { 0, 0, 0x0F, 0x11, 0x11, 0x11, 0x0F, 0x01, 0x01 },
+    { 0, 0, 0x16, 0x19, 0x10, 0x10, 0x10, 0, 0 },
+    { 0, 0, 0x0F, 0x10, 0x0E, 0x01, 0x1E, 0, 0 },
+    { 0x08, 0x08, 0x1E, 0x08, 0x08, 0x09, 0x06, 0, 0 },
+    { 0, 0, 0x11, 0x11, 0x11, 0x13, 0x0D, 0, 0 },
+    { 0, 0, 0x11, 0x11, 0x11, 0x0A, 0x04, 0, 0 },
+    { 0, 0, 0x11, 0x11, 0x15, 0x15, 0x0A, 0, 0 },
+    { 0, 0, 0x11, 0x0A, 0x04, 0x0A, 0x11, 0, 0 },
+    { 0, 0, 0x11, 0x11, 0x11, 0x11, 0x0F, 0x01, 0x0E },
+    { 0, 0, 0x1F, 0x02, 0x04, 0x08, 0x1F, 0, 0 },
+    { 0x02, 0x04, 0x04, 0x08, 0x04, 0x04, 0x02, 0, 0 },                   /* { */
+    { 0x04, 0x04, 0x04, 0x00, 0x04, 0x04, 0x04, 0, 0 },                   /* | */
+    { 0x08, 0x04, 0x04, 0x02, 0x04, 0x04, 0x08, 0, 0 },                   /* } */
+    { 0x08, 0x15, 0x02, 0, 0, 0, 0, 0, 0 },                               /* ~ */
+};
+
+/* 00h-1Fh and 7Fh. */
+static const font_glyph font_symbols[33] = {
+    { 0, 0, 0, 0, 0, 0, 0, 0, 0 },
+    { 0x0E, 0x11, 0x1B, 0x11, 0x15, 0x11, 0x0E, 0, 0 },
+    { 0x0E, 0x1F, 0x15, 0x1F, 0x11, 0x1F, 0x0E, 0, 0 },
+    { 0x00, 0x0A, 0x1F, 0x1F, 0x0E, 0x04, 0x00, 0, 0 },
+    { 0x00, 0x04, 0x0E, 0x1F, 0x0E, 0x04, 0x00, 0, 0 },
+    { 0x0E, 0x0E, 0x15, 0x1F, 0x15, 0x04, 0x0E, 0, 0 },
+    { 0x04, 0x0E, 0x1F, 0x1F, 0x15, 0x04, 0x0E, 0, 0 },
+    { 0, 0, 0x0E, 0x0E, 0x0E, 0, 0, 0, 0 },
+    { 0x1F, 0x1F, 0x11, 0x11, 0x11, 0x1F, 0x1F, 0x1F, 0x1F },
+    { 0, 0x0E, 0x11, 0x11, 0x11, 0x0E, 0, 0, 0 },
+    { 0x1F, 0x11, 0x0E, 0x0E, 0x0E, 0x11, 0x1F, 0x1F, 0x1F },
+    { 0x07, 0x03, 0x05, 0x0C, 0x12, 0x12, 0x0C, 0, 0 },
+    { 0x0E, 0x11, 0x11, 0x0E, 0x04, 0x1F, 0x04, 0, 0 },
+    { 0x07, 0x05, 0x07, 0x04, 0x04, 0x1C, 0x18, 0, 0 },
+    { 0x0F, 0x09, 0x0F, 0x09, 0x09, 0x1B, 0x1B, 0, 0 },
+    { 0x04, 0x15, 0x0E, 0x1B, 0x0E, 0x15, 0x04, 0, 0 },
+    { 0x10, 0x18, 0x1C, 0x1F, 0x1C, 0x18, 0x10, 0, 0 },
+    { 0x01, 0x03, 0x07, 0x1F, 0x07, 0x03, 0x01, 0, 0 },
+    { 0x04, 0x0E, 0x15, 0x04, 0x15, 0x0E, 0x04, 0, 0 },
+    { 0x0A, 0x0A, 0x0A, 0x0A, 0x0A, 0x00, 0x0A, 0, 0 },
+    { 0x0F, 0x15, 0x15, 0x0D, 0x05, 0x05, 0x05, 0, 0 },
+    { 0x0E, 0x10, 0x0E, 0x11, 0x0E, 0x01, 0x0E, 0, 0 },
+    { 0, 0, 0, 0, 0x1F, 0x1F, 0x1F, 0, 0 },
+    { 0x04, 0x0E, 0x15, 0x04, 0x15, 0x0E, 0x04, 0x1F, 0 },
+    { 0x04, 0x0E, 0x15, 0x04, 0x04, 0x04, 0x04, 0, 0 },
+    { 0x04, 0x04, 0x04, 0x04, 0x15, 0x0E, 0x04, 0, 0 },
+    { 0x00, 0x04, 0x02, 0x1F, 0x02, 0x04, 0x00, 0, 0 },
+    { 0x00, 0x04, 0x08, 0x1F, 0x08, 0x04, 0x00, 0, 0 },
+    { 0, 0, 0x10, 0x10, 0x10, 0x1F, 0, 0, 0 },
+    { 0x00, 0x0A, 0x1B, 0x1F, 0x1B, 0x0A, 0x00, 0, 0 },
+    { 0x00, 0x04, 0x04, 0x0E, 0x0E, 0x1F, 0x1F, 0, 0 },
+    { 0x00, 0x1F, 0x1F, 0x0E, 0x0E, 0x04, 0x04, 0, 0 },
+    { 0x00, 0x04, 0x0A, 0x11, 0x11, 0x1F, 0x00, 0, 0 },
+};
+
+/* 80h-A8h are letters with marks, or drawings of their own (letter 0: drawing number mark). */
+enum font_mark { MARK_NONE, MARK_ACUTE, MARK_GRAVE, MARK_CIRCUMFLEX, MARK_DIAERESIS, MARK_TILDE, MARK_RING, MARK_CEDILLA };
+static const uint8_t font_marks[8][2] = { { 0, 0 }, { 0x02, 0x04 }, { 0x08, 0x04 }, { 0x04, 0x0A }, { 0x0A, 0x00 }, { 0x0D, 0x16 }, { 0x04, 0x04 }, { 0, 0 } };
+static const struct font_letter {
+    char letter;
+    uint8_t mark;
+} font_letters[0x29] = {
+    { 'C', MARK_CEDILLA }, { 'u', MARK_DIAERESIS }, { 'e', MARK_ACUTE }, { 'a', MARK_CIRCUMFLEX }, { 'a', MARK_DIAERESIS }, { 'a', MARK_GRAVE },
+    { 'a', MARK_RING }, { 'c', MARK_CEDILLA }, { 'e', MARK_CIRCUMFLEX }, { 'e', MARK_DIAERESIS }, { 'e', MARK_GRAVE }, { 'i', MARK_DIAERESIS },
+    { 'i', MARK_CIRCUMFLEX }, { 'i', MARK_GRAVE }, { 'A', MARK_DIAERESIS }, { 'A', MARK_RING }, { 'E', MARK_ACUTE }, { 0, 0 }, { 0, 1 },
+    { 'o', MARK_CIRCUMFLEX }, { 'o', MARK_DIAERESIS }, { 'o', MARK_GRAVE }, { 'u', MARK_CIRCUMFLEX }, { 'u', MARK_GRAVE }, { 'y', MARK_DIAERESIS },
+    { 'O', MARK_DIAERESIS }, { 'U', MARK_DIAERESIS }, { 0, 2 }, { 0, 3 }, { 0, 4 }, { 0, 5 }, { 0, 6 }, { 'a', MARK_ACUTE }, { 'i', MARK_ACUTE },
+    { 'o', MARK_ACUTE }, { 'u', MARK_ACUTE }, { 'n', MARK_TILDE }, { 'N', MARK_TILDE }, { 0, 7 }, { 0, 8 }, { 0, 9 },
+};
+static const font_glyph font_drawings[10] = {
+    { 0, 0, 0x1A, 0x05, 0x0F, 0x14, 0x0F, 0, 0 },             /* ae */
+    { 0x0F, 0x14, 0x14, 0x1F, 0x14, 0x14, 0x17, 0, 0 },       /* AE */
+    { 0x04, 0x0E, 0x15, 0x14, 0x15, 0x0E, 0x04, 0, 0 },       /* cent */
+    { 0x06, 0x09, 0x08, 0x1C, 0x08, 0x08, 0x1F, 0, 0 },       /* pound */
+    { 0x11, 0x0A, 0x04, 0x1F, 0x04, 0x1F, 0x04, 0, 0 },       /* yen */
+    { 0x1C, 0x12, 0x1C, 0x10, 0x17, 0x12, 0x12, 0, 0 },       /* Pt */
+    { 0x02, 0x05, 0x04, 0x0E, 0x04, 0x04, 0x04, 0x14, 0x08 }, /* florin */
+    { 0x0E, 0x01, 0x0F, 0x11, 0x0F, 0x00, 0x1F, 0, 0 },       /* feminine ordinal */
+    { 0x0E, 0x11, 0x11, 0x11, 0x0E, 0x00, 0x1F, 0, 0 },       /* masculine ordinal */
+    { 0x04, 0x00, 0x04, 0x08, 0x10, 0x11, 0x0E, 0, 0 },       /* inverted ? */
+};
+/* A9h-AFh, then E0h-FFh. */
+static const font_glyph font_late[39] = {
+    { 0, 0, 0, 0x1F, 0x10, 0x10, 0, 0, 0 },                   /* not, mirrored */
+    { 0, 0, 0, 0x1F, 0x01, 0x01, 0, 0, 0 },                   /* not */
+    { 0x10, 0x11, 0x12, 0x04, 0x0A, 0x11, 0x02, 0x07, 0 },    /* half */
+    { 0x10, 0x11, 0x12, 0x04, 0x09, 0x13, 0x07, 0x01, 0 },    /* quarter */
+    { 0x04, 0x00, 0x04, 0x04, 0x04, 0x04, 0x04, 0, 0 },       /* inverted ! */
+    { 0, 0, 0x05, 0x0A, 0x14, 0x0A, 0x05, 0, 0 },
+    { 0, 0, 0x14, 0x0A, 0x05, 0x0A, 0x14, 0, 0 },
+    { 0, 0, 0x0D, 0x12, 0x12, 0x12, 0x0D, 0, 0 },             /* alpha */
+    { 0x0C, 0x12, 0x14, 0x12, 0x11, 0x11, 0x16, 0x10, 0 },    /* beta */
+    { 0x1F, 0x11, 0x10, 0x10, 0x10, 0x10, 0x10, 0, 0 },       /* Gamma */
+    { 0, 0, 0x1F, 0x0A, 0x0A, 0x0A, 0x0A, 0, 0 },             /* pi */
+    { 0x1F, 0x11, 0x08, 0x04, 0x08, 0x11, 0x1F, 0, 0 },       /* Sigma */
+    { 0, 0, 0x0F, 0x12, 0x12, 0x12, 0x0C, 0, 0 },             /* sigma */
+    { 0, 0, 0x12, 0x12, 0x12, 0x12, 0x1D, 0x10, 0x10 },       /* mu */
+    { 0, 0, 0x1F, 0x14, 0x04, 0x04, 0x03, 0, 0 },             /* tau */
+    { 0x0E, 0x04, 0x0E, 0x15, 0x0E, 0x04, 0x0E, 0, 0 },       /* Phi */
+    { 0x0E, 0x11, 0x11, 0x1F, 0x11, 0x11, 0x0E, 0, 0 },       /* Theta */
+    { 0x0E, 0x11, 0x11, 0x11, 0x0A, 0x0A, 0x1B, 0, 0 },       /* Omega */
+    { 0x07, 0x08, 0x06, 0x09, 0x11, 0x11, 0x0E, 0, 0 },       /* delta */
+    { 0, 0, 0x0A, 0x15, 0x15, 0x0A, 0, 0, 0 },                /* infinity */
+    { 0, 0x01, 0x0E, 0x13, 0x15, 0x19, 0x0E, 0x10, 0 },       /* phi */
+    { 0x06, 0x08, 0x10, 0x1E, 0x10, 0x08, 0x06, 0, 0 },       /* element */
+    { 0x00, 0x0E, 0x11, 0x11, 0x11, 0x11, 0x11, 0, 0 },       /* intersection */
+    { 0, 0x1F, 0, 0x1F, 0, 0x1F, 0, 0, 0 },                   /* identical */
+    { 0x04, 0x04, 0x1F, 0x04, 0x04, 0x00, 0x1F, 0, 0 },       /* plus-minus */
+    { 0x10, 0x0C, 0x02, 0x0C, 0x10, 0x00, 0x1F, 0, 0 },       /* >= */
+    { 0x01, 0x06, 0x08, 0x06, 0x01, 0x00, 0x1F, 0, 0 },       /* <= */
+    { 0x02, 0x05, 0x05, 0x04, 0x04, 0x04, 0x04, 0x04, 0x04 }, /* integral, upper */
+    { 0x04, 0x04, 0x04, 0x04, 0x04, 0x04, 0x14, 0x14, 0x08 }, /* integral, lower */
+    { 0x00, 0x04, 0x00, 0x1F, 0x00, 0x04, 0x00, 0, 0 },       /* division */
+    { 0, 0x0D, 0x16, 0, 0x0D, 0x16, 0, 0, 0 },                /* about */
+    { 0x0C, 0x12, 0x12, 0x0C, 0, 0, 0, 0, 0 },                /* degree */
+    { 0, 0, 0, 0x0E, 0x0E, 0, 0, 0, 0 },                      /* bullet */
+    { 0, 0, 0, 0x04, 0, 0, 0, 0, 0 },                         /* dot */
+    { 0x07, 0x04, 0x04, 0x04, 0x14, 0x0C, 0x04, 0, 0 },       /* root */
+    { 0x1C, 0x12, 0x12, 0x12, 0, 0, 0, 0, 0 },                /* n */
+    { 0x18, 0x04, 0x08, 0x1C, 0, 0, 0, 0, 0 },                /* 2 */
+    { 0, 0, 0x0E, 0x0E, 0x0E, 0x0E, 0, 0, 0 },                /* square */
+    { 0, 0, 0, 0, 0, 0, 0, 0, 0 },                            /* no-break space */
+};
+
+/* Frames B3h-DAh: each side 0 none, 1 single, 2 double, as up * 27 + right * 9 + down * 3 + left. */
+#define FONT_BOX(up, right, down, left) ((up) * 27 + (right) * 9 + (down) * 3 + (left))
+static const uint8_t font_boxes[0xDB - 0xB3] = {
+    FONT_BOX(1, 0, 1, 0), FONT_BOX(1, 0, 1, 1), FONT_BOX(1, 0, 1, 2), FONT_BOX(2, 0, 2, 1), FONT_BOX(0, 0, 2, 1), FONT_BOX(0, 0, 1, 2),
+    FONT_BOX(2, 0, 2, 2), FONT_BOX(2, 0, 2, 0), FONT_BOX(0, 0, 2, 2), FONT_BOX(2, 0, 0, 2), FONT_BOX(2, 0, 0, 1), FONT_BOX(1, 0, 0, 2),
+    FONT_BOX(0, 0, 1, 1), FONT_BOX(1, 1, 0, 0), FONT_BOX(1, 1, 0, 1), FONT_BOX(0, 1, 1, 1), FONT_BOX(1, 1, 1, 0), FONT_BOX(0, 1, 0, 1),
+    FONT_BOX(1, 1, 1, 1), FONT_BOX(1, 2, 1, 0), FONT_BOX(2, 1, 2, 0), FONT_BOX(2, 2, 0, 0), FONT_BOX(0, 2, 2, 0), FONT_BOX(2, 2, 0, 2),
+    FONT_BOX(0, 2, 2, 2), FONT_BOX(2, 2, 2, 0), FONT_BOX(0, 2, 0, 2), FONT_BOX(2, 2, 2, 2), FONT_BOX(1, 2, 0, 2), FONT_BOX(2, 1, 0, 1),
+    FONT_BOX(0, 2, 1, 2), FONT_BOX(0, 1, 2, 1), FONT_BOX(2, 1, 0, 0), FONT_BOX(1, 2, 0, 0), FONT_BOX(0, 2, 1, 0), FONT_BOX(0, 1, 2, 0),
+    FONT_BOX(2, 1, 2, 1), FONT_BOX(1, 2, 1, 2), FONT_BOX(1, 0, 0, 1), FONT_BOX(0, 1, 1, 0),
+};
+#undef FONT_BOX
+
+/* Which of the 9 drawn rows each row of a cell shows; 15: none. */
+static const uint8_t font_rows8[8] = { 0, 1, 2, 3, 4, 5, 6, 7 };
+static const uint8_t font_rows14[14] = { 15, 0, 1, 1, 2, 3, 3, 4, 5, 5, 6, 7, 8, 15 };
+static const uint8_t font_rows16[16] = { 15, 15, 0, 1, 1, 2, 3, 3, 4, 4, 5, 6, 7, 7, 8, 15 };
+
+static uint8_t font_widen(unsigned five)
+{
+    static const uint8_t stems[5] = { 0x06, 0x0C, 0, 0x60, 0xC0 }; /* rightmost dot first; the middle one keeps clear of its neighbours */
+    unsigned i, out = 0;
+    for (i = 0; i < 5; i++)
+        if (five >> i & 1)
+            out |= stems[i];
+    if (five & 0x04)
+        out |= five & 0x01 ? (five & 0x10 ? 0x10 : 0x30) : 0x18;
+    if ((five & 0x0C) == 0x0C) /* neighbours join where the stems leave a gap */
+        out |= 0x38;
+    if ((five & 0x06) == 0x06)
+        out |= 0x1C;
+    return (uint8_t)out;
+}
+
+static void font_compose(unsigned code, font_glyph g)
+{
+    const struct font_letter *l;
+    unsigned i;
+    memset(g, 0, sizeof(font_glyph));
+    if (code < 0x20)
+        memcpy(g, font_symbols[code], sizeof(font_glyph));
+    else if (code < 0x7F)
+        memcpy(g, font_ascii[code - 0x20], sizeof(font_glyph));
+    else if (code == 0x7F)
+        memcpy(g, font_symbols[0x20], sizeof(font_glyph));
+    else if (code < 0xA9) {
+        l = &font_letters[code - 0x80];
+        if (!l->letter) {
+            memcpy(g, font_drawings[l->mark], sizeof(font_glyph));
+            return;
+        }
+        memcpy(g, font_ascii[l->letter - 0x20], sizeof(font_glyph));
+        if (l->mark == MARK_CEDILLA) {
+            g[7] = 0x04;
+            g[8] = 0x0C;
+            return;
+        }
+        if (l->letter < 'a') { /* capitals give two rows to the mark */
+            font_glyph full;
+            memcpy(full, g, sizeof full);
+            for (i = 0; i < 5; i++)
+                g[2 + i] = full[i < 2 ? i : i == 2 ? 3 : i + 2];
+        }
+        for (i = 0; i < 2; i++)
+            g[i] = font_marks[l->mark][i];
+    } else if (code < 0xB0)
+        memcpy(g, font_late[code - 0xA9], sizeof(font_glyph));
+    else if (code >= 0xE0)
+        memcpy(g, font_late[7 + code - 0xE0], sizeof(font_glyph));
+}
+
+/* Double frames are a thick stroke with a hole in it; where only one axis is double, the single one crosses or ends at it. */
+static uint8_t font_box_row(unsigned y, unsigned mid, unsigned up, unsigned right, unsigned down, unsigned left)
+{
+    unsigned along = EMU_MAX(up, down), across = EMU_MAX(left, right), row = 0;
+    bool above = up && y <= mid, below = down && y >= mid;
+    if (along == 2 && across == 2) {
+        unsigned stroke = (up && y <= mid + 1) || (down && y + 1 >= mid) ? 0x3E : 0, hole = above || below ? 0x08 : 0;
+        if (y + 1 >= mid && y <= mid + 1)
+            stroke |= (left ? 0xFE : 0) | (right ? 0x3F : 0);
+        if (y == mid)
+            hole |= (left ? 0xF8 : 0) | (right ? 0x0F : 0);
+        return (uint8_t)(stroke & ~hole);
+    }
+    if (across == 2) {
+        bool through = left && right;
+        if (y + 1 == mid || y == mid + 1)
+            row = (left ? 0xF8 : 0) | (right ? 0x1F : 0);
+        if ((up && down) || (up && (through ? y < mid : y <= mid + 1)) || (down && (through ? y > mid : y + 1 >= mid)))
+            row |= along ? 0x18 : 0;
+        return (uint8_t)row;
+    }
+    if (above || below)
+        row = along == 2 ? (y != mid || (up && down) ? 0x36 : 0) : 0x18;
+    if (y == mid && along == 2)
+        row |= (left ? (up && down && !right ? 0xF0 : 0xFE) : 0) | (right ? (up && down && !left ? 0x07 : 0x3F) : 0);
+    else if (y == mid)
+        row |= (left ? 0xF8 : 0) | (right ? 0x1F : 0);
+    return (uint8_t)row;
+}
+
+static void font_box(uint8_t *out, unsigned height, unsigned sides)
+{
+    unsigned y;
+    for (y = 0; y < height; y++)
+        out[y] = font_box_row(y, height / 2 - 1, sides / 27, sides / 9 % 3, sides / 3 % 3, sides % 3);
+}
+
+static void font_block(uint8_t *out, unsigned height, unsigned code)
+{
+    unsigned y;
+    for (y = 0; y < height; y++) {
+        switch (code) {
+        case 0xB0: out[y] = y & 1 ? 0x88 : 0x22; break;
+        case 0xB1: out[y] = y & 1 ? 0xAA : 0x55; break;
+        case 0xB2: out[y] = y & 1 ? 0x77 : 0xDD; break;
+        case 0xDB: out[y] = 0xFF; break;
+        case 0xDC: out[y] = y >= height / 2 ? 0xFF : 0; break;
+        case 0xDD: out[y] = 0xF0; break;
+        case 0xDE: out[y] = 0x0F; break;
+        default: out[y] = y < height / 2 ? 0xFF : 0; break;
+        }
+    }
+}
+
+EMU_PRIV void font_render(uint8_t *out, unsigned height)
+{
+    const uint8_t *rows = height == 8 ? font_rows8 : height == 14 ? font_rows14 : font_rows16;
+    unsigned code, y;
+    for (code = 0; code < 256; code++, out += height) {
+        font_glyph g;
+        if ((code >= 0xB0 && code <= 0xB2) || (code >= 0xDB && code <= 0xDF)) {
+            font_block(out, height, code);
+            continue;
+        }
+        if (code >= 0xB3 && code <= 0xDA) {
+            font_box(out, height, font_boxes[code - 0xB3]);
+            continue;
+        }
+        font_compose(code, g);
+        for (y = 0; y < height; y++)
+            out[y] = rows[y] < 9 ? font_widen(g[rows[y]]) : 0;
+    }
+}
+
+/* ======================================== src/fw/acpi.c ======================================== */
+
+/* fw/acpi.c - ACPI tables, with the DSDT's byte code made by a small emitter.
+ *
+ * Models     ACPI 6.4: tables §5.2 (FADT revision 3, MADT 1), AML §20.2; IA-PC HPET 1.0a §3.2.4; 82371AB power management at 600h.
+ * Contract   bios.c calls acpi_install() at power-on; for a foreign BIOS acpi_publish_fw_cfg() gives the same tables with loader commands.
+ * Theory     acpi_build() lays all tables one behind the other in a buffer in which every pointer holds an offset from the buffer's start;
+ *            a list remembers where pointers and checksums are. acpi_relocate() adds a base address and makes the sums right; the
+ *            fw_cfg path turns the same lists into ADD_POINTER and ADD_CHECKSUM commands.
+ *            AML: aml_begin() remembers a place, aml_end() inserts the package length there, once it is known.
+ * Invariants 1. No table is changed after its checksum but by acpi_relocate().
+ *            2. What the DSDT says of interrupts agrees with pcisetup_irq() and with dev/piix3.c's routing registers.
+ * Missing    S3 and S4 (the chipset stays awake), hot plug of CPUs, memory and PCI cards.
+ */
+
+enum { ACPI_PM_BASE = 0x600, ACPI_SMB_BASE = 0x700, ACPI_GPE_BASE = 0xAFE0, ACPI_SCI = 9 };
+
+/* ================= AML ================= */
+
+struct aml {
+    struct buf *b;
+    size_t open[12]; /* where the package length of each open object goes */
+    unsigned depth;
+};
+
+static void aml_byte(struct aml *a, unsigned v)
+{
+    uint8_t b = (uint8_t)v;
+    buf_add(a->b, &b, 1);
+}
+static void aml_bytes(struct aml *a, const void *p, size_t n) { buf_add(a->b, p, n); }
+/* A path with \ and . as written in ASL; segments of up to four characters. */
+static void aml_name(struct aml *a, const char *path)
+{
+    const char *p;
+    unsigned segments = 1, i;
+    for (; *path == '\\' || *path == '^'; path++)
+        aml_byte(a, (uint8_t)*path);
+    if (!*path) {
+        aml_byte(a, 0);
+        return;
+    }
+    for (p = path; *p; p++)
+        segments += *p == '.';
+    if (segments == 2)
+        aml_byte(a, 0x2E);
+    else if (segments > 2)
+        aml_byte(a, 0x2F), aml_byte(a, segments);
+    while (*path) {
+        for (i = 0; i < 4; i++)
+            aml_byte(a, *path && *path != '.' ? (uint8_t)*path++ : '_');
+        if (*path == '.')
+            path++;
+    }
+}
+static void aml_int(struct aml *a, uint64_t v)
+{
+    uint8_t b[9];
+    if (v <= 1) {
+        aml_byte(a, (unsigned)v);
+        return;
+    }
+    st64le(b + 1, v);
+    b[0] = v < 0x100 ? 0x0A : v < 0x10000 ? 0x0B : v >> 32 ? 0x0E : 0x0C;
+    aml_bytes(a, b, v < 0x100 ? 2 : v < 0x10000 ? 3 : v >> 32 ? 9 : 5);
+}
+static void aml_string(struct aml *a, const char *s)
+{
+    aml_byte(a, 0x0D);
+    aml_bytes(a, s, strlen(s) + 1);
+}
+/* Compressed EISA id: ACPI §19.3.4, three letters and four hex digits. */
+static void aml_eisaid(struct aml *a, const char *id)
+{
+    unsigned letters = (unsigned)(id[0] - 0x40) << 10 | (unsigned)(id[1] - 0x40) << 5 | (unsigned)(id[2] - 0x40), product = 0, i;
+    uint8_t b[5];
+    for (i = 3; i < 7; i++)
+        product = product << 4 | (unsigned)(id[i] <= '9' ? id[i] - '0' : id[i] - 'A' + 10);
+    b[0] = 0x0C;
+    st16be(b + 1, (uint16_t)letters);
+    st16be(b + 3, (uint16_t)product);
+    aml_bytes(a, b, 5);
+}
+
+static void aml_begin(struct aml *a, unsigned opcode)
+{
+    if (opcode > 0xFF)
+        aml_byte(a, opcode >> 8);
+    aml_byte(a, opcode);
+    if (a->depth < EMU_ARRAY_LEN(a->open))
+        a->open[a->depth++] = a->b->size;
+}
+/* PkgLength counts itself: ACPI §20.2.4. */
+static void aml_end(struct aml *a)
+{
+    size_t at = a->open[--a->depth], body = a->b->size - at, n, len;
+    uint8_t b[4];
+    static const uint8_t zero[4] = { 0, 0, 0, 0 };
+    n = body + 1 < 0x40 ? 1 : body + 2 < 0x1000 ? 2 : body + 3 < 0x100000 ? 3 : 4;
+    len = body + n;
+    if (n == 1)
+        b[0] = (uint8_t)len;
+    else {
+        b[0] = (uint8_t)((n - 1) << 6 | (len & 15));
+        b[1] = (uint8_t)(len >> 4);
+        b[2] = (uint8_t)(len >> 12);
+        b[3] = (uint8_t)(len >> 20);
+    }
+    buf_add(a->b, zero, n);
+    if (a->b->failed)
+        return;
+    memmove(a->b->data + at + n, a->b->data + at, body);
+    memcpy(a->b->data + at, b, n);
+}
+enum { AML_SCOPE = 0x10, AML_BUFFER = 0x11, AML_PACKAGE = 0x12, AML_METHOD = 0x14, AML_NAME = 0x08, AML_IF = 0xA0, AML_ELSE = 0xA1, AML_DEVICE = 0x5B82, AML_FIELD = 0x5B81,
+       AML_REGION = 0x5B80, AML_PROCESSOR = 0x5B83, AML_STORE = 0x70, AML_AND = 0x7B, AML_OR = 0x7D, AML_RETURN = 0xA4, AML_CREATE_DWORD = 0x8A, AML_LESS = 0x95,
+       AML_LOCAL0 = 0x60, AML_ARG0 = 0x68 };
+
+static void aml_device(struct aml *a, const char *name)
+{
+    aml_begin(a, AML_DEVICE);
+    aml_name(a, name);
+}
+static void aml_name_int(struct aml *a, const char *name, uint64_t v)
+{
+    aml_byte(a, AML_NAME);
+    aml_name(a, name);
+    aml_int(a, v);
+}
+static void aml_hid(struct aml *a, const char *id)
+{
+    aml_byte(a, AML_NAME);
+    aml_name(a, "_HID");
+    aml_eisaid(a, id);
+}
+static void aml_method(struct aml *a, const char *name, unsigned args)
+{
+    aml_begin(a, AML_METHOD);
+    aml_name(a, name);
+    aml_byte(a, args);
+}
+
+/* ---- resource templates: ACPI §6.4; gathered in a small buffer, then emitted as Buffer ---- */
+struct aml_res {
+    uint8_t bytes[512];
+    size_t size;
+};
+static void res_add(struct aml_res *r, const uint8_t *b, size_t n)
+{
+    if (r->size + n <= sizeof r->bytes) {
+        memcpy(r->bytes + r->size, b, n);
+        r->size += n;
+    }
+}
+static void res_io(struct aml_res *r, unsigned base, unsigned align, unsigned length)
+{
+    uint8_t b[8] = { 0x47, 0x01 };
+    st16le(b + 2, (uint16_t)base);
+    st16le(b + 4, (uint16_t)base);
+    b[6] = (uint8_t)align;
+    b[7] = (uint8_t)length;
+    res_add(r, b, 8);
+}
+static void res_irq(struct aml_res *r, unsigned irq)
+{
+    uint8_t b[3] = { 0x22 };
+    st16le(b + 1, (uint16_t)(1u << irq));
+    res_add(r, b, 3);
+}
+static void res_dma(struct aml_res *r, unsigned channel)
+{
+    uint8_t b[3] = { 0x2A, 0, 0 };
+    b[1] = (uint8_t)(1u << channel);
+    res_add(r, b, 3);
+}
+static void res_memory32(struct aml_res *r, uint32_t base, uint32_t size, bool writable)
+{
+    uint8_t b[12] = { 0x86, 9, 0 };
+    b[3] = writable;
+    st32le(b + 4, base);
+    st32le(b + 8, size);
+    res_add(r, b, 12);
+}
+/* Extended interrupt, consumer, level, active high, shared. */
+static void res_interrupts(struct aml_res *r, const uint8_t *irqs, unsigned n)
+{
+    uint8_t b[5 + 4 * 4];
+    unsigned i;
+    b[0] = 0x89;
+    st16le(b + 1, (uint16_t)(2 + 4 * n));
+    b[3] = 0x09;
+    b[4] = (uint8_t)n;
+    for (i = 0; i < n; i++)
+        st32le(b + 5 + 4 * i, irqs[i]);
+    res_add(r, b, 5 + 4 * (size_t)n);
+}
+/* Address space descriptor, producer, fixed bounds. type: 0 memory, 1 I/O, 2 bus; wide: 4-byte fields. */
+static void res_window(struct aml_res *r, unsigned type, bool wide, uint32_t from, uint32_t to)
+{
+    uint8_t b[26];
+    unsigned w = wide ? 4 : 2;
+    memset(b, 0, sizeof b);
+    b[0] = wide ? 0x87 : 0x88;
+    st16le(b + 1, (uint16_t)(3 + 5 * w));
+    b[3] = (uint8_t)type;
+    b[4] = 0x0C; /* min and max fixed, positive decode */
+    b[5] = type == 0 ? 0x03 : type == 1 ? 0x03 : 0; /* memory: cacheable read-write; I/O: entire range */
+    if (type == 0)
+        b[5] = 0x01; /* non-cacheable, read-write */
+    stn_le(b + 6 + w, from, w);
+    stn_le(b + 6 + 2 * w, to, w);
+    stn_le(b + 6 + 4 * w, (uint64_t)to - from + 1, w);
+    res_add(r, b, 6 + 5 * (size_t)w);
+}
+static void aml_resources(struct aml *a, const char *name, struct aml_res *r)
+{
+    static const uint8_t end[2] = { 0x79, 0 };
+    res_add(r, end, 2);
+    aml_byte(a, AML_NAME);
+    aml_name(a, name);
+    aml_begin(a, AML_BUFFER);
+    aml_int(a, r->size);
+    aml_bytes(a, r->bytes, r->size);
+    aml_end(a);
+    r->size = 0;
+}
+
+/* ================= the DSDT's contents ================= */
+
+static void dsdt_isa_device(struct aml *a, struct aml_res *r, const char *name, const char *hid, unsigned uid)
+{
+    aml_device(a, name);
+    aml_hid(a, hid);
+    if (uid)
+        aml_name_int(a, "_UID", uid);
+    aml_name_int(a, "_STA", 0x0F);
+    aml_resources(a, "_CRS", r);
+    aml_end(a);
+}
+
+static void dsdt_isa(struct aml *a, struct emu *e)
+{
+    static const uint16_t com[] = { 0x3F8, 0x2F8, 0x3E8, 0x2E8 }, lpt[] = { 0x378, 0x278, 0x3BC };
+    static const uint8_t com_irq[] = { 4, 3, 4, 3 };
+    struct aml_res r;
+    unsigned i;
+    char name[5];
+    r.size = 0;
+    aml_device(a, "ISA");
+    aml_name_int(a, "_ADR", 0x00010000);
+    aml_byte(a, AML_REGION >> 8), aml_byte(a, AML_REGION & 0xFF);
+    aml_name(a, "PIRR");
+    aml_byte(a, 2); /* PCI_Config */
+    aml_int(a, 0x60);
+    aml_int(a, 4);
+    aml_begin(a, AML_FIELD);
+    aml_name(a, "PIRR");
+    aml_byte(a, 1); /* byte access */
+    for (i = 0; i < 4; i++) {
+        snprintf(name, sizeof name, "PRQ%c", "ABCD"[i]);
+        aml_name(a, name);
+        aml_byte(a, 8);
+    }
+    aml_end(a);
+
+    res_io(&r, 0x70, 1, 2), res_irq(&r, 8);
+    dsdt_isa_device(a, &r, "RTC", "PNP0B00", 0);
+    res_io(&r, 0x60, 1, 1), res_io(&r, 0x64, 1, 1), res_irq(&r, 1);
+    dsdt_isa_device(a, &r, "KBD", "PNP0303", 0);
+    res_irq(&r, 12);
+    dsdt_isa_device(a, &r, "MOU", "PNP0F13", 0);
+    if (device_find(e, "isa-fdc")) {
+        res_io(&r, 0x3F2, 1, 4), res_io(&r, 0x3F7, 1, 1), res_irq(&r, 6), res_dma(&r, 2);
+        dsdt_isa_device(a, &r, "FDC0", "PNP0700", 0);
+    }
+    for (i = 0; i < 4; i++) {
+        if (port_read(e, (uint16_t)(com[i] + 1u), 1) == 0xFF) /* interrupt enable has only four bits where a UART is */
+            continue;
+        res_io(&r, com[i], 1, 8), res_irq(&r, com_irq[i]);
+        snprintf(name, sizeof name, "COM%u", i + 1);
+        dsdt_isa_device(a, &r, name, "PNP0501", i + 1);
+    }
+    for (i = 0; i < 3; i++) {
+        if (port_read(e, (uint16_t)(lpt[i] + 2u), 1) == 0xFF)
+            continue;
+        res_io(&r, lpt[i], 8, 8), res_irq(&r, i ? 5 : 7);
+        snprintf(name, sizeof name, "LPT%u", i + 1);
+        dsdt_isa_device(a, &r, name, "PNP0400", i + 1);
+    }
+    aml_end(a);
+}
+
+/* PCI interrupt router: one link device for each PIRQ register, and one fixed at the SCI for function 1.3. */
+static void dsdt_links(struct aml *a)
+{
+    static const uint8_t choices[3] = { 5, 10, 11 }, sci[1] = { ACPI_SCI }, none[1] = { 0 };
+    struct aml_res r;
+    char link[5], reg[32];
+    unsigned i;
+    r.size = 0;
+    for (i = 0; i < 4; i++) {
+        snprintf(link, sizeof link, "LNK%c", "ABCD"[i]);
+        snprintf(reg, sizeof reg, "\\_SB.PCI0.ISA.PRQ%c", "ABCD"[i]);
+        aml_device(a, link);
+        aml_hid(a, "PNP0C0F");
+        aml_name_int(a, "_UID", i);
+        res_interrupts(&r, choices, 3);
+        aml_resources(a, "_PRS", &r);
+        aml_method(a, "_STA", 0); /* If (PRQx & 0x80) { Return (9) } Return (0x0B) */
+        aml_begin(a, AML_IF);
+        aml_byte(a, AML_AND), aml_name(a, reg), aml_int(a, 0x80), aml_byte(a, 0);
+        aml_byte(a, AML_RETURN), aml_int(a, 0x09);
+        aml_end(a);
+        aml_byte(a, AML_RETURN), aml_int(a, 0x0B);
+        aml_end(a);
+        aml_method(a, "_DIS", 0); /* PRQx |= 0x80 */
+        aml_byte(a, AML_OR), aml_name(a, reg), aml_int(a, 0x80), aml_name(a, reg);
+        aml_end(a);
+        aml_method(a, "_CRS", 8); /* serialized, as it makes names */
+        res_interrupts(&r, none, 1);
+        aml_resources(a, "BUF0", &r);
+        aml_byte(a, AML_CREATE_DWORD), aml_name(a, "BUF0"), aml_int(a, 5), aml_name(a, "IRQN");
+        aml_begin(a, AML_IF); /* If (PRQx < 0x80) { IRQN = PRQx & 15 } */
+        aml_byte(a, AML_LESS), aml_name(a, reg), aml_int(a, 0x80);
+        aml_byte(a, AML_AND), aml_name(a, reg), aml_int(a, 15), aml_name(a, "IRQN");
+        aml_end(a);
+        aml_byte(a, AML_RETURN), aml_name(a, "BUF0");
+        aml_end(a);
+        aml_method(a, "_SRS", 1 | 8);
+        aml_byte(a, AML_CREATE_DWORD), aml_byte(a, AML_ARG0), aml_int(a, 5), aml_name(a, "IRQN");
+        aml_byte(a, AML_STORE), aml_name(a, "IRQN"), aml_name(a, reg);
+        aml_end(a);
+        aml_end(a);
+    }
+    aml_device(a, "LNKS");
+    aml_hid(a, "PNP0C0F");
+    aml_name_int(a, "_UID", 4);
+    aml_name_int(a, "_STA", 0x0B);
+    res_interrupts(&r, sci, 1);
+    aml_resources(a, "_PRS", &r);
+    res_interrupts(&r, sci, 1);
+    aml_resources(a, "_CRS", &r);
+    aml_method(a, "_DIS", 0);
+    aml_end(a);
+    aml_method(a, "_SRS", 1);
+    aml_end(a);
+    aml_end(a);
+}
+
+static void dsdt_prt(struct aml *a)
+{
+    unsigned slot, pin;
+    aml_byte(a, AML_NAME);
+    aml_name(a, "_PRT");
+    aml_begin(a, AML_PACKAGE);
+    aml_byte(a, 31 * 4);
+    for (slot = 1; slot < 32; slot++)
+        for (pin = 0; pin < 4; pin++) {
+            char link[16];
+            snprintf(link, sizeof link, "LNK%c", slot == 1 && pin == 0 ? 'S' : "ABCD"[(slot - 1 + pin) & 3]);
+            aml_begin(a, AML_PACKAGE);
+            aml_byte(a, 4);
+            aml_int(a, (uint64_t)slot << 16 | 0xFFFF);
+            aml_int(a, pin);
+            aml_name(a, link);
+            aml_int(a, 0);
+            aml_end(a);
+        }
+    aml_end(a);
+}
+
+static void dsdt_pci(struct aml *a, struct emu *e)
+{
+    struct aml_res r;
+    uint32_t hole = (uint32_t)EMU_MAX(e->ram_below_4g, UINT64_C(0x40000000));
+    r.size = 0;
+    aml_device(a, "PCI0");
+    aml_hid(a, "PNP0A03");
+    aml_name_int(a, "_ADR", 0);
+    aml_name_int(a, "_UID", 0);
+    aml_name_int(a, "_BBN", 0);
+    res_window(&r, 2, false, 0, 0xFF);
+    res_io(&r, 0xCF8, 1, 8);
+    res_window(&r, 1, false, 0x0000, 0x0CF7);
+    res_window(&r, 1, false, 0x0D00, 0xFFFF);
+    res_window(&r, 0, true, 0xA0000, 0xBFFFF);
+    res_window(&r, 0, true, hole, 0xFEBFFFFF);
+    aml_resources(a, "_CRS", &r);
+    dsdt_prt(a);
+    dsdt_isa(a, e);
+    /* ports that belong to no other device: power management, firmware's own, reset and A20 */
+    res_io(&r, 0x92, 1, 1), res_io(&r, 0xB2, 1, 2), res_io(&r, 0x4D0, 1, 2), res_io(&r, 0x402, 1, 1), res_io(&r, 0x510, 1, 12);
+    res_io(&r, ACPI_PM_BASE, 1, 0x40), res_io(&r, ACPI_SMB_BASE, 1, 0x10), res_io(&r, FW_PORT_BASE, 1, 0x10), res_io(&r, ACPI_GPE_BASE, 1, 4);
+    aml_device(a, "MBRD");
+    aml_hid(a, "PNP0C02");
+    aml_name_int(a, "_UID", 1);
+    aml_resources(a, "_CRS", &r);
+    aml_end(a);
+    aml_end(a);
+}
+
+static void dsdt_sleep_state(struct aml *a, const char *name, unsigned type)
+{
+    unsigned i;
+    aml_byte(a, AML_NAME);
+    aml_name(a, name);
+    aml_begin(a, AML_PACKAGE);
+    aml_byte(a, 4);
+    aml_int(a, type), aml_int(a, type);
+    for (i = 0; i < 2; i++)
+        aml_int(a, 0);
+    aml_end(a);
+}
+
+static void dsdt_build(struct aml *a, struct emu *e)
+{
+    struct aml_res r;
+    unsigned i;
+    r.size = 0;
+    aml_begin(a, AML_SCOPE);
+    aml_name(a, "\\_SB");
+    dsdt_pci(a, e);
+    dsdt_links(a);
+    if (device_find(e, "hpet")) {
+        aml_device(a, "HPET");
+        aml_hid(a, "PNP0103");
+        aml_name_int(a, "_UID", 0);
+        aml_name_int(a, "_STA", 0x0F);
+        res_memory32(&r, 0xFED00000u, 0x400, false);
+        aml_resources(a, "_CRS", &r);
+        aml_end(a);
+    }
+    for (i = 0; i < EMU_MIN(e->config.cpus ? e->config.cpus : 1u, 255u); i++) {
+        char name[5];
+        snprintf(name, sizeof name, "C%03X", i);
+        aml_begin(a, AML_PROCESSOR);
+        aml_name(a, name);
+        aml_byte(a, i);
+        aml_bytes(a, "\0\0\0\0", 5); /* no processor block: address, length */
+        aml_end(a);
+    }
+    aml_end(a);
+    dsdt_sleep_state(a, "\\_S5", 0);
+    aml_begin(a, AML_SCOPE); /* no general purpose event does anything, but the block is there */
+    aml_name(a, "\\_GPE");
+    aml_byte(a, AML_NAME);
+    aml_name(a, "_HID");
+    aml_string(a, "ACPI0006");
+    aml_end(a);
+}
+
+/* ================= tables ================= */
+
+static uint32_t table_begin(struct acpi_blob *b, const char *signature, unsigned revision)
+{
+    static const uint8_t zero[64] = { 0 };
+    uint8_t h[36];
+    uint32_t at;
+    if (b->data.size % 16)
+        buf_add(&b->data, zero, 16 - b->data.size % 16);
+    at = (uint32_t)b->data.size;
+    memset(h, 0, sizeof h);
+    memcpy(h, signature, 4);
+    h[8] = (uint8_t)revision;
+    memcpy(h + 10, "EMU   ", 6);
+    memcpy(h + 16, "EMUPC   ", 8);
+    st32le(h + 24, 1);
+    memcpy(h + 28, "EMU ", 4);
+    st32le(h + 32, 1);
+    buf_add(&b->data, h, sizeof h);
+    return at;
+}
+static void table_end(struct acpi_blob *b, uint32_t at)
+{
+    struct acpi_checksum *c = &b->checksums[b->checksum_count++];
+    if (b->data.failed)
+        return;
+    st32le(b->data.data + at + 4, (uint32_t)b->data.size - at);
+    c->start = at;
+    c->size = (uint32_t)b->data.size - at;
+    c->field = at + 9;
+}
+/* Stores an offset and notes that it is to become an address. */
+static void table_pointer(struct acpi_blob *b, uint32_t field, unsigned size, uint32_t target)
+{
+    if (b->data.failed)
+        return;
+    stn_le(b->data.data + field, target, size);
+    b->pointers[b->pointer_count].offset = field;
+    b->pointers[b->pointer_count++].size = (uint8_t)size;
+}
+
+static void fadt_gas(uint8_t *p, unsigned bits, unsigned access, unsigned port)
+{
+    p[0] = 1; /* system I/O */
+    p[1] = (uint8_t)bits;
+    p[3] = (uint8_t)access;
+    st64le(p + 4, port);
+}
+
+static void acpi_build_fadt(struct acpi_blob *b)
+{
+    uint8_t t[244];
+    memset(t, 0, sizeof t);
+    b->fadt = table_begin(b, "FACP", 3);
+    t[44] = 1;
+    t[45] = 0; /* preferred profile: unspecified */
+    st16le(t + 46, ACPI_SCI);
+    st32le(t + 48, 0xB2);  /* SMI_CMD, with the chipset's own commands (dev/acpi_pm.c) */
+    t[52] = 0xF1, t[53] = 0xF0;
+    st32le(t + 56, ACPI_PM_BASE);
+    st32le(t + 64, ACPI_PM_BASE + 4);
+    st32le(t + 76, ACPI_PM_BASE + 8);
+    st32le(t + 80, ACPI_GPE_BASE);
+    t[88] = 4, t[89] = 2, t[91] = 4, t[92] = 4;
+    st16le(t + 96, 0x0FFF), st16le(t + 98, 0x0FFF); /* C2, C3: none */
+    t[108] = 0x32;                                  /* century in CMOS */
+    st16le(t + 109, 0x0003);                        /* ISA devices, 8042 */
+    st32le(t + 112, 1 << 0 | 1 << 2 | 1 << 5 | 1 << 7 | 1 << 10 | 1 << 15); /* WBINVD, C1, no fixed sleep button, RTC not from S4.., reset register, platform clock */
+    fadt_gas(t + 116, 8, 1, 0xCF9);
+    t[128] = 0x06; /* full reset */
+    fadt_gas(t + 148, 32, 2, ACPI_PM_BASE);
+    fadt_gas(t + 172, 16, 2, ACPI_PM_BASE + 4);
+    fadt_gas(t + 208, 32, 3, ACPI_PM_BASE + 8);
+    fadt_gas(t + 220, 32, 1, ACPI_GPE_BASE);
+    buf_add(&b->data, t + 36, sizeof t - 36);
+    table_pointer(b, b->fadt + 36, 4, b->facs);
+    table_pointer(b, b->fadt + 40, 4, b->dsdt);
+    table_pointer(b, b->fadt + 132, 8, b->facs);
+    table_pointer(b, b->fadt + 140, 8, b->dsdt);
+    table_end(b, b->fadt);
+}
+
+static void acpi_build_madt(struct emu *e, struct acpi_blob *b)
+{
+    static const struct { uint8_t irq, gsi, flags; } overrides[] = { { 0, 2, 0 }, { 5, 5, 0x0D }, { 9, 9, 0x0D }, { 10, 10, 0x0D }, { 11, 11, 0x0D } };
+    uint8_t t[12];
+    unsigned i;
+    b->madt = table_begin(b, "APIC", 1);
+    st32le(t, 0xFEE00000u);
+    st32le(t + 4, 1); /* 8259s are there */
+    buf_add(&b->data, t, 8);
+    for (i = 0; i < EMU_MIN(e->config.cpus ? e->config.cpus : 1u, 255u); i++) {
+        memset(t, 0, sizeof t);
+        t[0] = 0, t[1] = 8, t[2] = t[3] = (uint8_t)i, t[4] = 1;
+        buf_add(&b->data, t, 8);
+    }
+    memset(t, 0, sizeof t);
+    t[0] = 1, t[1] = 12;
+    st32le(t + 4, 0xFEC00000u);
+    buf_add(&b->data, t, 12);
+    for (i = 0; i < EMU_ARRAY_LEN(overrides); i++) {
+        memset(t, 0, sizeof t);
+        t[0] = 2, t[1] = 10, t[3] = overrides[i].irq, t[4] = overrides[i].gsi, t[8] = overrides[i].flags;
+        buf_add(&b->data, t, 10);
+    }
+    memset(t, 0, sizeof t);
+    t[0] = 4, t[1] = 6, t[2] = 0xFF, t[5] = 1; /* NMI on LINT1 of all */
+    buf_add(&b->data, t, 6);
+    table_end(b, b->madt);
+}
+
+static void acpi_build_hpet(struct emu *e, struct acpi_blob *b)
+{
+    uint8_t t[20];
+    if (!device_find(e, "hpet"))
+        return;
+    b->hpet = table_begin(b, "HPET", 1);
+    memset(t, 0, sizeof t);
+    st32le(t, 0x8086A201u); /* Intel, legacy replacement, 64 bits, three timers, revision 1 */
+    t[5] = 0;               /* memory space */
+    st64le(t + 8, 0xFED00000u);
+    buf_add(&b->data, t, sizeof t);
+    table_end(b, b->hpet);
+}
+
+EMU_PRIV int acpi_build(struct emu *e, struct acpi_blob *b)
+{
+    static const uint8_t zero[64] = { 0 };
+    struct aml a;
+    uint32_t list[3];
+    uint8_t facs[64];
+    unsigned n = 0, i;
+    memset(b, 0, sizeof *b);
+    buf_init(&b->data, e);
+    memset(facs, 0, sizeof facs);
+    memcpy(facs, "FACS", 4);
+    st32le(facs + 4, sizeof facs);
+    facs[32] = 1;
+    b->facs = 0; /* first: 64-byte alignment */
+    buf_add(&b->data, facs, sizeof facs);
+    b->dsdt = table_begin(b, "DSDT", 2);
+    memset(&a, 0, sizeof a);
+    a.b = &b->data;
+    dsdt_build(&a, e);
+    table_end(b, b->dsdt);
+    acpi_build_fadt(b);
+    acpi_build_madt(e, b);
+    acpi_build_hpet(e, b);
+    list[n++] = b->fadt;
+    list[n++] = b->madt;
+    if (b->hpet)
+        list[n++] = b->hpet;
+    b->rsdt = table_begin(b, "RSDT", 1);
+    buf_add(&b->data, zero, 4 * (size_t)n);
+    for (i = 0; i < n; i++)
+        table_pointer(b, b->rsdt + 36 + 4 * i, 4, list[i]);
+    table_end(b, b->rsdt);
+    b->xsdt = table_begin(b, "XSDT", 1);
+    buf_add(&b->data, zero, 8 * (size_t)n);
+    for (i = 0; i < n; i++)
+        table_pointer(b, b->xsdt + 36 + 8 * i, 8, list[i]);
+    table_end(b, b->xsdt);
+    if (!b->data.failed)
+        return 0;
+    acpi_blob_free(b);
+    return EMU_ENOMEM;
+}
+
+EMU_PRIV void acpi_blob_free(struct acpi_blob *b) { buf_free(&b->data); }
+
+EMU_PRIV void acpi_relocate(struct acpi_blob *b, uint64_t base)
+{
+    unsigned i;
+    for (i = 0; i < b->pointer_count; i++) {
+        uint8_t *p = b->data.data + b->pointers[i].offset;
+        stn_le(p, ldn_le(p, b->pointers[i].size) + base, b->pointers[i].size);
+    }
+    for (i = 0; i < b->checksum_count; i++) {
+        uint8_t *p = b->data.data;
+        p[b->checksums[i].field] = 0;
+        p[b->checksums[i].field] = fw_checksum(p + b->checksums[i].start, b->checksums[i].size);
+    }
+}
+
+EMU_PRIV void acpi_rsdp(uint8_t out[36], uint64_t rsdt_gpa, uint64_t xsdt_gpa)
+{
+    memset(out, 0, 36);
+    memcpy(out, "RSD PTR ", 8);
+    memcpy(out + 9, "EMU   ", 6);
+    out[15] = 2;
+    st32le(out + 16, (uint32_t)rsdt_gpa);
+    st32le(out + 20, 36);
+    st64le(out + 24, xsdt_gpa);
+    out[8] = fw_checksum(out, 20);
+    out[32] = fw_checksum(out, 36);
+}
+
+EMU_PRIV int acpi_install(struct fw *fw)
+{
+    struct acpi_blob b;
+    uint8_t rsdp[36];
+    uint64_t base = fw->tables_high;
+    int rc = acpi_build(fw->emu, &b);
+    if (rc)
+        return rc;
+    acpi_relocate(&b, base);
+    mem_write(fw->emu, base, b.data.data, b.data.size);
+    acpi_rsdp(rsdp, base + b.rsdt, base + b.xsdt);
+    fw->rsdp_gpa = fw_table_low(fw, rsdp, sizeof rsdp, 16);
+    acpi_blob_free(&b);
+    return fw->rsdp_gpa ? 0 : EMU_ENOSPC;
+}
+
+/* ================= for a foreign BIOS: QEMU docs/specs, table loader ================= */
+
+enum { LOADER_ALLOCATE = 1, LOADER_ADD_POINTER = 2, LOADER_ADD_CHECKSUM = 3, LOADER_ENTRY_BYTES = 128, LOADER_NAME_BYTES = 56, LOADER_ZONE_HIGH = 1, LOADER_ZONE_FSEG = 2 };
+#define LOADER_TABLES "etc/acpi/tables"
+#define LOADER_RSDP "etc/acpi/rsdp"
+
+static void loader_command(struct buf *out, uint32_t command, const char *file, const char *file2, uint32_t a, uint32_t b, uint32_t c)
+{
+    uint8_t e[LOADER_ENTRY_BYTES];
+    memset(e, 0, sizeof e);
+    st32le(e, command);
+    memcpy(e + 4, file, strlen(file));
+    switch (command) {
+    case LOADER_ALLOCATE: /* alignment, zone */
+        st32le(e + 60, a);
+        e[64] = (uint8_t)b;
+        break;
+    case LOADER_ADD_POINTER: /* offset in file of a pointer to file2, its size */
+        memcpy(e + 60, file2, strlen(file2));
+        st32le(e + 60 + LOADER_NAME_BYTES, a);
+        e[60 + LOADER_NAME_BYTES + 4] = (uint8_t)b;
+        break;
+    default: /* field, start, length */
+        st32le(e + 60, a);
+        st32le(e + 64, b);
+        st32le(e + 68, c);
+        break;
+    }
+    buf_add(out, e, sizeof e);
+}
+
+EMU_PRIV int acpi_publish_fw_cfg(struct emu *e)
+{
+    struct acpi_blob b;
+    struct buf commands;
+    uint8_t rsdp[36];
+    unsigned i;
+    int rc = acpi_build(e, &b);
+    if (rc)
+        return rc;
+    buf_init(&commands, e);
+    acpi_rsdp(rsdp, b.rsdt, b.xsdt);
+    rsdp[8] = rsdp[32] = 0;
+    loader_command(&commands, LOADER_ALLOCATE, LOADER_RSDP, NULL, 16, LOADER_ZONE_FSEG, 0);
+    loader_command(&commands, LOADER_ALLOCATE, LOADER_TABLES, NULL, 64, LOADER_ZONE_HIGH, 0);
+    for (i = 0; i < b.pointer_count; i++)
+        loader_command(&commands, LOADER_ADD_POINTER, LOADER_TABLES, LOADER_TABLES, b.pointers[i].offset, b.pointers[i].size, 0);
+    for (i = 0; i < b.checksum_count; i++)
+        loader_command(&commands, LOADER_ADD_CHECKSUM, LOADER_TABLES, NULL, b.checksums[i].field, b.checksums[i].start, b.checksums[i].size);
+    loader_command(&commands, LOADER_ADD_POINTER, LOADER_RSDP, LOADER_TABLES, 16, 4, 0);
+    loader_command(&commands, LOADER_ADD_POINTER, LOADER_RSDP, LOADER_TABLES, 24, 8, 0);
+    loader_command(&commands, LOADER_ADD_CHECKSUM, LOADER_RSDP, NULL, 8, 0, 20);
+    loader_command(&commands, LOADER_ADD_CHECKSUM, LOADER_RSDP, NULL, 32, 0, 36);
+    rc = commands.failed ? EMU_ENOMEM : fw_cfg_add_file(e, LOADER_RSDP, rsdp, sizeof rsdp);
+    rc = rc ? rc : fw_cfg_add_file(e, LOADER_TABLES, b.data.data, b.data.size);
+    rc = rc ? rc : fw_cfg_add_file(e, "etc/table-loader", commands.data, commands.size);
+    buf_free(&commands);
+    acpi_blob_free(&b);
+    return rc;
+}
+#undef LOADER_TABLES
+#undef LOADER_RSDP
+
+/* ======================================== src/fw/smbios.c ======================================== */
+
+/* fw/smbios.c - SMBIOS tables.
+ *
+ * Models     DMTF DSP0134 System Management BIOS 2.8: entry point §5.2.1, structures 0, 1, 3, 4, 16, 17, 19, 32, 127.
+ * Contract   bios.c calls smbios_install() at power-on; a foreign BIOS gets the same tables through fw_cfg (smbios_publish_fw_cfg).
+ * Theory     Structures are appended to a buffer one by one; strings are gathered beside the structure and follow it. -smbios type=0
+ *            and type=1 lines replace strings; -uuid sets the UUID.
+ * Missing    -smbios file=, types 2, 11 and 41 by option (the line is refused by the option parser's owner, not here).
+ */
+
+struct smbios {
+    struct emu *emu;
+    struct buf *out;
+    uint8_t body[64];
+    unsigned size;
+    char strings[512];
+    size_t strings_size;
+    unsigned string_count, structure_count, largest;
+    uint16_t handle;
+};
+
+static void smbios_begin(struct smbios *s, unsigned type, uint16_t handle, unsigned size)
+{
+    memset(s->body, 0, sizeof s->body);
+    s->body[0] = (uint8_t)type;
+    s->body[1] = (uint8_t)size;
+    st16le(s->body + 2, handle);
+    s->size = size;
+    s->strings_size = 0;
+    s->string_count = 0;
+}
+static void smbios_string(struct smbios *s, unsigned offset, const char *text)
+{
+    size_t n = strlen(text) + 1;
+    if (n == 1 || s->strings_size + n > sizeof s->strings)
+        return;
+    memcpy(s->strings + s->strings_size, text, n);
+    s->strings_size += n;
+    s->body[offset] = (uint8_t)++s->string_count;
+}
+static void smbios_end(struct smbios *s)
+{
+    static const uint8_t zero[2] = { 0, 0 };
+    size_t before = s->out->size;
+    buf_add(s->out, s->body, s->size);
+    buf_add(s->out, s->strings, s->strings_size);
+    buf_add(s->out, zero, s->strings_size ? 1 : 2);
+    s->structure_count++;
+    s->largest = (unsigned)EMU_MAX((size_t)s->largest, s->out->size - before);
+}
+
+static const char *smbios_option(struct emu *e, const char *type, const char *key, const char *otherwise)
+{
+    struct config_line *line;
+    for (line = e->config.smbios; line; line = line->next) {
+        const char *t = options_get(&line->opts, "type"), *v = options_get(&line->opts, key);
+        if (t && v && !strcmp(t, type))
+            otherwise = v;
+    }
+    return otherwise;
+}
+
+/* RFC 4122 text to the byte order of SMBIOS 2.6: the first three fields little-endian. */
+static bool smbios_uuid(const char *text, uint8_t out[16])
+{
+    static const uint8_t order[16] = { 3, 2, 1, 0, 5, 4, 7, 6, 8, 9, 10, 11, 12, 13, 14, 15 };
+    unsigned n = 0, v = 0;
+    for (; *text && n < 32; text++) {
+        int c = *text, d;
+        if (c == '-')
+            continue;
+        d = c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
+        if (d < 0)
+            return false;
+        v = v << 4 | (unsigned)d;
+        if (n++ % 2)
+            out[order[n / 2 - 1]] = (uint8_t)v;
+        v &= n % 2 ? 15 : 0;
+    }
+    return n == 32 && !*text;
+}
+
+static void smbios_memory(struct smbios *s)
+{
+    struct emu *e = s->emu;
+    uint64_t mib = e->config.ram_bytes / MIB, done = 0, size;
+    unsigned n = (unsigned)EMU_MIN((mib + 16383) / 16384, (uint64_t)32), i;
+    if (!n)
+        n = 1;
+    smbios_begin(s, 16, 0x1000, 23);
+    s->body[4] = 1, s->body[5] = 3, s->body[6] = 6; /* system board, system memory, multi-bit ECC */
+    st32le(s->body + 7, mib < 0x200000 ? (uint32_t)(mib * 1024) : 0x80000000u);
+    if (mib >= 0x200000)
+        st64le(s->body + 15, mib * MIB);
+    st16le(s->body + 11, 0xFFFE);
+    st16le(s->body + 13, (uint16_t)n);
+    smbios_end(s);
+    for (i = 0; i < n; i++, done += size) {
+        char name[16];
+        size = i + 1 < n ? 16384 : mib - done;
+        smbios_begin(s, 17, (uint16_t)(0x1100 + i), 40);
+        st16le(s->body + 4, 0x1000);
+        st16le(s->body + 6, 0xFFFE);
+        st16le(s->body + 8, 0xFFFF), st16le(s->body + 10, 0xFFFF); /* widths unknown */
+        st16le(s->body + 12, size < 0x7FFF ? (uint16_t)size : 0x7FFF);
+        if (size >= 0x7FFF)
+            st32le(s->body + 28, (uint32_t)size);
+        s->body[14] = 9; /* DIMM */
+        snprintf(name, sizeof name, "DIMM %u", i);
+        smbios_string(s, 16, name);
+        s->body[18] = 7; /* RAM */
+        st16le(s->body + 19, 2);
+        smbios_string(s, 23, "emu");
+        smbios_end(s);
+    }
+    for (i = 0; i < 2; i++) {
+        uint64_t from = i ? 4 * GIB : 0, to = i ? 4 * GIB + e->config.ram_bytes - e->ram_below_4g : e->ram_below_4g;
+        if (to <= from)
+            continue;
+        smbios_begin(s, 19, (uint16_t)(0x1300 + i), 31);
+        st32le(s->body + 4, (uint32_t)(from / KIB));
+        st32le(s->body + 8, (uint32_t)(to / KIB - 1));
+        st16le(s->body + 12, 0x1000);
+        s->body[14] = 1;
+        smbios_end(s);
+    }
+}
+
+EMU_PRIV int smbios_build(struct emu *e, struct buf *tables, uint8_t anchor[31], struct err *err)
+{
+    struct smbios s;
+    unsigned i;
+    const char *uuid;
+    memset(&s, 0, sizeof s);
+    s.emu = e;
+    s.out = tables;
+    smbios_begin(&s, 0, 0x0000, 24);
+    smbios_string(&s, 4, smbios_option(e, "0", "vendor", "emu"));
+    smbios_string(&s, 5, smbios_option(e, "0", "version", EMU_VERSION));
+    smbios_string(&s, 8, smbios_option(e, "0", "date", "01/01/2025"));
+    st16le(s.body + 6, 0xE000);
+    s.body[9] = 0; /* 64 KiB */
+    st64le(s.body + 10, UINT64_C(0x00018090)); /* PCI, CD boot, selectable boot, EDD */
+    s.body[18] = 0x01; /* ACPI */
+    s.body[19] = 0x14; /* virtual machine, targeted content distribution */
+    s.body[20] = EMU_VERSION_MAJOR, s.body[21] = EMU_VERSION_MINOR;
+    s.body[22] = s.body[23] = 0xFF;
+    smbios_end(&s);
+
+    smbios_begin(&s, 1, 0x0100, 27);
+    smbios_string(&s, 4, smbios_option(e, "1", "manufacturer", "emu"));
+    smbios_string(&s, 5, smbios_option(e, "1", "product", "Standard PC (i440FX + PIIX, 1996)"));
+    smbios_string(&s, 6, smbios_option(e, "1", "version", "pc"));
+    smbios_string(&s, 7, smbios_option(e, "1", "serial", ""));
+    uuid = smbios_option(e, "1", "uuid", e->config.uuid ? e->config.uuid : "");
+    if (*uuid && !smbios_uuid(uuid, s.body + 8))
+        return err_set(err, EMU_EINVAL, "-uuid %s: not of the form 01234567-89ab-cdef-0123-456789abcdef", uuid);
+    s.body[24] = 6; /* power switch */
+    smbios_string(&s, 25, smbios_option(e, "1", "sku", ""));
+    smbios_string(&s, 26, smbios_option(e, "1", "family", ""));
+    smbios_end(&s);
+
+    smbios_begin(&s, 3, 0x0300, 22);
+    smbios_string(&s, 4, smbios_option(e, "3", "manufacturer", "emu"));
+    s.body[5] = 1; /* other */
+    s.body[9] = s.body[10] = s.body[11] = 3; /* safe */
+    s.body[12] = 2;
+    smbios_end(&s);
+
+    for (i = 0; i < (e->config.cpus ? e->config.cpus : 1); i++) {
+        char name[16];
+        smbios_begin(&s, 4, (uint16_t)(0x0400 + i), 42);
+        snprintf(name, sizeof name, "CPU %u", i);
+        smbios_string(&s, 4, name);
+        s.body[5] = 3, s.body[6] = 1; /* central processor, family other */
+        smbios_string(&s, 7, "emu");
+        smbios_string(&s, 16, "pc");
+        st16le(s.body + 20, 2000), st16le(s.body + 22, 2000);
+        s.body[24] = 0x41; /* populated, enabled */
+        s.body[25] = 1;
+        st16le(s.body + 26, 0xFFFF), st16le(s.body + 28, 0xFFFF), st16le(s.body + 30, 0xFFFF);
+        s.body[35] = s.body[36] = s.body[37] = 1;
+        st16le(s.body + 38, 0x0004); /* 64-bit capable */
+        st16le(s.body + 40, 1);
+        smbios_end(&s);
+    }
+    smbios_memory(&s);
+    smbios_begin(&s, 32, 0x2000, 11);
+    smbios_end(&s);
+    smbios_begin(&s, 127, 0x7F00, 4);
+    smbios_end(&s);
+    if (tables->failed)
+        return err_set(err, EMU_ENOMEM, "SMBIOS tables: out of memory");
+
+    memset(anchor, 0, 31);
+    memcpy(anchor, "_SM_", 4);
+    anchor[5] = 31;
+    anchor[6] = 2, anchor[7] = 8;
+    st16le(anchor + 8, (uint16_t)s.largest);
+    memcpy(anchor + 16, "_DMI_", 5);
+    st16le(anchor + 22, (uint16_t)tables->size);
+    st16le(anchor + 28, (uint16_t)s.structure_count);
+    anchor[30] = 0x28;
+    return 0;
+}
+
+static void smbios_seal(uint8_t anchor[31], uint32_t gpa)
+{
+    st32le(anchor + 24, gpa);
+    anchor[21] = anchor[4] = 0;
+    anchor[21] = fw_checksum(anchor + 16, 15);
+    anchor[4] = fw_checksum(anchor, 31);
+}
+
+EMU_PRIV int smbios_install(struct fw *fw)
+{
+    struct buf tables;
+    uint8_t anchor[31];
+    uint32_t gpa = 0;
+    int rc;
+    buf_init(&tables, fw->emu);
+    rc = smbios_build(fw->emu, &tables, anchor, NULL);
+    if (!rc)
+        gpa = fw_table_low(fw, tables.data, tables.size, 16);
+    buf_free(&tables);
+    if (!gpa)
+        return rc ? rc : EMU_ENOSPC;
+    smbios_seal(anchor, gpa);
+    fw->smbios_gpa = fw_table_low(fw, anchor, sizeof anchor, 16);
+    return fw->smbios_gpa ? 0 : EMU_ENOSPC;
+}
+
+/* SeaBIOS and OVMF place the tables themselves and then fix address and sums of the anchor. */
+EMU_PRIV int smbios_publish_fw_cfg(struct emu *e)
+{
+    struct buf tables;
+    uint8_t anchor[31];
+    int rc;
+    buf_init(&tables, e);
+    rc = smbios_build(e, &tables, anchor, NULL);
+    if (!rc) {
+        smbios_seal(anchor, 0);
+        rc = fw_cfg_add_file(e, "etc/smbios/smbios-tables", tables.data, tables.size);
+    }
+    if (!rc)
+        rc = fw_cfg_add_file(e, "etc/smbios/smbios-anchor", anchor, sizeof anchor);
+    buf_free(&tables);
+    return rc;
+}
+
+/* ======================================== src/fw/mptable.c ======================================== */
+
+/* fw/mptable.c - MP configuration table and $PIR interrupt routing table.
+ *
+ * Models     Intel MultiProcessor Specification 1.4 §4; Microsoft PCI IRQ Routing Table Specification 1.0.
+ * Contract   bios.c calls mptable_install() and pir_install() at power-on, after PCI interrupts are assigned.
+ * Theory     Both tables are laid out in a local buffer and copied to the F segment, where systems scan for "_MP_" and "$PIR" on 16-byte
+ *            boundaries. They describe the same wires as the ACPI tables: ISA interrupts one to one, the timer on pin 2,
+ *            PCI interrupts at their ISA numbers, level triggered.
+ * Missing    Hot plug, more than one IO-APIC.
+ */
+
+static void mptable_interrupt(uint8_t *p, unsigned type, unsigned flags, unsigned bus, unsigned source, unsigned dest_id, unsigned dest_pin, bool local)
+{
+    p[0] = local ? 4 : 3;
+    p[1] = (uint8_t)type; /* 0 INT, 1 NMI, 3 ExtINT */
+    st16le(p + 2, (uint16_t)flags);
+    p[4] = (uint8_t)bus;
+    p[5] = (uint8_t)source;
+    p[6] = (uint8_t)dest_id;
+    p[7] = (uint8_t)dest_pin;
+}
+
+EMU_PRIV void mptable_install(struct fw *fw)
+{
+    struct emu *e = fw->emu;
+    uint8_t table[44 + 20 * 64 + 8 * 300], floating[16];
+    unsigned at = 44, count = 0, i, slot, pin, cpus = EMU_MIN(e->config.cpus ? e->config.cpus : 1u, 64u);
+    uint32_t gpa, pci_irqs = 0;
+    memset(table, 0, sizeof table);
+    memset(floating, 0, sizeof floating);
+    for (i = 0; i < cpus; i++, count++, at += 20) {
+        uint32_t id[4] = { 0, 0, 0, 0 };
+        table[at] = 0;
+        table[at + 1] = (uint8_t)i;
+        table[at + 2] = 0x14;
+        table[at + 3] = (uint8_t)(i ? 1 : 3); /* usable, boot processor */
+        id[0] = 0x600, id[3] = 0x201;         /* family 6; FPU, CX8, APIC */
+        st32le(table + at + 4, id[0]);
+        st32le(table + at + 8, id[3]);
+    }
+    for (i = 0; i < 2; i++, count++, at += 8) {
+        table[at] = 1;
+        table[at + 1] = (uint8_t)i;
+        memcpy(table + at + 2, i ? "ISA   " : "PCI   ", 6);
+    }
+    table[at] = 2;
+    table[at + 1] = 0; /* IO-APIC id, as in the MADT */
+    table[at + 2] = 0x11;
+    table[at + 3] = 1;
+    st32le(table + at + 4, 0xFEC00000u);
+    at += 8, count++;
+    for (slot = 1; slot < 32 && e->pci; slot++)
+        for (pin = 1; pin <= 4; pin++) {
+            struct pci_device *d;
+            unsigned fn;
+            for (fn = 0; fn < 8; fn++) {
+                d = e->pci->devices[slot << 3 | fn];
+                if (d && d->config[0x3D] == pin)
+                    break;
+            }
+            if (fn == 8)
+                continue;
+            pci_irqs |= 1u << d->config[0x3C];
+            mptable_interrupt(table + at, 0, 0x000D /* level, active high */, 0, slot << 2 | (pin - 1), 0, d->config[0x3C], false);
+            at += 8, count++;
+        }
+    for (i = 0; i < 16; i++) {
+        if (i == 2 || (pci_irqs >> i & 1))
+            continue;
+        mptable_interrupt(table + at, 0, 0, 1, i, 0, i ? i : 2, false);
+        at += 8, count++;
+    }
+    mptable_interrupt(table + at, 3, 0, 1, 0, 0, 0, true); /* ExtINT on LINT0 of the boot CPU */
+    at += 8, count++;
+    mptable_interrupt(table + at, 1, 0, 1, 0, 0xFF, 1, true); /* NMI on LINT1 of all */
+    at += 8, count++;
+    memcpy(table, "PCMP", 4);
+    st16le(table + 4, (uint16_t)at);
+    table[6] = 4;
+    memcpy(table + 8, "EMU     emu PC      ", 20);
+    st16le(table + 34, (uint16_t)count);
+    st32le(table + 36, 0xFEE00000u);
+    table[7] = fw_checksum(table, at);
+    gpa = fw_table_low(fw, table, at, 16);
+    if (!gpa)
+        return;
+    memcpy(floating, "_MP_", 4);
+    st32le(floating + 4, gpa);
+    floating[8] = 1;
+    floating[9] = 4;
+    floating[10] = fw_checksum(floating, sizeof floating);
+    fw->mp_gpa = fw_table_low(fw, floating, sizeof floating, 16);
+}
+
+/* Slots 1 to 31; a pin's link value is the PIRQ register (60h-63h) that it ends at. */
+EMU_PRIV void pir_install(struct fw *fw)
+{
+    uint8_t t[32 + 16 * 31];
+    unsigned slot, pin, at = 32;
+    memset(t, 0, sizeof t);
+    for (slot = 1; slot < 32; slot++, at += 16) {
+        t[at + 1] = (uint8_t)(slot << 3);
+        for (pin = 0; pin < 4; pin++) {
+            t[at + 2 + 3 * pin] = (uint8_t)(0x60 + ((slot - 1 + pin) & 3));
+            st16le(t + at + 3 + 3 * pin, 0x0C20); /* IRQ 5, 10, 11 */
+        }
+        t[at + 14] = (uint8_t)(slot > 1 ? slot - 1 : 0);
+    }
+    memcpy(t, "$PIR", 4);
+    st16le(t + 4, 0x0100);
+    st16le(t + 6, (uint16_t)at);
+    t[9] = 1 << 3; /* router: 00:01.0 */
+    st32le(t + 12, 0x122E8086); /* compatible with the PIIX */
+    t[31] = fw_checksum(t, at);
+    (void)fw_table_low(fw, t, at, 16);
+}
+
+/* ======================================== src/fw/pcisetup.c ======================================== */
+
+/* fw/pcisetup.c - what firmware does to PCI at power-on, and the PCI BIOS calls.
+ *
+ * Models     PCI BIOS 2.1 (INT 1Ah AX=B1xxh); PIIX3 PIRQ routing 290550-002 §2.2; register values that QEMU's pc has after its firmware.
+ * Contract   bios.c calls pcisetup_run() before any other table is made; bios_misc.c passes INT 1Ah/B1h on.
+ * Theory     All access goes through CF8h/CFCh, as a guest's would. BARs are sized by writing ones; I/O grows upward from C000h; memory
+ *            is packed below FEC00000h: first what is not prefetchable, then, below it, what is, each sorted by size, so that the addresses
+ *            are those that QEMU's guests see.
+ * Invariants 1. Every BAR is aligned to its size; no two overlap; none reaches the IO-APIC at FEC00000h.
+ *            2. Slot s, pin p is wired to PIRQ (s - 1 + p - 1) & 3, at IRQ 10, 10, 11, 11.
+ * Missing    Bridges (one bus), resources that do not fit (left unassigned and logged).
+ */
+
+#define PCI_MEM_END 0xFEC00000u
+enum { PCI_IO_START = 0xC000, PCI_MAX_BARS = 256 };
+
+static uint32_t pcisetup_read(struct emu *e, unsigned devfn, unsigned offset, unsigned size)
+{
+    port_write(e, 0xCF8, 0x80000000u | devfn << 8 | (offset & 0xFC), 4);
+    return (uint32_t)port_read(e, (uint16_t)(0xCFC + (offset & 3)), size);
+}
+static void pcisetup_write(struct emu *e, unsigned devfn, unsigned offset, uint32_t value, unsigned size)
+{
+    port_write(e, 0xCF8, 0x80000000u | devfn << 8 | (offset & 0xFC), 4);
+    port_write(e, (uint16_t)(0xCFC + (offset & 3)), value, size);
+}
+
+EMU_PRIV uint8_t pcisetup_irq(unsigned slot, unsigned pin)
+{
+    static const uint8_t irqs[4] = { 10, 10, 11, 11 };
+    return pin ? irqs[(slot - 1 + pin - 1) & 3] : 0;
+}
+
+struct pcisetup_bar {
+    uint8_t devfn, offset;
+    uint8_t kind; /* 0 I/O, 1 memory, 2 prefetchable memory */
+    bool wide;    /* 64-bit */
+    uint32_t size, base;
+};
+
+static unsigned pcisetup_collect(struct emu *e, struct pcisetup_bar *bars)
+{
+    unsigned devfn, n = 0, offset;
+    for (devfn = 0; devfn < 256; devfn++) {
+        if (pcisetup_read(e, devfn, 0, 2) == 0xFFFF)
+            continue;
+        pcisetup_write(e, devfn, 4, pcisetup_read(e, devfn, 4, 2) & ~7u, 2);
+        for (offset = 0x10; offset <= 0x30; offset += 4) {
+            struct pcisetup_bar *b = &bars[n];
+            uint32_t old, mask;
+            if (offset == 0x28)
+                offset = 0x30;
+            old = pcisetup_read(e, devfn, offset, 4);
+            pcisetup_write(e, devfn, offset, offset == 0x30 ? 0xFFFFF800u : 0xFFFFFFFFu, 4);
+            mask = pcisetup_read(e, devfn, offset, 4);
+            pcisetup_write(e, devfn, offset, old, 4);
+            if (!mask || n == PCI_MAX_BARS)
+                continue;
+            memset(b, 0, sizeof *b);
+            b->devfn = (uint8_t)devfn;
+            b->offset = (uint8_t)offset;
+            if (offset != 0x30 && (mask & 1)) {
+                b->kind = 0;
+                b->size = ((~(mask & ~3u)) & 0xFFFF) + 1;
+            } else {
+                b->kind = offset != 0x30 && (mask & 8) ? 2 : 1;
+                b->wide = offset != 0x30 && (mask & 6) == 4;
+                b->size = ~(mask & (offset == 0x30 ? 0xFFFFF800u : ~15u)) + 1;
+            }
+            if (b->size)
+                n++;
+            if (b->wide)
+                offset += 4;
+        }
+    }
+    return n;
+}
+
+/* Largest first, then in the order of devices. */
+static void pcisetup_sort(struct pcisetup_bar *bars, unsigned n)
+{
+    unsigned i, k;
+    for (i = 1; i < n; i++)
+        for (k = i; k && bars[k - 1].size < bars[k].size; k--) {
+            struct pcisetup_bar t = bars[k];
+            bars[k] = bars[k - 1];
+            bars[k - 1] = t;
+        }
+}
+
+/* One memory kind, packed so that it ends at or below `end`. Returns its start. */
+static uint32_t pcisetup_place_memory(struct pcisetup_bar *bars, unsigned n, unsigned kind, uint32_t end)
+{
+    uint64_t sum = 0;
+    uint32_t align = 0x1000, at;
+    unsigned i;
+    for (i = 0; i < n; i++)
+        if (bars[i].kind == kind) {
+            sum += EMU_MAX(bars[i].size, 0x1000u);
+            align = EMU_MAX(align, bars[i].size);
+        }
+    if (!sum || sum > end)
+        return end;
+    at = (uint32_t)(end - sum) & ~(align - 1);
+    end = at;
+    for (i = 0; i < n; i++)
+        if (bars[i].kind == kind) {
+            bars[i].base = at;
+            at += EMU_MAX(bars[i].size, 0x1000u);
+        }
+    return end;
+}
+
+static void pcisetup_assign(struct fw *fw)
+{
+    struct emu *e = fw->emu;
+    struct pcisetup_bar *bars = emu_alloc(e, PCI_MAX_BARS * sizeof *bars);
+    unsigned n, i;
+    uint32_t io = PCI_IO_START, start;
+    if (!bars)
+        return;
+    n = pcisetup_collect(e, bars);
+    pcisetup_sort(bars, n);
+    start = pcisetup_place_memory(bars, n, 1, PCI_MEM_END);
+    start = pcisetup_place_memory(bars, n, 2, start);
+    if (start < e->ram_below_4g)
+        emu_log(e, LOG_NOTICE, "PCI memory needs more room than there is above RAM; use less -m or fewer devices");
+    for (i = 0; i < n; i++) {
+        struct pcisetup_bar *b = &bars[i];
+        if (b->kind == 0) {
+            io = (io + b->size - 1) & ~(b->size - 1);
+            if (io + b->size > 0xFFFF)
+                continue;
+            b->base = io;
+            io += b->size;
+        } else if (!b->base || b->base < e->ram_below_4g)
+            continue;
+        pcisetup_write(e, b->devfn, b->offset, b->base, 4);
+        if (b->wide)
+            pcisetup_write(e, b->devfn, b->offset + 4u, 0, 4);
+    }
+    emu_free(e, bars);
+}
+
+/* Chips of the PC's own: power management and SMBus bases, IDE decoding, interrupt routing. */
+static void pcisetup_chip(struct emu *e, unsigned devfn, uint32_t id)
+{
+    static const uint8_t routes[4] = { 10, 10, 11, 11 };
+    unsigned i;
+    switch (id) {
+    case 0x70008086: /* PIIX3 ISA bridge */
+        for (i = 0; i < 4; i++)
+            pcisetup_write(e, devfn, 0x60 + i, routes[i], 1);
+        port_write(e, 0x4D0, 0, 1);
+        port_write(e, 0x4D1, 0x0C, 1); /* IRQ 10 and 11 are level triggered */
+        break;
+    case 0x70108086: /* PIIX3 IDE: both channels decode */
+        pcisetup_write(e, devfn, 0x40, 0x8000, 2);
+        pcisetup_write(e, devfn, 0x42, 0x8000, 2);
+        break;
+    case 0x71138086: /* PIIX4 power management */
+        pcisetup_write(e, devfn, 0x40, 0x0600 | 1, 4);
+        pcisetup_write(e, devfn, 0x80, 1, 1);
+        pcisetup_write(e, devfn, 0x90, 0x0700 | 1, 4);
+        pcisetup_write(e, devfn, 0xD2, 0x09, 1);
+        break;
+    default: break;
+    }
+}
+
+EMU_PRIV void pcisetup_run(struct fw *fw)
+{
+    struct emu *e = fw->emu;
+    unsigned devfn;
+    if (!e->pci)
+        return;
+    pcisetup_assign(fw);
+    for (devfn = 0; devfn < 256; devfn++) {
+        uint32_t id = pcisetup_read(e, devfn, 0, 4);
+        unsigned pin;
+        if ((id & 0xFFFF) == 0xFFFF)
+            continue;
+        pin = pcisetup_read(e, devfn, 0x3D, 1);
+        if (pin >= 1 && pin <= 4)
+            pcisetup_write(e, devfn, 0x3C, id == 0x71138086 ? 9 : pcisetup_irq(devfn >> 3, pin), 1); /* SCI is hardwired */
+        pcisetup_chip(e, devfn, id);
+        pcisetup_write(e, devfn, 4, pcisetup_read(e, devfn, 4, 2) | 0x0103, 2); /* I/O, memory, SERR */
+        if (id == 0x70108086)
+            pcisetup_write(e, devfn, 4, pcisetup_read(e, devfn, 4, 2) | 0x0004, 2); /* bus master DMA */
+    }
+}
+
+/* ================= INT 1Ah, AH=B1h ================= */
+
+enum { PCIBIOS_OK = 0x00, PCIBIOS_UNSUPPORTED = 0x81, PCIBIOS_BAD_VENDOR = 0x83, PCIBIOS_NOT_FOUND = 0x86, PCIBIOS_BAD_REGISTER = 0x87 };
+
+static unsigned pcibios_return(struct fw_regs *r, unsigned status)
+{
+    fw_put_hi(&r->eax, status);
+    fw_set_cf(r, status != PCIBIOS_OK);
+    return FW_DONE;
+}
+
+static unsigned pcibios_find(struct fw *fw, struct fw_regs *r, bool by_class)
+{
+    unsigned devfn, left = r->esi & 0xFFFF;
+    for (devfn = 0; devfn < 256; devfn++) {
+        uint32_t id = pcisetup_read(fw->emu, devfn, 0, 4);
+        if ((id & 0xFFFF) == 0xFFFF)
+            continue;
+        if (by_class ? pcisetup_read(fw->emu, devfn, 8, 4) >> 8 != (r->ecx & 0xFFFFFF) : id != ((r->ecx & 0xFFFF) << 16 | (r->edx & 0xFFFF)))
+            continue;
+        if (left--)
+            continue;
+        fw_put_x(&r->ebx, devfn);
+        return pcibios_return(r, PCIBIOS_OK);
+    }
+    return pcibios_return(r, PCIBIOS_NOT_FOUND);
+}
+
+EMU_PRIV unsigned fw_pcibios(struct fw *fw, struct fw_regs *r)
+{
+    unsigned fn = fw_lo(r->eax), bus = fw_hi(r->ebx), devfn = fw_lo(r->ebx), reg = r->edi & 0xFFFF, size;
+    if (!fw->emu->pci) {
+        fw_set_cf(r, true);
+        return FW_DONE;
+    }
+    switch (fn) {
+    case 0x01:
+        fw_put_x(&r->eax, 0x0001); /* mechanism 1 */
+        fw_put_x(&r->ebx, 0x0210);
+        fw_put_lo(&r->ecx, 0);
+        r->edx = 0x20494350; /* "PCI " */
+        r->edi = 0;          /* no protected-mode entry */
+        fw_set_cf(r, false);
+        return FW_DONE;
+    case 0x02:
+        if ((r->edx & 0xFFFF) == 0xFFFF)
+            return pcibios_return(r, PCIBIOS_BAD_VENDOR);
+        return pcibios_find(fw, r, false);
+    case 0x03: return pcibios_find(fw, r, true);
+    case 0x08: case 0x09: case 0x0A: case 0x0B: case 0x0C: case 0x0D:
+        size = 1u << (fn - 8) % 3;
+        if (reg > 255 || reg % size)
+            return pcibios_return(r, PCIBIOS_BAD_REGISTER);
+        if (fn >= 0x0B) {
+            if (bus == 0)
+                pcisetup_write(fw->emu, devfn, reg, r->ecx, size);
+        } else {
+            uint32_t v = bus ? 0xFFFFFFFFu : pcisetup_read(fw->emu, devfn, reg, size);
+            if (size == 1)
+                fw_put_lo(&r->ecx, v);
+            else if (size == 2)
+                fw_put_x(&r->ecx, v);
+            else
+                r->ecx = v;
+        }
+        return pcibios_return(r, PCIBIOS_OK);
+    default: return pcibios_return(r, PCIBIOS_UNSUPPORTED);
+    }
+}
+#undef PCI_MEM_END
+
+/* ======================================== src/fw/bios_video.c ======================================== */
+
+/* fw/bios_video.c - INT 10h: text, graphics, palette, fonts, and VBE 3.
+ *
+ * Models     the IBM VGA BIOS interface (PS/2 technical reference: video) and VESA BIOS Extension 3.0 with a linear frame buffer.
+ * Contract   bios.c calls fw_video_init() at power-on, fw_int10() for the stub and fw_video_teletype() for its own messages.
+ * Theory     Registers are written through the VGA's ports and memory through its window, so the device is in the same state as after
+ *            any VGA BIOS. VBE modes go through the dispi registers at 1CEh/1CFh of the stdvga. A ROM image at C0000h is built
+ *            at power-on: header, INT 10h entry, mode list, fonts, tables.
+ * Invariants 1. What the BIOS knows about the mode is in the BIOS data area or read back from the device, not in struct fw.
+ *            2. After a drawing call the graphics controller has the values that the mode set gave it.
+ * Missing    light pen (answers "not triggered"), EDID (answers "none"), planar VBE modes, VBE protected-mode interface (optional since 3.0).
+ */
+
+/* ================= registers ================= */
+
+enum { VGA_ATTR = 0x3C0, VGA_MISC_WRITE = 0x3C2, VGA_SEQ = 0x3C4, VGA_DAC_MASK = 0x3C6, VGA_DAC_READ = 0x3C7, VGA_DAC_WRITE = 0x3C8, VGA_DAC_DATA = 0x3C9,
+       VGA_MISC_READ = 0x3CC, VGA_GFX = 0x3CE };
+enum { DISPI_INDEX = 0x1CE, DISPI_DATA = 0x1CF };
+enum { DISPI_ID, DISPI_XRES, DISPI_YRES, DISPI_BPP, DISPI_ENABLE, DISPI_BANK, DISPI_VIRT_WIDTH, DISPI_VIRT_HEIGHT, DISPI_X_OFFSET, DISPI_Y_OFFSET, DISPI_VIDEO_MEMORY_64K };
+enum { DISPI_ENABLED = 0x01, DISPI_8BIT_DAC = 0x20, DISPI_LFB = 0x40, DISPI_NO_CLEAR = 0x80 };
+
+static unsigned video_dispi(struct fw *fw, unsigned index)
+{
+    port_write(fw->emu, DISPI_INDEX, index, 2);
+    return (unsigned)port_read(fw->emu, DISPI_DATA, 2);
+}
+static void video_dispi_set(struct fw *fw, unsigned index, unsigned value)
+{
+    port_write(fw->emu, DISPI_INDEX, index, 2);
+    port_write(fw->emu, DISPI_DATA, value, 2);
+}
+static void video_indexed(struct fw *fw, unsigned port, unsigned index, unsigned value)
+{
+    fw_outb(fw, port, index);
+    fw_outb(fw, port + 1, value);
+}
+static unsigned video_indexed_read(struct fw *fw, unsigned port, unsigned index)
+{
+    fw_outb(fw, port, index);
+    return fw_inb(fw, port + 1);
+}
+static unsigned video_crtc(struct fw *fw)
+{
+    return fw_ld16(fw, BDA_CRTC_PORT);
+}
+static void video_attr_reset(struct fw *fw) { (void)fw_inb(fw, video_crtc(fw) + 6); }
+static void video_attr_set(struct fw *fw, unsigned index, unsigned value)
+{
+    video_attr_reset(fw);
+    fw_outb(fw, VGA_ATTR, index);
+    fw_outb(fw, VGA_ATTR, value);
+}
+static void video_attr_on(struct fw *fw)
+{
+    video_attr_reset(fw);
+    fw_outb(fw, VGA_ATTR, 0x20);
+}
+static unsigned video_attr_get(struct fw *fw, unsigned index)
+{
+    unsigned v;
+    video_attr_reset(fw);
+    fw_outb(fw, VGA_ATTR, index);
+    v = fw_inb(fw, VGA_ATTR + 1);
+    return v;
+}
+
+/* ================= modes ================= */
+
+enum video_model { VIDEO_TEXT, VIDEO_CGA, VIDEO_PLANAR, VIDEO_PACKED, VIDEO_DIRECT };
+enum video_palette { PALETTE_MONO, PALETTE_CGA, PALETTE_EGA, PALETTE_VGA };
+struct video_regs { /* PS/2 technical reference: video parameter table */
+    uint8_t seq[4], misc, crtc[25], attr[20], gfx[9];
+};
+#define VIDEO_ATTR_EGA 0x00, 0x01, 0x02, 0x03, 0x04, 0x05, 0x14, 0x07, 0x38, 0x39, 0x3A, 0x3B, 0x3C, 0x3D, 0x3E, 0x3F
+#define VIDEO_ATTR_CGA16 0x00, 0x01, 0x02, 0x03, 0x04, 0x05, 0x06, 0x07, 0x10, 0x11, 0x12, 0x13, 0x14, 0x15, 0x16, 0x17
+enum { REGS_TEXT40, REGS_TEXT80, REGS_CGA320, REGS_CGA640, REGS_MONO, REGS_0D, REGS_0E, REGS_0F, REGS_10, REGS_11, REGS_12, REGS_13 };
+static const struct video_regs video_regs[] = {
+    { { 0x08, 0x03, 0x00, 0x02 }, 0x67,
+      { 0x2D, 0x27, 0x28, 0x90, 0x2B, 0xA0, 0xBF, 0x1F, 0x00, 0x4F, 0x0D, 0x0E, 0, 0, 0, 0, 0x9C, 0x8E, 0x8F, 0x14, 0x1F, 0x96, 0xB9, 0xA3, 0xFF },
+      { VIDEO_ATTR_EGA, 0x0C, 0x00, 0x0F, 0x08 }, { 0, 0, 0, 0, 0, 0x10, 0x0E, 0x00, 0xFF } },
+    { { 0x00, 0x03, 0x00, 0x02 }, 0x67,
+      { 0x5F, 0x4F, 0x50, 0x82, 0x55, 0x81, 0xBF, 0x1F, 0x00, 0x4F, 0x0D, 0x0E, 0, 0, 0, 0, 0x9C, 0x8E, 0x8F, 0x28, 0x1F, 0x96, 0xB9, 0xA3, 0xFF },
+      { VIDEO_ATTR_EGA, 0x0C, 0x00, 0x0F, 0x08 }, { 0, 0, 0, 0, 0, 0x10, 0x0E, 0x00, 0xFF } },
+    { { 0x09, 0x03, 0x00, 0x02 }, 0x63,
+      { 0x2D, 0x27, 0x28, 0x90, 0x2B, 0x80, 0xBF, 0x1F, 0x00, 0xC1, 0, 0, 0, 0, 0, 0, 0x9C, 0x8E, 0x8F, 0x14, 0x00, 0x96, 0xB9, 0xA2, 0xFF },
+      { 0x00, 0x13, 0x15, 0x17, 0x02, 0x04, 0x06, 0x07, 0x10, 0x11, 0x12, 0x13, 0x14, 0x15, 0x16, 0x17, 0x01, 0x00, 0x03, 0x00 },
+      { 0, 0, 0, 0, 0, 0x30, 0x0F, 0x00, 0xFF } },
+    { { 0x01, 0x01, 0x00, 0x06 }, 0x63,
+      { 0x5F, 0x4F, 0x50, 0x82, 0x54, 0x80, 0xBF, 0x1F, 0x00, 0xC1, 0, 0, 0, 0, 0, 0, 0x9C, 0x8E, 0x8F, 0x28, 0x00, 0x96, 0xB9, 0xC2, 0xFF },
+      { 0x00, 0x17, 0x17, 0x17, 0x17, 0x17, 0x17, 0x17, 0x17, 0x17, 0x17, 0x17, 0x17, 0x17, 0x17, 0x17, 0x01, 0x00, 0x01, 0x00 },
+      { 0, 0, 0, 0, 0, 0x00, 0x0D, 0x00, 0xFF } },
+    { { 0x00, 0x03, 0x00, 0x02 }, 0x66,
+      { 0x5F, 0x4F, 0x50, 0x82, 0x55, 0x81, 0xBF, 0x1F, 0x00, 0x4F, 0x0D, 0x0E, 0, 0, 0, 0, 0x9C, 0x8E, 0x8F, 0x28, 0x0F, 0x96, 0xB9, 0xA3, 0xFF },
+      { 0x00, 0x08, 0x08, 0x08, 0x08, 0x08, 0x08, 0x08, 0x10, 0x18, 0x18, 0x18, 0x18, 0x18, 0x18, 0x18, 0x0E, 0x00, 0x0F, 0x08 },
+      { 0, 0, 0, 0, 0, 0x10, 0x0A, 0x00, 0xFF } },
+    { { 0x09, 0x0F, 0x00, 0x06 }, 0x63,
+      { 0x2D, 0x27, 0x28, 0x90, 0x2B, 0x80, 0xBF, 0x1F, 0x00, 0xC0, 0, 0, 0, 0, 0, 0, 0x9C, 0x8E, 0x8F, 0x14, 0x00, 0x96, 0xB9, 0xE3, 0xFF },
+      { VIDEO_ATTR_CGA16, 0x01, 0x00, 0x0F, 0x00 }, { 0, 0, 0, 0, 0, 0x00, 0x05, 0x0F, 0xFF } },
+    { { 0x01, 0x0F, 0x00, 0x06 }, 0x63,
+      { 0x5F, 0x4F, 0x50, 0x82, 0x54, 0x80, 0xBF, 0x1F, 0x00, 0xC0, 0, 0, 0, 0, 0, 0, 0x9C, 0x8E, 0x8F, 0x28, 0x00, 0x96, 0xB9, 0xE3, 0xFF },
+      { VIDEO_ATTR_CGA16, 0x01, 0x00, 0x0F, 0x00 }, { 0, 0, 0, 0, 0, 0x00, 0x05, 0x0F, 0xFF } },
+    { { 0x01, 0x0F, 0x00, 0x06 }, 0xA2,
+      { 0x5F, 0x4F, 0x50, 0x82, 0x54, 0x80, 0xBF, 0x1F, 0x00, 0x40, 0, 0, 0, 0, 0, 0, 0x83, 0x85, 0x5D, 0x28, 0x0F, 0x63, 0xBA, 0xE3, 0xFF },
+      { 0x00, 0x08, 0x00, 0x00, 0x18, 0x18, 0x00, 0x00, 0x00, 0x08, 0x00, 0x00, 0x00, 0x18, 0x00, 0x00, 0x0B, 0x00, 0x05, 0x00 },
+      { 0, 0, 0, 0, 0, 0x00, 0x05, 0x05, 0xFF } },
+    { { 0x01, 0x0F, 0x00, 0x06 }, 0xA3,
+      { 0x5F, 0x4F, 0x50, 0x82, 0x54, 0x80, 0xBF, 0x1F, 0x00, 0x40, 0, 0, 0, 0, 0, 0, 0x83, 0x85, 0x5D, 0x28, 0x0F, 0x63, 0xBA, 0xE3, 0xFF },
+      { VIDEO_ATTR_EGA, 0x01, 0x00, 0x0F, 0x00 }, { 0, 0, 0, 0, 0, 0x00, 0x05, 0x0F, 0xFF } },
+    { { 0x01, 0x0F, 0x00, 0x06 }, 0xE3,
+      { 0x5F, 0x4F, 0x50, 0x82, 0x54, 0x80, 0x0B, 0x3E, 0x00, 0x40, 0, 0, 0, 0, 0, 0, 0xEA, 0x8C, 0xDF, 0x28, 0x00, 0xE7, 0x04, 0xE3, 0xFF },
+      { 0x00, 0x3F, 0x3F, 0x3F, 0x3F, 0x3F, 0x3F, 0x3F, 0x3F, 0x3F, 0x3F, 0x3F, 0x3F, 0x3F, 0x3F, 0x3F, 0x01, 0x00, 0x0F, 0x00 },
+      { 0, 0, 0, 0, 0, 0x00, 0x05, 0x0F, 0xFF } },
+    { { 0x01, 0x0F, 0x00, 0x06 }, 0xE3,
+      { 0x5F, 0x4F, 0x50, 0x82, 0x54, 0x80, 0x0B, 0x3E, 0x00, 0x40, 0, 0, 0, 0, 0, 0, 0xEA, 0x8C, 0xDF, 0x28, 0x00, 0xE7, 0x04, 0xE3, 0xFF },
+      { VIDEO_ATTR_EGA, 0x01, 0x00, 0x0F, 0x00 }, { 0, 0, 0, 0, 0, 0x00, 0x05, 0x0F, 0xFF } },
+    { { 0x01, 0x0F, 0x00, 0x0E }, 0x63,
+      { 0x5F, 0x4F, 0x50, 0x82, 0x54, 0x80, 0xBF, 0x1F, 0x00, 0x41, 0, 0, 0, 0, 0, 0, 0x9C, 0x8E, 0x8F, 0x28, 0x40, 0x96, 0xB9, 0xA3, 0xFF },
+      { 0x00, 0x01, 0x02, 0x03, 0x04, 0x05, 0x06, 0x07, 0x08, 0x09, 0x0A, 0x0B, 0x0C, 0x0D, 0x0E, 0x0F, 0x41, 0x00, 0x0F, 0x00 },
+      { 0, 0, 0, 0, 0, 0x40, 0x05, 0x0F, 0xFF } },
+};
+#undef VIDEO_ATTR_EGA
+#undef VIDEO_ATTR_CGA16
+
+struct video_mode {
+    uint8_t number, model, bits, palette, regs;
+    uint8_t columns, rows, char_height;
+    uint16_t width, height, segment, page_bytes;
+    uint8_t pages;
+};
+static const struct video_mode video_modes[] = {
+    { 0x00, VIDEO_TEXT, 4, PALETTE_EGA, REGS_TEXT40, 40, 25, 16, 360, 400, 0xB800, 0x0800, 8 },
+    { 0x01, VIDEO_TEXT, 4, PALETTE_EGA, REGS_TEXT40, 40, 25, 16, 360, 400, 0xB800, 0x0800, 8 },
+    { 0x02, VIDEO_TEXT, 4, PALETTE_EGA, REGS_TEXT80, 80, 25, 16, 720, 400, 0xB800, 0x1000, 8 },
+    { 0x03, VIDEO_TEXT, 4, PALETTE_EGA, REGS_TEXT80, 80, 25, 16, 720, 400, 0xB800, 0x1000, 8 },
+    { 0x04, VIDEO_CGA, 2, PALETTE_CGA, REGS_CGA320, 40, 25, 8, 320, 200, 0xB800, 0x4000, 1 },
+    { 0x05, VIDEO_CGA, 2, PALETTE_CGA, REGS_CGA320, 40, 25, 8, 320, 200, 0xB800, 0x4000, 1 },
+    { 0x06, VIDEO_CGA, 1, PALETTE_CGA, REGS_CGA640, 80, 25, 8, 640, 200, 0xB800, 0x4000, 1 },
+    { 0x07, VIDEO_TEXT, 1, PALETTE_MONO, REGS_MONO, 80, 25, 16, 720, 400, 0xB000, 0x1000, 8 },
+    { 0x0D, VIDEO_PLANAR, 4, PALETTE_CGA, REGS_0D, 40, 25, 8, 320, 200, 0xA000, 0x2000, 8 },
+    { 0x0E, VIDEO_PLANAR, 4, PALETTE_CGA, REGS_0E, 80, 25, 8, 640, 200, 0xA000, 0x4000, 4 },
+    { 0x0F, VIDEO_PLANAR, 1, PALETTE_MONO, REGS_0F, 80, 25, 14, 640, 350, 0xA000, 0x8000, 2 },
+    { 0x10, VIDEO_PLANAR, 4, PALETTE_EGA, REGS_10, 80, 25, 14, 640, 350, 0xA000, 0x8000, 2 },
+    { 0x11, VIDEO_PLANAR, 1, PALETTE_EGA, REGS_11, 80, 30, 16, 640, 480, 0xA000, 0xA000, 1 },
+    { 0x12, VIDEO_PLANAR, 4, PALETTE_EGA, REGS_12, 80, 30, 16, 640, 480, 0xA000, 0xA000, 1 },
+    { 0x13, VIDEO_PACKED, 8, PALETTE_VGA, REGS_13, 40, 25, 8, 320, 200, 0xA000, 0xFFFF, 1 },
+};
+
+static const struct video_mode *video_mode_find(unsigned number)
+{
+    size_t i;
+    for (i = 0; i < EMU_ARRAY_LEN(video_modes); i++)
+        if (video_modes[i].number == number)
+            return &video_modes[i];
+    return NULL;
+}
+
+/* What is on the screen now: geometry for drawing, from the BDA or the dispi registers. */
+struct video_now {
+    const struct video_mode *m;
+    unsigned model, bits, columns, rows, char_height, pitch, page_bytes;
+    uint32_t base; /* linear address of page 0 */
+};
+static bool video_vbe_on(struct fw *fw) { return fw->has_vga && (video_dispi(fw, DISPI_ENABLE) & DISPI_ENABLED); }
+
+static void video_get(struct fw *fw, struct video_now *v)
+{
+    unsigned number = fw_ld8(fw, BDA_VIDEO_MODE) & 0x7Fu;
+    v->m = video_mode_find(number);
+    if (!v->m)
+        v->m = video_mode_find(3);
+    v->model = v->m->model;
+    v->bits = v->m->bits;
+    v->columns = fw_ld16(fw, BDA_VIDEO_COLUMNS);
+    v->rows = fw_ld8(fw, BDA_VIDEO_ROWS) + 1u;
+    v->char_height = fw_ld8(fw, BDA_CHAR_HEIGHT);
+    v->page_bytes = fw_ld16(fw, BDA_VIDEO_PAGE_SIZE);
+    v->base = (uint32_t)v->m->segment << 4;
+    v->pitch = v->model == VIDEO_PACKED ? 320 : v->model == VIDEO_CGA ? 80 : v->columns;
+    if (video_vbe_on(fw)) {
+        v->model = VIDEO_DIRECT;
+        v->bits = video_dispi(fw, DISPI_BPP);
+        v->columns = video_dispi(fw, DISPI_XRES) / 8;
+        v->char_height = 16;
+        v->rows = video_dispi(fw, DISPI_YRES) / 16;
+        v->pitch = video_dispi(fw, DISPI_VIRT_WIDTH) * ((v->bits + 7) / 8);
+        v->base = fw->lfb_gpa;
+        v->page_bytes = 0;
+    }
+    if (!v->columns || v->columns > 512)
+        v->columns = 80;
+    if (!v->char_height || v->char_height > 32)
+        v->char_height = 16;
+}
+
+/* ================= palette ================= */
+
+static void video_dac_write(struct fw *fw, unsigned index, const uint8_t rgb[3])
+{
+    fw_outb(fw, VGA_DAC_WRITE, index);
+    fw_outb(fw, VGA_DAC_DATA, rgb[0]);
+    fw_outb(fw, VGA_DAC_DATA, rgb[1]);
+    fw_outb(fw, VGA_DAC_DATA, rgb[2]);
+}
+static void video_dac_read(struct fw *fw, unsigned index, uint8_t rgb[3])
+{
+    fw_outb(fw, VGA_DAC_READ, index);
+    rgb[0] = fw_inb(fw, VGA_DAC_DATA);
+    rgb[1] = fw_inb(fw, VGA_DAC_DATA);
+    rgb[2] = fw_inb(fw, VGA_DAC_DATA);
+}
+
+/* 16 colours of the CGA: bits blue, green, red, intensity; dark yellow is brown. */
+static void video_cga_colour(unsigned i, bool intense, uint8_t rgb[3])
+{
+    uint8_t low = intense ? 0x15 : 0;
+    rgb[0] = (uint8_t)((i & 4 ? 0x2A : 0) + low);
+    rgb[1] = (uint8_t)((i & 2 ? 0x2A : 0) + low);
+    rgb[2] = (uint8_t)((i & 1 ? 0x2A : 0) + low);
+    if ((i & 7) == 6 && !intense)
+        rgb[1] = 0x15;
+}
+
+/* Colours 32-247 of mode 13h: 24 hues for each of 3 brightnesses by 3 saturations, in five steps from low to high. */
+static void video_wheel_colour(unsigned n, uint8_t rgb[3])
+{
+    static const uint8_t levels[9][5] = {
+        { 0x00, 0x10, 0x1F, 0x2F, 0x3F }, { 0x1F, 0x27, 0x2F, 0x37, 0x3F }, { 0x2D, 0x31, 0x36, 0x3A, 0x3F },
+        { 0x00, 0x07, 0x0E, 0x15, 0x1C }, { 0x0E, 0x11, 0x15, 0x18, 0x1C }, { 0x14, 0x16, 0x18, 0x1A, 0x1C },
+        { 0x00, 0x04, 0x08, 0x0C, 0x10 }, { 0x08, 0x0A, 0x0C, 0x0E, 0x10 }, { 0x0B, 0x0C, 0x0D, 0x0F, 0x10 } };
+    const uint8_t *l = levels[n / 24];
+    unsigned hue = n % 24, k = hue % 4;
+    unsigned r, g, b;
+    switch (hue / 4) {
+    case 0: r = k, g = 0, b = 4; break;
+    case 1: r = 4, g = 0, b = 4 - k; break;
+    case 2: r = 4, g = k, b = 0; break;
+    case 3: r = 4 - k, g = 4, b = 0; break;
+    case 4: r = 0, g = 4, b = k; break;
+    default: r = 0, g = 4 - k, b = 4; break;
+    }
+    rgb[0] = l[r], rgb[1] = l[g], rgb[2] = l[b];
+}
+
+static void video_load_palette(struct fw *fw, unsigned palette)
+{
+    static const uint8_t greys[16] = { 0x00, 0x05, 0x08, 0x0B, 0x0E, 0x11, 0x14, 0x18, 0x1C, 0x20, 0x24, 0x28, 0x2D, 0x32, 0x38, 0x3F };
+    unsigned i, count = palette == PALETTE_VGA ? 256 : 64;
+    bool grey = (fw_ld8(fw, BDA_VIDEO_MODESET) & 2) != 0;
+    for (i = 0; i < count; i++) {
+        uint8_t rgb[3] = { 0, 0, 0 };
+        if (palette == PALETTE_MONO)
+            rgb[0] = rgb[1] = rgb[2] = (i & 0x18) == 0x18 ? 0x3F : i & 0x08 ? 0x2A : i & 0x10 ? 0x15 : 0;
+        else if (palette == PALETTE_CGA)
+            video_cga_colour(i & 7, (i & 0x10) != 0, rgb);
+        else if (palette == PALETTE_EGA) {
+            rgb[0] = (uint8_t)((i & 4 ? 0x2A : 0) + (i & 0x20 ? 0x15 : 0));
+            rgb[1] = (uint8_t)((i & 2 ? 0x2A : 0) + (i & 0x10 ? 0x15 : 0));
+            rgb[2] = (uint8_t)((i & 1 ? 0x2A : 0) + (i & 0x08 ? 0x15 : 0));
+        } else if (i < 16)
+            video_cga_colour(i & 7, i > 7, rgb);
+        else if (i < 32)
+            rgb[0] = rgb[1] = rgb[2] = greys[i - 16];
+        else if (i < 248)
+            video_wheel_colour(i - 32, rgb);
+        if (grey)
+            rgb[0] = rgb[1] = rgb[2] = (uint8_t)((rgb[0] * 77 + rgb[1] * 151 + rgb[2] * 28) / 256);
+        video_dac_write(fw, i, rgb);
+    }
+    for (; i < 256; i++) {
+        static const uint8_t black[3] = { 0, 0, 0 };
+        video_dac_write(fw, i, black);
+    }
+}
+
+/* ================= fonts ================= */
+
+static uint32_t video_rom_font(struct fw *fw, unsigned height)
+{
+    return FW_VGA_ROM + (height == 8 ? fw->font8_off : height == 14 ? fw->font14_off : fw->font16_off);
+}
+
+/* Character generator lives in plane 2, 32 bytes a glyph, eight blocks. Opens and closes the window at A0000h. */
+static void video_font_window(struct fw *fw, bool open)
+{
+    bool mono = !(fw_inb(fw, VGA_MISC_READ) & 1);
+    video_indexed(fw, VGA_SEQ, 0, 1);
+    video_indexed(fw, VGA_SEQ, 2, open ? 4 : 3);
+    video_indexed(fw, VGA_SEQ, 4, open ? 7 : 3);
+    video_indexed(fw, VGA_SEQ, 0, 3);
+    video_indexed(fw, VGA_GFX, 4, open ? 2 : 0);
+    video_indexed(fw, VGA_GFX, 5, open ? 0 : 0x10);
+    video_indexed(fw, VGA_GFX, 6, open ? 4 : mono ? 0x0A : 0x0E);
+}
+
+/* glyphs in linear memory, or at seg:off of the caller. */
+static void video_load_font(struct fw *fw, const uint8_t *glyphs, unsigned first, unsigned count, unsigned height, unsigned block)
+{
+    uint32_t at = 0xA0000 + ((block & 3u) << 14) + ((block & 4u) << 11);
+    unsigned i;
+    video_font_window(fw, true);
+    for (i = 0; i < count && first + i < 256; i++)
+        fw_write(fw, at + (first + i) * 32, glyphs + (size_t)i * height, height);
+    video_font_window(fw, false);
+}
+
+static void video_load_rom_font(struct fw *fw, unsigned height, unsigned block)
+{
+    uint8_t glyphs[256 * 16];
+    mem_read(fw->emu, video_rom_font(fw, height), glyphs, (size_t)256 * height);
+    video_load_font(fw, glyphs, 0, 256, height, block);
+}
+
+static void video_cursor_shape(struct fw *fw, unsigned shape);
+static void video_cursor_update(struct fw *fw, unsigned page);
+
+/* New cell height in a text mode: as many rows as fit. */
+static void video_set_char_height(struct fw *fw, unsigned height)
+{
+    unsigned crtc = video_crtc(fw), lines, vde, rows, max;
+    if (!height || height > 32)
+        return;
+    max = video_indexed_read(fw, crtc, 9);
+    video_indexed(fw, crtc, 9, (max & 0xE0u) | (height - 1));
+    vde = video_indexed_read(fw, crtc, 0x12);
+    lines = video_indexed_read(fw, crtc, 7);
+    lines = (vde | (lines & 2u) << 7 | (lines & 0x40u) << 3) + 1;
+    if (max & 0x80)
+        lines /= 2;
+    rows = lines / height;
+    fw_st8(fw, BDA_VIDEO_ROWS, rows - 1);
+    fw_st16(fw, BDA_CHAR_HEIGHT, height);
+    fw_st16(fw, BDA_VIDEO_PAGE_SIZE, (rows * fw_ld16(fw, BDA_VIDEO_COLUMNS) * 2 + 0x100) & ~0xFFu);
+    /* visible lines end with the last whole row */
+    vde = rows * height * (max & 0x80 ? 2u : 1u) - 1;
+    video_indexed(fw, crtc, 0x11, video_indexed_read(fw, crtc, 0x11) & 0x7Fu);
+    video_indexed(fw, crtc, 0x12, vde & 0xFF);
+    video_indexed(fw, crtc, 7, (video_indexed_read(fw, crtc, 7) & ~0x42u) | (vde >> 7 & 2) | (vde >> 3 & 0x40));
+    video_cursor_shape(fw, height == 8 ? 0x0607 : (height - 3) << 8 | (height - 2));
+}
+
+/* ================= cursor ================= */
+
+static void video_cursor_update(struct fw *fw, unsigned page)
+{
+    unsigned pos, at, crtc = video_crtc(fw);
+    if (page != fw_ld8(fw, BDA_VIDEO_PAGE) || video_vbe_on(fw))
+        return;
+    pos = fw_ld16(fw, BDA_CURSOR_POS + 2 * page);
+    at = fw_ld16(fw, BDA_VIDEO_PAGE_START) / 2 + (pos >> 8) * fw_ld16(fw, BDA_VIDEO_COLUMNS) + (pos & 0xFF);
+    video_indexed(fw, crtc, 0x0E, at >> 8);
+    video_indexed(fw, crtc, 0x0F, at & 0xFF);
+}
+
+static void video_cursor_set(struct fw *fw, unsigned page, unsigned row, unsigned column)
+{
+    page &= 7;
+    fw_st16(fw, BDA_CURSOR_POS + 2 * page, row << 8 | column);
+    video_cursor_update(fw, page);
+}
+
+/* Shapes are given for 8-line cells; taller cells get the same place (unless emulation is off: 487h bit 0). */
+static void video_cursor_shape(struct fw *fw, unsigned shape)
+{
+    unsigned start = shape >> 8, end = shape & 0x1F, height = fw_ld8(fw, BDA_CHAR_HEIGHT), crtc = video_crtc(fw);
+    fw_st16(fw, BDA_CURSOR_TYPE, shape);
+    if (!(fw_ld8(fw, BDA_VIDEO_CONTROL) & 1) && height > 8 && end < 8 && (start & 0x1F) < 8 && !(start & 0x20)) {
+        unsigned s = start & 0x1F;
+        if (s == 6 && end == 7)
+            start = height - 3, end = height - 2;
+        else
+            start = s * height / 8, end = (end + 1) * height / 8 - 1;
+    }
+    video_indexed(fw, crtc, 0x0A, start & 0x3F);
+    video_indexed(fw, crtc, 0x0B, end);
+}
+
+/* ================= mode set ================= */
+
+static void video_fill(struct fw *fw, uint32_t at, uint32_t bytes, unsigned word)
+{
+    uint8_t chunk[1024];
+    unsigned i;
+    for (i = 0; i < sizeof chunk; i += 2)
+        st16le(chunk + i, (uint16_t)word);
+    for (; bytes; bytes -= EMU_MIN(bytes, (uint32_t)sizeof chunk), at += sizeof chunk)
+        fw_write(fw, at, chunk, EMU_MIN(bytes, (uint32_t)sizeof chunk));
+}
+
+static void video_set_mode(struct fw *fw, unsigned number, bool clear)
+{
+    const struct video_mode *m = video_mode_find(number);
+    const struct video_regs *g;
+    unsigned i, crtc, height;
+    uint32_t font;
+    if (!m)
+        return;
+    g = &video_regs[m->regs];
+    crtc = g->misc & 1 ? 0x3D4 : 0x3B4;
+    fw_st16(fw, BDA_CRTC_PORT, crtc);
+    if (fw->has_vga)
+        video_dispi_set(fw, DISPI_ENABLE, 0);
+    fw_outb(fw, VGA_MISC_WRITE, g->misc);
+    video_attr_reset(fw);
+    fw_outb(fw, VGA_ATTR, 0); /* screen off while registers change */
+    video_indexed(fw, VGA_SEQ, 0, 1);
+    for (i = 0; i < 4; i++)
+        video_indexed(fw, VGA_SEQ, i + 1, g->seq[i]);
+    video_indexed(fw, VGA_SEQ, 0, 3);
+    video_indexed(fw, crtc, 0x11, 0);
+    for (i = 0; i < 25; i++)
+        video_indexed(fw, crtc, i, g->crtc[i]);
+    for (i = 0; i < 9; i++)
+        video_indexed(fw, VGA_GFX, i, g->gfx[i]);
+    for (i = 0; i < 20; i++)
+        video_attr_set(fw, i, g->attr[i]);
+    video_attr_set(fw, 0x14, 0);
+    fw_outb(fw, VGA_DAC_MASK, 0xFF);
+    if (!(fw_ld8(fw, BDA_VIDEO_MODESET) & 8))
+        video_load_palette(fw, m->palette);
+    if (clear) {
+        if (m->model == VIDEO_TEXT)
+            video_fill(fw, (uint32_t)m->segment << 4, 0x8000, 0x0720);
+        else if (m->model == VIDEO_CGA)
+            video_fill(fw, (uint32_t)m->segment << 4, 0x8000, 0);
+        else
+            video_fill(fw, 0xA0000, 0x10000, 0);
+    }
+    height = m->char_height;
+    fw_st8(fw, BDA_VIDEO_MODE, number);
+    fw_st16(fw, BDA_VIDEO_COLUMNS, m->columns);
+    fw_st16(fw, BDA_VIDEO_PAGE_SIZE, m->page_bytes == 0xFFFF ? 0 : m->page_bytes);
+    fw_st16(fw, BDA_VIDEO_PAGE_START, 0);
+    for (i = 0; i < 8; i++)
+        fw_st16(fw, BDA_CURSOR_POS + 2 * i, 0);
+    fw_st8(fw, BDA_VIDEO_PAGE, 0);
+    fw_st8(fw, BDA_VIDEO_ROWS, m->rows - 1u);
+    fw_st16(fw, BDA_CHAR_HEIGHT, height);
+    fw_st8(fw, BDA_VIDEO_CONTROL, 0x60 | (clear ? 0 : 0x80) | (fw_ld8(fw, BDA_VIDEO_CONTROL) & 1u));
+    fw_st8(fw, BDA_VIDEO_SWITCHES, 0xF9);
+    fw_st8(fw, BDA_VIDEO_MODESET, fw_ld8(fw, BDA_VIDEO_MODESET) & 0x7Fu);
+    fw_st8(fw, BDA_VIDEO_DCC, 8);
+    fw_st8(fw, BDA_MODE_CONTROL, number == 6 ? 0x1E : number == 7 ? 0x29 : m->model == VIDEO_CGA ? 0x2E : m->columns == 40 ? 0x2C : 0x29);
+    fw_st8(fw, BDA_CGA_PALETTE, number == 6 ? 0x3F : 0x30);
+    if (m->model == VIDEO_TEXT)
+        video_load_rom_font(fw, height, 0);
+    font = (uint32_t)(FW_VGA_ROM >> 4) << 16 | (video_rom_font(fw, height) - FW_VGA_ROM);
+    fw_st32(fw, 0x43 * 4, font);
+    fw_st32(fw, 0x1F * 4, (uint32_t)(FW_VGA_ROM >> 4) << 16 | (fw->font8_off + 128u * 8));
+    video_cursor_shape(fw, 0x0607);
+    video_cursor_update(fw, 0);
+    video_attr_on(fw);
+}
+
+/* ================= pixels ================= */
+
+static void video_put_pixel(struct fw *fw, const struct video_now *v, unsigned page, unsigned x, unsigned y, unsigned colour)
+{
+    uint32_t at = v->base + page * v->page_bytes;
+    switch (v->model) {
+    case VIDEO_CGA: {
+        unsigned shift, mask = (1u << v->bits) - 1, old, per = 8 / v->bits;
+        at = v->base + (y & 1) * 0x2000u + (y >> 1) * 80 + x / per;
+        shift = (per - 1 - x % per) * v->bits;
+        old = fw_ld8(fw, at);
+        fw_st8(fw, at, colour & 0x80 ? old ^ (colour & mask) << shift : (old & ~(mask << shift)) | (colour & mask) << shift);
+        break;
+    }
+    case VIDEO_PLANAR:
+        at += y * v->pitch + x / 8;
+        video_indexed(fw, VGA_GFX, 8, 0x80u >> (x & 7));
+        video_indexed(fw, VGA_GFX, 5, 2);
+        video_indexed(fw, VGA_GFX, 3, colour & 0x80 ? 0x18 : 0);
+        (void)fw_ld8(fw, at);
+        fw_st8(fw, at, colour & 15);
+        video_indexed(fw, VGA_GFX, 8, 0xFF);
+        video_indexed(fw, VGA_GFX, 5, 0);
+        video_indexed(fw, VGA_GFX, 3, 0);
+        break;
+    case VIDEO_PACKED: fw_st8(fw, v->base + y * 320 + x, colour); break;
+    case VIDEO_DIRECT:
+        if (v->base)
+            mem_st(fw->emu, v->base + (uint64_t)y * v->pitch + x * ((v->bits + 7) / 8), colour, v->bits == 8 ? 1 : v->bits <= 16 ? 2 : 4);
+        break;
+    default: break;
+    }
+}
+
+static unsigned video_get_pixel(struct fw *fw, const struct video_now *v, unsigned page, unsigned x, unsigned y)
+{
+    uint32_t at = v->base + page * v->page_bytes;
+    unsigned plane, colour = 0;
+    switch (v->model) {
+    case VIDEO_CGA: {
+        unsigned per = 8 / v->bits;
+        at = v->base + (y & 1) * 0x2000u + (y >> 1) * 80 + x / per;
+        return fw_ld8(fw, at) >> ((per - 1 - x % per) * v->bits) & ((1u << v->bits) - 1);
+    }
+    case VIDEO_PLANAR:
+        at += y * v->pitch + x / 8;
+        for (plane = 0; plane < 4; plane++) {
+            video_indexed(fw, VGA_GFX, 4, plane);
+            colour |= (fw_ld8(fw, at) >> (7 - (x & 7)) & 1u) << plane;
+        }
+        video_indexed(fw, VGA_GFX, 4, 0);
+        return colour;
+    case VIDEO_PACKED: return fw_ld8(fw, v->base + y * 320 + x);
+    case VIDEO_DIRECT:
+        return v->base ? (unsigned)mem_ld(fw->emu, v->base + (uint64_t)y * v->pitch + x * ((v->bits + 7) / 8), v->bits == 8 ? 1 : v->bits <= 16 ? 2 : 4) : 0;
+    default: return 0;
+    }
+}
+
+/* Colour number 0-15 in a direct colour format. */
+static uint32_t video_direct_colour(const struct video_now *v, unsigned colour)
+{
+    uint8_t rgb[3];
+    if (v->bits == 8)
+        return colour & 15;
+    video_cga_colour(colour & 7, (colour & 8) != 0, rgb);
+    if (v->bits == 15)
+        return (uint32_t)(rgb[0] >> 1) << 10 | (uint32_t)(rgb[1] >> 1) << 5 | (uint32_t)(rgb[2] >> 1);
+    if (v->bits == 16)
+        return (uint32_t)(rgb[0] >> 1) << 11 | (uint32_t)rgb[1] << 5 | (uint32_t)(rgb[2] >> 1);
+    return (uint32_t)rgb[0] << 18 | (uint32_t)rgb[1] << 10 | (uint32_t)rgb[2] << 2;
+}
+
+/* ================= characters ================= */
+
+static void video_glyph(struct fw *fw, const struct video_now *v, unsigned ch, uint8_t out[32])
+{
+    uint32_t font = fw_ld32(fw, 0x43 * 4), lin;
+    unsigned height = v->char_height;
+    if (v->model == VIDEO_DIRECT) {
+        mem_read(fw->emu, video_rom_font(fw, 16) + ch * 16, out, 16);
+        return;
+    }
+    if (v->model == VIDEO_CGA && ch >= 128) {
+        font = fw_ld32(fw, 0x1F * 4);
+        ch -= 128;
+    }
+    lin = ((font >> 16) << 4) + (font & 0xFFFF);
+    fw_read(fw, lin + ch * height, out, height);
+}
+
+static void video_draw_glyph(struct fw *fw, const struct video_now *v, unsigned page, unsigned column, unsigned row, unsigned ch, unsigned colour)
+{
+    uint8_t glyph[32];
+    unsigned y, x, top = row * v->char_height;
+    memset(glyph, 0, sizeof glyph);
+    video_glyph(fw, v, ch, glyph);
+    if (v->model == VIDEO_PLANAR) {
+        uint32_t at = v->base + page * v->page_bytes + top * v->pitch + column;
+        video_indexed(fw, VGA_GFX, 5, 2);
+        video_indexed(fw, VGA_GFX, 3, colour & 0x80 ? 0x18 : 0);
+        for (y = 0; y < v->char_height; y++, at += v->pitch) {
+            video_indexed(fw, VGA_GFX, 8, glyph[y]);
+            (void)fw_ld8(fw, at);
+            fw_st8(fw, at, colour & 15);
+            if (colour & 0x80)
+                continue;
+            video_indexed(fw, VGA_GFX, 8, (unsigned)~glyph[y] & 0xFF);
+            (void)fw_ld8(fw, at);
+            fw_st8(fw, at, 0);
+        }
+        video_indexed(fw, VGA_GFX, 8, 0xFF);
+        video_indexed(fw, VGA_GFX, 5, 0);
+        video_indexed(fw, VGA_GFX, 3, 0);
+        return;
+    }
+    if (v->model == VIDEO_PACKED) {
+        for (y = 0; y < v->char_height; y++) {
+            uint8_t line[8];
+            for (x = 0; x < 8; x++)
+                line[x] = (uint8_t)(glyph[y] >> (7 - x) & 1 ? colour : 0);
+            fw_write(fw, v->base + (top + y) * 320 + column * 8, line, 8);
+        }
+        return;
+    }
+    for (y = 0; y < v->char_height; y++)
+        for (x = 0; x < 8; x++) {
+            unsigned on = glyph[y] >> (7 - x) & 1, c = on ? colour & 0x7F : 0;
+            if (v->model == VIDEO_DIRECT)
+                video_put_pixel(fw, v, 0, column * 8 + x, top + y, video_direct_colour(v, c));
+            else if (!(colour & 0x80) || on)
+                video_put_pixel(fw, v, page, column * 8 + x, top + y, c | (colour & 0x80));
+        }
+}
+
+static uint32_t video_cell(const struct video_now *v, unsigned page, unsigned row, unsigned column)
+{
+    return v->base + page * v->page_bytes + (row * v->columns + column) * 2;
+}
+
+static void video_put_char(struct fw *fw, const struct video_now *v, unsigned page, unsigned row, unsigned column, unsigned ch, unsigned attr, bool with_attr)
+{
+    if (v->model == VIDEO_TEXT) {
+        if (with_attr)
+            fw_st16(fw, video_cell(v, page, row, column), ch | attr << 8);
+        else
+            fw_st8(fw, video_cell(v, page, row, column), ch);
+    } else if (row < v->rows && column < v->columns)
+        video_draw_glyph(fw, v, page, column, row, ch, attr);
+}
+
+static unsigned video_read_char(struct fw *fw, const struct video_now *v, unsigned page)
+{
+    unsigned pos = fw_ld16(fw, BDA_CURSOR_POS + 2 * page), row = pos >> 8, column = pos & 0xFF, x, y, ch;
+    uint8_t seen[32], glyph[32];
+    if (v->model == VIDEO_TEXT)
+        return fw_ld16(fw, video_cell(v, page, row, column));
+    if (row >= v->rows || column >= v->columns)
+        return 0;
+    for (y = 0; y < v->char_height; y++) {
+        seen[y] = 0;
+        for (x = 0; x < 8; x++)
+            if (video_get_pixel(fw, v, page, column * 8 + x, row * v->char_height + y))
+                seen[y] |= (uint8_t)(0x80 >> x);
+    }
+    for (ch = 0; ch < 256; ch++) {
+        video_glyph(fw, v, ch, glyph);
+        if (!memcmp(glyph, seen, v->char_height))
+            return ch;
+    }
+    return 0;
+}
+
+/* Pixel rows of a window in graphics: copies count rows from row `from` to row `to`. */
+static void video_copy_lines(struct fw *fw, const struct video_now *v, unsigned page, unsigned to, unsigned from, unsigned left, unsigned right)
+{
+    uint32_t base = v->base + page * v->page_bytes;
+    unsigned y, x;
+    if (v->model == VIDEO_PLANAR) { /* write mode 1: latches carry four planes at once */
+        video_indexed(fw, VGA_GFX, 5, 1);
+        for (y = 0; y < v->char_height; y++)
+            for (x = left; x <= right; x++) {
+                (void)fw_ld8(fw, base + (from * v->char_height + y) * v->pitch + x);
+                fw_st8(fw, base + (to * v->char_height + y) * v->pitch + x, 0);
+            }
+        video_indexed(fw, VGA_GFX, 5, 0);
+        return;
+    }
+    for (y = 0; y < v->char_height; y++) {
+        uint8_t line[320];
+        unsigned a = from * v->char_height + y, b = to * v->char_height + y;
+        if (v->model == VIDEO_CGA) {
+            unsigned per = v->bits, n = (right - left + 1) * per; /* bytes a character cell is wide: 1 or 2 */
+            fw_read(fw, v->base + (a & 1) * 0x2000u + (a >> 1) * 80 + left * per, line, EMU_MIN(n, 80u));
+            fw_write(fw, v->base + (b & 1) * 0x2000u + (b >> 1) * 80 + left * per, line, EMU_MIN(n, 80u));
+        } else if (v->model == VIDEO_PACKED) {
+            unsigned n = (right - left + 1) * 8;
+            fw_read(fw, v->base + a * 320 + left * 8, line, EMU_MIN(n, 320u));
+            fw_write(fw, v->base + b * 320 + left * 8, line, EMU_MIN(n, 320u));
+        } else if (v->base) { /* direct */
+            uint8_t wide[512 * 32];
+            unsigned bytes = (v->bits + 7) / 8 * 8, n = EMU_MIN((right - left + 1) * bytes, (unsigned)sizeof wide);
+            mem_read(fw->emu, v->base + (uint64_t)a * v->pitch + left * bytes, wide, n);
+            mem_write(fw->emu, v->base + (uint64_t)b * v->pitch + left * bytes, wide, n);
+        }
+    }
+}
+
+static void video_clear_lines(struct fw *fw, const struct video_now *v, unsigned page, unsigned row, unsigned left, unsigned right, unsigned attr)
+{
+    uint32_t base = v->base + page * v->page_bytes;
+    unsigned x, y;
+    if (v->model == VIDEO_PLANAR)
+        video_indexed(fw, VGA_GFX, 5, 2);
+    for (y = row * v->char_height; y < (row + 1) * v->char_height; y++) {
+        uint8_t line[320];
+        if (v->model == VIDEO_PLANAR)
+            for (x = left; x <= right; x++)
+                fw_st8(fw, base + y * v->pitch + x, attr & 15);
+        else if (v->model == VIDEO_CGA) {
+            memset(line, v->bits == 2 ? (int)((attr & 3) * 0x55) : (attr & 1 ? 0xFF : 0), sizeof line);
+            fw_write(fw, v->base + (y & 1) * 0x2000u + (y >> 1) * 80 + left * v->bits, line, EMU_MIN((right - left + 1) * v->bits, 80u));
+        } else if (v->model == VIDEO_PACKED) {
+            memset(line, (int)attr, sizeof line);
+            fw_write(fw, v->base + y * 320 + left * 8, line, EMU_MIN((right - left + 1) * 8, 320u));
+        } else if (v->base) {
+            uint8_t wide[512 * 32];
+            unsigned bytes = (v->bits + 7) / 8 * 8, n = EMU_MIN((right - left + 1) * bytes, (unsigned)sizeof wide);
+            memset(wide, 0, n);
+            mem_write(fw->emu, v->base + (uint64_t)y * v->pitch + left * bytes, wide, n);
+        }
+    }
+    if (v->model == VIDEO_PLANAR)
+        video_indexed(fw, VGA_GFX, 5, 0);
+}
+
+static void video_scroll(struct fw *fw, const struct video_now *v, unsigned page, unsigned lines, bool up, unsigned attr, unsigned top, unsigned left, unsigned bottom, unsigned right)
+{
+    unsigned height, i, k;
+    uint8_t row[512 * 2];
+    if (right >= v->columns)
+        right = v->columns - 1;
+    if (bottom >= v->rows)
+        bottom = v->rows - 1;
+    if (top > bottom || left > right)
+        return;
+    height = bottom - top + 1;
+    if (!lines || lines > height)
+        lines = height;
+    for (i = 0; i < height - lines; i++) {
+        unsigned to = up ? top + i : bottom - i, from = up ? to + lines : to - lines;
+        if (v->model == VIDEO_TEXT) {
+            fw_read(fw, video_cell(v, page, from, left), row, (right - left + 1) * 2);
+            fw_write(fw, video_cell(v, page, to, left), row, (right - left + 1) * 2);
+        } else
+            video_copy_lines(fw, v, page, to, from, left, right);
+    }
+    for (k = 0; k < right - left + 1; k++)
+        st16le(row + 2 * k, (uint16_t)(0x20 | attr << 8));
+    for (i = 0; i < lines; i++) {
+        unsigned at = up ? bottom - i : top + i;
+        if (v->model == VIDEO_TEXT)
+            fw_write(fw, video_cell(v, page, at, left), row, (right - left + 1) * 2);
+        else
+            video_clear_lines(fw, v, page, at, left, right, attr);
+    }
+}
+
+/* Control characters, wrap and scroll; attr used where with_attr or in graphics. */
+static void video_teletype_at(struct fw *fw, const struct video_now *v, unsigned page, unsigned ch, unsigned attr, bool with_attr)
+{
+    unsigned pos = fw_ld16(fw, BDA_CURSOR_POS + 2 * page), row = pos >> 8, column = pos & 0xFF;
+    switch (ch) {
+    case 0x07: return; /* bell: the speaker is left alone */
+    case 0x08:
+        if (column)
+            column--;
+        break;
+    case 0x0A: row++; break;
+    case 0x0D: column = 0; break;
+    default:
+        video_put_char(fw, v, page, row, column, ch, attr, with_attr);
+        if (++column >= v->columns)
+            column = 0, row++;
+        break;
+    }
+    if (row >= v->rows) {
+        unsigned fill = 0;
+        if (v->model == VIDEO_TEXT)
+            fill = fw_ld16(fw, video_cell(v, page, v->rows - 1, 0)) >> 8;
+        video_scroll(fw, v, page, 1, true, fill, 0, 0, v->rows - 1, v->columns - 1);
+        row = v->rows - 1;
+    }
+    video_cursor_set(fw, page, row, column);
+}
+
+EMU_PRIV void fw_video_teletype(struct fw *fw, uint8_t ch)
+{
+    struct video_now v;
+    video_get(fw, &v);
+    video_teletype_at(fw, &v, fw_ld8(fw, BDA_VIDEO_PAGE) & 7u, ch, 7, false);
+}
+
+static void video_set_page(struct fw *fw, unsigned page)
+{
+    struct video_now v;
+    unsigned start, crtc = video_crtc(fw);
+    video_get(fw, &v);
+    if (page > 7 || v.model == VIDEO_DIRECT)
+        return;
+    start = page * v.page_bytes;
+    fw_st8(fw, BDA_VIDEO_PAGE, page);
+    fw_st16(fw, BDA_VIDEO_PAGE_START, start);
+    if (v.model == VIDEO_TEXT || v.model == VIDEO_CGA)
+        start /= 2;
+    video_indexed(fw, crtc, 0x0C, start >> 8 & 0xFF);
+    video_indexed(fw, crtc, 0x0D, start & 0xFF);
+    video_cursor_update(fw, page);
+}
+
+/* ================= AH=0Bh, 10h: colours ================= */
+
+static void video_0b(struct fw *fw, struct fw_regs *r)
+{
+    unsigned bl = fw_lo(r->ebx), i, palette = fw_ld8(fw, BDA_CGA_PALETTE);
+    if (fw_hi(r->ebx) == 0) {
+        unsigned colour = (bl & 15) | (bl & 8) << 1;
+        video_attr_set(fw, 0x11, colour & 0x17);
+        if (fw_ld8(fw, BDA_VIDEO_MODE) <= 3) {
+            video_attr_on(fw);
+            return;
+        }
+        video_attr_set(fw, 0, colour & 0x17);
+        for (i = 1; i < 4; i++)
+            video_attr_set(fw, i, (video_attr_get(fw, i) & ~0x10u) | (bl & 0x10));
+        fw_st8(fw, BDA_CGA_PALETTE, (palette & 0xE0u) | (bl & 0x1Fu));
+    } else if (fw_hi(r->ebx) == 1) {
+        for (i = 1; i < 4; i++)
+            video_attr_set(fw, i, (video_attr_get(fw, i) & ~1u) | (bl & 1u));
+        fw_st8(fw, BDA_CGA_PALETTE, (palette & 0xDFu) | (bl & 1 ? 0x20u : 0));
+    }
+    video_attr_on(fw);
+}
+
+static void video_grey(struct fw *fw, unsigned first, unsigned count)
+{
+    uint8_t rgb[3];
+    for (; count && first < 256; count--, first++) {
+        video_dac_read(fw, first, rgb);
+        rgb[0] = rgb[1] = rgb[2] = (uint8_t)((rgb[0] * 77 + rgb[1] * 151 + rgb[2] * 28) / 256);
+        video_dac_write(fw, first, rgb);
+    }
+}
+
+static void video_10(struct fw *fw, struct fw_regs *r)
+{
+    unsigned bl = fw_lo(r->ebx), bh = fw_hi(r->ebx), i, first, count;
+    uint8_t bytes[768];
+    switch (fw_lo(r->eax)) {
+    case 0x00:
+        if (bl <= 0x14)
+            video_attr_set(fw, bl, bh);
+        break;
+    case 0x01: video_attr_set(fw, 0x11, bh); break;
+    case 0x02:
+        if (!fw_user_read(fw, r->es, (uint16_t)r->edx, bytes, 17))
+            return;
+        for (i = 0; i < 16; i++)
+            video_attr_set(fw, i, bytes[i]);
+        video_attr_set(fw, 0x11, bytes[16]);
+        break;
+    case 0x03: video_attr_set(fw, 0x10, (video_attr_get(fw, 0x10) & ~8u) | (bl & 1u) << 3); break;
+    case 0x07: fw_put_hi(&r->ebx, bl <= 0x14 ? video_attr_get(fw, bl) : 0); break;
+    case 0x08: fw_put_hi(&r->ebx, video_attr_get(fw, 0x11)); break;
+    case 0x09:
+        for (i = 0; i < 16; i++)
+            bytes[i] = (uint8_t)video_attr_get(fw, i);
+        bytes[16] = (uint8_t)video_attr_get(fw, 0x11);
+        video_attr_on(fw);
+        fw_user_write(fw, r->es, (uint16_t)r->edx, bytes, 17);
+        return;
+    case 0x10:
+        bytes[0] = fw_hi(r->edx), bytes[1] = fw_hi(r->ecx), bytes[2] = fw_lo(r->ecx);
+        video_dac_write(fw, bl, bytes);
+        return;
+    case 0x12:
+        first = r->ebx & 0xFF, count = EMU_MIN(r->ecx & 0xFFFF, (uint32_t)256);
+        if (!fw_user_read(fw, r->es, (uint16_t)r->edx, bytes, count * 3))
+            return;
+        for (i = 0; i < count && first + i < 256; i++)
+            video_dac_write(fw, first + i, bytes + 3 * i);
+        return;
+    case 0x13:
+        i = video_attr_get(fw, 0x10);
+        if (bl == 0)
+            video_attr_set(fw, 0x10, (i & 0x7Fu) | (bh & 1u) << 7);
+        else if (bl == 1)
+            video_attr_set(fw, 0x14, i & 0x80 ? bh & 15u : (bh << 2) & 15u);
+        break;
+    case 0x15:
+        video_dac_read(fw, bl, bytes);
+        fw_put_hi(&r->edx, bytes[0]);
+        fw_put_hi(&r->ecx, bytes[1]);
+        fw_put_lo(&r->ecx, bytes[2]);
+        return;
+    case 0x17:
+        first = r->ebx & 0xFF, count = EMU_MIN(r->ecx & 0xFFFF, (uint32_t)256);
+        for (i = 0; i < count && first + i < 256; i++)
+            video_dac_read(fw, first + i, bytes + 3 * i);
+        fw_user_write(fw, r->es, (uint16_t)r->edx, bytes, (size_t)i * 3);
+        return;
+    case 0x18: fw_outb(fw, VGA_DAC_MASK, bl); return;
+    case 0x19: fw_put_lo(&r->ebx, fw_inb(fw, VGA_DAC_MASK)); return;
+    case 0x1A:
+        i = video_attr_get(fw, 0x10);
+        fw_put_lo(&r->ebx, i >> 7);
+        fw_put_hi(&r->ebx, i & 0x80 ? video_attr_get(fw, 0x14) & 15 : (video_attr_get(fw, 0x14) & 15) >> 2);
+        break;
+    case 0x1B: video_grey(fw, r->ebx & 0xFF, r->ecx & 0xFFFF); return;
+    default: return;
+    }
+    video_attr_on(fw);
+}
+
+/* ================= AH=11h: fonts ================= */
+
+static void video_11(struct fw *fw, struct fw_regs *r)
+{
+    unsigned al = fw_lo(r->eax), block = fw_lo(r->ebx), height = fw_hi(r->ebx), count = r->ecx & 0xFFFF, first = r->edx & 0xFFFF;
+    static uint8_t const rows_of[4] = { 0, 14, 25, 43 };
+    uint32_t vector;
+    switch (al) {
+    case 0x00: case 0x10: {
+        uint8_t glyphs[256 * 32];
+        if (!height || height > 32 || first > 255)
+            break;
+        count = EMU_MIN(count, 256 - first);
+        if (!fw_user_read(fw, r->es, (uint16_t)r->ebp, glyphs, (size_t)count * height))
+            return;
+        video_load_font(fw, glyphs, first, count, height, block);
+        if (al == 0x10)
+            video_set_char_height(fw, height);
+        break;
+    }
+    case 0x01: case 0x11: case 0x02: case 0x12: case 0x04: case 0x14: {
+        unsigned h = (al & 15) == 1 ? 14 : (al & 15) == 2 ? 8 : 16;
+        video_load_rom_font(fw, h, block);
+        if (al & 0x10)
+            video_set_char_height(fw, h);
+        break;
+    }
+    case 0x03: video_indexed(fw, VGA_SEQ, 3, block); break;
+    case 0x20:
+        fw_st16(fw, 0x1F * 4, r->ebp & 0xFFFF);
+        fw_st16(fw, 0x1F * 4 + 2, r->es);
+        break;
+    case 0x21: case 0x22: case 0x23: case 0x24: {
+        unsigned rows = block ? (block < 4 ? rows_of[block] : 25) : fw_lo(r->edx), h = al == 0x21 ? count : al == 0x22 ? 14 : al == 0x23 ? 8 : 16;
+        if (al == 0x21) {
+            fw_st16(fw, 0x43 * 4, r->ebp & 0xFFFF);
+            fw_st16(fw, 0x43 * 4 + 2, r->es);
+        } else
+            fw_st32(fw, 0x43 * 4, (uint32_t)(FW_VGA_ROM >> 4) << 16 | (video_rom_font(fw, h) - FW_VGA_ROM));
+        fw_st16(fw, BDA_CHAR_HEIGHT, h & 0xFF);
+        if (rows)
+            fw_st8(fw, BDA_VIDEO_ROWS, rows - 1);
+        break;
+    }
+    case 0x30:
+        switch (height) {
+        case 0: vector = fw_ld32(fw, 0x1F * 4); break;
+        case 1: vector = fw_ld32(fw, 0x43 * 4); break;
+        case 2: case 5: vector = 0xC0000000u | fw->font14_off; break;
+        case 3: vector = 0xC0000000u | fw->font8_off; break;
+        case 4: vector = 0xC0000000u | (fw->font8_off + 128u * 8); break;
+        default: vector = 0xC0000000u | fw->font16_off; break;
+        }
+        r->es = (uint16_t)(vector >> 16);
+        fw_put_x(&r->ebp, vector & 0xFFFF);
+        fw_put_x(&r->ecx, fw_ld8(fw, BDA_CHAR_HEIGHT));
+        fw_put_lo(&r->edx, fw_ld8(fw, BDA_VIDEO_ROWS));
+        break;
+    default: break;
+    }
+}
+
+/* ================= AH=12h, 13h, 1Ah, 1Bh, 1Ch ================= */
+
+static void video_12(struct fw *fw, struct fw_regs *r)
+{
+    unsigned al = fw_lo(r->eax), modeset = fw_ld8(fw, BDA_VIDEO_MODESET);
+    switch (fw_lo(r->ebx)) {
+    case 0x10:
+        fw_put_x(&r->ebx, (video_crtc(fw) == 0x3B4 ? 0x100u : 0) | 3); /* 256 KiB */
+        fw_put_x(&r->ecx, fw_ld8(fw, BDA_VIDEO_SWITCHES) & 15u);
+        return;
+    case 0x20: return; /* alternate print screen */
+    case 0x30: /* scan lines: kept for the next mode set */
+        if (al > 2)
+            return;
+        modeset = (modeset & ~0x90u) | (al == 0 ? 0x80u : al == 2 ? 0x10u : 0);
+        fw_st8(fw, BDA_VIDEO_MODESET, modeset);
+        break;
+    case 0x31: fw_st8(fw, BDA_VIDEO_MODESET, (modeset & ~8u) | (al & 1u) << 3); break;
+    case 0x32: fw_outb(fw, VGA_MISC_WRITE, (fw_inb(fw, VGA_MISC_READ) & ~2u) | (al & 1 ? 0 : 2u)); break;
+    case 0x33: fw_st8(fw, BDA_VIDEO_MODESET, (modeset & ~2u) | (al & 1 ? 0 : 2u)); break;
+    case 0x34: fw_st8(fw, BDA_VIDEO_CONTROL, (fw_ld8(fw, BDA_VIDEO_CONTROL) & ~1u) | (al & 1u)); break;
+    case 0x35: break;
+    case 0x36: video_indexed(fw, VGA_SEQ, 1, (video_indexed_read(fw, VGA_SEQ, 1) & ~0x20u) | (al & 1u) << 5); break;
+    default: return;
+    }
+    fw_put_lo(&r->eax, 0x12);
+}
+
+static void video_13(struct fw *fw, struct fw_regs *r)
+{
+    struct video_now v;
+    unsigned al = fw_lo(r->eax), page = fw_hi(r->ebx) & 7u, attr = fw_lo(r->ebx), count = r->ecx & 0xFFFF, i, saved;
+    uint8_t text[4096];
+    size_t bytes = (size_t)count * (al & 2 ? 2 : 1);
+    if (bytes > sizeof text)
+        bytes = sizeof text;
+    if (!fw_user_read(fw, r->es, (uint16_t)r->ebp, text, bytes))
+        return;
+    video_get(fw, &v);
+    saved = fw_ld16(fw, BDA_CURSOR_POS + 2 * page);
+    video_cursor_set(fw, page, fw_hi(r->edx) == 0xFF ? saved >> 8 : fw_hi(r->edx), fw_hi(r->edx) == 0xFF ? saved & 0xFF : fw_lo(r->edx));
+    for (i = 0; i < bytes; i += al & 2 ? 2 : 1)
+        video_teletype_at(fw, &v, page, text[i], al & 2 && i + 1 < bytes ? text[i + 1] : attr, true);
+    if (!(al & 1))
+        video_cursor_set(fw, page, saved >> 8, saved & 0xFF);
+}
+
+static void video_1b(struct fw *fw, struct fw_regs *r)
+{
+    uint8_t t[64];
+    struct video_now v;
+    if (r->ebx & 0xFFFF)
+        return;
+    memset(t, 0, sizeof t);
+    video_get(fw, &v);
+    st16le(t, fw->static_off);
+    st16le(t + 2, FW_VGA_ROM >> 4);
+    fw_read(fw, BDA_VIDEO_MODE, t + 4, 30);
+    t[0x22] = fw_ld8(fw, BDA_VIDEO_ROWS);
+    t[0x22] = (uint8_t)(t[0x22] + 1);
+    st16le(t + 0x23, fw_ld16(fw, BDA_CHAR_HEIGHT));
+    t[0x25] = fw_ld8(fw, BDA_VIDEO_DCC);
+    st16le(t + 0x27, v.m->bits >= 8 ? 256 : (uint16_t)(1u << v.m->bits));
+    t[0x29] = v.m->pages;
+    t[0x2A] = v.m->height == 350 ? 1 : v.m->height == 480 ? 3 : v.m->height == 200 ? 0 : 2;
+    t[0x2D] = 0x21 | ((fw_ld8(fw, BDA_VIDEO_MODESET) & 8) ? 8 : 0);
+    t[0x31] = 3; /* 256 KiB */
+    fw_user_write(fw, r->es, (uint16_t)r->edi, t, sizeof t);
+    fw_put_lo(&r->eax, 0x1B);
+}
+
+/* State blocks in the caller's buffer, in the order of the bits of CX: 128 bytes of registers, 128 of BDA, 800 of DAC, 64 of VBE. */
+enum { STATE_HW = 1, STATE_BDA = 2, STATE_DAC = 4, STATE_VBE = 8, STATE_HW_BYTES = 128, STATE_BDA_BYTES = 128, STATE_DAC_BYTES = 800, STATE_VBE_BYTES = 64 };
+static unsigned video_state_bytes(unsigned what)
+{
+    return (what & STATE_HW ? STATE_HW_BYTES : 0u) + (what & STATE_BDA ? STATE_BDA_BYTES : 0u) + (what & STATE_DAC ? STATE_DAC_BYTES : 0u) + (what & STATE_VBE ? STATE_VBE_BYTES : 0u);
+}
+
+static void video_state_save(struct fw *fw, unsigned what, uint8_t *p)
+{
+    unsigned i, crtc = video_crtc(fw);
+    memset(p, 0, video_state_bytes(what));
+    if (what & STATE_HW) {
+        p[0] = fw_inb(fw, VGA_MISC_READ);
+        p[1] = fw_inb(fw, VGA_SEQ), p[2] = fw_inb(fw, VGA_GFX), p[3] = fw_inb(fw, crtc);
+        for (i = 0; i < 5; i++)
+            p[8 + i] = (uint8_t)video_indexed_read(fw, VGA_SEQ, i);
+        for (i = 0; i < 25; i++)
+            p[16 + i] = (uint8_t)video_indexed_read(fw, crtc, i);
+        for (i = 0; i < 9; i++)
+            p[48 + i] = (uint8_t)video_indexed_read(fw, VGA_GFX, i);
+        for (i = 0; i < 21; i++)
+            p[64 + i] = (uint8_t)video_attr_get(fw, i);
+        video_attr_on(fw);
+        st16le(p + 96, (uint16_t)crtc);
+        p += STATE_HW_BYTES;
+    }
+    if (what & STATE_BDA) {
+        fw_read(fw, BDA_VIDEO_MODE, p, 30);
+        fw_read(fw, BDA_VIDEO_ROWS, p + 32, 7);
+        fw_read(fw, BDA_VIDEO_SAVE_TABLE, p + 40, 4);
+        fw_read(fw, 0x1F * 4, p + 44, 4);
+        fw_read(fw, 0x43 * 4, p + 48, 4);
+        p += STATE_BDA_BYTES;
+    }
+    if (what & STATE_DAC) {
+        for (i = 0; i < 256; i++)
+            video_dac_read(fw, i, p + 3 * i);
+        p[768] = fw_inb(fw, VGA_DAC_MASK);
+        p += STATE_DAC_BYTES;
+    }
+    if (what & STATE_VBE)
+        for (i = 0; i < 10; i++)
+            st16le(p + 2 * i, (uint16_t)video_dispi(fw, i));
+}
+
+static void video_state_restore(struct fw *fw, unsigned what, const uint8_t *p)
+{
+    unsigned i, crtc;
+    const uint8_t *vbe = p + video_state_bytes(what & 7);
+    if ((what & STATE_VBE) && fw->has_vga) {
+        video_dispi_set(fw, DISPI_ENABLE, 0);
+        if (ld16le(vbe + 2 * DISPI_ENABLE) & DISPI_ENABLED) {
+            for (i = DISPI_XRES; i <= DISPI_BPP; i++)
+                video_dispi_set(fw, i, ld16le(vbe + 2 * i));
+            video_dispi_set(fw, DISPI_ENABLE, ld16le(vbe + 2 * DISPI_ENABLE) | DISPI_NO_CLEAR);
+            for (i = DISPI_BANK; i <= DISPI_Y_OFFSET; i++)
+                if (i != DISPI_VIRT_HEIGHT)
+                    video_dispi_set(fw, i, ld16le(vbe + 2 * i));
+        }
+    }
+    if (what & STATE_HW) {
+        crtc = ld16le(p + 96) == 0x3B4 ? 0x3B4 : 0x3D4;
+        fw_outb(fw, VGA_MISC_WRITE, p[0]);
+        fw_st16(fw, BDA_CRTC_PORT, crtc);
+        for (i = 1; i < 5; i++)
+            video_indexed(fw, VGA_SEQ, i, p[8 + i]);
+        video_indexed(fw, VGA_SEQ, 0, 3);
+        video_indexed(fw, crtc, 0x11, 0);
+        for (i = 0; i < 25; i++)
+            video_indexed(fw, crtc, i, p[16 + i]);
+        for (i = 0; i < 9; i++)
+            video_indexed(fw, VGA_GFX, i, p[48 + i]);
+        for (i = 0; i < 21; i++)
+            video_attr_set(fw, i, p[64 + i]);
+        video_attr_on(fw);
+        fw_outb(fw, VGA_SEQ, p[1]), fw_outb(fw, VGA_GFX, p[2]), fw_outb(fw, crtc, p[3]);
+        p += STATE_HW_BYTES;
+    }
+    if (what & STATE_BDA) {
+        fw_write(fw, BDA_VIDEO_MODE, p, 30);
+        fw_write(fw, BDA_VIDEO_ROWS, p + 32, 7);
+        fw_write(fw, BDA_VIDEO_SAVE_TABLE, p + 40, 4);
+        fw_write(fw, 0x1F * 4, p + 44, 4);
+        fw_write(fw, 0x43 * 4, p + 48, 4);
+        p += STATE_BDA_BYTES;
+    }
+    if (what & STATE_DAC) {
+        for (i = 0; i < 256; i++)
+            video_dac_write(fw, i, p + 3 * i);
+        fw_outb(fw, VGA_DAC_MASK, p[768]);
+    }
+}
+
+/* AH=1Ch, and VBE 4F04h whose function number is in DL. False: no such function, or (relay) not yet. */
+static bool video_state(struct fw *fw, struct fw_regs *r, unsigned fn, unsigned what)
+{
+    uint8_t buf[STATE_HW_BYTES + STATE_BDA_BYTES + STATE_DAC_BYTES + STATE_VBE_BYTES];
+    switch (fn) {
+    case 0: fw_put_x(&r->ebx, (video_state_bytes(what) + 63) / 64); return true;
+    case 1:
+        video_state_save(fw, what, buf);
+        fw_user_write(fw, r->es, (uint16_t)r->ebx, buf, video_state_bytes(what));
+        return true;
+    case 2:
+        if (!fw_user_read(fw, r->es, (uint16_t)r->ebx, buf, video_state_bytes(what)))
+            return true;
+        video_state_restore(fw, what, buf);
+        return true;
+    default: return false;
+    }
+}
+
+/* ================= VBE ================= */
+
+struct fw_vbe_mode {
+    uint16_t number, width, height;
+    uint8_t bits;
+};
+/* VESA's own numbers, then those that the stdvga's BIOSes gave to later sizes. */
+static const struct fw_vbe_mode vbe_modes[] = {
+    { 0x100, 640, 400, 8 },    { 0x101, 640, 480, 8 },    { 0x103, 800, 600, 8 },    { 0x105, 1024, 768, 8 },   { 0x107, 1280, 1024, 8 },
+    { 0x10D, 320, 200, 15 },   { 0x10E, 320, 200, 16 },   { 0x10F, 320, 200, 24 },   { 0x110, 640, 480, 15 },   { 0x111, 640, 480, 16 },
+    { 0x112, 640, 480, 24 },   { 0x113, 800, 600, 15 },   { 0x114, 800, 600, 16 },   { 0x115, 800, 600, 24 },   { 0x116, 1024, 768, 15 },
+    { 0x117, 1024, 768, 16 },  { 0x118, 1024, 768, 24 },  { 0x119, 1280, 1024, 15 }, { 0x11A, 1280, 1024, 16 }, { 0x11B, 1280, 1024, 24 },
+    { 0x11C, 1600, 1200, 8 },  { 0x11D, 1600, 1200, 15 }, { 0x11E, 1600, 1200, 16 }, { 0x11F, 1600, 1200, 24 }, { 0x140, 320, 200, 32 },
+    { 0x141, 640, 400, 32 },   { 0x142, 640, 480, 32 },   { 0x143, 800, 600, 32 },   { 0x144, 1024, 768, 32 },  { 0x145, 1280, 1024, 32 },
+    { 0x146, 320, 200, 8 },    { 0x147, 1600, 1200, 32 }, { 0x148, 1152, 864, 8 },   { 0x149, 1152, 864, 15 },  { 0x14A, 1152, 864, 16 },
+    { 0x14B, 1152, 864, 24 },  { 0x14C, 1152, 864, 32 },  { 0x175, 1280, 768, 16 },  { 0x176, 1280, 768, 24 },  { 0x177, 1280, 768, 32 },
+    { 0x178, 1280, 800, 16 },  { 0x179, 1280, 800, 24 },  { 0x17A, 1280, 800, 32 },  { 0x17B, 1280, 960, 16 },  { 0x17C, 1280, 960, 24 },
+    { 0x17D, 1280, 960, 32 },  { 0x17E, 1440, 900, 16 },  { 0x17F, 1440, 900, 24 },  { 0x180, 1440, 900, 32 },  { 0x181, 1400, 1050, 16 },
+    { 0x182, 1400, 1050, 24 }, { 0x183, 1400, 1050, 32 }, { 0x184, 1680, 1050, 16 }, { 0x185, 1680, 1050, 24 }, { 0x186, 1680, 1050, 32 },
+    { 0x187, 1920, 1200, 16 }, { 0x188, 1920, 1200, 24 }, { 0x189, 1920, 1200, 32 }, { 0x18A, 2560, 1600, 16 }, { 0x18B, 2560, 1600, 24 },
+    { 0x18C, 2560, 1600, 32 }, { 0x18D, 1280, 720, 16 },  { 0x18E, 1280, 720, 24 },  { 0x18F, 1280, 720, 32 },  { 0x190, 1920, 1080, 16 },
+    { 0x191, 1920, 1080, 24 }, { 0x192, 1920, 1080, 32 },
+};
+
+static uint32_t vbe_pitch(const struct fw_vbe_mode *m) { return m->width * ((m->bits + 7u) / 8); }
+
+static const struct fw_vbe_mode *vbe_find(struct fw *fw, unsigned number)
+{
+    size_t i;
+    for (i = 0; i < EMU_ARRAY_LEN(vbe_modes); i++)
+        if (vbe_modes[i].number == number && vbe_pitch(&vbe_modes[i]) * vbe_modes[i].height <= fw->vram_bytes)
+            return &vbe_modes[i];
+    return NULL;
+}
+
+static unsigned vbe_current(struct fw *fw)
+{
+    unsigned w = video_dispi(fw, DISPI_XRES), h = video_dispi(fw, DISPI_YRES), bits = video_dispi(fw, DISPI_BPP);
+    size_t i;
+    for (i = 0; i < EMU_ARRAY_LEN(vbe_modes); i++)
+        if (vbe_modes[i].width == w && vbe_modes[i].height == h && vbe_modes[i].bits == bits)
+            return vbe_modes[i].number | (video_dispi(fw, DISPI_ENABLE) & DISPI_LFB ? 0x4000u : 0);
+    return 0xFFFF;
+}
+
+static bool vbe_info(struct fw *fw, struct fw_regs *r)
+{
+    uint8_t t[512];
+    uint32_t rom = (uint32_t)(FW_VGA_ROM >> 4) << 16;
+    size_t size = 256;
+    if (!fw_user_read(fw, r->es, (uint16_t)r->edi, t, 4))
+        return true;
+    if (!memcmp(t, "VBE2", 4))
+        size = 512;
+    memset(t, 0, sizeof t);
+    memcpy(t, "VESA", 4);
+    st16le(t + 4, 0x0300);
+    st32le(t + 6, rom | fw->vbe_oem_off);
+    st32le(t + 10, 1); /* DAC width can be switched */
+    st32le(t + 14, rom | fw->vbe_modes_off);
+    st16le(t + 18, (uint16_t)(fw->vram_bytes >> 16));
+    if (size == 512) {
+        st16le(t + 20, 0x0100);
+        st32le(t + 22, rom | fw->vbe_oem_off);
+        st32le(t + 26, rom | fw->vbe_oem_off);
+        st32le(t + 30, rom | fw->vbe_oem_off);
+    }
+    fw_user_write(fw, r->es, (uint16_t)r->edi, t, size);
+    return true;
+}
+
+static void vbe_masks(uint8_t *p, unsigned bits)
+{
+    static const uint8_t m15[8] = { 5, 10, 5, 5, 5, 0, 1, 15 }, m16[8] = { 5, 11, 6, 5, 5, 0, 0, 0 }, m24[8] = { 8, 16, 8, 8, 8, 0, 0, 0 }, m32[8] = { 8, 16, 8, 8, 8, 0, 8, 24 };
+    if (bits > 8)
+        memcpy(p, bits == 15 ? m15 : bits == 16 ? m16 : bits == 24 ? m24 : m32, 8);
+}
+
+static bool vbe_mode_info(struct fw *fw, struct fw_regs *r)
+{
+    const struct fw_vbe_mode *m = vbe_find(fw, r->ecx & 0x1FF);
+    uint8_t t[256];
+    uint32_t pages;
+    if (!m)
+        return false;
+    memset(t, 0, sizeof t);
+    pages = fw->vram_bytes / (vbe_pitch(m) * m->height) - 1;
+    if (pages > 255)
+        pages = 255;
+    st16le(t, (uint16_t)(0x1B | (fw->lfb_gpa ? 0x80 : 0))); /* there, colour, graphics, linear */
+    t[2] = 7;           /* window A: movable, readable, writable */
+    st16le(t + 4, 64);  /* granularity KiB */
+    st16le(t + 6, 64);
+    st16le(t + 8, 0xA000);
+    st32le(t + 12, (uint32_t)(FW_VGA_ROM >> 4) << 16 | fw->vbe_pm_off);
+    st16le(t + 16, (uint16_t)vbe_pitch(m));
+    st16le(t + 18, m->width);
+    st16le(t + 20, m->height);
+    t[22] = 8, t[23] = 16, t[24] = 1, t[25] = m->bits, t[26] = 1;
+    t[27] = m->bits == 8 ? 4 : 6;
+    t[29] = (uint8_t)pages;
+    t[30] = 1;
+    vbe_masks(t + 31, m->bits);
+    t[39] = m->bits == 32 ? 2 : 0; /* spare bits may be used */
+    st32le(t + 40, fw->lfb_gpa);
+    st16le(t + 50, (uint16_t)vbe_pitch(m));
+    t[52] = t[53] = (uint8_t)pages;
+    vbe_masks(t + 54, m->bits);
+    st32le(t + 62, 150000000);
+    fw_user_write(fw, r->es, (uint16_t)r->edi, t, sizeof t);
+    return true;
+}
+
+static bool vbe_set_mode(struct fw *fw, struct fw_regs *r)
+{
+    unsigned bx = r->ebx & 0xFFFF, number = bx & 0x1FF;
+    const struct fw_vbe_mode *m;
+    unsigned crtc;
+    if (number < 0x100) {
+        if (!video_mode_find(number & 0x7F))
+            return false;
+        video_set_mode(fw, number & 0x7F, !(bx & 0x8000));
+        return true;
+    }
+    m = vbe_find(fw, number);
+    if (!m || ((bx & 0x4000) && !fw->lfb_gpa))
+        return false;
+    /* the VGA core in its 256-colour chained state, window at A0000h, so that banked access works */
+    if (video_crtc(fw) != 0x3D4)
+        video_set_mode(fw, 3, true);
+    crtc = video_crtc(fw);
+    if (m->bits == 8)
+        video_load_palette(fw, PALETTE_VGA);
+    video_dispi_set(fw, DISPI_ENABLE, 0);
+    video_dispi_set(fw, DISPI_XRES, m->width);
+    video_dispi_set(fw, DISPI_YRES, m->height);
+    video_dispi_set(fw, DISPI_BPP, m->bits);
+    video_dispi_set(fw, DISPI_ENABLE, DISPI_ENABLED | (bx & 0x4000 ? DISPI_LFB : 0) | (bx & 0x8000 ? DISPI_NO_CLEAR : 0));
+    video_dispi_set(fw, DISPI_BANK, 0);
+    video_indexed(fw, crtc, 0x11, video_indexed_read(fw, crtc, 0x11) & 0x7Fu);
+    video_indexed(fw, VGA_GFX, 5, 0x40);
+    video_indexed(fw, VGA_GFX, 6, 0x05);
+    video_indexed(fw, VGA_SEQ, 2, 0x0F);
+    video_indexed(fw, VGA_SEQ, 4, 0x0E);
+    video_attr_set(fw, 0x10, 0x41);
+    video_attr_on(fw);
+    fw_st16(fw, BDA_VIDEO_COLUMNS, m->width / 8u);
+    fw_st8(fw, BDA_VIDEO_ROWS, m->height / 16u - 1);
+    fw_st16(fw, BDA_CHAR_HEIGHT, 16);
+    fw_st16(fw, BDA_CURSOR_POS, 0);
+    fw_st8(fw, BDA_VIDEO_PAGE, 0);
+    fw_st8(fw, BDA_VIDEO_CONTROL, 0x60 | (bx & 0x8000 ? 0x80u : 0));
+    return true;
+}
+
+static bool vbe_bank(struct fw *fw, struct fw_regs *r)
+{
+    if (fw_lo(r->ebx) != 0 || !video_vbe_on(fw))
+        return false;
+    if (fw_hi(r->ebx) == 0) {
+        if ((r->edx & 0xFFFF) >= fw->vram_bytes >> 16)
+            return false;
+        video_dispi_set(fw, DISPI_BANK, r->edx & 0xFFFF);
+    } else if (fw_hi(r->ebx) == 1)
+        fw_put_x(&r->edx, video_dispi(fw, DISPI_BANK));
+    else
+        return false;
+    return true;
+}
+
+static bool vbe_line_length(struct fw *fw, struct fw_regs *r)
+{
+    unsigned bytes = (video_dispi(fw, DISPI_BPP) + 7) / 8, width, height = video_dispi(fw, DISPI_YRES), limit;
+    if (!video_vbe_on(fw) || !bytes || !height)
+        return false;
+    limit = EMU_MIN(fw->vram_bytes / height / bytes, 0xFFF8u);
+    switch (fw_lo(r->ebx)) {
+    case 0: case 2:
+        width = r->ecx & 0xFFFF;
+        if (fw_lo(r->ebx) == 2)
+            width = (width + bytes - 1) / bytes;
+        if (width > limit || width < video_dispi(fw, DISPI_XRES))
+            return false;
+        video_dispi_set(fw, DISPI_VIRT_WIDTH, width);
+        break;
+    case 1: break;
+    case 3:
+        fw_put_x(&r->ebx, limit * bytes);
+        fw_put_x(&r->ecx, limit);
+        fw_put_x(&r->edx, fw->vram_bytes / (limit * bytes));
+        return true;
+    default: return false;
+    }
+    width = video_dispi(fw, DISPI_VIRT_WIDTH);
+    if (!width)
+        return false;
+    fw_put_x(&r->ebx, width * bytes);
+    fw_put_x(&r->ecx, width);
+    fw_put_x(&r->edx, EMU_MIN(fw->vram_bytes / (width * bytes), 0xFFFFu));
+    return true;
+}
+
+static bool vbe_start(struct fw *fw, struct fw_regs *r)
+{
+    unsigned bytes = (video_dispi(fw, DISPI_BPP) + 7) / 8, width = video_dispi(fw, DISPI_VIRT_WIDTH);
+    if (!video_vbe_on(fw) || !bytes || !width)
+        return false;
+    switch (fw_lo(r->ebx)) {
+    case 0x00: case 0x80:
+        video_dispi_set(fw, DISPI_X_OFFSET, r->ecx & 0xFFFF);
+        video_dispi_set(fw, DISPI_Y_OFFSET, r->edx & 0xFFFF);
+        return true;
+    case 0x01:
+        fw_put_hi(&r->ebx, 0);
+        fw_put_x(&r->ecx, video_dispi(fw, DISPI_X_OFFSET));
+        fw_put_x(&r->edx, video_dispi(fw, DISPI_Y_OFFSET));
+        return true;
+    case 0x02: case 0x82: /* VBE 3: byte offset in ECX */
+        video_dispi_set(fw, DISPI_X_OFFSET, r->ecx % (width * bytes) / bytes);
+        video_dispi_set(fw, DISPI_Y_OFFSET, r->ecx / (width * bytes));
+        return true;
+    case 0x04: fw_put_x(&r->ecx, 1); return true; /* the scheduled start has happened */
+    default: return false;
+    }
+}
+
+static bool vbe_dac_width(struct fw *fw, struct fw_regs *r)
+{
+    unsigned enable = video_dispi(fw, DISPI_ENABLE);
+    if (fw_lo(r->ebx) == 0) {
+        if (fw_hi(r->ebx) < 6)
+            return false;
+        enable = fw_hi(r->ebx) >= 8 ? enable | DISPI_8BIT_DAC : enable & ~(unsigned)DISPI_8BIT_DAC;
+        video_dispi_set(fw, DISPI_ENABLE, enable | DISPI_NO_CLEAR);
+    } else if (fw_lo(r->ebx) != 1)
+        return false;
+    fw_put_hi(&r->ebx, video_dispi(fw, DISPI_ENABLE) & DISPI_8BIT_DAC ? 8 : 6);
+    return true;
+}
+
+static bool vbe_palette(struct fw *fw, struct fw_regs *r)
+{
+    unsigned count = r->ecx & 0xFFFF, first = r->edx & 0xFFFF, i;
+    uint8_t bytes[1024], rgb[3];
+    if (first > 255 || count > 256 - first)
+        return false;
+    switch (fw_lo(r->ebx)) {
+    case 0x00: case 0x80:
+        if (!fw_user_read(fw, r->es, (uint16_t)r->edi, bytes, (size_t)count * 4))
+            return true;
+        for (i = 0; i < count; i++) { /* stored blue, green, red, pad */
+            rgb[0] = bytes[4 * i + 2], rgb[1] = bytes[4 * i + 1], rgb[2] = bytes[4 * i];
+            video_dac_write(fw, first + i, rgb);
+        }
+        return true;
+    case 0x01:
+        for (i = 0; i < count; i++) {
+            video_dac_read(fw, first + i, rgb);
+            bytes[4 * i] = rgb[2], bytes[4 * i + 1] = rgb[1], bytes[4 * i + 2] = rgb[0], bytes[4 * i + 3] = 0;
+        }
+        fw_user_write(fw, r->es, (uint16_t)r->edi, bytes, (size_t)count * 4);
+        return true;
+    default: return false;
+    }
+}
+
+static void vbe_service(struct fw *fw, struct fw_regs *r)
+{
+    bool ok = false, known = true;
+    switch (fw_lo(r->eax)) {
+    case 0x00: ok = vbe_info(fw, r); break;
+    case 0x01: ok = vbe_mode_info(fw, r); break;
+    case 0x02: ok = vbe_set_mode(fw, r); break;
+    case 0x03:
+        fw_put_x(&r->ebx, video_vbe_on(fw) ? vbe_current(fw) : fw_ld8(fw, BDA_VIDEO_MODE));
+        ok = true;
+        break;
+    case 0x04: ok = video_state(fw, r, fw_lo(r->edx), r->ecx & 15); break;
+    case 0x05: ok = vbe_bank(fw, r); break;
+    case 0x06: ok = vbe_line_length(fw, r); break;
+    case 0x07: ok = vbe_start(fw, r); break;
+    case 0x08: ok = vbe_dac_width(fw, r); break;
+    case 0x09: ok = vbe_palette(fw, r); break;
+    case 0x10:
+        if (fw_lo(r->ebx) == 0)
+            fw_put_x(&r->ebx, 0x0F30), ok = true;
+        else if (fw_lo(r->ebx) == 1)
+            video_indexed(fw, VGA_SEQ, 1, (video_indexed_read(fw, VGA_SEQ, 1) & ~0x20u) | (fw_hi(r->ebx) ? 0x20u : 0)), ok = true;
+        else if (fw_lo(r->ebx) == 2)
+            fw_put_hi(&r->ebx, 0), ok = true;
+        break;
+    case 0x15: break; /* no EDID */
+    default: known = false; break;
+    }
+    fw_put_lo(&r->eax, known ? 0x4F : fw_lo(r->eax));
+    fw_put_hi(&r->eax, ok ? 0x00 : 0x01);
+}
+
+/* ================= INT 10h ================= */
+
+static void video_write_chars(struct fw *fw, struct fw_regs *r, bool with_attr)
+{
+    struct video_now v;
+    unsigned page = fw_hi(r->ebx) & 7u, pos = fw_ld16(fw, BDA_CURSOR_POS + 2 * page), row = pos >> 8, column = pos & 0xFF, count = r->ecx & 0xFFFF;
+    video_get(fw, &v);
+    count = EMU_MIN(count, v.columns * v.rows);
+    for (; count && row < v.rows; count--) {
+        video_put_char(fw, &v, v.model == VIDEO_DIRECT ? 0 : page, row, column, fw_lo(r->eax), fw_lo(r->ebx), with_attr);
+        if (++column >= v.columns)
+            column = 0, row++;
+    }
+}
+
+EMU_PRIV unsigned fw_int10(struct fw *fw, struct fw_regs *r)
+{
+    struct video_now v;
+    unsigned al = fw_lo(r->eax), page = fw_hi(r->ebx) & 7u;
+    switch (fw_hi(r->eax)) {
+    case 0x00:
+        if (video_mode_find(al & 0x7F)) {
+            video_set_mode(fw, al & 0x7F, !(al & 0x80));
+            fw_put_lo(&r->eax, (al & 0x7F) > 7 ? 0x20 : (al & 0x7F) == 6 ? 0x3F : 0x30);
+        }
+        break;
+    case 0x01: video_cursor_shape(fw, r->ecx & 0xFFFF); break;
+    case 0x02: video_cursor_set(fw, page, fw_hi(r->edx), fw_lo(r->edx)); break;
+    case 0x03:
+        fw_put_x(&r->edx, fw_ld16(fw, BDA_CURSOR_POS + 2 * page));
+        fw_put_x(&r->ecx, fw_ld16(fw, BDA_CURSOR_TYPE));
+        fw_put_x(&r->eax, 0);
+        break;
+    case 0x04: fw_put_hi(&r->eax, 0); break;
+    case 0x05: video_set_page(fw, al); break;
+    case 0x06: case 0x07:
+        video_get(fw, &v);
+        video_scroll(fw, &v, v.model == VIDEO_DIRECT ? 0 : fw_ld8(fw, BDA_VIDEO_PAGE) & 7u, al, fw_hi(r->eax) == 6, fw_hi(r->ebx), fw_hi(r->ecx), fw_lo(r->ecx),
+                     fw_hi(r->edx), fw_lo(r->edx));
+        break;
+    case 0x08:
+        video_get(fw, &v);
+        fw_put_x(&r->eax, video_read_char(fw, &v, page));
+        break;
+    case 0x09: video_write_chars(fw, r, true); break;
+    case 0x0A: video_write_chars(fw, r, false); break;
+    case 0x0B: video_0b(fw, r); break;
+    case 0x0C: case 0x0D: {
+        unsigned x = r->ecx & 0xFFFF, y = r->edx & 0xFFFF;
+        video_get(fw, &v);
+        if (v.model == VIDEO_TEXT || x >= v.columns * 8 || y >= v.rows * v.char_height + 15)
+            break;
+        if (v.model == VIDEO_DIRECT ? y >= video_dispi(fw, DISPI_YRES) : y >= v.m->height)
+            break;
+        if (fw_hi(r->eax) == 0x0C)
+            video_put_pixel(fw, &v, v.model == VIDEO_DIRECT ? 0 : page, x, y, v.model == VIDEO_DIRECT && v.bits > 8 ? video_direct_colour(&v, al) : al);
+        else
+            fw_put_lo(&r->eax, video_get_pixel(fw, &v, v.model == VIDEO_DIRECT ? 0 : page, x, y));
+        break;
+    }
+    case 0x0E:
+        video_get(fw, &v);
+        video_teletype_at(fw, &v, v.model == VIDEO_DIRECT ? 0 : fw_ld8(fw, BDA_VIDEO_PAGE) & 7u, al, v.model == VIDEO_TEXT ? 7 : fw_lo(r->ebx), false);
+        break;
+    case 0x0F:
+        fw_put_lo(&r->eax, fw_ld8(fw, BDA_VIDEO_MODE) | (fw_ld8(fw, BDA_VIDEO_CONTROL) & 0x80u));
+        fw_put_hi(&r->eax, fw_ld8(fw, BDA_VIDEO_COLUMNS));
+        fw_put_hi(&r->ebx, fw_ld8(fw, BDA_VIDEO_PAGE));
+        break;
+    case 0x10: video_10(fw, r); break;
+    case 0x11: video_11(fw, r); break;
+    case 0x12: video_12(fw, r); break;
+    case 0x13: video_13(fw, r); break;
+    case 0x1A:
+        if (al == 0) {
+            fw_put_x(&r->ebx, fw_ld8(fw, BDA_VIDEO_DCC)); /* 8: VGA with colour screen, no second */
+            fw_put_lo(&r->eax, 0x1A);
+        } else if (al == 1) {
+            fw_st8(fw, BDA_VIDEO_DCC, fw_lo(r->ebx));
+            fw_put_lo(&r->eax, 0x1A);
+        }
+        break;
+    case 0x1B: video_1b(fw, r); break;
+    case 0x1C:
+        if (video_state(fw, r, al, r->ecx & 7))
+            fw_put_lo(&r->eax, 0x1C);
+        break;
+    case 0x4F:
+        if (fw->has_vga)
+            vbe_service(fw, r);
+        break;
+    default: break;
+    }
+    return FW_DONE;
+}
+
+/* ================= power-on: ROM image ================= */
+
+struct video_rom {
+    uint8_t bytes[FW_VGA_ROM_BYTES];
+};
+
+static uint16_t video_rom_add(uint8_t *rom, unsigned *at, const void *data, size_t size, unsigned align)
+{
+    unsigned here = (*at + align - 1) / align * align;
+    memcpy(rom + here, data, size);
+    *at = here + (unsigned)size;
+    return (uint16_t)here;
+}
+
+/* Video parameter table: 29 entries of 64 bytes; which register set each holds. */
+static void video_rom_parameters(struct fw *fw, uint8_t *rom, unsigned *at)
+{
+    static const uint8_t order[29] = { 0x00, 0x00, 0x03, 0x03, 0x04, 0x05, 0x06, 0x07, 0x03, 0x03, 0x03, 0x03, 0x03, 0x0D, 0x0E, 0x0F, 0x10, 0x0F, 0x10,
+                                       0x00, 0x00, 0x03, 0x03, 0x01, 0x03, 0x07, 0x11, 0x12, 0x13 };
+    uint8_t p[64], save[28];
+    unsigned i;
+    fw->params_off = (uint16_t)((*at + 15) & ~15u);
+    for (i = 0; i < 29; i++) {
+        const struct video_mode *m = video_mode_find(order[i]);
+        const struct video_regs *g = &video_regs[m->regs];
+        p[0] = m->columns;
+        p[1] = (uint8_t)(m->rows - 1);
+        p[2] = m->char_height;
+        st16le(p + 3, m->page_bytes == 0xFFFF ? 0 : m->page_bytes);
+        memcpy(p + 5, g->seq, 4);
+        p[9] = g->misc;
+        memcpy(p + 10, g->crtc, 25);
+        memcpy(p + 35, g->attr, 20);
+        memcpy(p + 55, g->gfx, 9);
+        (void)video_rom_add(rom, at, p, sizeof p, i ? 1 : 16);
+    }
+    memset(save, 0, sizeof save); /* save pointer table: only the parameters */
+    st32le(save, (uint32_t)(FW_VGA_ROM >> 4) << 16 | fw->params_off);
+    fw->save_off = video_rom_add(rom, at, save, sizeof save, 4);
+}
+
+static void video_rom_build(struct fw *fw, uint8_t *rom)
+{
+    static const uint8_t int10[] = { 0x68, 0x10, 0x00, 0xEA, 0x00, 0xD0, 0x00, 0xF0 }; /* push 10h; jmp far F000:D000 (bios.c) */
+    static const uint8_t window[] = { 0xB8, 0x05, 0x4F, 0xCD, 0x10, 0xCB };            /* mov ax, 4F05h; int 10h; retf */
+    static const uint8_t functionality[16] = { 0xFF, 0xE0, 0x0F, 0, 0, 0, 0, 0x07, 0x02, 0x08, 0xE7, 0x0C, 0, 0, 0, 0 };
+    static const char oem[] = "emu VGA";
+    uint8_t font[256 * 16], modes[2 * (EMU_ARRAY_LEN(vbe_modes) + 1)];
+    unsigned at = 0x60, n = 0;
+    size_t i;
+    memset(rom, 0, FW_VGA_ROM_BYTES);
+    rom[0] = 0x55, rom[1] = 0xAA, rom[2] = FW_VGA_ROM_BYTES / 512;
+    rom[3] = 0xCB; /* init: nothing left to do */
+    st16le(rom + 0x18, 0x40);
+    memcpy(rom + 0x1E, "IBM VGA compatible", 18);
+    memcpy(rom + 0x40, "PCIR", 4);
+    st16le(rom + 0x44, 0x1234);
+    st16le(rom + 0x46, 0x1111);
+    st16le(rom + 0x4A, 0x18);
+    rom[0x4F] = 0x03; /* class 03 00 00 */
+    st16le(rom + 0x50, FW_VGA_ROM_BYTES / 512);
+    rom[0x55] = 0x80; /* last image */
+    fw->int10_off = video_rom_add(rom, &at, int10, sizeof int10, 16);
+    fw->vbe_pm_off = video_rom_add(rom, &at, window, sizeof window, 16);
+    fw->static_off = video_rom_add(rom, &at, functionality, sizeof functionality, 16);
+    fw->vbe_oem_off = video_rom_add(rom, &at, oem, sizeof oem, 1);
+    for (i = 0; i < EMU_ARRAY_LEN(vbe_modes); i++)
+        if (vbe_find(fw, vbe_modes[i].number))
+            st16le(modes + 2 * n++, vbe_modes[i].number);
+    st16le(modes + 2 * n++, 0xFFFF);
+    fw->vbe_modes_off = video_rom_add(rom, &at, modes, 2 * n, 2);
+    video_rom_parameters(fw, rom, &at);
+    font_render(font, 8);
+    fw->font8_off = video_rom_add(rom, &at, font, 256 * 8, 16);
+    font_render(font, 14);
+    fw->font14_off = video_rom_add(rom, &at, font, 256 * 14, 16);
+    font_render(font, 16);
+    fw->font16_off = video_rom_add(rom, &at, font, 256 * 16, 16);
+    rom[FW_VGA_ROM_BYTES - 1] = fw_checksum(rom, FW_VGA_ROM_BYTES - 1);
+}
+
+EMU_PRIV void fw_video_init(struct fw *fw)
+{
+    struct emu *e = fw->emu;
+    struct video_rom *image = emu_alloc(e, sizeof *image);
+    unsigned i;
+    fw->has_vga = false;
+    fw->lfb_gpa = 0;
+    fw->vram_bytes = 0;
+    for (i = 0; i < 256 && e->pci; i++) {
+        struct pci_device *d = e->pci->devices[i];
+        if (d && d->config[0x0B] == 0x03 && ld16le(d->config) == 0x1234) {
+            fw->lfb_gpa = ld32le(d->config + 0x10) & ~15u;
+            fw->has_vga = (video_dispi(fw, DISPI_ID) & 0xFFF0) == 0xB0C0;
+            break;
+        }
+    }
+    if (fw->has_vga)
+        fw->vram_bytes = video_dispi(fw, DISPI_VIDEO_MEMORY_64K) << 16;
+    if (!image)
+        return;
+    video_rom_build(fw, image->bytes);
+    mem_write(e, FW_VGA_ROM, image->bytes, sizeof image->bytes);
+    emu_free(e, image);
+    fw_set_vector(fw, 0x10, FW_VGA_ROM >> 4, fw->int10_off);
+    fw_set_vector(fw, 0x6D, FW_VGA_ROM >> 4, fw->int10_off);
+    fw_st32(fw, BDA_VIDEO_SAVE_TABLE, (uint32_t)(FW_VGA_ROM >> 4) << 16 | fw->save_off);
+    fw_st8(fw, BDA_VIDEO_MODESET, 0x11 & 0xFE);
+    video_set_mode(fw, 3, true);
+}
+
+/* ======================================== src/fw/bios_disk.c ======================================== */
+
+/* fw/bios_disk.c - INT 13h and the way to the first boot sector.
+ *
+ * Models     INT 13h of the AT BIOS, Enhanced Disk Drive 3.0 (T13 1226), El Torito 1.0, BIOS Boot Specification 1.01 in spirit.
+ * Contract   bios.c calls fw_disk_init() and fw_boot_list() at power-on and fw_int13(), fw_int18(), fw_int19(), fw_int0e() for the stubs.
+ * Theory     INT 13h never touches a controller: it reads and writes the drive's struct blk, so any drive that the board has can boot.
+ *            Drive numbers: floppies 00h.., hard disks 80h.. in the order of their index, CDs E0h... While El Torito
+ *            emulates a floppy or a hard disk, that one is the first and the others move up by one.
+ * Invariants 1. A transfer is checked against the size of the medium before a byte moves.
+ *            2. INT 13h reports logical geometry by LBA-assisted translation (63 sectors, 16 to 255 heads), as other PC BIOSes do, so
+ *               that an installed disk finds its numbers unchanged.
+ * Missing    Booting by network (later); formatting of hard disks (accepted, does nothing); multi-image El Torito catalogs: the default entry.
+ */
+
+/* Status codes in AH (Ralf Brown's table 00234). */
+enum { DISK_OK = 0, DISK_BAD_COMMAND = 0x01, DISK_WRITE_PROTECTED = 0x03, DISK_NOT_FOUND = 0x04, DISK_BOUNDARY = 0x09, DISK_CONTROLLER = 0x20,
+       DISK_NO_MEDIA = 0x31, DISK_TIMEOUT = 0x80, DISK_LOCKED = 0xB1, DISK_NOT_LOCKED = 0xB0, DISK_NOT_REMOVABLE = 0xB2 };
+
+EMU_PRIV void fw_disk_translate(uint64_t sectors, unsigned phys_heads, unsigned phys_sectors, uint16_t *cylinders, uint16_t *heads, uint16_t *spt)
+{
+    uint64_t tracks = sectors / 63, cyl;
+    unsigned h;
+    if (sectors <= (uint64_t)1024 * phys_heads * phys_sectors && phys_heads <= 16) {
+        *heads = (uint16_t)phys_heads;
+        *spt = (uint16_t)phys_sectors;
+        cyl = sectors / ((uint64_t)phys_heads * phys_sectors);
+    } else {
+        h = (unsigned)EMU_MIN(tracks / 1024, (uint64_t)255);
+        h = h > 128 ? 255 : h > 64 ? 128 : h > 32 ? 64 : h > 16 ? 32 : 16;
+        *heads = (uint16_t)h;
+        *spt = 63;
+        cyl = tracks / h;
+    }
+    *cylinders = (uint16_t)EMU_MAX(EMU_MIN(cyl, (uint64_t)1024), (uint64_t)1);
+}
+
+/* ================= which drives there are ================= */
+
+static const struct fw_floppy_kind {
+    uint32_t kib;
+    uint8_t cylinders, heads, sectors, cmos_type, rate; /* rate: BDA 490h media state */
+} fw_floppy_kinds[] = {
+    { 160, 40, 1, 8, 1, 0x93 },  { 180, 40, 1, 9, 1, 0x93 },  { 320, 40, 2, 8, 1, 0x93 },  { 360, 40, 2, 9, 1, 0x93 },  { 720, 80, 2, 9, 3, 0x97 },
+    { 1200, 80, 2, 15, 2, 0x15 }, { 1440, 80, 2, 18, 4, 0x17 }, { 1680, 80, 2, 21, 4, 0x17 }, { 1722, 82, 2, 21, 4, 0x17 }, { 2880, 80, 2, 36, 5, 0xD7 },
+};
+
+static const struct fw_floppy_kind *fw_floppy_kind(uint64_t bytes)
+{
+    size_t i;
+    for (i = 0; i < EMU_ARRAY_LEN(fw_floppy_kinds); i++)
+        if (bytes == fw_floppy_kinds[i].kib * KIB)
+            return &fw_floppy_kinds[i];
+    for (i = 3; i < EMU_ARRAY_LEN(fw_floppy_kinds); i++) /* a cut image: the common drive that is large enough */
+        if (bytes <= fw_floppy_kinds[i].kib * KIB && fw_floppy_kinds[i].kib >= 1440)
+            return &fw_floppy_kinds[i];
+    return &fw_floppy_kinds[9];
+}
+
+static void fw_floppy_geometry(struct fw_drive *d)
+{
+    const struct fw_floppy_kind *k = fw_floppy_kind(d->blk->image ? d->blk->size_bytes : 1440 * KIB);
+    d->cylinders = k->cylinders;
+    d->heads = k->heads;
+    d->sectors = k->sectors;
+}
+
+static uint64_t fw_drive_sectors(const struct fw_drive *d) { return d->blk->image ? d->blk->size_bytes / 512 : 0; }
+
+static const char *fw_blk_option(struct blk *b, const char *key, const char *otherwise)
+{
+    const char *v = b->opts ? options_get(b->opts, key) : NULL;
+    return v ? v : otherwise;
+}
+
+/* The place of a drive among its kind: index=, or bus and unit as IDE counts them. */
+static unsigned fw_blk_index(struct blk *b, unsigned otherwise)
+{
+    uint64_t index = otherwise, bus = 0, unit = 0;
+    const char *v = fw_blk_option(b, "index", NULL);
+    if (v && parse_u64(v, 0, 255, &index) == 0)
+        return (unsigned)index;
+    if (!v && b->id && strlen(b->id) == 8 && !memcmp(b->id, "ide", 3)) /* "ide1-cd0", as the board names them */
+        return (unsigned)((b->id[3] - '0') * 2 + (b->id[7] - '0')) & 3u;
+    v = fw_blk_option(b, "unit", NULL);
+    if (v && parse_u64(v, 0, 255, &unit) == 0) {
+        v = fw_blk_option(b, "bus", "0");
+        (void)parse_u64(v, 0, 255, &bus);
+        return (unsigned)(bus * 2 + unit);
+    }
+    return otherwise;
+}
+
+static int fw_blk_bootindex(struct emu *e, struct blk *b)
+{
+    struct config_line *line;
+    for (line = e->config.devices; line; line = line->next) {
+        const char *drive = options_get(&line->opts, "drive"), *index = options_get(&line->opts, "bootindex");
+        uint64_t v;
+        if (drive && index && b->id && !strcmp(drive, b->id) && parse_u64(index, 0, 1000, &v) == 0)
+            return (int)v;
+    }
+    return -1;
+}
+
+static void fw_collect_drives(struct fw *fw)
+{
+    struct emu *e = fw->emu;
+    unsigned keys[FW_MAX_DRIVES], n = 0, seen = 0, i;
+    struct blk *b;
+    memset(fw->drives, 0, sizeof fw->drives);
+    for (b = e->drives; b && n < FW_MAX_DRIVES; b = b->next) {
+        const char *kind = fw_blk_option(b, "if", "ide"), *media = fw_blk_option(b, "media", b->removable ? "cdrom" : "disk");
+        struct fw_drive *d = &fw->drives[n], copy;
+        unsigned index = fw_blk_index(b, seen++), at;
+        if (!strcmp(kind, "pflash") || !strcmp(kind, "mtd") || !strcmp(kind, "sd") || !b->in_use)
+            continue;
+        d->blk = b;
+        d->bootindex = fw_blk_bootindex(e, b);
+        d->sector_bytes = 512;
+        if (!strcmp(kind, "floppy"))
+            d->kind = FW_DRIVE_FLOPPY, d->unit = (uint8_t)(index & 1);
+        else if (!strcmp(media, "cdrom"))
+            d->kind = FW_DRIVE_CD, d->sector_bytes = 2048;
+        else
+            d->kind = FW_DRIVE_DISK;
+        if (d->kind != FW_DRIVE_FLOPPY)
+            d->channel = (uint8_t)((index >> 1) & 1), d->unit = (uint8_t)(index & 1);
+        keys[n] = d->kind * 1000u + index;
+        for (at = n++; at && keys[at - 1] > keys[at]; at--) { /* stable insertion by kind and index */
+            unsigned k = keys[at];
+            keys[at] = keys[at - 1], keys[at - 1] = k;
+            copy = fw->drives[at], fw->drives[at] = fw->drives[at - 1], fw->drives[at - 1] = copy;
+        }
+    }
+    fw->drive_count = n;
+    fw->disk_count = fw->floppy_count = fw->cd_count = 0;
+    for (i = 0; i < n; i++) {
+        struct fw_drive *d = &fw->drives[i];
+        uint64_t sectors = fw_drive_sectors(d);
+        if (d->kind == FW_DRIVE_FLOPPY) {
+            fw->floppy_count++;
+            fw_floppy_geometry(d);
+        } else if (d->kind == FW_DRIVE_CD)
+            fw->cd_count++;
+        else {
+            fw->disk_count++;
+            d->phys_heads = 16;
+            d->phys_sectors = 63;
+            d->phys_cylinders = (uint16_t)EMU_MIN(sectors / (16 * 63), (uint64_t)16383);
+            fw_disk_translate(sectors, 16, 63, &d->cylinders, &d->heads, &d->sectors);
+        }
+    }
+}
+
+static struct fw_drive *fw_nth_drive(struct fw *fw, unsigned kind, unsigned n)
+{
+    unsigned i;
+    for (i = 0; i < fw->drive_count; i++)
+        if (fw->drives[i].kind == kind && n-- == 0)
+            return &fw->drives[i];
+    return NULL;
+}
+
+static void fw_disk_counts(struct fw *fw)
+{
+    unsigned floppies = fw->floppy_count, disks = fw->disk_count, equipment = fw_ld16(fw, BDA_EQUIPMENT) & ~0xC1u;
+    if (fw->eltorito.active && fw->eltorito.media >= 1 && fw->eltorito.media <= 3)
+        floppies++;
+    if (fw->eltorito.active && fw->eltorito.media == 4)
+        disks++;
+    if (floppies)
+        equipment |= 1 | (EMU_MIN(floppies, 2u) - 1) << 6;
+    fw_st16(fw, BDA_EQUIPMENT, equipment);
+    fw_st8(fw, BDA_DISK_COUNT, disks);
+}
+
+/* Fixed disk parameter table: AT technical reference; translated form has signature A0h at 3. */
+static void fw_disk_table(struct fw *fw, struct fw_drive *d, uint32_t at, unsigned vector)
+{
+    uint8_t t[16];
+    memset(t, 0, sizeof t);
+    st16le(t, d->cylinders);
+    st8(t + 2, (uint8_t)d->heads);
+    if (d->heads != d->phys_heads) {
+        t[3] = 0xA0;
+        t[4] = (uint8_t)d->phys_sectors;
+        st16le(t + 9, d->phys_cylinders);
+        t[11] = (uint8_t)d->phys_heads;
+    } else
+        st16le(t + 5, 0xFFFF); /* no write precompensation */
+    t[8] = d->heads > 8 ? 0xC8 : 0xC0;
+    t[14] = (uint8_t)d->sectors;
+    t[15] = fw_checksum(t, 15);
+    fw_write(fw, at, t, sizeof t);
+    fw_set_vector(fw, vector, FW_EBDA_SEGMENT, (uint16_t)(at - FW_EBDA));
+}
+
+EMU_PRIV void fw_disk_init(struct fw *fw)
+{
+    struct fw_drive *d;
+    unsigned i;
+    fw_collect_drives(fw);
+    fw_disk_counts(fw);
+    for (i = 0; i < 2; i++) {
+        d = fw_nth_drive(fw, FW_DRIVE_DISK, i);
+        if (d)
+            fw_disk_table(fw, d, i ? EBDA_DISK1 : EBDA_DISK0, i ? 0x46 : 0x41);
+        d = fw_nth_drive(fw, FW_DRIVE_FLOPPY, i);
+        if (d)
+            fw_st8(fw, BDA_FLOPPY_MEDIA + i, fw_floppy_kind(d->blk->image ? d->blk->size_bytes : 1440 * KIB)->rate);
+    }
+    fw_st8(fw, BDA_FLOPPY_RECAL, 3);
+    fw_st8(fw, 0x48F, fw->floppy_count ? 0x07 | (fw->floppy_count > 1 ? 0x70 : 0) : 0); /* drives: 80 tracks, multi-rate, determined */
+}
+
+/* ================= moving sectors ================= */
+
+/* What a drive number means now. */
+struct fw_target {
+    struct fw_drive *d;
+    bool emulated;       /* El Torito image on the CD d */
+    uint64_t first;      /* image start in 512-byte sectors */
+    uint64_t sectors;    /* of 512 bytes */
+    uint16_t cylinders, heads, spt;
+    unsigned kind;       /* as the caller sees it */
+};
+
+static bool fw_find_target(struct fw *fw, unsigned dl, struct fw_target *t)
+{
+    struct fw_eltorito *el = &fw->eltorito;
+    unsigned n;
+    memset(t, 0, sizeof *t);
+    if (el->active && el->media && dl == el->drive) {
+        t->d = el->cd;
+        t->emulated = true;
+        t->first = (uint64_t)el->image_lba * 4;
+        t->sectors = el->image_sectors;
+        t->cylinders = el->cylinders, t->heads = el->heads, t->spt = el->sectors;
+        t->kind = el->media == 4 ? FW_DRIVE_DISK : FW_DRIVE_FLOPPY;
+        return true;
+    }
+    if (dl >= 0xE0)
+        t->kind = FW_DRIVE_CD, n = dl - 0xE0;
+    else if (dl >= 0x80)
+        t->kind = FW_DRIVE_DISK, n = dl - 0x80;
+    else
+        t->kind = FW_DRIVE_FLOPPY, n = dl;
+    if (el->active && el->media && t->kind == (el->media == 4 ? FW_DRIVE_DISK : FW_DRIVE_FLOPPY) && n)
+        n--;
+    t->d = fw_nth_drive(fw, t->kind, n);
+    if (!t->d)
+        return false;
+    if (t->kind == FW_DRIVE_FLOPPY)
+        fw_floppy_geometry(t->d); /* the medium may have changed */
+    t->cylinders = t->d->cylinders, t->heads = t->d->heads, t->spt = t->d->sectors;
+    t->sectors = t->kind == FW_DRIVE_FLOPPY ? (uint64_t)t->cylinders * t->heads * t->spt : fw_drive_sectors(t->d);
+    return true;
+}
+
+enum fw_transfer { FW_TRANSFER_READ, FW_TRANSFER_WRITE, FW_TRANSFER_VERIFY };
+
+/* count sectors of 512 bytes from lba; buffer: linear or (flat) physical address. Returns a status, *done sectors. */
+static unsigned fw_transfer(struct fw *fw, struct fw_target *t, enum fw_transfer op, uint64_t lba, uint32_t count, uint64_t buffer, bool flat, uint32_t *done)
+{
+    uint8_t chunk[16384];
+    struct blk *b = t->d->blk;
+    *done = 0;
+    if (!b->image)
+        return t->kind == FW_DRIVE_FLOPPY ? DISK_TIMEOUT : DISK_NO_MEDIA;
+    if (lba >= t->sectors || count > t->sectors - lba)
+        return DISK_NOT_FOUND;
+    if (op == FW_TRANSFER_WRITE && (b->read_only || t->emulated || t->kind == FW_DRIVE_CD))
+        return DISK_WRITE_PROTECTED;
+    if (fw->relay)
+        return DISK_BAD_COMMAND;
+    lba += t->first;
+    while (count) {
+        uint32_t n = EMU_MIN(count, (uint32_t)(sizeof chunk / 512)), bytes = n * 512;
+        uint64_t at = lba * 512, there = at < b->size_bytes ? EMU_MIN(b->size_bytes - at, (uint64_t)bytes) : 0;
+        if (op == FW_TRANSFER_WRITE) {
+            if (flat)
+                mem_read(fw->emu, buffer, chunk, bytes);
+            else
+                fw_read(fw, (uint32_t)buffer, chunk, bytes);
+            if (there != bytes)
+                return DISK_NOT_FOUND;
+            if (blk_write_sync(b, at, chunk, bytes) < 0)
+                return DISK_CONTROLLER;
+        } else {
+            memset(chunk + there, 0, bytes - (size_t)there); /* a floppy image that was cut short */
+            if (there && blk_read_sync(b, at, chunk, (size_t)there) < 0)
+                return DISK_CONTROLLER;
+            if (op == FW_TRANSFER_READ) {
+                if (flat)
+                    mem_write(fw->emu, buffer, chunk, bytes);
+                else
+                    fw_write(fw, (uint32_t)buffer, chunk, bytes);
+            }
+        }
+        count -= n, lba += n, buffer += bytes, *done += n;
+    }
+    return DISK_OK;
+}
+
+static unsigned fw_disk_return(struct fw *fw, struct fw_regs *r, unsigned status)
+{
+    if (!(fw_lo(r->edx) & 0x80))
+        fw_st8(fw, BDA_FLOPPY_STATUS, status);
+    else
+        fw_st8(fw, BDA_DISK_STATUS, status);
+    fw_put_hi(&r->eax, status);
+    fw_set_cf(r, status != DISK_OK);
+    return FW_DONE;
+}
+
+static unsigned fw_int13_chs(struct fw *fw, struct fw_regs *r, struct fw_target *t, enum fw_transfer op)
+{
+    unsigned count = fw_lo(r->eax), cyl = fw_hi(r->ecx) | (fw_lo(r->ecx) & 0xC0u) << 2, sector = fw_lo(r->ecx) & 63u, head = fw_hi(r->edx), status;
+    uint32_t done = 0;
+    if (t->kind == FW_DRIVE_CD)
+        return fw_disk_return(fw, r, DISK_BAD_COMMAND);
+    if (t->kind == FW_DRIVE_FLOPPY)
+        cyl = fw_hi(r->ecx);
+    if (!count || count > 128 || !sector || sector > t->spt || head >= t->heads || cyl >= t->cylinders) {
+        fw_put_lo(&r->eax, 0);
+        return fw_disk_return(fw, r, !count || count > 128 ? DISK_BAD_COMMAND : DISK_NOT_FOUND);
+    }
+    if (t->kind == FW_DRIVE_FLOPPY && !t->emulated) { /* motor runs on for two seconds */
+        fw_st8(fw, BDA_FLOPPY_MOTOR_TIMEOUT, 37);
+        fw_st8(fw, BDA_FLOPPY_MOTOR, fw_ld8(fw, BDA_FLOPPY_MOTOR) | 1u << t->d->unit);
+    }
+    status = fw_transfer(fw, t, op, ((uint64_t)cyl * t->heads + head) * t->spt + sector - 1, count, ((uint32_t)r->es << 4) + (r->ebx & 0xFFFF), false, &done);
+    fw_put_lo(&r->eax, done);
+    return fw_disk_return(fw, r, status);
+}
+
+static unsigned fw_int13_format(struct fw *fw, struct fw_regs *r, struct fw_target *t)
+{
+    unsigned cyl = fw_hi(r->ecx), head = fw_hi(r->edx), i;
+    uint8_t blank[512];
+    if (t->kind != FW_DRIVE_FLOPPY || t->emulated)
+        return fw_disk_return(fw, r, t->kind == FW_DRIVE_DISK ? DISK_OK : DISK_BAD_COMMAND);
+    if (!t->d->blk->image)
+        return fw_disk_return(fw, r, DISK_TIMEOUT);
+    if (t->d->blk->read_only)
+        return fw_disk_return(fw, r, DISK_WRITE_PROTECTED);
+    if (cyl >= t->cylinders || head >= t->heads)
+        return fw_disk_return(fw, r, DISK_NOT_FOUND);
+    memset(blank, 0xF6, sizeof blank);
+    for (i = 0; i < t->spt; i++) {
+        uint64_t at = (((uint64_t)cyl * t->heads + head) * t->spt + i) * 512;
+        if (at + 512 > t->d->blk->size_bytes || blk_write_sync(t->d->blk, at, blank, sizeof blank) < 0)
+            return fw_disk_return(fw, r, DISK_CONTROLLER);
+    }
+    return fw_disk_return(fw, r, DISK_OK);
+}
+
+static unsigned fw_int13_params(struct fw *fw, struct fw_regs *r, struct fw_target *t, bool found, unsigned dl)
+{
+    unsigned cyl;
+    if (!found || t->kind == FW_DRIVE_CD) {
+        fw_put_x(&r->eax, 0);
+        fw_put_x(&r->ecx, 0);
+        fw_put_x(&r->edx, dl & 0x80 ? fw_ld8(fw, BDA_DISK_COUNT) : 0);
+        fw_put_lo(&r->ebx, 0);
+        if (!(dl & 0x80)) { /* no such floppy is no error: type 0 */
+            fw_put_lo(&r->edx, (fw_ld16(fw, BDA_EQUIPMENT) & 1) ? 1 + ((fw_ld16(fw, BDA_EQUIPMENT) >> 6) & 3) : 0);
+            return fw_disk_return(fw, r, DISK_OK);
+        }
+        return fw_disk_return(fw, r, 0x07);
+    }
+    cyl = t->cylinders - 1u;
+    fw_put_lo(&r->eax, 0);
+    fw_put_hi(&r->ecx, cyl);
+    fw_put_lo(&r->ecx, t->spt | (cyl >> 2 & 0xC0));
+    fw_put_hi(&r->edx, t->heads - 1u);
+    if (t->kind == FW_DRIVE_FLOPPY) {
+        unsigned type = t->emulated ? (t->spt == 15 ? 2 : t->spt == 36 ? 5 : 4) : fdc_drive_type(fw->emu, t->d->unit), equipment = fw_ld16(fw, BDA_EQUIPMENT);
+        uint32_t table = fw_ld32(fw, 0x1E * 4);
+        fw_put_lo(&r->edx, (equipment & 1) ? 1 + ((equipment >> 6) & 3) : 0);
+        fw_put_x(&r->ebx, type ? type : 4);
+        r->es = (uint16_t)(table >> 16);
+        fw_put_x(&r->edi, table & 0xFFFF);
+    } else
+        fw_put_lo(&r->edx, fw_ld8(fw, BDA_DISK_COUNT));
+    return fw_disk_return(fw, r, DISK_OK);
+}
+
+/* ================= EDD 3 ================= */
+
+static unsigned fw_int13_edd_rw(struct fw *fw, struct fw_regs *r, struct fw_target *t, unsigned fn)
+{
+    uint8_t dap[24];
+    uint32_t packet = ((uint32_t)r->ds << 4) + (r->esi & 0xFFFF), count, done = 0, per;
+    uint64_t lba, buffer;
+    bool flat = false;
+    unsigned status;
+    fw_read(fw, packet, dap, sizeof dap);
+    if (dap[0] < 16)
+        return fw_disk_return(fw, r, DISK_BAD_COMMAND);
+    count = ld16le(dap + 2);
+    lba = ld64le(dap + 8);
+    buffer = ((uint32_t)ld16le(dap + 6) << 4) + ld16le(dap + 4);
+    if (dap[0] >= 24 && ld32le(dap + 4) == 0xFFFFFFFFu)
+        buffer = ld64le(dap + 16), flat = true;
+    per = t->kind == FW_DRIVE_CD ? 4 : 1;
+    if (fn == 0x47) { /* seek */
+        status = lba < t->sectors / per ? DISK_OK : DISK_NOT_FOUND;
+        return fw_disk_return(fw, r, status);
+    }
+    if (lba > (UINT64_C(1) << 56)) {
+        st16le(dap + 2, 0);
+        fw_write(fw, packet + 2, dap + 2, 2);
+        return fw_disk_return(fw, r, DISK_NOT_FOUND);
+    }
+    status = fw_transfer(fw, t, fn == 0x42 ? FW_TRANSFER_READ : fn == 0x43 ? FW_TRANSFER_WRITE : FW_TRANSFER_VERIFY, lba * per, count * per, buffer, flat, &done);
+    st16le(dap + 2, (uint16_t)(done / per)); /* EDD: blocks that were moved */
+    fw_write(fw, packet + 2, dap + 2, 2);
+    return fw_disk_return(fw, r, status);
+}
+
+static unsigned fw_int13_edd_params(struct fw *fw, struct fw_regs *r, struct fw_target *t)
+{
+    static const uint16_t io[2] = { 0x1F0, 0x170 }, control[2] = { 0x3F6, 0x376 };
+    uint8_t p[74], dpte[16];
+    uint32_t at = ((uint32_t)r->ds << 4) + (r->esi & 0xFFFF);
+    unsigned room = fw_ld16(fw, at), size = room >= 74 ? 74 : room >= 66 ? 66 : room >= 30 ? 30 : 26;
+    uint64_t sectors = t->kind == FW_DRIVE_CD ? t->sectors / 4 : t->sectors;
+    struct fw_drive *d = t->d;
+    if (room < 26)
+        return fw_disk_return(fw, r, DISK_BAD_COMMAND);
+    memset(p, 0, sizeof p);
+    st16le(p, (uint16_t)size);
+    if (t->kind == FW_DRIVE_CD) {
+        st16le(p + 2, 0x74); /* removable, lockable, change line, geometry not valid */
+        st32le(p + 4, 0xFFFFFFFF), st32le(p + 8, 0xFFFFFFFF), st32le(p + 12, 0xFFFFFFFF);
+    } else {
+        uint64_t limit = (uint64_t)16383 * 16 * 63;
+        st16le(p + 2, sectors > limit ? 0 : 2); /* geometry valid */
+        st32le(p + 4, sectors > limit ? 16383 : (uint32_t)(sectors / (16 * 63)));
+        st32le(p + 8, 16), st32le(p + 12, 63);
+    }
+    st64le(p + 16, t->kind == FW_DRIVE_CD && !d->blk->image ? UINT64_MAX : sectors);
+    st16le(p + 24, t->kind == FW_DRIVE_CD ? 2048 : 512);
+    if (size >= 30) { /* device parameter table extension */
+        memset(dpte, 0, sizeof dpte);
+        st16le(dpte, io[d->channel]);
+        st16le(dpte + 2, control[d->channel]);
+        dpte[4] = (uint8_t)(0xE0 | d->unit << 4);
+        dpte[5] = 0xCB;
+        dpte[6] = d->channel ? 15 : 14;
+        dpte[7] = 1;
+        st16le(dpte + 10, (uint16_t)(0x10 | (t->kind == FW_DRIVE_CD ? 0x60 : 0) | (d->heads > 16 ? 0x08 | 1 << 9 : 0x08))); /* LBA, 32-bit, ATAPI, LBA-assisted */
+        dpte[14] = 0x11;
+        dpte[15] = fw_checksum(dpte, 15);
+        fw_write(fw, EBDA_DPT, dpte, sizeof dpte);
+        st16le(p + 26, EBDA_DPT - FW_EBDA);
+        st16le(p + 28, FW_EBDA_SEGMENT);
+    }
+    if (size >= 66) { /* device path */
+        st16le(p + 30, 0xBEDD);
+        p[32] = (uint8_t)(size == 74 ? 44 : 36);
+        memcpy(p + 36, "PCI ", 4);
+        memcpy(p + 40, t->kind == FW_DRIVE_CD ? "ATAPI   " : "ATA     ", 8);
+        p[48] = 0, p[49] = 1, p[50] = 1, p[51] = d->channel; /* bus, device, function, channel */
+        p[56] = d->unit;
+        p[size - 1] = fw_checksum(p + 30, size - 31);
+    }
+    fw_write(fw, at, p, size);
+    return fw_disk_return(fw, r, DISK_OK);
+}
+
+static unsigned fw_int13_eltorito(struct fw *fw, struct fw_regs *r)
+{
+    struct fw_eltorito *el = &fw->eltorito;
+    uint32_t at = ((uint32_t)r->ds << 4) + (r->esi & 0xFFFF);
+    uint8_t p[0x13];
+    if (!el->active)
+        return fw_disk_return(fw, r, DISK_BAD_COMMAND);
+    memset(p, 0, sizeof p);
+    p[0] = sizeof p;
+    p[1] = el->media;
+    p[2] = el->drive;
+    p[3] = el->cd->channel;
+    st32le(p + 4, el->image_lba);
+    st16le(p + 8, el->cd->unit);
+    st16le(p + 12, el->load_segment);
+    st16le(p + 14, el->load_sectors);
+    if (el->media) {
+        unsigned cyl = el->cylinders - 1u;
+        p[16] = (uint8_t)cyl;
+        p[17] = (uint8_t)(el->sectors | (cyl >> 2 & 0xC0));
+        p[18] = (uint8_t)(el->heads - 1);
+    }
+    fw_write(fw, at, p, sizeof p);
+    if (fw_lo(r->eax) == 0 && el->media) { /* end of emulation */
+        el->active = false;
+        fw_disk_counts(fw);
+    }
+    return fw_disk_return(fw, r, DISK_OK);
+}
+
+static unsigned fw_int13_edd(struct fw *fw, struct fw_regs *r, struct fw_target *t)
+{
+    unsigned fn = fw_hi(r->eax);
+    if (t->kind == FW_DRIVE_FLOPPY)
+        return fw_disk_return(fw, r, DISK_BAD_COMMAND);
+    switch (fn) {
+    case 0x41:
+        if ((r->ebx & 0xFFFF) != 0x55AA)
+            return fw_disk_return(fw, r, DISK_BAD_COMMAND);
+        fw_put_x(&r->ebx, 0xAA55);
+        fw_put_x(&r->ecx, 0x0007); /* packets, locking, EDD */
+        fw_disk_return(fw, r, DISK_OK);
+        fw_put_hi(&r->eax, 0x30); /* version 3.0 */
+        return FW_DONE;
+    case 0x42: case 0x43: case 0x44: case 0x47: return fw_int13_edd_rw(fw, r, t, fn);
+    case 0x45:
+        if (t->kind != FW_DRIVE_CD)
+            return fw_disk_return(fw, r, DISK_NOT_REMOVABLE);
+        if (fw_lo(r->eax) == 0)
+            t->d->locked = true;
+        else if (fw_lo(r->eax) == 1)
+            t->d->locked = false;
+        fw_put_lo(&r->eax, t->d->locked);
+        return fw_disk_return(fw, r, DISK_OK);
+    case 0x46:
+        if (t->kind != FW_DRIVE_CD)
+            return fw_disk_return(fw, r, DISK_NOT_REMOVABLE);
+        if (t->d->locked)
+            return fw_disk_return(fw, r, DISK_LOCKED);
+        return fw_disk_return(fw, r, blk_eject(t->d->blk, true, NULL) < 0 ? DISK_CONTROLLER : DISK_OK);
+    case 0x48: return fw_int13_edd_params(fw, r, t);
+    case 0x49: return fw_disk_return(fw, r, DISK_OK); /* medium not changed */
+    case 0x4E: return fw_disk_return(fw, r, fw_lo(r->eax) <= 6 ? DISK_OK : DISK_BAD_COMMAND);
+    default: return fw_disk_return(fw, r, DISK_BAD_COMMAND);
+    }
+}
+
+/* ================= INT 13h ================= */
+
+EMU_PRIV unsigned fw_int13(struct fw *fw, struct fw_regs *r)
+{
+    struct fw_target t;
+    unsigned fn = fw_hi(r->eax), dl = fw_lo(r->edx);
+    bool found = fw_find_target(fw, dl, &t);
+    if (fn == 0x08)
+        return fw_int13_params(fw, r, &t, found, dl);
+    if (fn == 0x4B && fw_lo(r->eax) <= 1)
+        return fw_int13_eltorito(fw, r);
+    if (fn == 0x15 && !found) {
+        fw_put_x(&r->eax, 0); /* no drive */
+        fw_set_cf(r, (dl & 0x80) != 0);
+        return FW_DONE;
+    }
+    if (!found) {
+        if (fn == 0x00 && !(dl & 0x80))
+            return fw_disk_return(fw, r, DISK_OK);
+        return fw_disk_return(fw, r, dl & 0x80 ? DISK_BAD_COMMAND : DISK_TIMEOUT);
+    }
+    switch (fn) {
+    case 0x00: case 0x09: case 0x0C: case 0x0D: case 0x11: case 0x14: return fw_disk_return(fw, r, DISK_OK);
+    case 0x10: return fw_disk_return(fw, r, t.d->blk->image ? DISK_OK : 0xAA);
+    case 0x01: {
+        unsigned status = fw_ld8(fw, dl & 0x80 ? BDA_DISK_STATUS : BDA_FLOPPY_STATUS);
+        fw_put_hi(&r->eax, status);
+        fw_set_cf(r, status != 0);
+        return FW_DONE;
+    }
+    case 0x02: return fw_int13_chs(fw, r, &t, FW_TRANSFER_READ);
+    case 0x03: return fw_int13_chs(fw, r, &t, FW_TRANSFER_WRITE);
+    case 0x04: return fw_int13_chs(fw, r, &t, FW_TRANSFER_VERIFY);
+    case 0x05: return fw_int13_format(fw, r, &t);
+    case 0x15:
+        if (t.kind == FW_DRIVE_DISK) {
+            uint32_t sectors = (uint32_t)EMU_MIN((uint64_t)(t.cylinders - 1u) * t.heads * t.spt, (uint64_t)UINT32_MAX);
+            fw_put_x(&r->ecx, sectors >> 16);
+            fw_put_x(&r->edx, sectors & 0xFFFF);
+            fw_st8(fw, BDA_DISK_STATUS, 0);
+            fw_put_hi(&r->eax, 3);
+        } else {
+            fw_st8(fw, BDA_FLOPPY_STATUS, 0);
+            fw_put_hi(&r->eax, t.kind == FW_DRIVE_FLOPPY ? 1 : 2);
+        }
+        fw_set_cf(r, false);
+        return FW_DONE;
+    case 0x16: return fw_disk_return(fw, r, t.d->blk->image ? DISK_OK : DISK_TIMEOUT);
+    case 0x17: case 0x18: {
+        uint32_t table = fw_ld32(fw, 0x1E * 4);
+        if (t.kind != FW_DRIVE_FLOPPY)
+            return fw_disk_return(fw, r, DISK_BAD_COMMAND);
+        if (fn == 0x18) {
+            if ((fw_lo(r->ecx) & 63u) != t.spt || fw_hi(r->ecx) + 1u > t.cylinders + 2u)
+                return fw_disk_return(fw, r, 0x0C);
+            r->es = (uint16_t)(table >> 16);
+            fw_put_x(&r->edi, table & 0xFFFF);
+        }
+        return fw_disk_return(fw, r, DISK_OK);
+    }
+    case 0x41: case 0x42: case 0x43: case 0x44: case 0x45: case 0x46: case 0x47: case 0x48: case 0x49: case 0x4E:
+        return fw_int13_edd(fw, r, &t);
+    default: return fw_disk_return(fw, r, DISK_BAD_COMMAND);
+    }
+}
+
+/* IRQ 6: programs that drive the controller themselves wait for this bit. */
+EMU_PRIV unsigned fw_int0e(struct fw *fw, struct fw_regs *r)
+{
+    (void)r;
+    fw_st8(fw, BDA_FLOPPY_RECAL, fw_ld8(fw, BDA_FLOPPY_RECAL) | 0x80u);
+    fw_eoi(fw, 6);
+    return FW_DONE;
+}
+
+/* ================= boot ================= */
+
+static const char *fw_kind_name(unsigned kind)
+{
+    return kind == FW_DRIVE_FLOPPY ? "floppy" : kind == FW_DRIVE_CD ? "CD" : "hard disk";
+}
+
+static void fw_boot_add(struct fw *fw, unsigned kind)
+{
+    unsigned i, k;
+    for (i = 0; i < fw->drive_count; i++) {
+        bool known = false;
+        for (k = 0; k < fw->boot_count; k++)
+            known |= fw->boot[k].drive == &fw->drives[i];
+        if (fw->drives[i].kind == kind && !known && fw->boot_count < EMU_ARRAY_LEN(fw->boot)) {
+            fw->boot[fw->boot_count].kind = (uint8_t)kind;
+            fw->boot[fw->boot_count++].drive = &fw->drives[i];
+        }
+    }
+}
+
+/* bootindex first, in its order; then -boot's letters; then, unless strict, what is left. */
+EMU_PRIV void fw_boot_list(struct fw *fw)
+{
+    const char *order = fw->emu->config.boot_order[0] ? fw->emu->config.boot_order : "cad";
+    unsigned i;
+    int wanted;
+    fw->boot_count = 0;
+    for (wanted = 0; wanted <= 1000; wanted++)
+        for (i = 0; i < fw->drive_count; i++)
+            if (fw->drives[i].bootindex == wanted && fw->boot_count < EMU_ARRAY_LEN(fw->boot)) {
+                fw->boot[fw->boot_count].kind = fw->drives[i].kind;
+                fw->boot[fw->boot_count++].drive = &fw->drives[i];
+            }
+    for (; *order; order++)
+        fw_boot_add(fw, *order == 'a' || *order == 'b' ? FW_DRIVE_FLOPPY : *order == 'c' ? FW_DRIVE_DISK : *order == 'd' ? FW_DRIVE_CD : FW_DRIVE_NONE);
+    if (!fw->emu->config.boot_strict) {
+        fw_boot_add(fw, FW_DRIVE_FLOPPY);
+        fw_boot_add(fw, FW_DRIVE_CD);
+        fw_boot_add(fw, FW_DRIVE_DISK);
+    }
+}
+
+static unsigned fw_drive_number(struct fw *fw, const struct fw_drive *d)
+{
+    unsigned n = 0, i;
+    for (i = 0; i < fw->drive_count && &fw->drives[i] != d; i++)
+        n += fw->drives[i].kind == d->kind;
+    return n + (d->kind == FW_DRIVE_DISK ? 0x80u : d->kind == FW_DRIVE_CD ? 0xE0u : 0);
+}
+
+static int fw_read_cd(struct fw_drive *d, uint32_t lba, uint8_t *buf, size_t size)
+{
+    uint64_t at = (uint64_t)lba * 2048;
+    if (at + size > d->blk->size_bytes)
+        return EMU_ERANGE;
+    return blk_read_sync(d->blk, at, buf, size);
+}
+
+static uint32_t fw_start_address(uint16_t segment) { return (uint32_t)(segment & 0xF000) << 16 | (uint32_t)(segment & 0x0FFF) << 4; }
+
+/* El Torito §2: boot record at sector 17, catalog, default entry. Returns NULL and fills start and drive number, or why not. */
+static const char *fw_boot_cd(struct fw *fw, struct fw_drive *d, uint32_t *start, unsigned *dl)
+{
+    static const uint16_t floppy_sectors[4] = { 0, 15, 18, 36 };
+    struct fw_eltorito *el = &fw->eltorito;
+    struct fw_target cd;
+    uint8_t sector[2048];
+    uint32_t bytes, done;
+    unsigned sum = 0, i;
+    el->active = false;
+    if (fw_read_cd(d, 17, sector, sizeof sector) < 0)
+        return "not readable as a CD";
+    if (memcmp(sector + 1, "CD001", 5) || sector[0] || memcmp(sector + 7, "EL TORITO SPECIFICATION", 23))
+        return "no El Torito boot record";
+    if (fw_read_cd(d, ld32le(sector + 0x47), sector, sizeof sector) < 0)
+        return "boot catalog not readable";
+    for (i = 0; i < 32; i += 2)
+        sum += ld16le(sector + i);
+    if (sector[0] != 1 || sector[30] != 0x55 || sector[31] != 0xAA || (sum & 0xFFFF))
+        return "boot catalog damaged";
+    if (sector[32] != 0x88)
+        return "default boot entry not bootable";
+    if (sector[1] != 0)
+        return "boot entry is for another platform";
+    el->media = sector[33] & 15;
+    if (el->media > 4)
+        return "unknown boot media type";
+    el->load_segment = ld16le(sector + 34) ? ld16le(sector + 34) : 0x07C0;
+    el->load_sectors = ld16le(sector + 38) ? ld16le(sector + 38) : 1;
+    el->image_lba = ld32le(sector + 40);
+    el->cd = d;
+    bytes = el->load_sectors * 512u;
+    if (((uint32_t)el->load_segment << 4) + bytes > 0x9F000)
+        bytes = 0x9F000 - EMU_MIN((uint32_t)el->load_segment << 4, (uint32_t)0x9F000);
+    memset(&cd, 0, sizeof cd);
+    cd.d = d;
+    cd.kind = FW_DRIVE_CD;
+    cd.sectors = d->blk->size_bytes / 512;
+    if ((uint64_t)el->image_lba * 4 + bytes / 512 > cd.sectors)
+        return "boot image lies outside of the CD";
+    if (fw_transfer(fw, &cd, FW_TRANSFER_READ, (uint64_t)el->image_lba * 4, bytes / 512, (uint32_t)el->load_segment << 4, false, &done) != DISK_OK)
+        return "boot image not readable";
+    if (el->media == 0)
+        el->drive = (uint8_t)fw_drive_number(fw, d);
+    else if (el->media < 4) {
+        el->drive = 0;
+        el->cylinders = 80, el->heads = 2, el->sectors = floppy_sectors[el->media];
+        el->image_sectors = (uint64_t)el->cylinders * el->heads * el->sectors;
+    } else { /* geometry from the image's own partition table */
+        uint8_t mbr[512];
+        el->drive = 0x80;
+        fw_read(fw, (uint32_t)el->load_segment << 4, mbr, sizeof mbr);
+        el->sectors = (uint16_t)EMU_MAX(mbr[446 + 6] & 63, 1);
+        el->heads = (uint16_t)(mbr[446 + 5] + 1);
+        el->cylinders = (uint16_t)((mbr[446 + 7] | (mbr[446 + 6] & 0xC0) << 2) + 1);
+        el->image_sectors = (uint64_t)ld32le(mbr + 446 + 8) + ld32le(mbr + 446 + 12);
+    }
+    if (el->media) {
+        uint64_t room = cd.sectors - (uint64_t)el->image_lba * 4;
+        el->image_sectors = EMU_MIN(el->image_sectors, room);
+    }
+    el->active = true;
+    fw_disk_counts(fw);
+    *start = fw_start_address(el->load_segment);
+    *dl = el->drive;
+    return NULL;
+}
+
+static const char *fw_boot_entry_try(struct fw *fw, struct fw_boot_entry *b, uint32_t *start, unsigned *dl)
+{
+    struct fw_drive *d = b->drive;
+    uint8_t sector[512];
+    if (!d->blk->image)
+        return "empty";
+    if (b->kind == FW_DRIVE_CD)
+        return fw_boot_cd(fw, d, start, dl);
+    if (d->blk->size_bytes < 512 || blk_read_sync(d->blk, 0, sector, sizeof sector) < 0)
+        return "first sector not readable";
+    if (sector[510] != 0x55 || sector[511] != 0xAA)
+        return "no boot signature (55 AA)";
+    fw_write(fw, 0x7C00, sector, sizeof sector);
+    *start = 0x7C00;
+    *dl = fw_drive_number(fw, d);
+    return NULL;
+}
+
+/* The frame becomes the CPU's state at the start of the boot sector. */
+static unsigned fw_boot_go(struct fw *fw, struct fw_regs *r, uint32_t start, unsigned dl)
+{
+    (void)fw;
+    r->eax = 0xAA55;
+    r->ebx = r->ecx = r->esi = r->edi = r->ebp = 0;
+    r->edx = dl;
+    r->ds = r->es = r->fs = r->gs = 0;
+    r->cs = (uint16_t)(start >> 16);
+    r->ip = (uint16_t)start;
+    r->flags = 0x0202;
+    return FW_DONE;
+}
+
+static void fw_boot_nothing(struct fw *fw)
+{
+    char line[480];
+    snprintf(line, sizeof line, "\r\nemu: no bootable device: %s\r\nPress a key to try again.\r\n", fw->boot_tried[0] ? fw->boot_tried : "no drive with a medium; give a disk image");
+    fw_print(fw, line);
+    fw_print_serial(fw, line);
+}
+
+static unsigned fw_boot_from(struct fw *fw, struct fw_regs *r)
+{
+    uint32_t start = 0;
+    unsigned dl = 0;
+    for (; fw->boot_next < fw->boot_count; ) {
+        struct fw_boot_entry *b = &fw->boot[fw->boot_next++];
+        const char *why = fw_boot_entry_try(fw, b, &start, &dl);
+        size_t used = strlen(fw->boot_tried);
+        if (!why)
+            return fw_boot_go(fw, r, start, dl);
+        snprintf(fw->boot_tried + used, sizeof fw->boot_tried - used, "%s%s %u: %s", used ? "; " : "", fw_kind_name(b->kind), fw_drive_number(fw, b->drive) & 0x1F, why);
+    }
+    fw_boot_nothing(fw);
+    fw_set_phase(r, 9);
+    return fw_wait(fw);
+}
+
+enum { BOOT_START, BOOT_MENU_KEY, BOOT_MENU_CHOICE, BOOT_TRY, BOOT_FAILED = 9 };
+
+static unsigned fw_boot_menu_show(struct fw *fw, struct fw_regs *r)
+{
+    char line[160];
+    unsigned i;
+    fw_print(fw, "\r\nBoot from:\r\n\r\n");
+    for (i = 0; i < fw->boot_count && i < 9; i++) {
+        struct fw_drive *d = fw->boot[i].drive;
+        snprintf(line, sizeof line, "%u. %s %u  %lu MiB  %s\r\n", i + 1, fw_kind_name(d->kind), fw_drive_number(fw, d) & 0x1F, (unsigned long)(d->blk->image ? d->blk->size_bytes / MIB : 0),
+                 d->blk->id ? d->blk->id : "");
+        fw_print(fw, line);
+    }
+    fw_set_phase(r, BOOT_MENU_CHOICE);
+    return fw_wait(fw);
+}
+
+EMU_PRIV unsigned fw_int19(struct fw *fw, struct fw_regs *r)
+{
+    uint16_t key;
+    switch (fw_phase(r)) {
+    case BOOT_START:
+        fw->boot_next = 0;
+        fw->boot_tried[0] = 0;
+        if (!fw->emu->config.boot_menu)
+            return fw_boot_from(fw, r);
+        fw_print(fw, "Press ESC for boot menu.\r\n");
+        r->state = fw_ld32(fw, BDA_TICKS) + (fw->emu->config.boot_menu_timeout_ms ? fw->emu->config.boot_menu_timeout_ms : 2500) * 18 / 1000 + 1;
+        fw_set_phase(r, BOOT_MENU_KEY);
+        return fw_wait(fw);
+    case BOOT_MENU_KEY:
+        if (fw_kbd_get(fw, &key, true) && (key == 0x011B || key == 0x8600)) /* ESC, F12 */
+            return fw_boot_menu_show(fw, r);
+        if ((int32_t)(r->state - fw_ld32(fw, BDA_TICKS)) > 0)
+            return fw_wait(fw);
+        return fw_boot_from(fw, r);
+    case BOOT_MENU_CHOICE:
+        if (fw_kbd_get(fw, &key, true)) {
+            unsigned n = (key & 0xFFu) - '1';
+            if (n < fw->boot_count && n < 9) {
+                struct fw_boot_entry chosen = fw->boot[n];
+                for (; n; n--)
+                    fw->boot[n] = fw->boot[n - 1];
+                fw->boot[0] = chosen;
+                fw_set_phase(r, BOOT_TRY);
+                return fw_boot_from(fw, r);
+            }
+        }
+        return fw_wait(fw);
+    case BOOT_FAILED:
+        if (!fw_kbd_get(fw, &key, true))
+            return fw_wait(fw);
+        fw_boot_list(fw);
+        fw->boot_next = 0;
+        fw->boot_tried[0] = 0;
+        return fw_boot_from(fw, r);
+    default: return fw_boot_from(fw, r);
+    }
+}
+
+/* A boot sector gave up: the next device. */
+EMU_PRIV unsigned fw_int18(struct fw *fw, struct fw_regs *r)
+{
+    if (fw_phase(r) == BOOT_FAILED)
+        return fw_int19(fw, r);
+    return fw_boot_from(fw, r);
+}
+
+/* ======================================== src/fw/bios_misc.c ======================================== */
+
+/* fw/bios_misc.c - BIOS services other than disk and video: timer, keyboard, mouse, serial, printer, memory, clock.
+ *
+ * Models     INT 08h, 09h, 11h, 12h, 14h-17h, 1Ah, 70h, 74h of the AT and PS/2 BIOS; INT 15h E820h/E801h of ACPI 6 §15; APM 1.2 in part.
+ * Contract   bios.c's dispatcher calls fw_intNN() with the caller's registers; each returns an enum fw_command.
+ * Theory     A service runs to its end inside one port read. What has to wait returns fw_wait() and is run again with the frame it left:
+ *            the phase (0 at entry) tells how far it came, `state` holds a deadline.
+ *            Hardware is reached by the same ports that a guest uses, so that the devices end in the state that a BIOS leaves.
+ * Invariants those of fw.h.
+ * Missing    Pause key, Sys Rq, INT 15h/89h (switch to protected mode), APM's protected-mode entries: refused as the AT refuses them.
+ */
+
+enum { FW_TICKS_PER_DAY = 0x1800B0 };
+
+/* ================= INT 08h: timer tick; INT 70h: RTC; INT 1Ah: time ================= */
+
+EMU_PRIV unsigned fw_int08(struct fw *fw, struct fw_regs *r)
+{
+    if (fw_phase(r) == 0) {
+        uint32_t ticks = fw_ld32(fw, BDA_TICKS) + 1;
+        unsigned motor = fw_ld8(fw, BDA_FLOPPY_MOTOR_TIMEOUT);
+        if (ticks >= FW_TICKS_PER_DAY) {
+            ticks = 0;
+            fw_st8(fw, BDA_MIDNIGHT, fw_ld8(fw, BDA_MIDNIGHT) + 1u);
+        }
+        fw_st32(fw, BDA_TICKS, ticks);
+        if (motor) {
+            fw_st8(fw, BDA_FLOPPY_MOTOR_TIMEOUT, motor - 1);
+            if (motor == 1) {
+                fw_st8(fw, BDA_FLOPPY_MOTOR, fw_ld8(fw, BDA_FLOPPY_MOTOR) & 0xF0u);
+                fw_outb(fw, 0x3F2, 0x0C);
+            }
+        }
+        if (!fw_vector_is_ours(fw, 0x1C)) {
+            fw_set_phase(r, 1);
+            return FW_CALL | 0x1Cu << 8;
+        }
+    }
+    fw_eoi(fw, 0);
+    return FW_DONE;
+}
+
+static unsigned fw_bcd(unsigned v) { return (v >> 4) * 10 + (v & 15); }
+
+EMU_PRIV void fw_clock_init(struct fw *fw)
+{
+    uint64_t seconds;
+    fw_cmos_set(fw, 0x0A, 0x26); /* 32768 Hz, 1024 Hz periodic */
+    fw_cmos_set(fw, 0x0B, 0x02); /* BCD, 24 hours */
+    (void)fw_cmos(fw, 0x0C);
+    (void)fw_cmos(fw, 0x0D);
+    seconds = fw_bcd(fw_cmos(fw, 4)) * 3600u + fw_bcd(fw_cmos(fw, 2)) * 60u + fw_bcd(fw_cmos(fw, 0));
+    seconds %= 86400;
+    fw_st32(fw, BDA_TICKS, (uint32_t)(seconds * 1193182 / 65536)); /* PIT rate over its full count */
+}
+
+/* Periodic interrupt counts down the wait of INT 15h/83h by 976 us; alarm goes to INT 4Ah. */
+EMU_PRIV unsigned fw_int70(struct fw *fw, struct fw_regs *r)
+{
+    unsigned cause = 0;
+    if (fw_phase(r) == 0) {
+        unsigned b = fw_cmos(fw, 0x0B);
+        cause = fw_cmos(fw, 0x0C) & b;
+        if ((cause & 0x40) && (fw_ld8(fw, BDA_WAIT_ACTIVE) & 1)) {
+            uint32_t left = fw_ld32(fw, BDA_WAIT_COUNT);
+            if (left > 976)
+                fw_st32(fw, BDA_WAIT_COUNT, left - 976);
+            else {
+                uint32_t user = fw_ld32(fw, BDA_WAIT_USER), lin = ((user >> 16) << 4) + (user & 0xFFFF);
+                fw_st8(fw, BDA_WAIT_ACTIVE, 0);
+                fw_cmos_set(fw, 0x0B, b & ~0x40u);
+                fw_st8(fw, lin, fw_ld8(fw, lin) | 0x80u);
+            }
+        }
+        if ((cause & 0x20) && !fw_vector_is_ours(fw, 0x4A)) {
+            fw_set_phase(r, 1);
+            return FW_CALL | 0x4Au << 8;
+        }
+    }
+    fw_eoi(fw, 8);
+    return FW_DONE;
+}
+
+static unsigned fw_rtc_service(struct fw *fw, struct fw_regs *r)
+{
+    unsigned b;
+    if (fw_cmos(fw, 0x0A) & 0x80) /* update in progress: under 2 ms */
+        return FW_POLL;
+    b = fw_cmos(fw, 0x0B);
+    switch (fw_hi(r->eax)) {
+    case 2:
+        fw_put_hi(&r->edx, fw_cmos(fw, 0));
+        fw_put_lo(&r->ecx, fw_cmos(fw, 2));
+        fw_put_hi(&r->ecx, fw_cmos(fw, 4));
+        fw_put_lo(&r->edx, b & 1);
+        fw_put_lo(&r->eax, fw_hi(r->ecx));
+        break;
+    case 3:
+        fw_cmos_set(fw, 0x0B, b | 0x80);
+        fw_cmos_set(fw, 0, fw_hi(r->edx));
+        fw_cmos_set(fw, 2, fw_lo(r->ecx));
+        fw_cmos_set(fw, 4, fw_hi(r->ecx));
+        b = (b & 0x60u) | 0x02u | (fw_lo(r->edx) & 1u);
+        fw_cmos_set(fw, 0x0B, b);
+        fw_put_lo(&r->eax, b);
+        break;
+    case 4:
+        fw_put_lo(&r->ecx, fw_cmos(fw, 9));
+        fw_put_hi(&r->edx, fw_cmos(fw, 8));
+        fw_put_lo(&r->edx, fw_cmos(fw, 7));
+        fw_put_hi(&r->ecx, fw_cmos(fw, 0x32));
+        fw_put_lo(&r->eax, fw_hi(r->ecx));
+        break;
+    case 5:
+        fw_cmos_set(fw, 0x0B, b | 0x80);
+        fw_cmos_set(fw, 9, fw_lo(r->ecx));
+        fw_cmos_set(fw, 8, fw_hi(r->edx));
+        fw_cmos_set(fw, 7, fw_lo(r->edx));
+        fw_cmos_set(fw, 0x32, fw_hi(r->ecx));
+        b &= 0x7F;
+        fw_cmos_set(fw, 0x0B, b);
+        fw_put_lo(&r->eax, b);
+        break;
+    case 6:
+        if (b & 0x20) { /* one is set already */
+            fw_put_x(&r->eax, 0);
+            fw_set_cf(r, true);
+            return FW_DONE;
+        }
+        fw_cmos_set(fw, 1, fw_hi(r->edx));
+        fw_cmos_set(fw, 3, fw_lo(r->ecx));
+        fw_cmos_set(fw, 5, fw_hi(r->ecx));
+        fw_outb(fw, 0xA1, fw_inb(fw, 0xA1) & 0xFEu);
+        fw_cmos_set(fw, 0x0B, (b & 0x5Fu) | 0x20u);
+        break;
+    default: /* 7 */
+        fw_cmos_set(fw, 0x0B, b & 0x57u);
+        fw_put_lo(&r->eax, b);
+        break;
+    }
+    fw_put_hi(&r->eax, 0);
+    fw_set_cf(r, false);
+    return FW_DONE;
+}
+
+EMU_PRIV unsigned fw_int1a(struct fw *fw, struct fw_regs *r)
+{
+    switch (fw_hi(r->eax)) {
+    case 0: {
+        uint32_t ticks = fw_ld32(fw, BDA_TICKS);
+        fw_put_x(&r->ecx, ticks >> 16);
+        fw_put_x(&r->edx, ticks & 0xFFFF);
+        fw_put_x(&r->eax, fw_ld8(fw, BDA_MIDNIGHT));
+        fw_st8(fw, BDA_MIDNIGHT, 0);
+        fw_set_cf(r, false);
+        return FW_DONE;
+    }
+    case 1:
+        fw_st32(fw, BDA_TICKS, (r->ecx & 0xFFFF) << 16 | (r->edx & 0xFFFF));
+        fw_st8(fw, BDA_MIDNIGHT, 0);
+        fw_put_hi(&r->eax, 0);
+        fw_set_cf(r, false);
+        return FW_DONE;
+    case 2: case 3: case 4: case 5: case 6: case 7:
+        return fw_rtc_service(fw, r);
+    case 0xB1:
+        return fw_pcibios(fw, r);
+    default: /* BBh (TCG) and others */
+        fw_set_cf(r, true);
+        return FW_DONE;
+    }
+}
+
+/* ================= INT 09h, 16h: keyboard ================= */
+
+/* Key words (scan code << 8 | character) plain, with Shift, Ctrl, Alt for set 1 codes 01h-58h; 0: nothing. */
+struct fw_key {
+    uint16_t plain, shift, ctrl, alt;
+};
+#define FW_LETTER(scan, ch) { (scan) << 8 | (ch), (scan) << 8 | ((ch) - 32), (scan) << 8 | ((ch) - 96), (scan) << 8 }
+#define FW_FN(scan, n) { (scan) << 8, (0x54 + (n)) << 8, (0x5E + (n)) << 8, (0x68 + (n)) << 8 }
+#define FW_NO_KEY { 0, 0, 0, 0 }
+static const struct fw_key fw_keys[0x59] = {
+    FW_NO_KEY,
+    { 0x011B, 0x011B, 0x011B, 0x0100 },
+    { 0x0231, 0x0221, 0, 0x7800 }, { 0x0332, 0x0340, 0x0300, 0x7900 }, { 0x0433, 0x0423, 0, 0x7A00 },
+    { 0x0534, 0x0524, 0, 0x7B00 }, { 0x0635, 0x0625, 0, 0x7C00 }, { 0x0736, 0x075E, 0x071E, 0x7D00 },
+    { 0x0837, 0x0826, 0, 0x7E00 }, { 0x0938, 0x092A, 0, 0x7F00 }, { 0x0A39, 0x0A28, 0, 0x8000 },
+    { 0x0B30, 0x0B29, 0, 0x8100 }, { 0x0C2D, 0x0C5F, 0x0C1F, 0x8200 }, { 0x0D3D, 0x0D2B, 0, 0x8300 },
+    { 0x0E08, 0x0E08, 0x0E7F, 0x0E00 }, { 0x0F09, 0x0F00, 0x9400, 0xA500 },
+    FW_LETTER(0x10, 'q'), FW_LETTER(0x11, 'w'), FW_LETTER(0x12, 'e'), FW_LETTER(0x13, 'r'), FW_LETTER(0x14, 't'),
+    FW_LETTER(0x15, 'y'), FW_LETTER(0x16, 'u'), FW_LETTER(0x17, 'i'), FW_LETTER(0x18, 'o'), FW_LETTER(0x19, 'p'),
+    { 0x1A5B, 0x1A7B, 0x1A1B, 0x1A00 }, { 0x1B5D, 0x1B7D, 0x1B1D, 0x1B00 }, { 0x1C0D, 0x1C0D, 0x1C0A, 0x1C00 },
+    FW_NO_KEY, /* Ctrl */
+    FW_LETTER(0x1E, 'a'), FW_LETTER(0x1F, 's'), FW_LETTER(0x20, 'd'), FW_LETTER(0x21, 'f'), FW_LETTER(0x22, 'g'),
+    FW_LETTER(0x23, 'h'), FW_LETTER(0x24, 'j'), FW_LETTER(0x25, 'k'), FW_LETTER(0x26, 'l'),
+    { 0x273B, 0x273A, 0, 0x2700 }, { 0x2827, 0x2822, 0, 0x2800 }, { 0x2960, 0x297E, 0, 0x2900 },
+    FW_NO_KEY, /* left Shift */
+    { 0x2B5C, 0x2B7C, 0x2B1C, 0x2B00 },
+    FW_LETTER(0x2C, 'z'), FW_LETTER(0x2D, 'x'), FW_LETTER(0x2E, 'c'), FW_LETTER(0x2F, 'v'), FW_LETTER(0x30, 'b'),
+    FW_LETTER(0x31, 'n'), FW_LETTER(0x32, 'm'),
+    { 0x332C, 0x333C, 0, 0x3300 }, { 0x342E, 0x343E, 0, 0x3400 }, { 0x352F, 0x353F, 0, 0x3500 },
+    FW_NO_KEY, /* right Shift */
+    { 0x372A, 0x372A, 0x9600, 0x3700 },
+    FW_NO_KEY, /* Alt */
+    { 0x3920, 0x3920, 0x3920, 0x3920 },
+    FW_NO_KEY, /* Caps Lock */
+    FW_FN(0x3B, 0), FW_FN(0x3C, 1), FW_FN(0x3D, 2), FW_FN(0x3E, 3), FW_FN(0x3F, 4),
+    FW_FN(0x40, 5), FW_FN(0x41, 6), FW_FN(0x42, 7), FW_FN(0x43, 8), FW_FN(0x44, 9),
+    FW_NO_KEY, FW_NO_KEY, /* Num Lock, Scroll Lock */
+    { 0x4700, 0x4737, 0x7700, 0 }, { 0x4800, 0x4838, 0x8D00, 0 }, { 0x4900, 0x4939, 0x8400, 0 }, { 0x4A2D, 0x4A2D, 0x8E00, 0x4A00 },
+    { 0x4B00, 0x4B34, 0x7300, 0 }, { 0x4C00, 0x4C35, 0x8F00, 0 }, { 0x4D00, 0x4D36, 0x7400, 0 }, { 0x4E2B, 0x4E2B, 0x9000, 0x4E00 },
+    { 0x4F00, 0x4F31, 0x7500, 0 }, { 0x5000, 0x5032, 0x9100, 0 }, { 0x5100, 0x5133, 0x7600, 0 },
+    { 0x5200, 0x5230, 0x9200, 0 }, { 0x5300, 0x532E, 0x9300, 0 },
+    FW_NO_KEY, FW_NO_KEY,
+    { 0x565C, 0x567C, 0, 0 }, { 0x8500, 0x8700, 0x8900, 0x8B00 }, { 0x8600, 0x8800, 0x8A00, 0x8C00 },
+};
+#undef FW_LETTER
+#undef FW_FN
+#undef FW_NO_KEY
+
+/* The same for codes after E0h. */
+static const struct fw_ext_key {
+    uint8_t scan;
+    struct fw_key key;
+} fw_ext_keys[] = {
+    { 0x1C, { 0xE00D, 0xE00D, 0xE00A, 0xA600 } }, { 0x35, { 0xE02F, 0xE02F, 0x9500, 0xA400 } },
+    { 0x47, { 0x47E0, 0x47E0, 0x77E0, 0x9700 } }, { 0x48, { 0x48E0, 0x48E0, 0x8DE0, 0x9800 } },
+    { 0x49, { 0x49E0, 0x49E0, 0x84E0, 0x9900 } }, { 0x4B, { 0x4BE0, 0x4BE0, 0x73E0, 0x9B00 } },
+    { 0x4D, { 0x4DE0, 0x4DE0, 0x74E0, 0x9D00 } }, { 0x4F, { 0x4FE0, 0x4FE0, 0x75E0, 0x9F00 } },
+    { 0x50, { 0x50E0, 0x50E0, 0x91E0, 0xA000 } }, { 0x51, { 0x51E0, 0x51E0, 0x76E0, 0xA100 } },
+    { 0x52, { 0x52E0, 0x52E0, 0x92E0, 0xA200 } }, { 0x53, { 0x53E0, 0x53E0, 0x93E0, 0xA300 } },
+};
+
+enum { KBD_RSHIFT = 1, KBD_LSHIFT = 2, KBD_CTRL = 4, KBD_ALT = 8, KBD_SCROLL = 16, KBD_NUM = 32, KBD_CAPS = 64, KBD_INS = 128,
+       KBD_LCTRL_HELD = 0x100, KBD_LALT_HELD = 0x200, KBD_SCROLL_HELD = 0x1000, KBD_NUM_HELD = 0x2000, KBD_CAPS_HELD = 0x4000, KBD_INS_HELD = 0x8000 };
+enum { KBD_MODE_E1 = 1, KBD_MODE_E0 = 2, KBD_MODE_RCTRL = 4, KBD_MODE_RALT = 8, KBD_MODE_101 = 16 };
+
+static bool fw_kbd_put(struct fw *fw, unsigned key)
+{
+    unsigned start = fw_ld16(fw, BDA_KBD_START), end = fw_ld16(fw, BDA_KBD_END);
+    unsigned tail = fw_ld16(fw, BDA_KBD_TAIL), next = tail + 2;
+    if (next >= end)
+        next = start;
+    if (next == fw_ld16(fw, BDA_KBD_HEAD))
+        return false;
+    fw_st16(fw, 0x400 + tail, key);
+    fw_st16(fw, BDA_KBD_TAIL, next);
+    return true;
+}
+
+EMU_PRIV bool fw_kbd_get(struct fw *fw, uint16_t *key, bool take)
+{
+    unsigned start = fw_ld16(fw, BDA_KBD_START), end = fw_ld16(fw, BDA_KBD_END), head = fw_ld16(fw, BDA_KBD_HEAD);
+    if (head == fw_ld16(fw, BDA_KBD_TAIL))
+        return false;
+    *key = fw_ld16(fw, 0x400 + head);
+    if (take) {
+        head += 2;
+        fw_st16(fw, BDA_KBD_HEAD, head >= end ? start : head);
+    }
+    return true;
+}
+
+/* Waits, within reason, for the controller to take a byte, then gives it. */
+static void fw_kbc_write(struct fw *fw, unsigned port, unsigned value)
+{
+    int i;
+    for (i = 0; i < 100 && (fw_inb(fw, 0x64) & 2); i++)
+        ;
+    fw_outb(fw, port, value);
+}
+static int fw_kbc_read(struct fw *fw, unsigned mask)
+{
+    int i;
+    for (i = 0; i < 100; i++) {
+        unsigned st = fw_inb(fw, 0x64);
+        if (st & 1) {
+            unsigned v = fw_inb(fw, 0x60);
+            if ((st & 0x20) == mask)
+                return (int)v;
+        }
+    }
+    return -1;
+}
+
+EMU_PRIV void fw_kbd_init(struct fw *fw)
+{
+    fw_st16(fw, BDA_KBD_HEAD, 0x1E);
+    fw_st16(fw, BDA_KBD_TAIL, 0x1E);
+    fw_st16(fw, BDA_KBD_START, 0x1E);
+    fw_st16(fw, BDA_KBD_END, 0x3E);
+    fw_st8(fw, BDA_KBD_MODE, KBD_MODE_101);
+    while (fw_inb(fw, 0x64) & 1 && fw_inb(fw, 0x64) != 0xFF)
+        fw_inb(fw, 0x60);
+    fw_kbc_write(fw, 0x64, 0xAA); /* controller self test: 55h */
+    (void)fw_kbc_read(fw, 0);
+    fw_kbc_write(fw, 0x64, 0xAB); /* keyboard interface test: 00h */
+    (void)fw_kbc_read(fw, 0);
+    fw_kbc_write(fw, 0x64, 0xAE); /* enable keyboard */
+    fw_kbc_write(fw, 0x64, 0xA8); /* enable mouse port */
+    fw_kbc_write(fw, 0x64, 0x60);
+    fw_kbc_write(fw, 0x60, 0x40); /* no interrupts while the keyboard is set up; translation */
+    fw_kbc_write(fw, 0x60, 0xF5);
+    (void)fw_kbc_read(fw, 0);
+    fw_kbc_write(fw, 0x60, 0xF0); /* scan code set 2, translated to 1 */
+    (void)fw_kbc_read(fw, 0);
+    fw_kbc_write(fw, 0x60, 0x02);
+    (void)fw_kbc_read(fw, 0);
+    fw_kbc_write(fw, 0x60, 0xF4); /* scan */
+    (void)fw_kbc_read(fw, 0);
+    fw_kbc_write(fw, 0x64, 0x60);
+    fw_kbc_write(fw, 0x60, 0x61); /* translate, mouse clock off, keyboard interrupt on */
+}
+
+static void fw_kbd_leds(struct fw *fw, unsigned flags)
+{
+    unsigned leds = (flags >> 4) & 7, now = fw_ld8(fw, BDA_KBD_LEDS);
+    if ((now & 7) == leds)
+        return;
+    fw_st8(fw, BDA_KBD_LEDS, (now & ~7u) | leds);
+    /* The two ACK bytes come back through INT 09h, which ignores them. */
+    fw_kbc_write(fw, 0x60, 0xED);
+    (void)fw_kbc_read(fw, 0);
+    fw_kbc_write(fw, 0x60, leds);
+    (void)fw_kbc_read(fw, 0);
+}
+
+static unsigned fw_kbd_modifier(unsigned scan, bool e0, unsigned *held)
+{
+    *held = 0;
+    switch (scan) {
+    case 0x2A: return e0 ? 0 : KBD_LSHIFT;
+    case 0x36: return e0 ? 0 : KBD_RSHIFT;
+    case 0x1D: *held = e0 ? 0 : KBD_LCTRL_HELD; return KBD_CTRL;
+    case 0x38: *held = e0 ? 0 : KBD_LALT_HELD; return KBD_ALT;
+    default: return 0;
+    }
+}
+
+static void fw_kbd_toggle(struct fw *fw, unsigned flags, unsigned bit, unsigned held)
+{
+    if (!(flags & held))
+        flags ^= bit;
+    flags |= held;
+    fw_st16(fw, BDA_KBD_FLAGS, flags);
+    fw_kbd_leds(fw, flags);
+}
+
+static unsigned fw_kbd_translate(struct fw *fw, unsigned scan, bool e0, unsigned flags)
+{
+    struct fw_key k = { 0, 0, 0, 0 };
+    size_t i;
+    if (e0) {
+        for (i = 0; i < EMU_ARRAY_LEN(fw_ext_keys); i++)
+            if (fw_ext_keys[i].scan == scan)
+                k = fw_ext_keys[i].key;
+    } else if (scan < EMU_ARRAY_LEN(fw_keys))
+        k = fw_keys[scan];
+    if (flags & KBD_ALT) {
+        if (!e0 && scan >= 0x47 && scan <= 0x52 && scan != 0x4A && scan != 0x4E) { /* Alt and keypad: a character by its number */
+            unsigned digit = (k.shift & 0xFF) - '0';
+            fw_st8(fw, BDA_KBD_ALT_INPUT, fw_ld8(fw, BDA_KBD_ALT_INPUT) * 10u + digit);
+            return 0;
+        }
+        return k.alt;
+    }
+    if (flags & KBD_CTRL)
+        return k.ctrl;
+    {
+        bool shift = (flags & (KBD_LSHIFT | KBD_RSHIFT)) != 0;
+        unsigned ch = k.plain & 0xFF;
+        if (!e0 && ch >= 'a' && ch <= 'z' && (flags & KBD_CAPS))
+            shift = !shift;
+        if (!e0 && scan >= 0x47 && scan <= 0x53 && scan != 0x4A && scan != 0x4E && (flags & KBD_NUM))
+            shift = !shift;
+        return shift ? k.shift : k.plain;
+    }
+}
+
+/* One byte from the keyboard. Returns a vector that is to be called (1Bh, 05h), or 0. */
+static unsigned fw_kbd_process(struct fw *fw, unsigned code)
+{
+    unsigned mode = fw_ld8(fw, BDA_KBD_MODE), flags = fw_ld16(fw, BDA_KBD_FLAGS), scan = code & 0x7F, held, modifier, key;
+    bool release = (code & 0x80) != 0, e0 = (mode & KBD_MODE_E0) != 0;
+    if (code == 0xFA || code == 0xFE || code == 0xEE || code == 0 || code == 0xFF)
+        return 0;
+    if (code == 0xE0 || code == 0xE1) {
+        fw_st8(fw, BDA_KBD_MODE, mode | (code == 0xE0 ? KBD_MODE_E0 : KBD_MODE_E1));
+        return 0;
+    }
+    if (mode & KBD_MODE_E1) { /* Pause: E1 1D 45 E1 9D C5 */
+        if (scan == 0x45)
+            fw_st8(fw, BDA_KBD_MODE, mode & ~(unsigned)(KBD_MODE_E0 | KBD_MODE_E1));
+        return 0;
+    }
+    mode &= ~(unsigned)KBD_MODE_E0;
+    modifier = fw_kbd_modifier(scan, e0, &held);
+    if (modifier) {
+        unsigned right = e0 ? (modifier == KBD_CTRL ? KBD_MODE_RCTRL : KBD_MODE_RALT) : 0;
+        if (release) {
+            mode &= ~right;
+            flags &= ~held;
+            if (modifier & (KBD_LSHIFT | KBD_RSHIFT) || !((modifier == KBD_CTRL && ((flags & KBD_LCTRL_HELD) || (mode & KBD_MODE_RCTRL))) ||
+                                                          (modifier == KBD_ALT && ((flags & KBD_LALT_HELD) || (mode & KBD_MODE_RALT)))))
+                flags &= ~modifier;
+            if (modifier == KBD_ALT && fw_ld8(fw, BDA_KBD_ALT_INPUT)) {
+                fw_kbd_put(fw, fw_ld8(fw, BDA_KBD_ALT_INPUT));
+                fw_st8(fw, BDA_KBD_ALT_INPUT, 0);
+            }
+        } else {
+            flags |= modifier | held;
+            mode |= right;
+        }
+        fw_st16(fw, BDA_KBD_FLAGS, flags);
+        fw_st8(fw, BDA_KBD_MODE, mode);
+        return 0;
+    }
+    fw_st8(fw, BDA_KBD_MODE, mode);
+    if (release) {
+        static const struct { uint8_t scan; uint16_t held; } locks[] = {
+            { 0x3A, KBD_CAPS_HELD }, { 0x45, KBD_NUM_HELD }, { 0x46, KBD_SCROLL_HELD }, { 0x52, KBD_INS_HELD } };
+        size_t i;
+        for (i = 0; i < EMU_ARRAY_LEN(locks); i++)
+            if (locks[i].scan == scan)
+                fw_st16(fw, BDA_KBD_FLAGS, flags & ~(unsigned)locks[i].held);
+        return 0;
+    }
+    switch (scan) {
+    case 0x3A: fw_kbd_toggle(fw, flags, KBD_CAPS, KBD_CAPS_HELD); return 0;
+    case 0x45: fw_kbd_toggle(fw, flags, KBD_NUM, KBD_NUM_HELD); return 0;
+    case 0x46:
+        if (e0 || (flags & KBD_CTRL)) { /* Ctrl-Break */
+            unsigned start = fw_ld16(fw, BDA_KBD_START);
+            fw_st8(fw, BDA_BREAK, 0x80);
+            fw_st16(fw, BDA_KBD_HEAD, start);
+            fw_st16(fw, BDA_KBD_TAIL, start);
+            fw_kbd_put(fw, 0);
+            return 0x1B;
+        }
+        fw_kbd_toggle(fw, flags, KBD_SCROLL, KBD_SCROLL_HELD);
+        return 0;
+    case 0x53:
+        if ((flags & (KBD_CTRL | KBD_ALT)) == (KBD_CTRL | KBD_ALT)) {
+            fw_st16(fw, BDA_RESET_FLAG, 0x1234);
+            emu_request(fw->emu, REQ_RESET);
+            return 0;
+        }
+        break;
+    case 0x37:
+        if (e0)
+            return 0x05; /* Print Screen */
+        break;
+    case 0x52:
+        if (!(flags & (KBD_CTRL | KBD_ALT)))
+            fw_kbd_toggle(fw, flags, KBD_INS, KBD_INS_HELD);
+        break;
+    default: break;
+    }
+    key = fw_kbd_translate(fw, scan, e0, flags);
+    if (key)
+        fw_kbd_put(fw, key);
+    return 0;
+}
+
+enum { INT09_START, INT09_INTERCEPTED, INT09_CALLED };
+EMU_PRIV unsigned fw_int09(struct fw *fw, struct fw_regs *r)
+{
+    unsigned code = 0, vector;
+    switch (fw_phase(r)) {
+    case INT09_START:
+        if ((fw_inb(fw, 0x64) & 0x21) != 1)
+            break;
+        code = fw_inb(fw, 0x60);
+        if (!fw_vector_is_ours(fw, 0x15)) {
+            fw->params[0] = 0x15 * 4;
+            fw->params[1] = (uint16_t)(0x4F00 | code);
+            fw->param_at = 0;
+            fw->result_at = 0;
+            fw_set_phase(r, INT09_INTERCEPTED);
+            return FW_CALL_AX;
+        }
+        goto process;
+    case INT09_INTERCEPTED:
+        if (!(fw->results[1] & FW_CF)) /* the program ate it */
+            break;
+        code = fw->results[0] & 0xFF;
+    process:
+        vector = fw_kbd_process(fw, code);
+        if (vector && !fw_vector_is_ours(fw, vector)) {
+            fw_eoi(fw, 1);
+            fw_set_phase(r, INT09_CALLED);
+            return FW_CALL | vector << 8;
+        }
+        break;
+    default: return FW_DONE;
+    }
+    fw_eoi(fw, 1);
+    return FW_DONE;
+}
+
+/* What functions 00h and 01h, made before the 101-key keyboard, call its grey keys. */
+static unsigned fw_key_as_84(unsigned key)
+{
+    unsigned scan = key >> 8, ch = key & 0xFF;
+    if (scan == 0xE0)
+        return ch == 0x2F ? 0x352F : 0x1C00 | ch;
+    if (ch == 0xE0 && scan)
+        return scan << 8;
+    return key;
+}
+
+EMU_PRIV unsigned fw_int16(struct fw *fw, struct fw_regs *r)
+{
+    uint16_t key;
+    unsigned fn = fw_hi(r->eax);
+    switch (fn) {
+    case 0x00: case 0x10:
+        if (!fw_kbd_get(fw, &key, true))
+            return fw_wait(fw);
+        fw_put_x(&r->eax, fn ? key : fw_key_as_84(key));
+        break;
+    case 0x01: case 0x11:
+        r->flags |= FW_IF; /* pollers with interrupts off would wait for ever */
+        if (!fw_kbd_get(fw, &key, false)) {
+            fw_set_zf(r, true);
+            break;
+        }
+        fw_put_x(&r->eax, fn == 1 ? fw_key_as_84(key) : key);
+        fw_set_zf(r, false);
+        break;
+    case 0x02:
+        fw_put_lo(&r->eax, fw_ld8(fw, BDA_KBD_FLAGS));
+        break;
+    case 0x12: {
+        unsigned flags = fw_ld16(fw, BDA_KBD_FLAGS), mode = fw_ld8(fw, BDA_KBD_MODE), high = (flags >> 8) & 0x73;
+        high |= (mode & (KBD_MODE_RCTRL | KBD_MODE_RALT));
+        fw_put_x(&r->eax, (flags & 0xFF) | high << 8);
+        break;
+    }
+    case 0x03:
+        if (fw_lo(r->eax) == 5) {
+            fw_kbc_write(fw, 0x60, 0xF3);
+            (void)fw_kbc_read(fw, 0);
+            fw_kbc_write(fw, 0x60, (fw_hi(r->ebx) & 3u) << 5 | (fw_lo(r->ebx) & 31u));
+            (void)fw_kbc_read(fw, 0);
+        }
+        break;
+    case 0x05:
+        fw_put_lo(&r->eax, fw_kbd_put(fw, r->ecx & 0xFFFF) ? 0 : 1);
+        break;
+    case 0x09: fw_put_lo(&r->eax, 0x30); break; /* 0Ah, 10h-12h are there */
+    case 0x0A: fw_put_x(&r->ebx, 0x41AB); break; /* MF2 keyboard, translated */
+    case 0x92: fw_put_hi(&r->eax, 0x80); break; /* yes: functions up to 12h */
+    case 0xA2: break;
+    default: break;
+    }
+    return FW_DONE;
+}
+
+/* ================= INT 11h, 12h, 14h, 17h ================= */
+
+EMU_PRIV unsigned fw_int11(struct fw *fw, struct fw_regs *r)
+{
+    fw_put_x(&r->eax, fw_ld16(fw, BDA_EQUIPMENT));
+    return FW_DONE;
+}
+EMU_PRIV unsigned fw_int12(struct fw *fw, struct fw_regs *r)
+{
+    fw_put_x(&r->eax, fw_ld16(fw, BDA_MEMORY_KIB));
+    return FW_DONE;
+}
+
+/* Ports that answer: COM by the interrupt-enable register, LPT by the data latch. */
+EMU_PRIV void fw_serial_init(struct fw *fw)
+{
+    static const uint16_t com[] = { 0x3F8, 0x2F8, 0x3E8, 0x2E8 }, lpt[] = { 0x378, 0x278, 0x3BC };
+    unsigned i, n = 0, equipment = fw_ld16(fw, BDA_EQUIPMENT) & 0x31FFu;
+    for (i = 0; i < 4; i++) {
+        unsigned ier;
+        fw_outb(fw, com[i] + 3u, 0x03);
+        fw_outb(fw, com[i] + 1u, 0x02);
+        ier = fw_inb(fw, com[i] + 1u);
+        fw_outb(fw, com[i] + 1u, 0x00);
+        if (ier != 0x02 || fw_inb(fw, com[i] + 1u) != 0)
+            continue;
+        fw_outb(fw, com[i] + 3u, 0x83); /* 115200 8N1 */
+        fw_outb(fw, com[i], 1);
+        fw_outb(fw, com[i] + 1u, 0);
+        fw_outb(fw, com[i] + 3u, 0x03);
+        fw_outb(fw, com[i] + 4u, 0x03);
+        fw_st16(fw, BDA_COM_PORTS + 2 * n, com[i]);
+        fw_st8(fw, BDA_COM_TIMEOUT + n, 0x0A);
+        n++;
+    }
+    equipment |= n << 9;
+    for (i = n = 0; i < 3; i++) {
+        fw_outb(fw, lpt[i] + 2u, 0x0C);
+        fw_outb(fw, lpt[i], 0xAA);
+        if (fw_inb(fw, lpt[i]) != 0xAA)
+            continue;
+        fw_st16(fw, BDA_LPT_PORTS + 2 * n, lpt[i]);
+        fw_st8(fw, BDA_LPT_TIMEOUT + n, 0x14);
+        n++;
+    }
+    equipment |= n << 14;
+    fw_st16(fw, BDA_EQUIPMENT, equipment);
+}
+
+/* Runs again until `ticks` 55 ms ticks are over; true: they are. The first call notes the time. */
+static bool fw_timed_out(struct fw *fw, struct fw_regs *r, unsigned ticks)
+{
+    uint32_t now = fw_ld32(fw, BDA_TICKS);
+    if (fw_phase(r) == 0) {
+        fw_set_phase(r, 1);
+        r->state = now;
+        return false;
+    }
+    return now - r->state > ticks;
+}
+
+EMU_PRIV unsigned fw_int14(struct fw *fw, struct fw_regs *r)
+{
+    static const uint16_t divisors[8] = { 1047, 768, 384, 192, 96, 48, 24, 12 }; /* 110..9600 baud from 115200 */
+    unsigned n = r->edx & 0xFFFF, port = n < 4 ? fw_ld16(fw, BDA_COM_PORTS + 2 * n) : 0, lsr, al = fw_lo(r->eax);
+    if (!port) {
+        fw_put_hi(&r->eax, 0x80);
+        return FW_DONE;
+    }
+    switch (fw_hi(r->eax)) {
+    case 0:
+        fw_outb(fw, port + 3, (al & 0x1Fu) | 0x80u);
+        fw_outb(fw, port, divisors[al >> 5] & 0xFFu);
+        fw_outb(fw, port + 1, (unsigned)divisors[al >> 5] >> 8);
+        fw_outb(fw, port + 3, al & 0x1Fu);
+        fw_outb(fw, port + 4, 0x03);
+        break;
+    case 1:
+        lsr = fw_inb(fw, port + 5);
+        if (!(lsr & 0x20)) {
+            if (!fw_timed_out(fw, r, fw_ld8(fw, BDA_COM_TIMEOUT + n)))
+                return FW_POLL;
+            fw_put_hi(&r->eax, lsr | 0x80);
+            return FW_DONE;
+        }
+        fw_outb(fw, port, al);
+        fw_put_hi(&r->eax, fw_inb(fw, port + 5));
+        return FW_DONE;
+    case 2:
+        lsr = fw_inb(fw, port + 5);
+        if (!(lsr & 1)) {
+            if (!fw_timed_out(fw, r, fw_ld8(fw, BDA_COM_TIMEOUT + n)))
+                return FW_POLL;
+            fw_put_hi(&r->eax, lsr | 0x80);
+            return FW_DONE;
+        }
+        fw_put_lo(&r->eax, fw_inb(fw, port));
+        fw_put_hi(&r->eax, lsr & 0x1E);
+        return FW_DONE;
+    case 3: break;
+    default: return FW_DONE;
+    }
+    fw_put_hi(&r->eax, fw_inb(fw, port + 5));
+    fw_put_lo(&r->eax, fw_inb(fw, port + 6));
+    return FW_DONE;
+}
+
+EMU_PRIV unsigned fw_int17(struct fw *fw, struct fw_regs *r)
+{
+    unsigned n = r->edx & 0xFFFF, port = n < 3 ? fw_ld16(fw, BDA_LPT_PORTS + 2 * n) : 0, status;
+    if (!port)
+        return FW_DONE;
+    switch (fw_hi(r->eax)) {
+    case 0:
+        fw_outb(fw, port, fw_lo(r->eax));
+        fw_outb(fw, port + 2, 0x0D); /* strobe */
+        fw_outb(fw, port + 2, 0x0C);
+        break;
+    case 1:
+        fw_outb(fw, port + 2, 0x08);
+        fw_outb(fw, port + 2, 0x0C);
+        break;
+    default: break;
+    }
+    status = fw_inb(fw, port + 1) ^ 0x48u; /* ACK and ERROR are shown inverted */
+    fw_put_hi(&r->eax, status & 0xF8);
+    return FW_DONE;
+}
+
+/* ================= INT 74h and INT 15h/C2h: PS/2 mouse ================= */
+
+EMU_PRIV unsigned fw_int74(struct fw *fw, struct fw_regs *r)
+{
+    unsigned flags1, flags2, count, data;
+    uint32_t handler;
+    if (fw_phase(r))
+        return FW_DONE;
+    if ((fw_inb(fw, 0x64) & 0x21) != 0x21) {
+        fw_eoi(fw, 12);
+        return FW_DONE;
+    }
+    data = fw_inb(fw, 0x60);
+    flags1 = fw_ld8(fw, EBDA_MOUSE_FLAGS1);
+    flags2 = fw_ld8(fw, EBDA_MOUSE_FLAGS2);
+    count = flags1 & 7;
+    fw_st8(fw, EBDA_MOUSE_DATA + count, data);
+    fw_eoi(fw, 12);
+    if (count < (flags2 & 7)) {
+        fw_st8(fw, EBDA_MOUSE_FLAGS1, (flags1 & ~7u) | (count + 1));
+        return FW_DONE;
+    }
+    fw_st8(fw, EBDA_MOUSE_FLAGS1, flags1 & ~7u);
+    handler = fw_ld32(fw, EBDA_MOUSE_HANDLER);
+    if (!(flags2 & 0x80) || !handler)
+        return FW_DONE;
+    fw->params[0] = fw_ld8(fw, EBDA_MOUSE_DATA);
+    fw->params[1] = fw_ld8(fw, EBDA_MOUSE_DATA + 1);
+    fw->params[2] = fw_ld8(fw, EBDA_MOUSE_DATA + 2);
+    fw->params[3] = count > 2 ? fw_ld8(fw, EBDA_MOUSE_DATA + 3) : 0;
+    fw->params[4] = (uint16_t)(handler >> 16);
+    fw->params[5] = (uint16_t)handler;
+    fw->param_at = 0;
+    fw_set_phase(r, 1);
+    return FW_CALL_MOUSE;
+}
+
+/* A command to the mouse and its answer: 0 or -1. Interrupts are off in the command byte meanwhile. */
+static int fw_mouse_command(struct fw *fw, const uint8_t *send, unsigned send_count, uint8_t *answer, unsigned answer_count)
+{
+    unsigned i;
+    int v, rc = 0, mode;
+    fw_kbc_write(fw, 0x64, 0x20);
+    mode = fw_kbc_read(fw, 0);
+    if (mode < 0)
+        return -1;
+    fw_kbc_write(fw, 0x64, 0x60);
+    fw_kbc_write(fw, 0x60, ((unsigned)mode & ~0x23u) | 0x10u); /* keyboard off, both interrupts off, mouse clock on */
+    for (i = 0; i < send_count && !rc; i++) {
+        fw_kbc_write(fw, 0x64, 0xD4);
+        fw_kbc_write(fw, 0x60, send[i]);
+        if (fw_kbc_read(fw, 0x20) != 0xFA)
+            rc = -1;
+    }
+    for (i = 0; i < answer_count && !rc; i++) {
+        v = fw_kbc_read(fw, 0x20);
+        if (v < 0)
+            rc = -1;
+        else
+            answer[i] = (uint8_t)v;
+    }
+    fw_kbc_write(fw, 0x64, 0x60);
+    fw_kbc_write(fw, 0x60, (unsigned)mode);
+    return rc;
+}
+
+static void fw_mouse_irq(struct fw *fw, bool on)
+{
+    int mode;
+    fw_kbc_write(fw, 0x64, 0x20);
+    mode = fw_kbc_read(fw, 0);
+    if (mode < 0)
+        return;
+    fw_kbc_write(fw, 0x64, 0x60);
+    fw_kbc_write(fw, 0x60, on ? ((unsigned)mode | 2u) & ~0x20u : ((unsigned)mode & ~2u) | 0x20u);
+}
+
+static unsigned fw_mouse_service(struct fw *fw, struct fw_regs *r)
+{
+    static const uint8_t rates[] = { 10, 20, 40, 60, 80, 100, 200 };
+    unsigned bh = fw_hi(r->ebx), status = 0;
+    uint8_t send[2], answer[3];
+    switch (fw_lo(r->eax)) {
+    case 0:
+        if (bh > 1) {
+            status = 1;
+            break;
+        }
+        if (bh && !(fw_ld8(fw, EBDA_MOUSE_FLAGS2) & 0x80)) {
+            status = 5; /* no handler */
+            break;
+        }
+        send[0] = bh ? 0xF4 : 0xF5;
+        fw_mouse_irq(fw, bh == 1);
+        if (fw_mouse_command(fw, send, 1, NULL, 0))
+            status = 3;
+        break;
+    case 1: case 5:
+        if (fw_lo(r->eax) == 5) {
+            if (bh < 1 || bh > 8) {
+                status = 2;
+                break;
+            }
+            fw_st8(fw, EBDA_MOUSE_FLAGS1, 0);
+            fw_st8(fw, EBDA_MOUSE_FLAGS2, (fw_ld8(fw, EBDA_MOUSE_FLAGS2) & 0x80u) | (bh - 1));
+        }
+        send[0] = 0xFF;
+        if (fw_mouse_command(fw, send, 1, answer, 2)) {
+            status = 3;
+            break;
+        }
+        fw_put_lo(&r->ebx, answer[0]);
+        fw_put_hi(&r->ebx, answer[1]);
+        break;
+    case 2:
+        if (bh >= EMU_ARRAY_LEN(rates)) {
+            status = 2;
+            break;
+        }
+        send[0] = 0xF3;
+        send[1] = rates[bh];
+        status = fw_mouse_command(fw, send, 2, NULL, 0) ? 3 : 0;
+        break;
+    case 3:
+        if (bh > 3) {
+            status = 2;
+            break;
+        }
+        send[0] = 0xE8;
+        send[1] = (uint8_t)bh;
+        status = fw_mouse_command(fw, send, 2, NULL, 0) ? 3 : 0;
+        break;
+    case 4:
+        send[0] = 0xF2;
+        if (fw_mouse_command(fw, send, 1, answer, 1))
+            status = 3;
+        else
+            fw_put_hi(&r->ebx, answer[0]);
+        break;
+    case 6:
+        send[0] = bh == 0 ? 0xE9 : bh == 1 ? 0xE6 : 0xE7;
+        if (bh > 2)
+            status = 1;
+        else if (fw_mouse_command(fw, send, 1, answer, bh == 0 ? 3 : 0))
+            status = 3;
+        else if (bh == 0) {
+            fw_put_lo(&r->ebx, answer[0]);
+            fw_put_lo(&r->ecx, answer[1]);
+            fw_put_lo(&r->edx, answer[2]);
+        }
+        break;
+    case 7: {
+        uint32_t handler = (uint32_t)r->es << 16 | (r->ebx & 0xFFFF);
+        unsigned flags2 = fw_ld8(fw, EBDA_MOUSE_FLAGS2);
+        fw_st32(fw, EBDA_MOUSE_HANDLER, handler);
+        fw_st8(fw, EBDA_MOUSE_FLAGS2, handler ? flags2 | 0x80 : flags2 & ~0x80u);
+        if (!handler)
+            fw_mouse_irq(fw, false);
+        break;
+    }
+    default: status = 1; break;
+    }
+    fw_put_hi(&r->eax, status);
+    fw_set_cf(r, status != 0);
+    return FW_DONE;
+}
+
+/* ================= INT 15h ================= */
+
+static unsigned fw_unsupported(struct fw_regs *r)
+{
+    fw_put_hi(&r->eax, 0x86);
+    fw_set_cf(r, true);
+    return FW_DONE;
+}
+
+static unsigned fw_int15_e820(struct fw *fw, struct fw_regs *r)
+{
+    const struct fw_e820 *m;
+    uint8_t out[20];
+    uint32_t i = r->ebx;
+    if (r->edx != 0x534D4150 /* SMAP */ || i >= fw->e820_count)
+        return fw_unsupported(r);
+    m = &fw->e820[i];
+    st64le(out, m->base);
+    st64le(out + 8, m->size);
+    st32le(out + 16, m->type);
+    fw_user_write(fw, r->es, (uint16_t)r->edi, out, sizeof out);
+    r->eax = 0x534D4150;
+    r->ecx = sizeof out;
+    r->ebx = i + 1 < fw->e820_count ? i + 1 : 0;
+    fw_set_cf(r, false);
+    return FW_DONE;
+}
+
+static unsigned fw_int15_memory(struct fw *fw, struct fw_regs *r)
+{
+    uint64_t low = fw->tables_high, above_1m = (low > MIB ? low - MIB : 0) / KIB, above_16m = (low > 16 * MIB ? low - 16 * MIB : 0) / (64 * KIB);
+    if (fw_hi(r->eax) == 0x88) {
+        fw_put_x(&r->eax, (unsigned)EMU_MIN(above_1m, (uint64_t)63 * 1024));
+        fw_set_cf(r, false);
+        return FW_DONE;
+    }
+    if (fw_lo(r->eax) == 0x81) {
+        r->eax = r->ecx = (uint32_t)EMU_MIN(above_1m, (uint64_t)15 * 1024);
+        r->ebx = r->edx = (uint32_t)above_16m;
+    } else {
+        fw_put_x(&r->eax, (unsigned)EMU_MIN(above_1m, (uint64_t)15 * 1024));
+        fw_put_x(&r->ebx, (unsigned)EMU_MIN(above_16m, (uint64_t)0xFFFF));
+        fw_put_x(&r->ecx, r->eax & 0xFFFF);
+        fw_put_x(&r->edx, r->ebx & 0xFFFF);
+    }
+    fw_set_cf(r, false);
+    return FW_DONE;
+}
+
+/* 87h: block move by the caller's descriptor table, addresses above 1 MiB included. */
+static unsigned fw_int15_move(struct fw *fw, struct fw_regs *r)
+{
+    uint8_t table[32], chunk[4096];
+    uint32_t bytes = (r->ecx & 0xFFFF) * 2, from, to, n;
+    if (!fw_user_read(fw, r->es, (uint16_t)((r->esi & 0xFFFF) + 0x10), table, 16))
+        return FW_DONE;
+    from = ld16le(table + 2) | (uint32_t)table[4] << 16 | (uint32_t)table[7] << 24;
+    to = ld16le(table + 10) | (uint32_t)table[12] << 16 | (uint32_t)table[15] << 24;
+    for (; bytes; bytes -= n, from += n, to += n) {
+        n = EMU_MIN(bytes, (uint32_t)sizeof chunk);
+        mem_read(fw->emu, from, chunk, n);
+        mem_write(fw->emu, to, chunk, n);
+    }
+    fw_put_hi(&r->eax, 0);
+    fw_set_cf(r, false);
+    fw_set_zf(r, true);
+    return FW_DONE;
+}
+
+static unsigned fw_int15_a20(struct fw *fw, struct fw_regs *r)
+{
+    switch (fw_lo(r->eax)) {
+    case 0: chipset_set_a20(fw->emu, false); break;
+    case 1: chipset_set_a20(fw->emu, true); break;
+    case 2: fw_put_lo(&r->eax, chipset_get_a20(fw->emu)); break;
+    case 3: fw_put_x(&r->ebx, 3); break; /* keyboard controller and port 92h */
+    default: return fw_unsupported(r);
+    }
+    fw_put_hi(&r->eax, 0);
+    fw_set_cf(r, false);
+    return FW_DONE;
+}
+
+/* 86h: wait CX:DX microseconds. Halts while more than a tick is left, then spins: the tick is too coarse for the rest. */
+static unsigned fw_int15_wait(struct fw *fw, struct fw_regs *r)
+{
+    uint32_t now = (uint32_t)(emu_now_ns(fw->emu) / NS_PER_US), left;
+    if (fw_phase(r) == 0) {
+        fw_set_phase(r, 1);
+        r->state = now + ((r->ecx & 0xFFFF) << 16 | (r->edx & 0xFFFF));
+    }
+    left = r->state - now;
+    if (left && left < 0xF0000000u)
+        return left > 60000 ? fw_wait(fw) : FW_POLL;
+    fw_put_hi(&r->eax, 0);
+    fw_set_cf(r, false);
+    return FW_DONE;
+}
+
+static unsigned fw_int15_event_wait(struct fw *fw, struct fw_regs *r)
+{
+    if (fw_lo(r->eax) == 1) {
+        fw_st8(fw, BDA_WAIT_ACTIVE, 0);
+        fw_cmos_set(fw, 0x0B, fw_cmos(fw, 0x0B) & ~0x40u);
+    } else if (fw_ld8(fw, BDA_WAIT_ACTIVE) & 1) {
+        fw_set_cf(r, true);
+        return FW_DONE;
+    } else {
+        fw_st8(fw, BDA_WAIT_ACTIVE, 1);
+        fw_st32(fw, BDA_WAIT_USER, (uint32_t)r->es << 16 | (r->ebx & 0xFFFF));
+        fw_st32(fw, BDA_WAIT_COUNT, (r->ecx & 0xFFFF) << 16 | (r->edx & 0xFFFF));
+        fw_outb(fw, 0xA1, fw_inb(fw, 0xA1) & 0xFEu);
+        fw_cmos_set(fw, 0x0B, fw_cmos(fw, 0x0B) | 0x40u);
+        (void)fw_cmos(fw, 0x0C);
+    }
+    fw_set_cf(r, false);
+    return FW_DONE;
+}
+
+/* APM 1.2, real-mode interface only. */
+static unsigned fw_int15_apm(struct fw *fw, struct fw_regs *r)
+{
+    switch (fw_lo(r->eax)) {
+    case 0x00:
+        fw_put_x(&r->eax, 0x0102);
+        fw_put_x(&r->ebx, 0x504D); /* "PM" */
+        fw_put_x(&r->ecx, 0x0000);
+        break;
+    case 0x01: case 0x04: case 0x06: case 0x08: case 0x0D: case 0x0F: case 0x10: break;
+    case 0x05: /* idle: until the next interrupt */
+        if (fw_phase(r) == 0) {
+            fw_set_phase(r, 1);
+            return fw_wait(fw);
+        }
+        break;
+    case 0x07:
+        if ((r->ebx & 0xFFFF) == 1 && (r->ecx & 0xFFFF) == 3)
+            emu_request(fw->emu, REQ_SHUTDOWN);
+        break;
+    case 0x0A:
+        fw_put_x(&r->ebx, 0x01FF); /* on line, no battery */
+        fw_put_x(&r->ecx, 0xFFFF);
+        fw_put_x(&r->edx, 0xFFFF);
+        break;
+    case 0x0B:
+        fw_put_hi(&r->eax, 0x80); /* no event */
+        fw_set_cf(r, true);
+        return FW_DONE;
+    case 0x0E: fw_put_x(&r->eax, 0x0102); break;
+    default:
+        fw_put_hi(&r->eax, 0x06); /* protected mode interface not there */
+        fw_set_cf(r, true);
+        return FW_DONE;
+    }
+    fw_set_cf(r, false);
+    return FW_DONE;
+}
+
+EMU_PRIV unsigned fw_int15(struct fw *fw, struct fw_regs *r)
+{
+    switch (fw_hi(r->eax)) {
+    case 0x24: return fw_int15_a20(fw, r);
+    case 0x4F: /* keyboard intercept: keep the key */
+        fw_set_cf(r, true);
+        return FW_DONE;
+    case 0x52: case 0x80: case 0x81: case 0x82: case 0x85: case 0x90: case 0x91:
+        fw_put_hi(&r->eax, 0);
+        fw_set_cf(r, false);
+        return FW_DONE;
+    case 0x53: return fw_int15_apm(fw, r);
+    case 0x83: return fw_int15_event_wait(fw, r);
+    case 0x86: return fw_int15_wait(fw, r);
+    case 0x87: return fw_int15_move(fw, r);
+    case 0x88: return fw_int15_memory(fw, r);
+    case 0xC0:
+        r->es = 0xF000;
+        fw_put_x(&r->ebx, 0xE6F5);
+        fw_put_hi(&r->eax, 0);
+        fw_set_cf(r, false);
+        return FW_DONE;
+    case 0xC1:
+        r->es = fw_ld16(fw, BDA_EBDA_SEGMENT);
+        fw_set_cf(r, false);
+        return FW_DONE;
+    case 0xC2: return fw_mouse_service(fw, r);
+    case 0xE8:
+        if (fw_lo(r->eax) == 0x20)
+            return fw_int15_e820(fw, r);
+        if (fw_lo(r->eax) == 0x01 || fw_lo(r->eax) == 0x81)
+            return fw_int15_memory(fw, r);
+        return fw_unsupported(r);
+    case 0xEC: /* the system tells which modes it will use */
+        fw_put_hi(&r->eax, 0);
+        fw_set_cf(r, false);
+        return FW_DONE;
+    default: return fw_unsupported(r);
+    }
+}
+
+/* ======================================== src/fw/bios.c ======================================== */
+
+/* fw/bios.c - the built-in BIOS: ROM image, the way from a stub to a service, power-on self test.
+ *
+ * Models     the IBM PC/AT BIOS interface as later BIOSes kept it: fixed entry points in segment F000h, BIOS data area at 400h,
+ *            extended BIOS data area below 640 KiB. Services are in bios_disk.c, bios_video.c and bios_misc.c.
+ * Contract   machine.h: firmware_create(), firmware_reset(), firmware_destroy(). fw.h tells how a stub and a service talk.
+ * Theory     fw_build_rom() writes the machine code, byte by byte, into a 128 KiB image that lies at E0000h and below 4 GiB. The reset
+ *            vector jumps to F000:E05B, which reads FW_PORT_POST. That read runs the whole power-on self test in C: chipset, PCI,
+ *            shadow RAM, tables, vectors, video. Then the stub does INT 19h, or jumps to what loader.c wrote.
+ *
+ *                 INT n -> stub: push n -> common: PUSHAD.. -> OUTSW frame -> IN run -> INSW frame -> command
+ *                                   ^                                                                  |
+ *                                   +------- again <- STI,HLT | call vector | call mouse handler <-----+--> IRET
+ *                                                                                 fetch, store -> IN run
+ * Invariants those of fw.h.
+ * Missing    SMM, PnP BIOS, the 32-bit PCI BIOS entry, option ROMs of cards.
+ */
+
+/* ================= guest memory as the caller of the BIOS sees it ================= */
+
+/* Linear to physical, and how many bytes stay in that page. */
+static uint64_t fw_translate(struct fw *fw, uint32_t lin, size_t *size)
+{
+    uint64_t gpa = lin;
+    size_t room = 0x1000 - (lin & 0xFFF);
+    if (!fw->paged)
+        return lin;
+    if (*size > room)
+        *size = room;
+    if (!cpu_debug_translate(fw->emu->current_cpu, lin, &gpa))
+        return lin;
+    return gpa;
+}
+
+EMU_PRIV void fw_read(struct fw *fw, uint32_t lin, void *buf, size_t size)
+{
+    uint8_t *p = buf;
+    while (size) {
+        size_t n = size;
+        uint64_t gpa = fw_translate(fw, lin, &n);
+        mem_read(fw->emu, gpa, p, n);
+        p += n, lin += (uint32_t)n, size -= n;
+    }
+}
+
+EMU_PRIV void fw_write(struct fw *fw, uint32_t lin, const void *buf, size_t size)
+{
+    const uint8_t *p = buf;
+    while (size) {
+        size_t n = size;
+        uint64_t gpa = fw_translate(fw, lin, &n);
+        mem_write(fw->emu, gpa, p, n);
+        p += n, lin += (uint32_t)n, size -= n;
+    }
+}
+
+EMU_PRIV uint8_t fw_ld8(struct fw *fw, uint32_t lin)
+{
+    uint8_t b;
+    fw_read(fw, lin, &b, 1);
+    return b;
+}
+EMU_PRIV uint16_t fw_ld16(struct fw *fw, uint32_t lin)
+{
+    uint8_t b[2];
+    fw_read(fw, lin, b, 2);
+    return ld16le(b);
+}
+EMU_PRIV uint32_t fw_ld32(struct fw *fw, uint32_t lin)
+{
+    uint8_t b[4];
+    fw_read(fw, lin, b, 4);
+    return ld32le(b);
+}
+EMU_PRIV void fw_st8(struct fw *fw, uint32_t lin, unsigned v)
+{
+    uint8_t b = (uint8_t)v;
+    fw_write(fw, lin, &b, 1);
+}
+EMU_PRIV void fw_st16(struct fw *fw, uint32_t lin, unsigned v)
+{
+    uint8_t b[2];
+    st16le(b, (uint16_t)v);
+    fw_write(fw, lin, b, 2);
+}
+EMU_PRIV void fw_st32(struct fw *fw, uint32_t lin, uint32_t v)
+{
+    uint8_t b[4];
+    st32le(b, v);
+    fw_write(fw, lin, b, 4);
+}
+
+EMU_PRIV bool fw_user_read(struct fw *fw, uint16_t seg, uint16_t off, void *buf, size_t size)
+{
+    if (!fw->relay || seg >= 0xC000) {
+        fw_read(fw, ((uint32_t)seg << 4) + off, buf, size);
+        return true;
+    }
+    if (fw->fetch_got >= size && fw->fetch_seg == seg && fw->fetch_off == off && size <= sizeof fw->fetched) {
+        memcpy(buf, fw->fetched, size);
+        return true;
+    }
+    memset(buf, 0, size);
+    fw->fetch_wanted = true;
+    fw->fetch_seg = seg;
+    fw->fetch_off = off;
+    fw->fetch_size = (uint32_t)EMU_MIN(size, sizeof fw->fetched);
+    return false;
+}
+
+EMU_PRIV void fw_user_write(struct fw *fw, uint16_t seg, uint16_t off, const void *buf, size_t size)
+{
+    struct fw_store *s;
+    if (!fw->relay) {
+        fw_write(fw, ((uint32_t)seg << 4) + off, buf, size);
+        return;
+    }
+    if (fw->store_count == EMU_ARRAY_LEN(fw->stores) || !size || size > 0xFFFF)
+        return;
+    s = &fw->stores[fw->store_count++];
+    s->seg = seg;
+    s->off = off;
+    s->size = (uint32_t)size;
+    s->at = fw->relay_out.size;
+    buf_add(&fw->relay_out, buf, size);
+}
+
+/* ================= small helpers ================= */
+
+EMU_PRIV unsigned fw_outb(struct fw *fw, unsigned port, unsigned value)
+{
+    port_write(fw->emu, (uint16_t)port, value & 0xFF, 1);
+    return value;
+}
+EMU_PRIV uint8_t fw_inb(struct fw *fw, unsigned port) { return (uint8_t)port_read(fw->emu, (uint16_t)port, 1); }
+
+/* CMOS by its ports, with the NMI bit clear, as a BIOS does. */
+EMU_PRIV uint8_t fw_cmos(struct fw *fw, unsigned index)
+{
+    fw_outb(fw, 0x70, index & 0x7F);
+    return fw_inb(fw, 0x71);
+}
+EMU_PRIV void fw_cmos_set(struct fw *fw, unsigned index, unsigned value)
+{
+    fw_outb(fw, 0x70, index & 0x7F);
+    fw_outb(fw, 0x71, value);
+}
+
+EMU_PRIV void fw_eoi(struct fw *fw, unsigned irq)
+{
+    if (irq >= 8)
+        fw_outb(fw, 0xA0, 0x20);
+    fw_outb(fw, 0x20, 0x20);
+}
+
+EMU_PRIV uint8_t fw_checksum(const uint8_t *p, size_t size)
+{
+    uint8_t sum = 0;
+    while (size--)
+        sum = (uint8_t)(sum + *p++);
+    return (uint8_t)(0 - sum);
+}
+
+EMU_PRIV unsigned fw_wait(struct fw *fw) { return fw->halt_ok ? FW_HALT : FW_POLL; }
+
+EMU_PRIV void fw_set_vector(struct fw *fw, unsigned vector, uint16_t seg, uint16_t off)
+{
+    fw_st16(fw, vector * 4, off);
+    fw_st16(fw, vector * 4 + 2, seg);
+}
+
+EMU_PRIV bool fw_vector_is_ours(struct fw *fw, unsigned vector)
+{
+    return fw_ld16(fw, vector * 4 + 2) == 0xF000 && fw_ld16(fw, vector * 4) == fw_default_vector(vector);
+}
+
+EMU_PRIV uint32_t fw_table_low(struct fw *fw, const void *data, size_t size, unsigned align)
+{
+    uint32_t at = (fw->tables_low_at + align - 1) / align * align;
+    if (at + size > FW_TABLES_LOW_END)
+        return 0;
+    mem_write(fw->emu, at, data, size);
+    fw->tables_low_at = at + (uint32_t)size;
+    return at;
+}
+
+EMU_PRIV void fw_print(struct fw *fw, const char *text)
+{
+    while (*text)
+        fw_video_teletype(fw, (uint8_t)*text++);
+}
+
+/* On COM1 by polling; a port that is missing reads FFh and takes everything. */
+EMU_PRIV void fw_print_serial(struct fw *fw, const char *text)
+{
+    uint16_t port = fw_ld16(fw, BDA_COM_PORTS);
+    if (!port)
+        return;
+    for (; *text; text++)
+        fw_outb(fw, port, (uint8_t)*text);
+}
+
+/* ================= the ROM image ================= */
+
+struct fw_emit {
+    uint8_t *rom;
+    uint32_t at;
+};
+static void fw_emit1(struct fw_emit *o, unsigned b) { o->rom[o->at++] = (uint8_t)b; }
+static void fw_emit2(struct fw_emit *o, unsigned v)
+{
+    fw_emit1(o, v);
+    fw_emit1(o, v >> 8);
+}
+/* n bytes given as text of hex digits; spaces are skipped. */
+static void fw_emit_hex(struct fw_emit *o, const char *hex)
+{
+    static const char digits[] = "0123456789ABCDEF";
+    unsigned v = 0, n = 0;
+    for (; *hex; hex++) {
+        const char *d = strchr(digits, *hex);
+        if (!d)
+            continue;
+        v = v << 4 | (unsigned)(d - digits);
+        if (++n % 2 == 0) {
+            fw_emit1(o, v);
+            v = 0;
+        }
+    }
+}
+/* A jump with a 16-bit displacement to `target`, a ROM offset: E9h for JMP, 0F84h for JZ... */
+static void fw_emit_near(struct fw_emit *o, unsigned opcode, uint32_t target)
+{
+    if (opcode > 0xFF)
+        fw_emit1(o, opcode >> 8);
+    fw_emit1(o, opcode);
+    fw_emit2(o, target - (o->at + 2));
+}
+
+#define FW_SEG_F 0x10000u /* ROM offset of F000:0000 */
+enum fw_rom_code {
+    FW_CODE_COMMON = 0xD000, /* of segment F000h */
+    FW_CODE_IRQ_LOW = 0xD200,
+    FW_CODE_IRQ_HIGH = 0xD206,
+    FW_CODE_INT18 = 0xD230,
+    FW_CODE_INT70 = 0xD212,
+    FW_CODE_IRQ9 = 0xD218,
+    FW_CODE_INT74 = 0xD21E,
+    FW_CODE_INT75 = 0xD224,
+    FW_CODE_IRET = 0xFF53,
+    FW_CODE_POST = 0xE05B,
+    FW_CODE_MODEL_TABLE = 0xE6F5,
+    FW_CODE_FONT8 = 0xFA6E,
+    FW_CODE_DISKETTE_TABLE = 0xEFC7
+};
+
+/* Entry points that programs jump to directly: IBM PC/AT technical reference. */
+static const struct fw_entry {
+    uint8_t vector;
+    uint16_t offset;
+    uint8_t service; /* FW_SERVICE_NONE: not a plain stub */
+} fw_entries[] = {
+    { 0x02, 0xE2C3, 0x02 },          { 0x08, 0xFEA5, 0x08 },           { 0x09, 0xE987, 0x09 },
+    { 0x0E, 0xEF57, 0x0E },          { 0x10, 0xF065, 0x10 },           { 0x11, 0xF84D, 0x11 },
+    { 0x12, 0xF841, 0x12 },          { 0x13, 0xE3FE, 0x13 },           { 0x14, 0xE739, 0x14 },
+    { 0x15, 0xF859, 0x15 },          { 0x16, 0xE82E, 0x16 },           { 0x17, 0xEFD2, 0x17 },
+    { 0x18, FW_CODE_INT18, FW_SERVICE_NONE }, { 0x19, 0xE6F2, FW_SERVICE_NONE }, { 0x1A, 0xFE6E, 0x1A },
+    { 0x40, 0xEC59, 0x13 },          { 0x70, FW_CODE_INT70, 0x70 },    { 0x71, FW_CODE_IRQ9, FW_SERVICE_IRQ9 },
+    { 0x74, FW_CODE_INT74, 0x74 },   { 0x75, FW_CODE_INT75, 0x75 },
+    { 0x0A, FW_CODE_IRQ_LOW, FW_SERVICE_IRQ_LOW },
+    { 0x0B, FW_CODE_IRQ_LOW, FW_SERVICE_IRQ_LOW },  { 0x0C, FW_CODE_IRQ_LOW, FW_SERVICE_IRQ_LOW },
+    { 0x0D, FW_CODE_IRQ_LOW, FW_SERVICE_IRQ_LOW },  { 0x0F, FW_CODE_IRQ_LOW, FW_SERVICE_IRQ_LOW },
+    { 0x72, FW_CODE_IRQ_HIGH, FW_SERVICE_IRQ_HIGH }, { 0x73, FW_CODE_IRQ_HIGH, FW_SERVICE_IRQ_HIGH },
+    { 0x76, FW_CODE_IRQ_HIGH, FW_SERVICE_IRQ_HIGH }, { 0x77, FW_CODE_IRQ_HIGH, FW_SERVICE_IRQ_HIGH },
+    { 0x1D, 0xF0A4, FW_SERVICE_NONE }, { 0x1E, FW_CODE_DISKETTE_TABLE, FW_SERVICE_NONE },
+};
+
+EMU_PRIV uint16_t fw_default_vector(unsigned vector)
+{
+    size_t i;
+    for (i = 0; i < EMU_ARRAY_LEN(fw_entries); i++)
+        if (fw_entries[i].vector == vector)
+            return fw_entries[i].offset;
+    if (vector < 0x60 || (vector >= 0x68 && vector < 0x78))
+        return FW_CODE_IRET;
+    return 0; /* 60h-67h and 78h up are the user's: null */
+}
+
+/* The path that every stub joins, with the service number pushed. ORDER fw_command. */
+static void fw_rom_common(struct fw_emit *o)
+{
+    uint32_t again, relay, patch[FW_LAST_COMMAND + 1], call_return;
+    unsigned i;
+    o->at = FW_SEG_F + FW_CODE_COMMON;
+    fw_emit_hex(o, "66 60"           /* pushad */
+                   "1E 06 0F A0 0F A8" /* push ds, es, fs, gs */
+                   "FC");            /* cld */
+    again = o->at;
+    fw_emit1(o, 0xBA), fw_emit2(o, FW_PORT_BEGIN); /* mov dx, BEGIN */
+    fw_emit_hex(o, "EE"              /* out dx, al */
+                   "42 42"           /* inc dx, inc dx: FRAME */
+                   "16 1F"           /* push ss; pop ds */
+                   "89 E6");         /* mov si, sp */
+    fw_emit1(o, 0xB9), fw_emit2(o, FW_FRAME_WORDS); /* mov cx, n */
+    fw_emit_hex(o, "F3 6F");         /* rep outsw */
+    relay = o->at;
+    fw_emit1(o, 0xBA), fw_emit2(o, FW_PORT_RUN);
+    fw_emit_hex(o, "ED"              /* in ax, dx */
+                   "4A 4A"           /* dec dx, dec dx: FRAME */
+                   "16 07"           /* push ss; pop es */
+                   "89 E7");         /* mov di, sp */
+    fw_emit1(o, 0xB9), fw_emit2(o, FW_FRAME_WORDS);
+    fw_emit_hex(o, "F3 6D"           /* rep insw */
+                   "08 C0"           /* or al, al */
+                   "75 0C"           /* jnz other */
+                   "0F A9 0F A1 07 1F" /* pop gs, fs, es, ds */
+                   "66 61"           /* popad */
+                   "83 C4 02 CF");   /* add sp, 2: the service number; iret restores the flags */
+    fw_emit1(o, 0xBA), fw_emit2(o, FW_PORT_PARAM); /* other: mov dx, PARAM */
+    for (i = FW_HALT; i <= FW_LAST_COMMAND; i++) {
+        fw_emit_hex(o, "FE C8 0F 84"); /* dec al; jz near command i */
+        patch[i] = o->at;
+        fw_emit2(o, 0);
+    }
+    fw_emit_near(o, 0xE9, again);
+#define FW_LAND(command) \
+    (o->rom[patch[command]] = (uint8_t)(o->at - patch[command] - 2), \
+     o->rom[patch[command] + 1] = (uint8_t)((o->at - patch[command] - 2) >> 8))
+    FW_LAND(FW_HALT);
+    fw_emit_hex(o, "FB F4 FA FC"); /* sti; hlt; cli; cld */
+    fw_emit_near(o, 0xE9, again);
+    FW_LAND(FW_POLL);
+    fw_emit_hex(o, "FB 90 90 FA FC");
+    fw_emit_near(o, 0xE9, again);
+    FW_LAND(FW_CALL);
+    fw_emit_hex(o, "88 E3 B7 00"    /* mov bl, ah; mov bh, 0 */
+                   "C1 E3 02"       /* shl bx, 2 */
+                   "31 C9 8E C1"    /* xor cx, cx; mov es, cx */
+                   "6A 40 1F"       /* push 40h; pop ds */
+                   "9C 26 FF 1F"    /* pushf; call far es:[bx] */
+                   "FA FC");        /* cli; cld */
+    fw_emit_near(o, 0xE9, again);
+    FW_LAND(FW_FETCH);
+    fw_emit_hex(o, "ED 8E D8"       /* in ax, dx; mov ds, ax */
+                   "ED 89 C6"       /* in ax, dx; mov si, ax */
+                   "ED 89 C1"       /* in ax, dx; mov cx, ax */
+                   "4A 4A"          /* dx = DATA */
+                   "F3 6E");        /* rep outsb */
+    fw_emit_near(o, 0xE9, relay);
+    FW_LAND(FW_STORE);
+    fw_emit_hex(o, "ED 8E C0"       /* es */
+                   "ED 89 C7"       /* di */
+                   "ED 89 C1"       /* cx */
+                   "4A 4A"
+                   "F3 6C");        /* rep insb */
+    fw_emit_near(o, 0xE9, relay);
+    FW_LAND(FW_CALL_AX);
+    fw_emit_hex(o, "31 C9 8E C1"    /* es = 0 */
+                   "ED 89 C3"       /* bx = vector * 4 */
+                   "ED"             /* ax */
+                   "6A 40 1F"       /* ds = 40h */
+                   "F9 9C"          /* stc; pushf */
+                   "26 FF 1F"       /* call far es:[bx] */
+                   "9C FA FC 5B");  /* pushf; cli; cld; pop bx */
+    fw_emit1(o, 0xBA), fw_emit2(o, FW_PORT_PARAM);
+    fw_emit_hex(o, "EF 93 EF");     /* out dx, ax; xchg ax, bx; out dx, ax */
+    fw_emit_near(o, 0xE9, again);
+    FW_LAND(FW_CALL_MOUSE);
+    fw_emit_hex(o, "ED 50 ED 50 ED 50 ED 50" /* status, x, y, z */
+                   "0E 68");        /* push cs; push return offset */
+    call_return = o->at;
+    fw_emit2(o, 0);
+    fw_emit_hex(o, "ED 50 ED 50"    /* handler's segment, offset */
+                   "CB");           /* retf: jump there */
+    st16le(o->rom + call_return, (uint16_t)(o->at - FW_SEG_F));
+    fw_emit_hex(o, "83 C4 08 FA FC"); /* add sp, 8; cli; cld */
+    fw_emit_near(o, 0xE9, again);
+#undef FW_LAND
+}
+
+static void fw_rom_stub(struct fw_emit *o, uint16_t offset, unsigned service)
+{
+    o->at = FW_SEG_F + offset;
+    fw_emit1(o, 0x68), fw_emit2(o, service); /* push service */
+    fw_emit_near(o, 0xE9, FW_SEG_F + FW_CODE_COMMON);
+}
+
+/* Reset: POST in C, then boot, resume or the loader's code. */
+static void fw_rom_post(struct fw_emit *o)
+{
+    unsigned i;
+    o->at = FW_SEG_F + FW_CODE_POST;
+    fw_emit_hex(o, "FA FC BA"), fw_emit2(o, FW_PORT_POST); /* cli; cld; mov dx, POST */
+    fw_emit_hex(o, "ED"             /* in ax, dx */
+                   "3C 01 74 14"    /* cmp al, 1: resume */
+                   "3C 02 74 19"    /* cmp al, 2: loader */
+                   "31 C0 8E D0"    /* ss = 0 */
+                   "BC 00 7C"       /* sp = 7C00h */
+                   "8E D8 8E C0"    /* ds = es = 0 */
+                   "FB CD 19"       /* sti; int 19h */
+                   "90 90"
+                   "B8 40 00 8E D8" /* resume: ds = 40h */
+                   "FF 2E 67 00"    /* jmp far [0067h] */
+                   "EA"), fw_emit2(o, FW_LOADER_CODE & 0xFFFF), fw_emit2(o, 0xF000); /* loader: jmp far */
+    /* INT 18h and 19h take a stack of their own and make the frame of an interrupt there. */
+    o->at = FW_SEG_F + 0xE6F2;
+    fw_emit_near(o, 0xE9, FW_SEG_F + 0xE0A0);
+    for (i = 0; i < 2; i++) {
+        o->at = FW_SEG_F + (i ? FW_CODE_INT18 : 0xE0A0u);
+        fw_emit_hex(o, "FA 31 C0 8E D0 BC 00 7C" /* cli; ss:sp = 0:7C00h */
+                       "9C 0E 50 6A"); /* pushf; push cs; push ax; push 19h or 18h */
+        fw_emit1(o, i ? 0x18 : 0x19);
+        fw_emit_near(o, 0xE9, FW_SEG_F + FW_CODE_COMMON);
+    }
+    o->at = FW_SEG_F + 0xFFF0;
+    fw_emit_hex(o, "EA"), fw_emit2(o, FW_CODE_POST), fw_emit2(o, 0xF000);
+}
+
+/* INT 15h/C0h: model FCh (AT), second PIC, RTC, keyboard intercept, EBDA, INT 16h/09h. */
+static const uint8_t fw_model_table[10] = { 8, 0, 0xFC, 0, 1, 0x74, 0x40, 0, 0, 0 };
+/* INT 1Eh: 1.44 MB diskette parameters. */
+static const uint8_t fw_diskette_table[11] = { 0xAF, 0x02, 0x25, 0x02, 0x12, 0x1B, 0xFF, 0x6C, 0xF6, 0x0F, 0x08 };
+/* INT 1Dh: 6845 registers of 40x25, 80x25, graphics and monochrome text, then regen lengths, columns, modes. */
+static const uint8_t fw_video_table[88] = {
+    0x38, 0x28, 0x2D, 0x0A, 0x1F, 0x06, 0x19, 0x1C, 0x02, 0x07, 0x06, 0x07, 0, 0, 0, 0,
+    0x71, 0x50, 0x5A, 0x0A, 0x1F, 0x06, 0x19, 0x1C, 0x02, 0x07, 0x06, 0x07, 0, 0, 0, 0,
+    0x38, 0x28, 0x2D, 0x0A, 0x7F, 0x06, 0x64, 0x70, 0x02, 0x01, 0x06, 0x07, 0, 0, 0, 0,
+    0x61, 0x50, 0x52, 0x0F, 0x19, 0x06, 0x19, 0x19, 0x02, 0x0D, 0x0B, 0x0C, 0, 0, 0, 0,
+    0x00, 0x08, 0x00, 0x10, 0x00, 0x40, 0x00, 0x40,
+    0x28, 0x28, 0x50, 0x50, 0x28, 0x28, 0x50, 0x50,
+    0x2C, 0x28, 0x2D, 0x29, 0x2A, 0x2E, 0x1E, 0x29,
+};
+
+EMU_PRIV void fw_build_rom(uint8_t rom[FW_ROM_BYTES])
+{
+    struct fw_emit o;
+    uint8_t font[256 * 8];
+    size_t i;
+    memset(rom, 0, FW_ROM_BYTES);
+    o.rom = rom;
+    o.at = 0;
+    fw_rom_common(&o);
+    for (i = 0; i < EMU_ARRAY_LEN(fw_entries); i++)
+        if (fw_entries[i].service != FW_SERVICE_NONE)
+            fw_rom_stub(&o, fw_entries[i].offset, fw_entries[i].service);
+    fw_rom_post(&o);
+    rom[FW_SEG_F + FW_CODE_IRET] = 0xCF;
+    memcpy(rom + FW_SEG_F + FW_CODE_MODEL_TABLE, fw_model_table, sizeof fw_model_table);
+    memcpy(rom + FW_SEG_F + FW_CODE_DISKETTE_TABLE, fw_diskette_table, sizeof fw_diskette_table);
+    memcpy(rom + FW_SEG_F + 0xF0A4, fw_video_table, sizeof fw_video_table);
+    font_render(font, 8);
+    memcpy(rom + FW_SEG_F + FW_CODE_FONT8, font, 128 * 8);
+    memcpy(rom + FW_SEG_F + 0xFFF5, "06/23/99", 8);
+    rom[FW_SEG_F + 0xFFFE] = 0xFC;
+}
+#undef FW_SEG_F
+
+/* ================= from the frame to the service ================= */
+
+static unsigned fw_irq_unexpected(struct fw *fw, struct fw_regs *r)
+{
+    unsigned service = fw_lo(r->service), base = service == FW_SERVICE_IRQ_LOW ? 0x20 : 0xA0, isr;
+    fw_outb(fw, base, 0x0B); /* in-service register */
+    isr = fw_inb(fw, base);
+    if (service == FW_SERVICE_IRQ_HIGH) {
+        if (isr)
+            fw_outb(fw, 0xA0, 0x20);
+        fw_outb(fw, 0x20, 0x20);
+    } else if (isr)
+        fw_outb(fw, 0x20, 0x20);
+    return FW_DONE;
+}
+
+static unsigned fw_dispatch(struct fw *fw, struct fw_regs *r)
+{
+    switch (fw_lo(r->service)) {
+    case 0x02: return FW_DONE; /* NMI */
+    case 0x08: return fw_int08(fw, r);
+    case 0x09: return fw_int09(fw, r);
+    case 0x0E: return fw_int0e(fw, r);
+    case 0x10: return fw_int10(fw, r);
+    case 0x11: return fw_int11(fw, r);
+    case 0x12: return fw_int12(fw, r);
+    case 0x13: return fw_int13(fw, r);
+    case 0x14: return fw_int14(fw, r);
+    case 0x15: return fw_int15(fw, r);
+    case 0x16: return fw_int16(fw, r);
+    case 0x17: return fw_int17(fw, r);
+    case 0x18: return fw_int18(fw, r);
+    case 0x19: return fw_int19(fw, r);
+    case 0x1A: return fw_int1a(fw, r);
+    case 0x70: return fw_int70(fw, r);
+    case 0x74: return fw_int74(fw, r);
+    case 0x75: /* IRQ 13: coprocessor error, for the NMI handler as on the PC */
+        if (fw_phase(r) == 0) {
+            fw_outb(fw, 0xF0, 0);
+            fw_eoi(fw, 13);
+            fw_set_phase(r, 1);
+            return FW_CALL | 2u << 8;
+        }
+        return FW_DONE;
+    case FW_SERVICE_IRQ9: /* IRQ 9 goes on as INT 0Ah, which owns the EOI of the first controller */
+        if (fw_phase(r) == 0 && !fw_vector_is_ours(fw, 0x0A)) {
+            fw_outb(fw, 0xA0, 0x20);
+            fw_set_phase(r, 1);
+            return FW_CALL | 0x0Au << 8;
+        }
+        if (fw_phase(r) == 0)
+            fw_eoi(fw, 9);
+        return FW_DONE;
+    default: return fw_irq_unexpected(fw, r);
+    }
+}
+
+EMU_PRIV void fw_run_frame(struct fw *fw, struct fw_regs *r, unsigned *command)
+{
+    struct cpu *cpu = fw->emu->current_cpu;
+    unsigned mode = cpu ? cpu->mode : MODE_REAL;
+    fw->paged = mode == MODE_V86 && (cpu->cr0 & CR0_PG);
+    fw->relay = mode != MODE_V86 && mode != MODE_REAL;
+    fw->halt_ok = mode == MODE_REAL;
+    fw->fetch_wanted = false;
+    fw->store_count = fw->store_next = 0;
+    fw->relay_out.size = 0;
+    *command = fw_dispatch(fw, r);
+}
+
+static void fw_frame_decode(const uint8_t *b, struct fw_regs *r)
+{
+    r->gs = ld16le(b), r->fs = ld16le(b + 2), r->es = ld16le(b + 4), r->ds = ld16le(b + 6);
+    r->edi = ld32le(b + 8), r->esi = ld32le(b + 12), r->ebp = ld32le(b + 16), r->state = ld32le(b + 20);
+    r->ebx = ld32le(b + 24), r->edx = ld32le(b + 28), r->ecx = ld32le(b + 32), r->eax = ld32le(b + 36);
+    r->service = ld16le(b + 40), r->ip = ld16le(b + 42), r->cs = ld16le(b + 44), r->flags = ld16le(b + 46);
+}
+static void fw_frame_encode(const struct fw_regs *r, uint8_t *b)
+{
+    st16le(b, r->gs), st16le(b + 2, r->fs), st16le(b + 4, r->es), st16le(b + 6, r->ds);
+    st32le(b + 8, r->edi), st32le(b + 12, r->esi), st32le(b + 16, r->ebp), st32le(b + 20, r->state);
+    st32le(b + 24, r->ebx), st32le(b + 28, r->edx), st32le(b + 32, r->ecx), st32le(b + 36, r->eax);
+    st16le(b + 40, r->service), st16le(b + 42, r->ip), st16le(b + 44, r->cs), st16le(b + 46, r->flags);
+}
+
+/* Next piece of user memory that the stub is to write, or the command that waited for them. */
+static unsigned fw_next_store(struct fw *fw)
+{
+    struct fw_store *s;
+    if (fw->store_next == fw->store_count || fw->relay_out.failed) {
+        fw->held = false;
+        return fw->held_command;
+    }
+    s = &fw->stores[fw->store_next++];
+    fw->store_at = s->at;
+    fw->store_end = s->at + s->size;
+    fw->params[0] = s->seg;
+    fw->params[1] = s->off;
+    fw->params[2] = (uint16_t)s->size;
+    fw->param_at = 0;
+    return FW_STORE;
+}
+
+static unsigned fw_run(struct fw *fw)
+{
+    struct fw_regs r;
+    unsigned command;
+    fw->frame_at = 0;
+    if (fw->held)
+        return fw_next_store(fw);
+    fw_frame_decode(fw->frame, &r);
+    fw_run_frame(fw, &r, &command);
+    if (fw->fetch_wanted) { /* nothing has happened yet: the same frame runs again */
+        fw->fetch_got = 0;
+        fw->params[0] = fw->fetch_seg;
+        fw->params[1] = fw->fetch_off;
+        fw->params[2] = (uint16_t)fw->fetch_size;
+        fw->param_at = 0;
+        return FW_FETCH;
+    }
+    fw_frame_encode(&r, fw->frame);
+    if (fw->store_count) {
+        fw->held = true;
+        fw->held_command = command;
+        return fw_next_store(fw);
+    }
+    return command;
+}
+
+static uint64_t fw_port_read(void *opaque, uint64_t offset, unsigned size)
+{
+    struct fw *fw = opaque;
+    unsigned v = 0xFFFF;
+    (void)size;
+    switch (offset + FW_PORT_BASE) {
+    case FW_PORT_FRAME:
+        if (fw->frame_at < FW_FRAME_WORDS)
+            v = ld16le(fw->frame + 2 * fw->frame_at++);
+        break;
+    case FW_PORT_RUN:
+        v = fw_run(fw);
+        break;
+    case FW_PORT_DATA:
+        if (fw->store_at < fw->store_end)
+            v = fw->relay_out.data[fw->store_at++];
+        break;
+    case FW_PORT_PARAM:
+        if (fw->param_at < EMU_ARRAY_LEN(fw->params))
+            v = fw->params[fw->param_at++];
+        break;
+    case FW_PORT_POST:
+        v = fw_post(fw);
+        break;
+    default: break;
+    }
+    return v;
+}
+
+static void fw_port_write(void *opaque, uint64_t offset, uint64_t value, unsigned size)
+{
+    struct fw *fw = opaque;
+    (void)size;
+    switch (offset + FW_PORT_BASE) {
+    case FW_PORT_BEGIN:
+        fw->frame_at = 0;
+        fw->fetch_got = 0;
+        fw->held = false;
+        break;
+    case FW_PORT_FRAME:
+        if (fw->frame_at < FW_FRAME_WORDS)
+            st16le(fw->frame + 2 * fw->frame_at++, (uint16_t)value);
+        break;
+    case FW_PORT_DATA:
+        if (fw->fetch_got < sizeof fw->fetched)
+            fw->fetched[fw->fetch_got++] = (uint8_t)value;
+        break;
+    case FW_PORT_PARAM:
+        fw->results[fw->result_at++ & 1] = (uint16_t)value;
+        break;
+    default: break;
+    }
+}
+
+static const struct region_ops fw_port_ops = { fw_port_read, fw_port_write, 1, 2, true };
+
+/* ================= power-on self test ================= */
+
+/* Chipset registers that QEMU's pc has after its firmware; 82441FX, PIIX3 and PIIX4 data sheets. */
+static void fw_post_chipset(struct fw *fw)
+{
+    struct pci_bus *bus = fw->emu->pci;
+    struct pci_device *host = bus ? bus->devices[0] : NULL;
+    unsigned i;
+    if (host && ld16le(host->config) == 0x8086)
+        for (i = 0x59; i <= 0x5F; i++) /* PAM: all of C0000h-FFFFFh reads and writes RAM */
+            port_write(fw->emu, 0xCF8, 0x80000000u | (i & 0xFC), 4), port_write(fw->emu, (uint16_t)(0xCFC + (i & 3)), i == 0x59 ? 0x30 : 0x33, 1);
+}
+
+static void fw_post_shadow_done(struct fw *fw)
+{
+    /* C0000-C7FFF read only (video ROM), F0000-FFFFF read only: as after any PC firmware. */
+    struct pci_bus *bus = fw->emu->pci;
+    if (!bus || !bus->devices[0] || ld16le(bus->devices[0]->config) != 0x8086)
+        return;
+    port_write(fw->emu, 0xCF8, 0x80000058u, 4);
+    port_write(fw->emu, 0xCFD, 0x10, 1);
+    port_write(fw->emu, 0xCFE, 0x11, 1);
+}
+
+static void fw_post_interrupts(struct fw *fw)
+{
+    static const uint8_t master[] = { 0x11, 0x08, 0x04, 0x01 }, slave[] = { 0x11, 0x70, 0x02, 0x01 };
+    unsigned i;
+    for (i = 0; i < 4; i++) {
+        fw_outb(fw, i ? 0x21 : 0x20, master[i]);
+        fw_outb(fw, i ? 0xA1 : 0xA0, slave[i]);
+    }
+    fw_outb(fw, 0x21, 0xB8); /* open: timer, keyboard, cascade, floppy */
+    fw_outb(fw, 0xA1, 0xEE); /* open: RTC, mouse */
+    for (i = 0; i < 256; i++) {
+        uint16_t off = fw_default_vector(i);
+        fw_set_vector(fw, i, off ? 0xF000 : 0, off);
+    }
+    fw_outb(fw, 0x43, 0x34); /* channel 0: rate generator, 65536 */
+    fw_outb(fw, 0x40, 0);
+    fw_outb(fw, 0x40, 0);
+    fw_outb(fw, 0x43, 0x54); /* channel 1: DRAM refresh of old */
+    fw_outb(fw, 0x41, 0x12);
+    /* DMA: second controller cascades the first */
+    fw_outb(fw, 0x0D, 0);
+    fw_outb(fw, 0xDA, 0);
+    fw_outb(fw, 0xD6, 0xC0);
+    fw_outb(fw, 0xD4, 0);
+}
+
+/* Local APIC of the boot CPU in virtual wire mode: MP specification 1.4 §3.6.2.2. */
+static void fw_post_apic(struct fw *fw)
+{
+    struct emu *e = fw->emu;
+    if (e->current_cpu && (e->current_cpu->apic_base & 0x800)) {
+        uint64_t base = e->current_cpu->apic_base & ~UINT64_C(0xFFF);
+        mem_st(e, base + 0xF0, 0x1FF, 4);
+        mem_st(e, base + 0x350, 0x700, 4); /* LINT0: ExtINT */
+        mem_st(e, base + 0x360, 0x400, 4); /* LINT1: NMI */
+    }
+}
+
+static void fw_post_bda(struct fw *fw)
+{
+    struct emu *e = fw->emu;
+    uint8_t zero[256];
+    unsigned equipment = 0x26 | 0x0002; /* 80x25 colour, coprocessor, PS/2 mouse */
+    memset(zero, 0, sizeof zero);
+    mem_write(e, 0x400, zero, 0x100);
+    for (unsigned i = 0; i < 4; i++)
+        mem_write(e, FW_EBDA + i * 256, zero, 256);
+    fw_st8(fw, FW_EBDA, 1); /* KiB */
+    fw_st16(fw, BDA_EBDA_SEGMENT, FW_EBDA_SEGMENT);
+    fw_st16(fw, BDA_MEMORY_KIB, 639);
+    fw_st16(fw, BDA_EQUIPMENT, equipment);
+}
+
+/* Warm start as the AT defined it: CMOS shutdown byte 0Fh. Returns true where the resume vector is to be taken. */
+static bool fw_post_shutdown_code(struct fw *fw)
+{
+    unsigned code = fw_cmos(fw, 0x0F);
+    fw_cmos_set(fw, 0x0F, 0);
+    if (code == 0x05) { /* EOI, then jump */
+        fw_inb(fw, 0x60);
+        fw_eoi(fw, 8);
+        return true;
+    }
+    return code == 0x0A;
+}
+
+EMU_PRIV void fw_build_e820(struct fw *fw)
+{
+    struct emu *e = fw->emu;
+    struct fw_e820 *m = fw->e820;
+    uint64_t low = e->ram_below_4g, high = e->ram ? e->ram->size_bytes - EMU_MIN(low, e->ram->size_bytes) : 0;
+    unsigned n = 0;
+#define FW_E820(from, to, kind) (m[n].base = (from), m[n].size = (to) - (from), m[n].type = (kind), n++)
+    FW_E820(UINT64_C(0), UINT64_C(0x9FC00), E820_RAM);
+    FW_E820(UINT64_C(0x9FC00), UINT64_C(0xA0000), E820_RESERVED);
+    FW_E820(UINT64_C(0xF0000), UINT64_C(0x100000), E820_RESERVED);
+    if (low > 0x100000) {
+        if (fw->tables_high > 0x100000)
+            FW_E820(UINT64_C(0x100000), fw->tables_high, E820_RAM);
+        FW_E820(fw->tables_high, low, E820_RESERVED);
+    }
+    FW_E820(UINT64_C(0xFEFFC000), UINT64_C(0xFF000000), E820_RESERVED);
+    FW_E820(UINT64_C(0xFFFC0000), UINT64_C(0x100000000), E820_RESERVED);
+    if (high)
+        FW_E820(UINT64_C(0x100000000), UINT64_C(0x100000000) + high, E820_RAM);
+#undef FW_E820
+    fw->e820_count = n;
+}
+
+enum { FW_HIGH_BYTES = 0x20000 }; /* reserved below top of RAM for ACPI tables, as QEMU's guests see */
+
+EMU_PRIV unsigned fw_post(struct fw *fw)
+{
+    struct emu *e = fw->emu;
+    char line[80];
+    fw->paged = fw->relay = false;
+    fw->halt_ok = true;
+    if (fw_post_shutdown_code(fw))
+        return FW_POST_RESUME;
+    chipset_set_a20(e, true);
+    fw_post_chipset(fw);
+    if (fw->rom)
+        mem_write(e, FW_ROM_BASE, fw->rom->bytes, FW_ROM_BYTES);
+    fw->tables_low_at = FW_TABLES_LOW;
+    fw->tables_high = e->ram_below_4g > 0x100000 + FW_HIGH_BYTES ? e->ram_below_4g - FW_HIGH_BYTES : e->ram_below_4g;
+    fw->eltorito.active = false;
+    fw->boot_next = 0;
+    fw_post_bda(fw);
+    fw_post_interrupts(fw);
+    fw_post_apic(fw);
+    pcisetup_run(fw);
+    fw_build_e820(fw);
+    fw_serial_init(fw);
+    fw_kbd_init(fw);
+    fw_clock_init(fw);
+    fw_disk_init(fw);
+    fw_video_init(fw);
+    pir_install(fw);
+    mptable_install(fw);
+    smbios_install(fw);
+    if (!e->config.no_acpi)
+        acpi_install(fw);
+    snprintf(line, sizeof line, "emu %s BIOS, %u MiB\r\n\r\n", EMU_VERSION, (unsigned)(e->config.ram_bytes >> 20));
+    fw_print(fw, line);
+    fw_boot_list(fw);
+    if (fw->loader) {
+        struct err err;
+        err.text[0] = 0;
+        if (loader_load(e, &err) == 0) {
+            fw_post_shadow_done(fw);
+            return FW_POST_LOADER;
+        }
+        emu_log(e, LOG_NOTICE, "%s", err.text);
+        fw_print(fw, err.text);
+    }
+    fw_post_shadow_done(fw);
+    return FW_POST_BOOT;
+}
+
+/* ================= life ================= */
+
+static int fw_map_rom(struct fw *fw, uint64_t size, struct err *err)
+{
+    struct emu *e = fw->emu;
+    uint64_t low = EMU_MIN(size, (uint64_t)FW_ROM_BYTES);
+    int rc;
+    region_init_ram(&fw->rom_low, "isa-bios", fw->rom, size - low, low);
+    region_init_ram(&fw->rom_high, "bios", fw->rom, 0, size);
+    rc = region_add(e, &e->memory, &fw->rom_low, 0x100000 - low, MAP_PRIO_ROM);
+    if (!rc)
+        rc = region_add(e, &e->memory, &fw->rom_high, UINT64_C(0x100000000) - size, MAP_PRIO_ROM);
+    return rc ? err_set(err, rc, "firmware: out of memory") : 0;
+}
+
+/* Looks for a firmware file: as named, then in -L directories, then where distributions put SeaBIOS. */
+static int fw_load_file(struct emu *e, const char *name, uint8_t **data, size_t *size, size_t limit, struct err *err)
+{
+    static const char *const places[] = { "/usr/share/seabios", "/usr/share/qemu", "/usr/local/share/qemu", "/usr/share/OVMF" };
+    char path[1024];
+    size_t i;
+    (void)e;
+    if (host_path_kind(name) == HOST_KIND_FILE)
+        return host_file_load(name, data, size, limit, err);
+    for (i = 0; i < EMU_ARRAY_LEN(places) && !strchr(name, '/'); i++) {
+        snprintf(path, sizeof path, "%s/%s", places[i], name);
+        if (host_path_kind(path) == HOST_KIND_FILE)
+            return host_file_load(path, data, size, limit, err);
+    }
+    return err_set(err, EMU_ENOENT, "%s: no such firmware file; give its path", name);
+}
+
+/* The VGA ROM that fits a foreign BIOS, from beside it or from the usual places; missing: no picture before the OS. */
+static void fw_load_vga_rom(struct fw *fw)
+{
+    struct emu *e = fw->emu;
+    static const char rom_name[] = "vgabios-stdvga.bin";
+    struct pci_device *vga = NULL;
+    struct ram_block *block;
+    struct err err;
+    char path[1024];
+    const char *slash = strrchr(e->config.bios, '/');
+    uint8_t *data = NULL;
+    size_t size = 0, room = 0x1000;
+    unsigned i;
+    for (i = 0; i < 256 && e->pci; i++)
+        if (e->pci->devices[i] && ld16le(e->pci->devices[i]->config) == 0x1234 && ld16le(e->pci->devices[i]->config + 2) == 0x1111)
+            vga = e->pci->devices[i];
+    if (!vga || vga->bars[6].present)
+        return;
+    snprintf(path, sizeof path, "%.*s%s", slash ? (int)(slash - e->config.bios + 1) : 0, e->config.bios, rom_name);
+    if (host_path_kind(path) != HOST_KIND_FILE)
+        snprintf(path, sizeof path, "%s", rom_name);
+    if (fw_load_file(e, path, &data, &size, 256 << 10, &err) != 0) {
+        emu_log(e, LOG_NOTICE, "-bios: %s not found beside it or in /usr/share/seabios: no picture until the system sets a mode", rom_name);
+        return;
+    }
+    while (room < size)
+        room <<= 1;
+    block = ram_block_create(e, "vga.rom", room, true, &err);
+    if (block) {
+        memcpy(block->bytes, data, size);
+        pci_add_bar_ram(vga, 6, block, false);
+    }
+    free(data);
+}
+
+static int fw_create_foreign(struct fw *fw, struct err *err)
+{
+    struct emu *e = fw->emu;
+    uint8_t *data = NULL;
+    size_t size = 0, room = 0x1000;
+    int rc = fw_load_file(e, e->config.bios, &data, &size, 16 << 20, err);
+    if (rc)
+        return err_prefix(err, rc, "-bios");
+    if (!size || size % 0x1000) {
+        free(data);
+        return err_set(err, EMU_EINVAL, "-bios %s: %lu bytes is no firmware size; a multiple of 4 KiB is needed", e->config.bios, (unsigned long)size);
+    }
+    room = size;
+    fw->rom = ram_block_create(e, "bios", room, true, err);
+    if (fw->rom)
+        memcpy(fw->rom->bytes, data, size);
+    free(data);
+    if (!fw->rom)
+        return EMU_ENOMEM;
+    rc = fw_map_rom(fw, size, err);
+    if (rc)
+        return rc;
+    fw_load_vga_rom(fw);
+    rc = smbios_publish_fw_cfg(e);
+    if (!rc && !e->config.no_acpi)
+        rc = acpi_publish_fw_cfg(e);
+    return rc ? err_set(err, rc, "firmware tables: %s", emu_strerror(rc)) : 0;
+}
+
+/* A bad -uuid or -smbios line is to end the start, not to lose the tables silently. */
+static int fw_check_smbios(struct emu *e, struct err *err)
+{
+    struct buf tables;
+    uint8_t anchor[31];
+    int rc;
+    buf_init(&tables, e);
+    rc = smbios_build(e, &tables, anchor, err);
+    buf_free(&tables);
+    return rc;
+}
+
+EMU_PRIV int firmware_create(struct emu *e, struct err *err)
+{
+    struct fw *fw = emu_alloc(e, sizeof *fw);
+    int rc;
+    if (!fw)
+        return err_set(err, EMU_ENOMEM, "firmware: out of memory");
+    fw->emu = e;
+    e->firmware = fw;
+    buf_init(&fw->relay_out, e);
+    fw->builtin = !e->config.bios;
+    if (!fw->builtin && e->config.kernel)
+        return err_set(err, EMU_ENOTSUP, "-kernel together with -bios is not supported yet; leave -bios out");
+    if (!fw->builtin)
+        return fw_create_foreign(fw, err);
+    if ((rc = fw_check_smbios(e, err)))
+        return rc;
+    fw->rom = ram_block_create(e, "bios", FW_ROM_BYTES, true, err);
+    if (!fw->rom)
+        return EMU_ENOMEM;
+    fw_build_rom(fw->rom->bytes);
+    rc = fw_map_rom(fw, FW_ROM_BYTES, err);
+    if (!rc)
+        rc = port_add(e, &fw->ports, "bios services", FW_PORT_BASE, FW_PORT_END - FW_PORT_BASE, &fw_port_ops, fw);
+    if (rc)
+        return rc;
+    return e->config.kernel ? loader_create(fw, err) : 0;
+}
+
+/* RAM survives a reset as on hardware; the ROM does not change; POST does the rest. */
+EMU_PRIV void firmware_reset(struct emu *e)
+{
+    struct fw *fw = e->firmware;
+    if (!fw)
+        return;
+    fw->frame_at = 0;
+    fw->held = false;
+    fw->fetch_got = 0;
+    fw->eltorito.active = false;
+}
+
+EMU_PRIV void firmware_destroy(struct emu *e)
+{
+    struct fw *fw = e->firmware;
+    if (!fw)
+        return;
+    loader_free(fw);
+    buf_free(&fw->relay_out);
+    if (fw->rom_low.added)
+        region_remove(e, &e->memory, &fw->rom_low);
+    if (fw->rom_high.added)
+        region_remove(e, &e->memory, &fw->rom_high);
+    if (fw->ports.added)
+        region_remove(e, &e->ports, &fw->ports);
+    emu_free(e, fw);
+    e->firmware = NULL;
+}
+
+/* ======================================== src/fw/loader.c ======================================== */
+
+/* fw/loader.c - -kernel, -initrd, -append: a system without a boot loader.
+ *
+ * Models     Linux/x86 boot protocol up to 2.15 (16-bit and 32-bit entry), Multiboot 0.6.96, Xen's PVH entry (ELF note 18, hvm_start_info 1).
+ * Contract   bios.c calls loader_create() once, which reads and checks the files, so that mistakes end the start with one line; then
+ *            loader_load() at every power-on, after all tables are made. POST's stub jumps to FW_LOADER_CODE when it returned 0.
+ * Theory     loader_load() copies everything into guest memory and writes a small program into the F segment that puts the CPU into the
+ *            state that the protocol asks for: real mode segments, or a flat GDT, protected mode and registers.
+ *            A 64-bit Linux kernel is entered at its 32-bit entry with a zero page made here; every other bzImage, and one with
+ *            vga= on its command line, at its real-mode setup code, which asks our BIOS.
+ * Invariants 1. Nothing of a file is trusted: every range is checked against the file and against RAM before it is copied.
+ *            2. Kernel, initrd and tables never overlap: the initrd lies as high as it may, below the ACPI tables.
+ * Missing    Multiboot graphics modes, ELF symbol sections for Multiboot, 64-bit Multiboot kernels (refused, as QEMU does), -dtb.
+ */
+
+enum loader_kind { LOADER_LINUX, LOADER_MULTIBOOT, LOADER_PVH };
+enum { LOADER_MAX_MODULES = 16, LOADER_ZERO_PAGE = 0x10000, LOADER_CMDLINE = 0x20000, LOADER_REAL = 0x10000, LOADER_INFO = 0x9500, LOADER_PVH_INFO = 0x6000 };
+
+struct loader_file {
+    uint8_t *data;
+    size_t size;
+    const char *args; /* Multiboot module line; owned by config */
+};
+struct fw_loader {
+    uint8_t kind;
+    struct loader_file kernel, initrd, modules[LOADER_MAX_MODULES];
+    unsigned module_count;
+    char *module_text;   /* copy of -initrd that module args point into */
+    uint32_t header;     /* Multiboot header offset */
+    uint32_t pvh_entry;
+};
+
+/* Registers at the kernel's first instruction. */
+struct loader_start {
+    bool real;
+    uint16_t cs, ds, sp; /* real */
+    uint32_t ip, eax, ebx, esi;
+};
+
+/* ================= the jump ================= */
+
+struct loader_code {
+    uint8_t bytes[256];
+    unsigned at;
+};
+static void loader_emit(struct loader_code *c, const uint8_t *b, size_t n)
+{
+    memcpy(c->bytes + c->at, b, n);
+    c->at += (unsigned)n;
+}
+static void loader_emit_imm(struct loader_code *c, unsigned opcode, uint32_t v)
+{
+    c->bytes[c->at++] = (uint8_t)opcode;
+    st32le(c->bytes + c->at, v);
+    c->at += 4;
+}
+
+static void loader_write_jump(struct fw *fw, const struct loader_start *s)
+{
+    static const uint8_t enter[] = { 0x0F, 0x20, 0xC0, 0x0C, 0x01, 0x0F, 0x22, 0xC0 };                           /* mov eax, cr0; or al, 1; mov cr0, eax */
+    static const uint8_t segments[] = { 0x8E, 0xD8, 0x8E, 0xC0, 0x8E, 0xD0, 0x8E, 0xE0, 0x8E, 0xE8 };           /* ds, es, ss, fs, gs = ax */
+    static const uint8_t gdt[32] = { 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
+                                     0xFF, 0xFF, 0, 0, 0, 0x9B, 0xCF, 0, 0xFF, 0xFF, 0, 0, 0, 0x93, 0xCF, 0 };   /* 10h: flat code, 18h: flat data */
+    enum { GDT_AT = 0xA0, GDTR_AT = 0xD0 };
+    struct loader_code c;
+    memset(&c, 0, sizeof c);
+    c.bytes[c.at++] = 0xFA; /* cli */
+    c.bytes[c.at++] = 0xFC; /* cld */
+    if (s->real) {
+        uint8_t b[] = { 0xB8, 0, 0, 0x8E, 0xD8, 0x8E, 0xC0, 0x8E, 0xD0, 0x8E, 0xE0, 0x8E, 0xE8, 0xBC, 0, 0, 0xEA, 0, 0, 0, 0 };
+        st16le(b + 1, s->ds);
+        st16le(b + 14, s->sp);
+        st16le(b + 17, (uint16_t)s->ip);
+        st16le(b + 19, s->cs);
+        loader_emit(&c, b, sizeof b);
+    } else {
+        uint8_t lgdt[] = { 0x2E, 0x66, 0x0F, 0x01, 0x16, 0, 0 }, far_jump[] = { 0x66, 0xEA, 0, 0, 0, 0, 0x10, 0 };
+        st16le(lgdt + 5, (FW_LOADER_CODE & 0xFFFF) + GDTR_AT);
+        loader_emit(&c, lgdt, sizeof lgdt);
+        loader_emit(&c, enter, sizeof enter);
+        st32le(far_jump + 2, FW_LOADER_CODE + c.at + sizeof far_jump);
+        loader_emit(&c, far_jump, sizeof far_jump);
+        loader_emit_imm(&c, 0xB8, 0x18);
+        loader_emit(&c, segments, sizeof segments);
+        loader_emit_imm(&c, 0xBC, 0x7C00); /* esp */
+        loader_emit_imm(&c, 0xB9, 0);      /* ecx */
+        loader_emit_imm(&c, 0xBA, 0);      /* edx */
+        loader_emit_imm(&c, 0xBF, 0);      /* edi */
+        loader_emit_imm(&c, 0xBD, 0);      /* ebp */
+        loader_emit_imm(&c, 0xBB, s->ebx);
+        loader_emit_imm(&c, 0xBE, s->esi);
+        loader_emit_imm(&c, 0xB8, s->eax);
+        loader_emit_imm(&c, 0xE9, s->ip - (FW_LOADER_CODE + c.at + 5)); /* jmp near */
+        memcpy(c.bytes + GDT_AT, gdt, sizeof gdt);
+        st16le(c.bytes + GDTR_AT, sizeof gdt - 1);
+        st32le(c.bytes + GDTR_AT + 2, FW_LOADER_CODE + GDT_AT);
+    }
+    (void)mem_load(fw->emu, FW_LOADER_CODE, c.bytes, sizeof c.bytes);
+}
+
+/* ================= guest memory ================= */
+
+/* RAM that a loader may fill: below the EBDA, or from 1 MiB to the tables. */
+static bool loader_room(struct fw *fw, uint64_t gpa, uint64_t size)
+{
+    uint64_t end = gpa + size;
+    return end >= gpa && ((end <= FW_EBDA) || (gpa >= 0x100000 && end <= fw->tables_high));
+}
+
+static int loader_put(struct fw *fw, uint64_t gpa, const void *data, size_t size, const char *what, struct err *err)
+{
+    if (!loader_room(fw, gpa, size))
+        return err_set(err, EMU_ENOSPC, "-kernel %s: %s (%lu KiB at 0x%lx) does not fit into memory; give more with -m", fw->emu->config.kernel, what,
+                       (unsigned long)(size / 1024), (unsigned long)gpa);
+    mem_write(fw->emu, gpa, data, size);
+    return 0;
+}
+
+static void loader_zero(struct fw *fw, uint64_t gpa, uint64_t size)
+{
+    static const uint8_t zero[4096] = { 0 };
+    for (; size; gpa += EMU_MIN(size, (uint64_t)sizeof zero), size -= EMU_MIN(size, (uint64_t)sizeof zero))
+        mem_write(fw->emu, gpa, zero, (size_t)EMU_MIN(size, (uint64_t)sizeof zero));
+}
+
+/* ================= Linux ================= */
+
+/* The number after vga= as the kernel's own boot loader understood it. */
+static bool loader_vga(const char *append, unsigned *mode)
+{
+    const char *p = append ? strstr(append, "vga=") : NULL;
+    uint64_t v;
+    char word[16];
+    size_t n;
+    if (!p || (p != append && p[-1] != ' '))
+        return false;
+    p += 4;
+    n = strcspn(p, " ");
+    snprintf(word, sizeof word, "%.*s", (int)EMU_MIN(n, sizeof word - 1), p);
+    if (!strcmp(word, "normal"))
+        *mode = 0xFFFF;
+    else if (!strcmp(word, "ext"))
+        *mode = 0xFFFE;
+    else if (!strcmp(word, "ask"))
+        *mode = 0xFFFD;
+    else if (parse_u64(word, 0, 0xFFFF, &v) == 0)
+        *mode = (unsigned)v;
+    else
+        return false;
+    return true;
+}
+
+static void loader_zero_page(struct fw *fw, uint8_t *zp)
+{
+    unsigned i, pos;
+    uint64_t low = fw->tables_high;
+    pos = fw_ld16(fw, BDA_CURSOR_POS);
+    zp[0x00] = (uint8_t)pos;
+    zp[0x01] = (uint8_t)(pos >> 8);
+    st16le(zp + 0x02, (uint16_t)EMU_MIN((low - MIB) / KIB, (uint64_t)0xFFFF));
+    zp[0x06] = 3;
+    zp[0x07] = 80;
+    st16le(zp + 0x0A, 3);
+    zp[0x0E] = 25;
+    zp[0x0F] = 1; /* VGA text */
+    st16le(zp + 0x10, 16);
+    st64le(zp + 0x70, fw->rsdp_gpa);
+    st32le(zp + 0x1E0, (uint32_t)((low - MIB) / KIB));
+    zp[0x1E8] = (uint8_t)fw->e820_count;
+    for (i = 0; i < fw->e820_count; i++) {
+        uint8_t *m = zp + 0x2D0 + 20 * i;
+        st64le(m, fw->e820[i].base);
+        st64le(m + 8, fw->e820[i].size);
+        st32le(m + 16, fw->e820[i].type);
+    }
+}
+
+static int loader_linux(struct fw *fw, struct loader_start *s, struct err *err)
+{
+    struct fw_loader *l = fw->loader;
+    struct emu *e = fw->emu;
+    const uint8_t *k = l->kernel.data;
+    const char *append = e->config.append ? e->config.append : "";
+    unsigned version = ld16le(k + 0x206), vga = 0xFFFF, loadflags = k[0x211];
+    size_t setup = (k[0x1F1] ? k[0x1F1] + 1u : 5u) * 512, length = strlen(append), limit;
+    bool high = version >= 0x200 && (loadflags & 1), has_vga = loader_vga(append, &vga), direct;
+    uint32_t real = high ? LOADER_REAL : 0x90000, cmdline = high ? LOADER_CMDLINE : 0x9A000, initrd_max, initrd = 0;
+    uint8_t *head;
+    int rc;
+    limit = version >= 0x206 ? ld32le(k + 0x238) : 255;
+    if (length > limit || length > 0xF000)
+        return err_set(err, EMU_EINVAL, "-append: %lu bytes are more than this kernel's limit of %lu", (unsigned long)length, (unsigned long)limit);
+    direct = version >= 0x20C && (ld16le(k + 0x236) & 1) && high && !has_vga;
+    if ((rc = loader_put(fw, high ? 0x100000 : 0x10000, k + setup, l->kernel.size - setup, "the kernel", err)))
+        return rc;
+    if (l->initrd.data) {
+        uint64_t top;
+        initrd_max = version >= 0x203 ? ld32le(k + 0x22C) : 0x37FFFFFF;
+        top = EMU_MIN((uint64_t)initrd_max + 1, fw->tables_high);
+        if (l->initrd.size + (l->kernel.size << 2) + 0x100000 > top)
+            return err_set(err, EMU_ENOSPC, "-initrd %s: %lu MiB do not fit beside the kernel; give more memory with -m", e->config.initrd,
+                           (unsigned long)(l->initrd.size >> 20));
+        initrd = (uint32_t)((top - l->initrd.size) & ~UINT64_C(0xFFF));
+        mem_write(e, initrd, l->initrd.data, l->initrd.size);
+    }
+    mem_write(e, cmdline, append, length + 1);
+    head = emu_alloc(e, EMU_MAX(setup, (size_t)4096));
+    if (!head)
+        return err_set(err, EMU_ENOMEM, "out of memory");
+    if (direct)
+        memcpy(head + 0x1F1, k + 0x1F1, EMU_MIN((size_t)(0x202 + k[0x201]), (size_t)0x290) - 0x1F1);
+    else
+        memcpy(head, k, setup);
+    if (version >= 0x200) {
+        head[0x210] = 0xFF; /* a loader without a number */
+        if (version >= 0x201) {
+            head[0x211] |= 0x80; /* heap */
+            st16le(head + 0x224, (uint16_t)((high ? 0x10000 : 0xA000) - 0x200));
+        }
+        st32le(head + 0x218, initrd);
+        st32le(head + 0x21C, (uint32_t)l->initrd.size);
+    }
+    if (version >= 0x202)
+        st32le(head + 0x228, cmdline);
+    else {
+        st16le(head + 0x20, 0xA33F);
+        st16le(head + 0x22, (uint16_t)(cmdline - real));
+    }
+    st16le(head + 0x1FA, (uint16_t)vga);
+    if (direct) {
+        loader_zero_page(fw, head);
+        mem_write(e, LOADER_ZERO_PAGE, head, 4096);
+        s->real = false;
+        s->ip = ld32le(k + 0x214) ? ld32le(k + 0x214) : 0x100000;
+        s->esi = LOADER_ZERO_PAGE;
+    } else {
+        mem_write(e, real, head, setup);
+        s->real = true;
+        s->ds = (uint16_t)(real >> 4);
+        s->cs = (uint16_t)(s->ds + 0x20);
+        s->sp = high ? 0xFFF0 : 0x9FF0;
+        s->ip = 0;
+    }
+    emu_free(e, head);
+    return 0;
+}
+
+/* ================= ELF ================= */
+
+/* Loads PT_LOAD segments of either class at their physical addresses; *end: first byte behind the highest. */
+static int loader_elf(struct fw *fw, uint64_t *entry, uint64_t *end, struct err *err)
+{
+    struct fw_loader *l = fw->loader;
+    const uint8_t *k = l->kernel.data;
+    size_t size = l->kernel.size, i, count, entry_size;
+    uint64_t table;
+    bool wide = k[4] == 2;
+    int rc;
+    *end = 0;
+    if (size < 64)
+        return err_set(err, EMU_EFORMAT, "-kernel %s: ELF header is cut short", fw->emu->config.kernel);
+    *entry = wide ? ld64le(k + 24) : ld32le(k + 24);
+    table = wide ? ld64le(k + 32) : ld32le(k + 28);
+    entry_size = ld16le(k + (wide ? 54 : 42));
+    count = ld16le(k + (wide ? 56 : 44));
+    for (i = 0; i < count; i++) {
+        uint64_t at = table + i * entry_size, offset, paddr, filesz, memsz;
+        const uint8_t *p;
+        if (at > size || size - at < (wide ? 56u : 32u))
+            return err_set(err, EMU_EFORMAT, "-kernel %s: program header %lu lies outside of the file", fw->emu->config.kernel, (unsigned long)i);
+        p = k + at;
+        if (ld32le(p) != 1)
+            continue;
+        offset = wide ? ld64le(p + 8) : ld32le(p + 4);
+        paddr = wide ? ld64le(p + 24) : ld32le(p + 12);
+        filesz = wide ? ld64le(p + 32) : ld32le(p + 16);
+        memsz = wide ? ld64le(p + 40) : ld32le(p + 20);
+        if (!memsz)
+            continue;
+        if (offset > size || filesz > size - offset || filesz > memsz)
+            return err_set(err, EMU_EFORMAT, "-kernel %s: segment %lu lies outside of the file", fw->emu->config.kernel, (unsigned long)i);
+        if (!loader_room(fw, paddr, memsz))
+            return err_set(err, EMU_ENOSPC, "-kernel %s: segment %lu (%lu KiB at 0x%lx) does not lie in free memory; link it lower or give more with -m",
+                           fw->emu->config.kernel, (unsigned long)i, (unsigned long)(memsz / 1024), (unsigned long)paddr);
+        if ((rc = loader_put(fw, paddr, k + offset, (size_t)filesz, "a segment", err)))
+            return rc;
+        loader_zero(fw, paddr + filesz, memsz - filesz);
+        *end = EMU_MAX(*end, paddr + memsz);
+    }
+    if (!*end)
+        return err_set(err, EMU_EFORMAT, "-kernel %s: ELF file without a segment to load", fw->emu->config.kernel);
+    return 0;
+}
+
+/* XEN_ELFNOTE_PHYS32_ENTRY, in program headers of type PT_NOTE. 0: none. */
+static uint32_t loader_pvh_note(const struct loader_file *f)
+{
+    const uint8_t *k = f->data;
+    size_t size = f->size, i, count, entry_size;
+    uint64_t table;
+    bool wide = k[4] == 2;
+    if (size < 64)
+        return 0;
+    table = wide ? ld64le(k + 32) : ld32le(k + 28);
+    entry_size = ld16le(k + (wide ? 54 : 42));
+    count = ld16le(k + (wide ? 56 : 44));
+    for (i = 0; i < count; i++) {
+        uint64_t at = table + i * entry_size, offset, left;
+        if (at > size || size - at < (wide ? 56u : 32u))
+            return 0;
+        if (ld32le(k + at) != 4)
+            continue;
+        offset = wide ? ld64le(k + at + 8) : ld32le(k + at + 4);
+        left = wide ? ld64le(k + at + 32) : ld32le(k + at + 16);
+        if (offset > size || left > size - offset)
+            continue;
+        while (left >= 12) {
+            uint64_t name = (ld32le(k + offset) + UINT64_C(3)) & ~UINT64_C(3), desc = (ld32le(k + offset + 4) + UINT64_C(3)) & ~UINT64_C(3);
+            if (12 + name + desc > left)
+                break;
+            if (ld32le(k + offset + 8) == 18 && ld32le(k + offset) == 4 && !memcmp(k + offset + 12, "Xen", 4) && desc >= 4)
+                return ld32le(k + offset + 12 + name);
+            offset += 12 + name + desc;
+            left -= 12 + name + desc;
+        }
+    }
+    return 0;
+}
+
+static int loader_pvh(struct fw *fw, struct loader_start *s, struct err *err)
+{
+    struct fw_loader *l = fw->loader;
+    struct emu *e = fw->emu;
+    const char *append = e->config.append ? e->config.append : "";
+    uint8_t info[56], module[32];
+    uint64_t entry, end;
+    unsigned i;
+    int rc = loader_elf(fw, &entry, &end, err);
+    if (rc)
+        return rc;
+    if (strlen(append) > 0xF000)
+        return err_set(err, EMU_EINVAL, "-append: too long");
+    memset(info, 0, sizeof info);
+    st32le(info, 0x336EC578);
+    st32le(info + 4, 1);
+    if (l->initrd.data) {
+        uint64_t at = (fw->tables_high - EMU_MIN((uint64_t)l->initrd.size, fw->tables_high)) & ~UINT64_C(0xFFF);
+        if (at < end)
+            return err_set(err, EMU_ENOSPC, "-initrd %s does not fit; give more memory with -m", e->config.initrd);
+        mem_write(e, at, l->initrd.data, l->initrd.size);
+        memset(module, 0, sizeof module);
+        st64le(module, at);
+        st64le(module + 8, l->initrd.size);
+        mem_write(e, LOADER_PVH_INFO + 0x100, module, sizeof module);
+        st32le(info + 12, 1);
+        st64le(info + 16, LOADER_PVH_INFO + 0x100);
+    }
+    mem_write(e, LOADER_CMDLINE, append, strlen(append) + 1);
+    st64le(info + 24, LOADER_CMDLINE);
+    st64le(info + 32, fw->rsdp_gpa);
+    st64le(info + 40, LOADER_PVH_INFO + 0x200);
+    st32le(info + 48, fw->e820_count);
+    for (i = 0; i < fw->e820_count; i++) {
+        uint8_t m[24];
+        memset(m, 0, sizeof m);
+        st64le(m, fw->e820[i].base);
+        st64le(m + 8, fw->e820[i].size);
+        st32le(m + 16, fw->e820[i].type);
+        mem_write(e, LOADER_PVH_INFO + 0x200 + 24 * (uint64_t)i, m, sizeof m);
+    }
+    mem_write(e, LOADER_PVH_INFO, info, sizeof info);
+    s->ip = l->pvh_entry;
+    s->ebx = LOADER_PVH_INFO;
+    return 0;
+}
+
+/* ================= Multiboot ================= */
+
+static bool loader_multiboot_header(const struct loader_file *f, uint32_t *at)
+{
+    uint32_t i;
+    for (i = 0; i + 12 <= f->size && i < 8192; i += 4)
+        if (ld32le(f->data + i) == 0x1BADB002 && (uint32_t)(ld32le(f->data + i) + ld32le(f->data + i + 4) + ld32le(f->data + i + 8)) == 0) {
+            *at = i;
+            return true;
+        }
+    return false;
+}
+
+/* Address fields of the header (flag 16): a flat image. */
+static int loader_multiboot_flat(struct fw *fw, uint64_t *entry, uint64_t *end, struct err *err)
+{
+    struct fw_loader *l = fw->loader;
+    const uint8_t *h = l->kernel.data + l->header;
+    uint32_t header_addr, load, load_end, bss_end, offset;
+    uint64_t bytes;
+    int rc;
+    if (l->kernel.size - l->header < 32)
+        return err_set(err, EMU_EFORMAT, "-kernel %s: Multiboot header is cut short", fw->emu->config.kernel);
+    header_addr = ld32le(h + 12), load = ld32le(h + 16), load_end = ld32le(h + 20), bss_end = ld32le(h + 24);
+    *entry = ld32le(h + 28);
+    if (header_addr < load || header_addr - load > l->header)
+        return err_set(err, EMU_EFORMAT, "-kernel %s: Multiboot addresses contradict each other", fw->emu->config.kernel);
+    offset = l->header - (header_addr - load);
+    bytes = load_end ? (uint64_t)load_end - load : l->kernel.size - offset;
+    if ((load_end && load_end < load) || bytes > l->kernel.size - offset)
+        return err_set(err, EMU_EFORMAT, "-kernel %s: Multiboot load addresses lie outside of the file", fw->emu->config.kernel);
+    if ((rc = loader_put(fw, load, l->kernel.data + offset, (size_t)bytes, "the kernel", err)))
+        return rc;
+    *end = load + bytes;
+    if (bss_end > *end) {
+        if (!loader_room(fw, *end, bss_end - *end))
+            return err_set(err, EMU_ENOSPC, "-kernel %s: its BSS does not fit; give more memory with -m", fw->emu->config.kernel);
+        loader_zero(fw, *end, bss_end - *end);
+        *end = bss_end;
+    }
+    return 0;
+}
+
+static int loader_multiboot(struct fw *fw, struct loader_start *s, struct err *err)
+{
+    static const char name[] = "emu";
+    struct fw_loader *l = fw->loader;
+    struct emu *e = fw->emu;
+    uint32_t flags = ld32le(l->kernel.data + l->header + 4), mods, mmap;
+    uint8_t info[120];
+    char line[4096];
+    uint64_t entry, end, at;
+    unsigned i;
+    int rc;
+    if (flags & 0x10000)
+        rc = loader_multiboot_flat(fw, &entry, &end, err);
+    else
+        rc = loader_elf(fw, &entry, &end, err);
+    if (rc)
+        return rc;
+    at = EMU_MAX((end + 0xFFF) & ~UINT64_C(0xFFF), UINT64_C(0x100000));
+    memset(info, 0, sizeof info);
+    mods = LOADER_INFO + 0x80, mmap = LOADER_INFO + 0x80 + 16 * LOADER_MAX_MODULES;
+    snprintf(line, sizeof line, "%s%s%s", e->config.kernel, e->config.append ? " " : "", e->config.append ? e->config.append : "");
+    if ((rc = loader_put(fw, at, line, strlen(line) + 1, "the command line", err)))
+        return rc;
+    st32le(info + 16, (uint32_t)at);
+    at += strlen(line) + 1;
+    if ((rc = loader_put(fw, at, name, sizeof name, "the loader's name", err)))
+        return rc;
+    st32le(info + 64, (uint32_t)at);
+    at += sizeof name;
+    for (i = 0; i < l->module_count; i++) {
+        struct loader_file *m = &l->modules[i];
+        uint8_t entry_bytes[16];
+        memset(entry_bytes, 0, sizeof entry_bytes);
+        if ((rc = loader_put(fw, at, m->args, strlen(m->args) + 1, "a module's line", err)))
+            return rc;
+        st32le(entry_bytes + 8, (uint32_t)at);
+        at = (at + strlen(m->args) + 1 + 0xFFF) & ~UINT64_C(0xFFF);
+        if ((rc = loader_put(fw, at, m->data, m->size, "a module", err)))
+            return rc;
+        st32le(entry_bytes, (uint32_t)at);
+        st32le(entry_bytes + 4, (uint32_t)(at + m->size));
+        at += m->size;
+        mem_write(e, mods + 16 * i, entry_bytes, sizeof entry_bytes);
+    }
+    st32le(info, 1 << 0 | 1 << 1 | 1 << 2 | 1 << 3 | 1 << 6 | 1 << 9);
+    st32le(info + 4, 639);
+    st32le(info + 8, (uint32_t)((fw->tables_high - MIB) / KIB));
+    st32le(info + 12, 0x8000FFFFu);
+    st32le(info + 20, l->module_count);
+    st32le(info + 24, mods);
+    st32le(info + 44, 24 * fw->e820_count);
+    st32le(info + 48, mmap);
+    for (i = 0; i < fw->e820_count; i++) {
+        uint8_t m[24];
+        st32le(m, 20);
+        st64le(m + 4, fw->e820[i].base);
+        st64le(m + 12, fw->e820[i].size);
+        st32le(m + 20, fw->e820[i].type);
+        mem_write(e, mmap + 24 * (uint64_t)i, m, sizeof m);
+    }
+    mem_write(e, LOADER_INFO, info, sizeof info);
+    s->ip = (uint32_t)entry;
+    s->eax = 0x2BADB002;
+    s->ebx = LOADER_INFO;
+    return 0;
+}
+
+EMU_PRIV int loader_load(struct emu *e, struct err *err)
+{
+    struct fw *fw = e->firmware;
+    struct loader_start s;
+    int rc;
+    if (!fw || !fw->loader)
+        return 0;
+    memset(&s, 0, sizeof s);
+    rc = fw->loader->kind == LOADER_LINUX ? loader_linux(fw, &s, err) : fw->loader->kind == LOADER_PVH ? loader_pvh(fw, &s, err) : loader_multiboot(fw, &s, err);
+    if (!rc)
+        loader_write_jump(fw, &s);
+    return rc;
+}
+
+/* ================= files ================= */
+
+static int loader_read(const char *option, const char *path, struct loader_file *f, struct err *err)
+{
+    int rc = host_file_load(path, &f->data, &f->size, (size_t)2047 << 20, err);
+    return rc ? err_prefix(err, rc, "%s", option) : 0;
+}
+
+/* -initrd "file args,file args" for Multiboot. */
+static int loader_modules(struct fw *fw, struct err *err)
+{
+    struct fw_loader *l = fw->loader;
+    char *p, *next, *space;
+    int rc;
+    l->module_text = emu_strdup(fw->emu, fw->emu->config.initrd);
+    if (!l->module_text)
+        return err_set(err, EMU_ENOMEM, "out of memory");
+    for (p = l->module_text; p && *p; p = next) {
+        struct loader_file *m = &l->modules[l->module_count];
+        next = strchr(p, ',');
+        if (next)
+            *next++ = 0;
+        while (*p == ' ')
+            p++;
+        if (l->module_count == LOADER_MAX_MODULES)
+            return err_set(err, EMU_EINVAL, "-initrd: more than %d modules", LOADER_MAX_MODULES);
+        m->args = p;
+        space = strchr(p, ' ');
+        if (space)
+            *space = 0;
+        rc = loader_read("-initrd", p, m, err);
+        if (space)
+            *space = ' ';
+        if (rc)
+            return rc;
+        l->module_count++;
+    }
+    return 0;
+}
+
+EMU_PRIV int loader_create(struct fw *fw, struct err *err)
+{
+    struct emu *e = fw->emu;
+    struct fw_loader *l = emu_alloc(e, sizeof *l);
+    const uint8_t *k;
+    bool elf;
+    int rc;
+    if (!l)
+        return err_set(err, EMU_ENOMEM, "-kernel: out of memory");
+    fw->loader = l;
+    if ((rc = loader_read("-kernel", e->config.kernel, &l->kernel, err)))
+        return rc;
+    k = l->kernel.data;
+    elf = l->kernel.size >= 64 && !memcmp(k, "\177ELF", 4);
+    if (l->kernel.size > 0x400 && ld32le(k + 0x202) == 0x53726448 /* HdrS */) {
+        size_t setup = (k[0x1F1] ? k[0x1F1] + 1u : 5u) * 512;
+        if (l->kernel.size <= setup)
+            return err_set(err, EMU_EFORMAT, "-kernel %s: Linux image is cut short", e->config.kernel);
+        l->kind = LOADER_LINUX;
+    } else if (loader_multiboot_header(&l->kernel, &l->header)) {
+        l->kind = LOADER_MULTIBOOT;
+        if (elf && k[4] == 2 && !(ld32le(k + l->header + 4) & 0x10000))
+            return err_set(err, EMU_ENOTSUP, "-kernel %s: a 64-bit ELF file can't be started by Multiboot; link it as elf32-i386", e->config.kernel);
+    } else if (elf && (l->pvh_entry = loader_pvh_note(&l->kernel)) != 0)
+        l->kind = LOADER_PVH;
+    else
+        return err_set(err, EMU_EFORMAT, "-kernel %s: neither a Linux image nor %s; see README, -kernel", e->config.kernel,
+                       elf ? "an ELF file with a Multiboot header or PVH note" : "a Multiboot kernel");
+    if (!e->config.initrd)
+        return 0;
+    return l->kind == LOADER_MULTIBOOT ? loader_modules(fw, err) : loader_read("-initrd", e->config.initrd, &l->initrd, err);
+}
+
+EMU_PRIV void loader_free(struct fw *fw)
+{
+    struct fw_loader *l = fw->loader;
+    unsigned i;
+    if (!l)
+        return;
+    for (i = 0; i < LOADER_MAX_MODULES; i++)
+        free(l->modules[i].data);
+    free(l->kernel.data);
+    free(l->initrd.data);
+    emu_free(fw->emu, l->module_text);
+    emu_free(fw->emu, l);
+    fw->loader = NULL;
+}
 
 /* ======================================== src/disk/inflate.c ======================================== */
 
