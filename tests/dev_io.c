@@ -1416,6 +1416,65 @@ TEST(vga_graphics_pictures)
     machine_free(m);
 }
 
+/* BIOS modes 4 and 6 with IBM's register values: even lines at B8000h, odd ones at BA000h, as on a CGA. */
+static void vga_cga_mode(struct machine *m, bool hires)
+{
+    static const uint8_t crtc[2][25] = { { 0x2D, 0x27, 0x28, 0x90, 0x2B, 0x80, 0xBF, 0x1F, 0x00, 0xC1, 0, 0, 0, 0, 0, 0, 0x9C, 0x8E, 0x8F, 0x14, 0x00, 0x96, 0xB9, 0xA2, 0xFF },
+                                         { 0x5F, 0x4F, 0x50, 0x82, 0x54, 0x80, 0xBF, 0x1F, 0x00, 0xC1, 0, 0, 0, 0, 0, 0, 0x9C, 0x8E, 0x8F, 0x28, 0x00, 0x96, 0xB9, 0xC2, 0xFF } };
+    static const uint8_t seq[2][5] = { { 3, 0x09, 3, 0, 2 }, { 3, 0x01, 1, 0, 6 } };
+    static const uint8_t gc[2][9] = { { 0, 0, 0, 0, 0, 0x30, 0x0F, 0, 0xFF }, { 0, 0, 0, 0, 0, 0x00, 0x0D, 0, 0xFF } };
+    static const uint8_t attr[2][4] = { { 0x00, 0x13, 0x15, 0x17 }, { 0x00, 0x17, 0x17, 0x17 } };
+    unsigned i;
+    vga_mode3(m);
+    for (i = 0; i < 5; i++)
+        vga_set(m, 0x3C4, i, seq[hires][i]);
+    vga_set(m, 0x3D4, 0x11, 0);
+    for (i = 0; i < 25; i++)
+        vga_set(m, 0x3D4, i, crtc[hires][i]);
+    for (i = 0; i < 9; i++)
+        vga_set(m, 0x3CE, i, gc[hires][i]);
+    for (i = 0; i < 4; i++)
+        vga_attr(m, i, attr[hires][i]);
+    vga_attr(m, 0x10, 1), vga_attr(m, 0x12, hires ? 1 : 3), vga_attr(m, 0x13, 0);
+    io_in(m, 0x3DA);
+    io_out(m, 0x3C0, 0x20);
+    for (i = 0; i < 0x4000; i += 4)
+        mem_st(&m->emu, 0xB8000 + i, 0, 4);
+}
+
+TEST(vga_cga_pictures)
+{
+    struct machine *m = vga_machine();
+    struct display_source *d = m->emu.display;
+    struct screen s;
+    unsigned i;
+    vga_cga_mode(m, false);
+    mem_st(&m->emu, 0xB8000, 0x1B, 1);          /* line 0: colours 0 1 2 3 */
+    mem_st(&m->emu, 0xB8000 + 0x2000 + 81, 0xC0, 1); /* line 3, pixel 4: colour 3 */
+    CHECK_EQ(mem_ld(&m->emu, 0xB8000 + 0x2000 + 81, 1), 0xC0);
+    d->update(d->opaque, &s);
+    CHECK_EQ(s.width, 640);
+    CHECK_EQ(s.height, 400);
+    CHECK_EQ(s.pixels[0], vga_test_color(0));
+    CHECK_EQ(s.pixels[2], vga_test_color(0x13));
+    CHECK_EQ(s.pixels[4], vga_test_color(0x15));
+    CHECK_EQ(s.pixels[6], vga_test_color(0x17));
+    for (i = 6; i < 8; i++) {
+        CHECK_EQ(s.pixels[(int)i * s.stride_pixels + 8], vga_test_color(0x17));
+        CHECK_EQ(s.pixels[(int)i * s.stride_pixels + 10], vga_test_color(0));
+    }
+    CHECK_EQ(s.pixels[8 * s.stride_pixels + 8], vga_test_color(0));
+    vga_cga_mode(m, true);
+    mem_st(&m->emu, 0xB8000 + 80, 0x40, 1);     /* line 2, pixel 1 */
+    mem_st(&m->emu, 0xB8000 + 0x2000, 0x80, 1); /* line 1, pixel 0 */
+    d->update(d->opaque, &s);
+    CHECK_EQ(s.width, 640);
+    CHECK_EQ(s.pixels[4 * s.stride_pixels + 1], vga_test_color(0x17));
+    CHECK_EQ(s.pixels[2 * s.stride_pixels], vga_test_color(0x17));
+    CHECK_EQ(s.pixels[0], vga_test_color(0));
+    machine_free(m);
+}
+
 static void dispi(struct machine *m, unsigned index, unsigned v)
 {
     io_out16(m, 0x1CE, index);
@@ -1582,4 +1641,4 @@ TEST_MAIN(TEST_CASE(random_traffic_does_no_harm), TEST_CASE(uart_is_a_16550a), T
           TEST_CASE(atapi_signature_and_identify), TEST_CASE(atapi_reads_by_pio_in_pieces), TEST_CASE(atapi_reads_by_dma),
           TEST_CASE(atapi_describes_itself), TEST_CASE(atapi_media_change), TEST_CASE(vga_write_modes), TEST_CASE(vga_chain4_and_unchained),
           TEST_CASE(vga_text_mode), TEST_CASE(vga_change_count_follows_writes), TEST_CASE(vga_status_follows_virtual_time),
-          TEST_CASE(vga_graphics_pictures), TEST_CASE(vga_dispi_modes))
+          TEST_CASE(vga_graphics_pictures), TEST_CASE(vga_cga_pictures), TEST_CASE(vga_dispi_modes))
