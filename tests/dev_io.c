@@ -115,7 +115,8 @@ static int fake_chr_write(struct chr *c, const void *buf, size_t size)
     m->room -= n;
     return (int)n;
 }
-static const struct chr_ops fake_chr_ops = { fake_chr_write, NULL, NULL };
+static void fake_accept_input(struct chr *c) { (void)c; }
+static const struct chr_ops fake_chr_ops = { .write = fake_chr_write, .accept_input = fake_accept_input };
 
 static struct device *add(struct machine *m, const char *name, const char *text)
 {
@@ -154,6 +155,7 @@ static struct machine *machine_new(void)
     struct emu *e = &m->emu;
     e->alloc_fn = fake_alloc;
     e->config.icount = true;
+    e->wake_read = e->wake_write = HOST_FD_NONE;
     clock_create(e);
     memory_create(e, NULL);
     e->ram = ram_block_create(e, "ram", 1 * MIB, false, NULL);
@@ -169,6 +171,7 @@ static struct machine *machine_new(void)
     m->chr.ops = &fake_chr_ops;
     m->chr.backend = m;
     m->chr.open = true;
+    m->chr.log_fd = HOST_FD_NONE;
     m->room = SIZE_MAX;
     e->chars = &m->chr;
     return m;
