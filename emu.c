@@ -2182,7 +2182,11 @@ DEVICE_CLASS_DECLARE(atapi_class);    /* ide-cd */
 #define EMU_DEV_IDE_H
 
 #define IDE_SECTOR_BYTES 512u
+#ifdef EMU_TORTURE
+#define IDE_BUF_BYTES (8u * 1024) /* commands are cut into many pieces */
+#else
 #define IDE_BUF_BYTES (128u * 1024) /* 256 sectors: what one 28-bit command moves at most */
+#endif
 
 enum ide_status { /* ATA/ATAPI-6 §7.15 */
     IDE_BSY = 0x80,
