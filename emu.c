@@ -1609,8 +1609,8 @@ EMU_PRIV void cpu_deliver_fault(struct cpu *c);
 EMU_PRIV void cpu_deliver_interrupt(struct cpu *c, unsigned vector); /* external or NMI, at cpu->rip */
 EMU_PRIV int cpu_software_interrupt(struct cpu *c, unsigned vector, unsigned flags); /* INT n, INT3, INTO: as an insn_fn body */
 EMU_PRIV void cpu_debug_trap(struct cpu *c, uint64_t dr6_bits); /* single step, data breakpoints: after the instruction, at cpu->rip */
-/* Instruction breakpoints in DR0-3, before the instruction at linear va: CPU_FAULT with #DB in cpu->fault (deliver it), unless RF.
- * The engine clears EFLAGS.RF after each instruction that it runs under KEY_DEBUG. */
+/* Instruction breakpoints in DR0-3, before each instruction under KEY_DEBUG, va linear: CPU_FAULT with #DB in cpu->fault (deliver it). EFLAGS.RF
+ * suppresses it once; this function clears RF then, nobody else need do so. */
 EMU_PRIV int cpu_check_exec_breakpoint(struct cpu *c, uint64_t va);
 EMU_PRIV void cpu_check_io_breakpoint(struct cpu *c, uint16_t port, unsigned size); /* sets debug_hits */
 EMU_PRIV int cpu_load_segment(struct cpu *c, unsigned seg, uint16_t selector); /* MOV/POP/LDS.. to ES, SS, DS, FS, GS */
@@ -1660,7 +1660,8 @@ enum cpu_int { /* bits of cpu->pending */
 enum cpu_attention { /* bits of cpu->attention: why the engine is to leave at the next exit */
     CPU_ATTENTION_INT = 1,    /* pending changed */
     CPU_ATTENTION_TIMER = 2,  /* an event was armed earlier than the running budget reaches: CPU_EXIT_BUDGET at once */
-    CPU_ATTENTION_REQUEST = 4 /* emu->requests */
+    CPU_ATTENTION_REQUEST = 4, /* emu->requests */
+    CPU_ATTENTION_CODE = 8    /* cached code was written to: leave after the present instruction */
 };
 EMU_PRIV void cpu_set_interrupt(struct cpu *c, unsigned kind, bool on);
 EMU_PRIV void cpu_kick(struct cpu *c); /* the next exit leaves the traces */
@@ -6744,7 +6745,7 @@ EMU_PRIV void cpu_reset(struct cpu *c, bool init)
         c->mcg_status = c->mcg_ctl = c->debugctl = c->feature_control = c->spec_ctrl = c->misc_features = 0;
         memset(c->mc_bank, 0, sizeof c->mc_bank);
     }
-    c->attention = 1;
+    c->attention |= CPU_ATTENTION_INT;
     tlb_flush_all(c);
     cpu_update_mode(c);
     if (EMU_LOG_ENABLED(c->emu, LOG_CPU_RESET)) {
@@ -7429,7 +7430,7 @@ static void mem_note_access(struct cpu *c, uint64_t va, unsigned size, bool writ
             mem_overlaps(va, size, m->watches[n].va, m->watches[n].size)) {
             c->watch_hit = true;
             c->watch_va = va;
-            c->attention = 1;
+            c->attention |= CPU_ATTENTION_INT;
         }
 }
 
@@ -7607,6 +7608,12 @@ static int mem_prepare(struct cpu *c, struct mem_part part[2], uint64_t va, unsi
     if (first < size && mem_part_prepare(c, &part[1], (va + first) & mask, size - first, access))
         return CPU_FAULT;
     return CPU_OK;
+}
+
+EMU_PRIV int cpu_check_linear(struct cpu *c, uint64_t va, unsigned size, unsigned access)
+{
+    struct mem_part part[2];
+    return mem_prepare(c, part, va, size, access);
 }
 
 static EMU_NOINLINE int mem_load_page(struct cpu *c, uint64_t va, uint8_t *buf, unsigned size, unsigned access)
@@ -8189,7 +8196,7 @@ static enum exc_class exc_class(const struct fault *f)
 static void exc_shutdown(struct cpu *c)
 {
     c->shutdown = true;
-    c->attention = 1;
+    c->attention |= CPU_ATTENTION_INT;
     emu_log(c->emu, LOG_INT | LOG_CPU_RESET, "Triple fault");
     if (EMU_LOG_ENABLED(c->emu, LOG_CPU_RESET)) {
         struct buf b;
@@ -8267,7 +8274,11 @@ EMU_PRIV void cpu_debug_trap(struct cpu *c, uint64_t dr6_bits)
 EMU_PRIV int cpu_check_exec_breakpoint(struct cpu *c, uint64_t va)
 {
     unsigned n, hit = 0;
-    if (!(c->dr[7] & 0xFF) || (c->eflags & FLAG_RF))
+    if (c->eflags & FLAG_RF) { /* for one instruction; faults in it push RF set by themselves */
+        c->eflags &= ~(uint32_t)FLAG_RF;
+        return CPU_OK;
+    }
+    if (!(c->dr[7] & 0xFF))
         return CPU_OK;
     for (n = 0; n < 4; n++)
         if (((c->dr[7] >> (n * 2)) & 3) && ((c->dr[7] >> (16 + n * 4)) & 3) == 0 && c->dr[n] == va)
@@ -9617,7 +9628,7 @@ static int sys_sti(struct cpu *c, const struct insn *i)
         if (!(c->eflags & FLAG_IF))
             sys_shadow(c);
         c->eflags |= FLAG_IF;
-        c->attention = 1;
+        c->attention |= CPU_ATTENTION_INT;
     } else if ((c->mode == MODE_V86 ? c->cr4 & CR4_VME : c->cpl == 3 && (c->cr4 & CR4_PVI)) && !(c->eflags & FLAG_VIP)) {
         c->eflags |= FLAG_VIF;
     } else {
@@ -9662,7 +9673,7 @@ static int sys_popf(struct cpu *c, const struct insn *i)
         flags &= ~(uint32_t)FLAG_RF; /* always cleared */
     }
     cpu_set_eflags(c, (old & ~mask) | (flags & mask) | 2);
-    c->attention = 1;
+    c->attention |= CPU_ATTENTION_INT;
     return CPU_OK;
 }
 
@@ -9732,7 +9743,7 @@ static int sys_hlt(struct cpu *c, const struct insn *i)
     (void)i;
     SYS_PRIVILEGED(c);
     c->halted = true;
-    c->attention = 1;
+    c->attention |= CPU_ATTENTION_INT;
     return CPU_OK;
 }
 
@@ -9759,7 +9770,7 @@ static int sys_mwait(struct cpu *c, const struct insn *i)
         return sys_gp(c);
     if (c->monitor_armed && c->emu->cpu_count == 1 && (c->eflags & FLAG_IF)) {
         c->halted = true;
-        c->attention = 1;
+        c->attention |= CPU_ATTENTION_INT;
     }
     c->monitor_armed = false;
     return CPU_OK;
@@ -10050,7 +10061,7 @@ static int sys_mov_to_cr(struct cpu *c, const struct insn *i)
     if (i->reg == 1 || (i->reg > 4 && i->reg != 8))
         return cpu_raise(c, EXC_UD);
     SYS_PRIVILEGED(c);
-    c->attention = 1;
+    c->attention |= CPU_ATTENTION_INT;
     switch (i->reg) {
     case 0: return sys_set_cr0(c, v);
     case 2: c->cr2 = v; return CPU_OK;
@@ -10323,7 +10334,7 @@ static int sys_wrmsr(struct cpu *c, const struct insn *i)
 {
     (void)i;
     SYS_PRIVILEGED(c);
-    c->attention = 1;
+    c->attention |= CPU_ATTENTION_INT;
     return msr_write(c, (uint32_t)c->gpr[REG_RCX], (uint32_t)c->gpr[REG_RAX] | (c->gpr[REG_RDX] << 32));
 }
 
@@ -11621,7 +11632,7 @@ static int cpuid_item(struct cpu *c, struct cpuid_request *q, const char *item, 
     if (f < 0) {
         if (!cpuid_is_ignored(item + start, name))
             return err_set(err, EMU_EINVAL, "-cpu: no feature is called %.*s; -cpu help lists them", (int)name, item + start);
-        if (on && !eq && c->index == 0)
+        if (on && start == 1 && c->index == 0)
             emu_log(c->emu, LOG_NOTICE, "-cpu: %.*s does not exist here and is left out", (int)name, item + start);
         return 0;
     }

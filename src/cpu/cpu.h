@@ -500,8 +500,8 @@ EMU_PRIV void cpu_deliver_fault(struct cpu *c);
 EMU_PRIV void cpu_deliver_interrupt(struct cpu *c, unsigned vector); /* external or NMI, at cpu->rip */
 EMU_PRIV int cpu_software_interrupt(struct cpu *c, unsigned vector, unsigned flags); /* INT n, INT3, INTO: as an insn_fn body */
 EMU_PRIV void cpu_debug_trap(struct cpu *c, uint64_t dr6_bits); /* single step, data breakpoints: after the instruction, at cpu->rip */
-/* Instruction breakpoints in DR0-3, before the instruction at linear va: CPU_FAULT with #DB in cpu->fault (deliver it), unless RF.
- * The engine clears EFLAGS.RF after each instruction that it runs under KEY_DEBUG. */
+/* Instruction breakpoints in DR0-3, before each instruction under KEY_DEBUG, va linear: CPU_FAULT with #DB in cpu->fault (deliver it). EFLAGS.RF
+ * suppresses it once; this function clears RF then, nobody else need do so. */
 EMU_PRIV int cpu_check_exec_breakpoint(struct cpu *c, uint64_t va);
 EMU_PRIV void cpu_check_io_breakpoint(struct cpu *c, uint16_t port, unsigned size); /* sets debug_hits */
 EMU_PRIV int cpu_load_segment(struct cpu *c, unsigned seg, uint16_t selector); /* MOV/POP/LDS.. to ES, SS, DS, FS, GS */
@@ -551,7 +551,8 @@ enum cpu_int { /* bits of cpu->pending */
 enum cpu_attention { /* bits of cpu->attention: why the engine is to leave at the next exit */
     CPU_ATTENTION_INT = 1,    /* pending changed */
     CPU_ATTENTION_TIMER = 2,  /* an event was armed earlier than the running budget reaches: CPU_EXIT_BUDGET at once */
-    CPU_ATTENTION_REQUEST = 4 /* emu->requests */
+    CPU_ATTENTION_REQUEST = 4, /* emu->requests */
+    CPU_ATTENTION_CODE = 8    /* cached code was written to: leave after the present instruction */
 };
 EMU_PRIV void cpu_set_interrupt(struct cpu *c, unsigned kind, bool on);
 EMU_PRIV void cpu_kick(struct cpu *c); /* the next exit leaves the traces */

@@ -317,7 +317,7 @@ static int cpuid_item(struct cpu *c, struct cpuid_request *q, const char *item, 
     if (f < 0) {
         if (!cpuid_is_ignored(item + start, name))
             return err_set(err, EMU_EINVAL, "-cpu: no feature is called %.*s; -cpu help lists them", (int)name, item + start);
-        if (on && !eq && c->index == 0)
+        if (on && start == 1 && c->index == 0)
             emu_log(c->emu, LOG_NOTICE, "-cpu: %.*s does not exist here and is left out", (int)name, item + start);
         return 0;
     }

@@ -333,7 +333,7 @@ static enum exc_class exc_class(const struct fault *f)
 static void exc_shutdown(struct cpu *c)
 {
     c->shutdown = true;
-    c->attention = 1;
+    c->attention |= CPU_ATTENTION_INT;
     emu_log(c->emu, LOG_INT | LOG_CPU_RESET, "Triple fault");
     if (EMU_LOG_ENABLED(c->emu, LOG_CPU_RESET)) {
         struct buf b;
@@ -411,7 +411,11 @@ EMU_PRIV void cpu_debug_trap(struct cpu *c, uint64_t dr6_bits)
 EMU_PRIV int cpu_check_exec_breakpoint(struct cpu *c, uint64_t va)
 {
     unsigned n, hit = 0;
-    if (!(c->dr[7] & 0xFF) || (c->eflags & FLAG_RF))
+    if (c->eflags & FLAG_RF) { /* for one instruction; faults in it push RF set by themselves */
+        c->eflags &= ~(uint32_t)FLAG_RF;
+        return CPU_OK;
+    }
+    if (!(c->dr[7] & 0xFF))
         return CPU_OK;
     for (n = 0; n < 4; n++)
         if (((c->dr[7] >> (n * 2)) & 3) && ((c->dr[7] >> (16 + n * 4)) & 3) == 0 && c->dr[n] == va)

@@ -344,7 +344,7 @@ static void mem_note_access(struct cpu *c, uint64_t va, unsigned size, bool writ
             mem_overlaps(va, size, m->watches[n].va, m->watches[n].size)) {
             c->watch_hit = true;
             c->watch_va = va;
-            c->attention = 1;
+            c->attention |= CPU_ATTENTION_INT;
         }
 }
 
@@ -522,6 +522,12 @@ static int mem_prepare(struct cpu *c, struct mem_part part[2], uint64_t va, unsi
     if (first < size && mem_part_prepare(c, &part[1], (va + first) & mask, size - first, access))
         return CPU_FAULT;
     return CPU_OK;
+}
+
+EMU_PRIV int cpu_check_linear(struct cpu *c, uint64_t va, unsigned size, unsigned access)
+{
+    struct mem_part part[2];
+    return mem_prepare(c, part, va, size, access);
 }
 
 static EMU_NOINLINE int mem_load_page(struct cpu *c, uint64_t va, uint8_t *buf, unsigned size, unsigned access)

@@ -148,7 +148,7 @@ EMU_PRIV void cpu_reset(struct cpu *c, bool init)
         c->mcg_status = c->mcg_ctl = c->debugctl = c->feature_control = c->spec_ctrl = c->misc_features = 0;
         memset(c->mc_bank, 0, sizeof c->mc_bank);
     }
-    c->attention = 1;
+    c->attention |= CPU_ATTENTION_INT;
     tlb_flush_all(c);
     cpu_update_mode(c);
     if (EMU_LOG_ENABLED(c->emu, LOG_CPU_RESET)) {

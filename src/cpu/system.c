@@ -177,7 +177,7 @@ static int sys_sti(struct cpu *c, const struct insn *i)
         if (!(c->eflags & FLAG_IF))
             sys_shadow(c);
         c->eflags |= FLAG_IF;
-        c->attention = 1;
+        c->attention |= CPU_ATTENTION_INT;
     } else if ((c->mode == MODE_V86 ? c->cr4 & CR4_VME : c->cpl == 3 && (c->cr4 & CR4_PVI)) && !(c->eflags & FLAG_VIP)) {
         c->eflags |= FLAG_VIF;
     } else {
@@ -222,7 +222,7 @@ static int sys_popf(struct cpu *c, const struct insn *i)
         flags &= ~(uint32_t)FLAG_RF; /* always cleared */
     }
     cpu_set_eflags(c, (old & ~mask) | (flags & mask) | 2);
-    c->attention = 1;
+    c->attention |= CPU_ATTENTION_INT;
     return CPU_OK;
 }
 
@@ -292,7 +292,7 @@ static int sys_hlt(struct cpu *c, const struct insn *i)
     (void)i;
     SYS_PRIVILEGED(c);
     c->halted = true;
-    c->attention = 1;
+    c->attention |= CPU_ATTENTION_INT;
     return CPU_OK;
 }
 
@@ -319,7 +319,7 @@ static int sys_mwait(struct cpu *c, const struct insn *i)
         return sys_gp(c);
     if (c->monitor_armed && c->emu->cpu_count == 1 && (c->eflags & FLAG_IF)) {
         c->halted = true;
-        c->attention = 1;
+        c->attention |= CPU_ATTENTION_INT;
     }
     c->monitor_armed = false;
     return CPU_OK;
@@ -610,7 +610,7 @@ static int sys_mov_to_cr(struct cpu *c, const struct insn *i)
     if (i->reg == 1 || (i->reg > 4 && i->reg != 8))
         return cpu_raise(c, EXC_UD);
     SYS_PRIVILEGED(c);
-    c->attention = 1;
+    c->attention |= CPU_ATTENTION_INT;
     switch (i->reg) {
     case 0: return sys_set_cr0(c, v);
     case 2: c->cr2 = v; return CPU_OK;
@@ -883,7 +883,7 @@ static int sys_wrmsr(struct cpu *c, const struct insn *i)
 {
     (void)i;
     SYS_PRIVILEGED(c);
-    c->attention = 1;
+    c->attention |= CPU_ATTENTION_INT;
     return msr_write(c, (uint32_t)c->gpr[REG_RCX], (uint32_t)c->gpr[REG_RAX] | (c->gpr[REG_RDX] << 32));
 }
 
