@@ -1296,7 +1296,7 @@ struct cpu {
     uint32_t inflight;          /* instructions of the running trace retired before the present one; inside slow paths */
     uint8_t leave_fault;        /* traces were left with cpu->fault set */
     uint8_t commit_size;
-    uint64_t slow_paths;        /* statistics */
+    uint64_t slow_paths, tier1_insns, step_insns; /* statistics */
     uint64_t miss_va;           /* linear address of the access that missed its uop's page */
     union vec bounce[2];        /* a slow access on its way: handlers_flow.c */
 
@@ -1642,6 +1642,7 @@ struct cpu_boot {
     uint32_t gdt_limit;
 };
 EMU_PRIV void cpu_load_boot_state(struct cpu *c, const struct cpu_boot *b);
+EMU_PRIV void cpu_set_mtrrs(struct cpu *c); /* as firmware leaves them; cpu_load_boot_state() does it, firmware for the other CPUs */
 EMU_PRIV void cpu_print_registers(struct cpu *c, struct buf *out); /* info registers, -d cpu */
 
 /* ================= softfloat.c, x87.c, sse ================= */
@@ -1678,7 +1679,7 @@ EMU_PRIV int trace_cache_create(struct emu *e);
 EMU_PRIV void trace_cache_destroy(struct emu *e);
 EMU_PRIV void trace_code_written(struct emu *e, struct ram_block *b, uint64_t offset, uint64_t size);
 EMU_PRIV void trace_flush_all(struct emu *e);
-struct trace_stats { uint64_t insns_tier1, insns_tier2, traces_built, insns_built, invalidations, slow_path, build_ns; };
+struct trace_stats { uint64_t insns_step, insns_tier1, insns_tier2, lookups, traces_built, insns_built, invalidations, slow_path, build_ns; };
 EMU_PRIV void trace_get_stats(struct emu *e, struct trace_stats *out);
 /* Breakpoints of the debugger: linear addresses; data: kind bits 1 write, 2 read. */
 struct breakpoint {
@@ -6635,8 +6636,8 @@ EMU_PRIV void cpu_update_mode(struct cpu *c)
         c->mode = cs->attr & SEG_L ? MODE_LONG : MODE_COMPAT;
     c->code_size = c->mode == MODE_LONG ? 8 : cs->attr & SEG_DB ? 4 : 2;
     key = c->code_size == 8 ? KEY_CS64 : c->code_size == 4 ? KEY_CS32 : KEY_CS16;
-    for (s = 0; s < SEG_COUNT; s++)
-        c->seg_base[s] = c->seg[s].base;
+    for (s = 0; s < SEG_COUNT; s++) /* outside of 64-bit mode addresses have 32 bits: FS and GS may have kept wider bases */
+        c->seg_base[s] = c->mode == MODE_LONG || s >= SEG_LDTR ? c->seg[s].base : (uint32_t)c->seg[s].base;
     if (c->mode == MODE_LONG) {
         c->seg_base[SEG_ES] = c->seg_base[SEG_CS] = c->seg_base[SEG_SS] = c->seg_base[SEG_DS] = 0;
         key |= KEY_SS32 | KEY_FLAT_ES | KEY_FLAT_CS | KEY_FLAT_SS | KEY_FLAT_DS;
@@ -6759,6 +6760,25 @@ EMU_PRIV void cpu_reset(struct cpu *c, bool init)
     }
 }
 
+/* MTRRs as PC firmware leaves them, without which Linux uses no PAT: write-back, the VGA window and the space below 4 GiB behind RAM
+ * uncached, the ROM area write-protected. ORDER mtrr_slot (msr.c) */
+EMU_PRIV void cpu_set_mtrrs(struct cpu *c)
+{
+    uint64_t low = c->emu->ram_below_4g, size = UINT64_C(1) << 28, mask = (UINT64_C(1) << c->phys_bits) - 1;
+    unsigned k;
+    if (!cpu_has(c, CPU_MTRR))
+        return;
+    while (size < UINT64_C(1) << 31 && UINT64_C(0x100000000) - size * 2 >= low)
+        size *= 2;
+    memset(c->mtrr, 0, sizeof c->mtrr);
+    c->mtrr[0] = 0xC06;                                                                     /* on, fixed ranges on, default write-back */
+    c->mtrr[1] = c->mtrr[2] = UINT64_C(0x0606060606060606);                                 /* 0-9FFFFh */
+    for (k = 4; k < 12; k++)
+        c->mtrr[k] = UINT64_C(0x0505050505050505);                                          /* C0000h-FFFFFh */
+    c->mtrr[12] = UINT64_C(0x100000000) - size;                                             /* uncached */
+    c->mtrr[13] = (mask & ~(size - 1)) | 0x800;
+}
+
 EMU_PRIV void cpu_load_boot_state(struct cpu *c, const struct cpu_boot *b)
 {
     static const uint8_t which[4] = { SEG_CS, SEG_DS, SEG_ES, SEG_SS };
@@ -6789,6 +6809,7 @@ EMU_PRIV void cpu_load_boot_state(struct cpu *c, const struct cpu_boot *b)
         c->gdtr.base = b->gdt_base;
         c->gdtr.limit = b->gdt_limit;
     }
+    cpu_set_mtrrs(c);
     c->cr3 = b->cr3;
     for (k = 0; k < 16; k++)
         c->gpr[k] = b->gpr[k];
@@ -7145,6 +7166,7 @@ struct mem_mmu {
     unsigned watch_count;
 };
 static struct mem_mmu *mem_mmu(const struct cpu *c) { return c->mmu; }
+static unsigned mem_itlb_index(uint64_t va, bool user) { return ((unsigned)(va >> 12) ^ (user ? MEM_ITLB_SIZE / 2u : 0u)) & (MEM_ITLB_SIZE - 1u); }
 
 /* ---- generations ---- */
 
@@ -7296,9 +7318,14 @@ EMU_PRIV void tlb_flush_page(struct cpu *c, uint64_t va)
             if (((m->slow[s][j].page ^ va) & mask) == 0)
                 m->slow[s][j].page = TLB_NO_PAGE;
     }
-    for (j = 0; j < MEM_ITLB_SIZE; j++)
-        if (((m->itlb[j].page ^ va) & mask) == 0)
-            m->itlb[j].page = TLB_NO_PAGE;
+    if (size == MEM_PAGE) {
+        m->itlb[mem_itlb_index(va, false)].page = TLB_NO_PAGE;
+        m->itlb[mem_itlb_index(va, true)].page = TLB_NO_PAGE;
+    } else {
+        for (j = 0; j < MEM_ITLB_SIZE; j++)
+            if (((m->itlb[j].page ^ va) & mask) == 0)
+                m->itlb[j].page = TLB_NO_PAGE;
+    }
     mem_bump_uops(c);
 }
 
@@ -7698,7 +7725,7 @@ EMU_PRIV uint8_t *tlb_host(struct cpu *c, uint64_t va, unsigned size, unsigned a
 EMU_PRIV int cpu_code_page(struct cpu *c, uint64_t va, struct phys_page *out, uint64_t *gpa)
 {
     struct mem_mmu *m = mem_mmu(c);
-    struct mem_itlb *t = &m->itlb[((va >> 12) ^ (c->cpl == 3 ? MEM_ITLB_SIZE / 2 : 0)) & (MEM_ITLB_SIZE - 1)];
+    struct mem_itlb *t = &m->itlb[mem_itlb_index(va, c->cpl == 3)];
     uint64_t page = va & ~(uint64_t)(MEM_PAGE - 1);
     bool user = c->cpl == 3;
     struct walk w;
@@ -9278,6 +9305,8 @@ static int control_iret_v86(struct cpu *c, uint64_t rip, uint16_t cs, uint32_t f
             return CPU_FAULT;
     c->nmi_blocked = false;
     c->cpl = 3;
+    if (!(c->mode_key & KEY_DEBUG))
+        flags &= ~(uint32_t)FLAG_RF;
     cpu_set_eflags(c, (flags & 0x003F7FD7u) | 2);
     cpu_set_segment_real(c, SEG_CS, cs);
     for (k = 0; k < 5; k++)
@@ -10684,7 +10713,7 @@ static int msr_fault(struct cpu *c, uint32_t msr, bool write, uint64_t value)
     return cpu_raise_error(c, EXC_GP, 0);
 }
 
-/* Place in cpu->mtrr[]: 0 default type, 1-11 fixed ranges, 12-27 variable ones. -1: no MTRR. */
+/* ORDER mtrr_slot. Place in cpu->mtrr[]: 0 default type, 1-11 fixed ranges, 12-27 variable ones. -1: no MTRR. */
 static int msr_mtrr_slot(const struct cpu *c, uint32_t msr)
 {
     if (!cpu_has(c, CPU_MTRR))

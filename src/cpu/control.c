@@ -623,6 +623,8 @@ static int control_iret_v86(struct cpu *c, uint64_t rip, uint16_t cs, uint32_t f
             return CPU_FAULT;
     c->nmi_blocked = false;
     c->cpl = 3;
+    if (!(c->mode_key & KEY_DEBUG))
+        flags &= ~(uint32_t)FLAG_RF;
     cpu_set_eflags(c, (flags & 0x003F7FD7u) | 2);
     cpu_set_segment_real(c, SEG_CS, cs);
     for (k = 0; k < 5; k++)

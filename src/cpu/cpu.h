@@ -187,7 +187,7 @@ struct cpu {
     uint32_t inflight;          /* instructions of the running trace retired before the present one; inside slow paths */
     uint8_t leave_fault;        /* traces were left with cpu->fault set */
     uint8_t commit_size;
-    uint64_t slow_paths;        /* statistics */
+    uint64_t slow_paths, tier1_insns, step_insns; /* statistics */
     uint64_t miss_va;           /* linear address of the access that missed its uop's page */
     union vec bounce[2];        /* a slow access on its way: handlers_flow.c */
 
@@ -533,6 +533,7 @@ struct cpu_boot {
     uint32_t gdt_limit;
 };
 EMU_PRIV void cpu_load_boot_state(struct cpu *c, const struct cpu_boot *b);
+EMU_PRIV void cpu_set_mtrrs(struct cpu *c); /* as firmware leaves them; cpu_load_boot_state() does it, firmware for the other CPUs */
 EMU_PRIV void cpu_print_registers(struct cpu *c, struct buf *out); /* info registers, -d cpu */
 
 /* ================= softfloat.c, x87.c, sse ================= */
@@ -569,7 +570,7 @@ EMU_PRIV int trace_cache_create(struct emu *e);
 EMU_PRIV void trace_cache_destroy(struct emu *e);
 EMU_PRIV void trace_code_written(struct emu *e, struct ram_block *b, uint64_t offset, uint64_t size);
 EMU_PRIV void trace_flush_all(struct emu *e);
-struct trace_stats { uint64_t insns_tier1, insns_tier2, traces_built, insns_built, invalidations, slow_path, build_ns; };
+struct trace_stats { uint64_t insns_step, insns_tier1, insns_tier2, lookups, traces_built, insns_built, invalidations, slow_path, build_ns; };
 EMU_PRIV void trace_get_stats(struct emu *e, struct trace_stats *out);
 /* Breakpoints of the debugger: linear addresses; data: kind bits 1 write, 2 read. */
 struct breakpoint {

@@ -59,6 +59,7 @@ struct mem_mmu {
     unsigned watch_count;
 };
 static struct mem_mmu *mem_mmu(const struct cpu *c) { return c->mmu; }
+static unsigned mem_itlb_index(uint64_t va, bool user) { return ((unsigned)(va >> 12) ^ (user ? MEM_ITLB_SIZE / 2u : 0u)) & (MEM_ITLB_SIZE - 1u); }
 
 /* ---- generations ---- */
 
@@ -210,9 +211,14 @@ EMU_PRIV void tlb_flush_page(struct cpu *c, uint64_t va)
             if (((m->slow[s][j].page ^ va) & mask) == 0)
                 m->slow[s][j].page = TLB_NO_PAGE;
     }
-    for (j = 0; j < MEM_ITLB_SIZE; j++)
-        if (((m->itlb[j].page ^ va) & mask) == 0)
-            m->itlb[j].page = TLB_NO_PAGE;
+    if (size == MEM_PAGE) {
+        m->itlb[mem_itlb_index(va, false)].page = TLB_NO_PAGE;
+        m->itlb[mem_itlb_index(va, true)].page = TLB_NO_PAGE;
+    } else {
+        for (j = 0; j < MEM_ITLB_SIZE; j++)
+            if (((m->itlb[j].page ^ va) & mask) == 0)
+                m->itlb[j].page = TLB_NO_PAGE;
+    }
     mem_bump_uops(c);
 }
 
@@ -612,7 +618,7 @@ EMU_PRIV uint8_t *tlb_host(struct cpu *c, uint64_t va, unsigned size, unsigned a
 EMU_PRIV int cpu_code_page(struct cpu *c, uint64_t va, struct phys_page *out, uint64_t *gpa)
 {
     struct mem_mmu *m = mem_mmu(c);
-    struct mem_itlb *t = &m->itlb[((va >> 12) ^ (c->cpl == 3 ? MEM_ITLB_SIZE / 2 : 0)) & (MEM_ITLB_SIZE - 1)];
+    struct mem_itlb *t = &m->itlb[mem_itlb_index(va, c->cpl == 3)];
     uint64_t page = va & ~(uint64_t)(MEM_PAGE - 1);
     bool user = c->cpl == 3;
     struct walk w;

@@ -55,7 +55,7 @@ static int msr_fault(struct cpu *c, uint32_t msr, bool write, uint64_t value)
     return cpu_raise_error(c, EXC_GP, 0);
 }
 
-/* Place in cpu->mtrr[]: 0 default type, 1-11 fixed ranges, 12-27 variable ones. -1: no MTRR. */
+/* ORDER mtrr_slot. Place in cpu->mtrr[]: 0 default type, 1-11 fixed ranges, 12-27 variable ones. -1: no MTRR. */
 static int msr_mtrr_slot(const struct cpu *c, uint32_t msr)
 {
     if (!cpu_has(c, CPU_MTRR))

@@ -38,8 +38,8 @@ EMU_PRIV void cpu_update_mode(struct cpu *c)
         c->mode = cs->attr & SEG_L ? MODE_LONG : MODE_COMPAT;
     c->code_size = c->mode == MODE_LONG ? 8 : cs->attr & SEG_DB ? 4 : 2;
     key = c->code_size == 8 ? KEY_CS64 : c->code_size == 4 ? KEY_CS32 : KEY_CS16;
-    for (s = 0; s < SEG_COUNT; s++)
-        c->seg_base[s] = c->seg[s].base;
+    for (s = 0; s < SEG_COUNT; s++) /* outside of 64-bit mode addresses have 32 bits: FS and GS may have kept wider bases */
+        c->seg_base[s] = c->mode == MODE_LONG || s >= SEG_LDTR ? c->seg[s].base : (uint32_t)c->seg[s].base;
     if (c->mode == MODE_LONG) {
         c->seg_base[SEG_ES] = c->seg_base[SEG_CS] = c->seg_base[SEG_SS] = c->seg_base[SEG_DS] = 0;
         key |= KEY_SS32 | KEY_FLAT_ES | KEY_FLAT_CS | KEY_FLAT_SS | KEY_FLAT_DS;
@@ -162,6 +162,25 @@ EMU_PRIV void cpu_reset(struct cpu *c, bool init)
     }
 }
 
+/* MTRRs as PC firmware leaves them, without which Linux uses no PAT: write-back, the VGA window and the space below 4 GiB behind RAM
+ * uncached, the ROM area write-protected. ORDER mtrr_slot (msr.c) */
+EMU_PRIV void cpu_set_mtrrs(struct cpu *c)
+{
+    uint64_t low = c->emu->ram_below_4g, size = UINT64_C(1) << 28, mask = (UINT64_C(1) << c->phys_bits) - 1;
+    unsigned k;
+    if (!cpu_has(c, CPU_MTRR))
+        return;
+    while (size < UINT64_C(1) << 31 && UINT64_C(0x100000000) - size * 2 >= low)
+        size *= 2;
+    memset(c->mtrr, 0, sizeof c->mtrr);
+    c->mtrr[0] = 0xC06;                                                                     /* on, fixed ranges on, default write-back */
+    c->mtrr[1] = c->mtrr[2] = UINT64_C(0x0606060606060606);                                 /* 0-9FFFFh */
+    for (k = 4; k < 12; k++)
+        c->mtrr[k] = UINT64_C(0x0505050505050505);                                          /* C0000h-FFFFFh */
+    c->mtrr[12] = UINT64_C(0x100000000) - size;                                             /* uncached */
+    c->mtrr[13] = (mask & ~(size - 1)) | 0x800;
+}
+
 EMU_PRIV void cpu_load_boot_state(struct cpu *c, const struct cpu_boot *b)
 {
     static const uint8_t which[4] = { SEG_CS, SEG_DS, SEG_ES, SEG_SS };
@@ -192,6 +211,7 @@ EMU_PRIV void cpu_load_boot_state(struct cpu *c, const struct cpu_boot *b)
         c->gdtr.base = b->gdt_base;
         c->gdtr.limit = b->gdt_limit;
     }
+    cpu_set_mtrrs(c);
     c->cr3 = b->cr3;
     for (k = 0; k < 16; k++)
         c->gpr[k] = b->gpr[k];
