@@ -25,11 +25,14 @@ static uint32_t rng(void)
 }
 static uint64_t rng_below(uint64_t n) { return (((uint64_t)rng() << 32) | rng()) % n; }
 
+static void setup(void);
 static const char *path_of(const char *name)
 {
     static char paths[4][400];
     static int turn;
     char *p = paths[turn++ & 3];
+    if (!*dir) /* one test alone */
+        setup();
     snprintf(p, sizeof paths[0], "%s/%s", dir, name);
     return p;
 }
