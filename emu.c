@@ -1759,6 +1759,10 @@ EMU_PRIV int interp_leave(struct cpu *c, const struct insn *i);
 EMU_PRIV int interp_go(struct cpu *c, uint64_t target, unsigned opsize);
 EMU_PRIV uint64_t interp_shift_value(unsigned op, unsigned size, uint64_t d, unsigned n, unsigned carry_in, uint32_t *cfof);
 EMU_PRIV bool interp_divide(unsigned size, bool is_signed, uint64_t hi, uint64_t lo, uint64_t s, uint64_t *q, uint64_t *r);
+/* Operand n of an integer instruction: its size, whether it is memory, its register (high: AH..BH). */
+EMU_PRIV unsigned interp_size(const struct insn *i, unsigned n);
+EMU_PRIV bool interp_is_memory(const struct insn *i, unsigned n);
+EMU_PRIV unsigned interp_reg(const struct insn *i, unsigned n, bool *high);
 EMU_PRIV int string_run(struct cpu *c, const struct insn *i); /* MOVS CMPS STOS LODS SCAS INS OUTS with their prefixes */
 
 /* EMU_TAIL_CALLS and EMU_MUSTTAIL come from base.h. */
@@ -1885,6 +1889,49 @@ enum { SLOT_REG0 = REG_RAX, SLOT_REG1 = REG_RDX, SLOT_REG2 = REG_RCX, SLOT_REG3 
 #define EACH_KIND3_ROW(k1, M, ...) EACH_KIND_B(EACH_KIND3_ROW2, k1, M, __VA_ARGS__)
 #define EACH_KIND3(M, ...) EACH_KIND_A(EACH_KIND3_ROW, M, __VA_ARGS__)
 
+/* ---- what the handlers' macros are made of: sz is 1, 2, 4, 8 ---- */
+#define UTYPE_1 uint8_t
+#define UTYPE_2 uint16_t
+#define UTYPE_4 uint32_t
+#define UTYPE_8 uint64_t
+#define STYPE_1 int8_t
+#define STYPE_2 int16_t
+#define STYPE_4 int32_t
+#define STYPE_8 int64_t
+#define LOG_1 0u
+#define LOG_2 1u
+#define LOG_4 2u
+#define LOG_8 3u
+#define PUT_BYTE(k, f, v) PUT(k, f, (GET(k, f) & ~UINT64_C(0xFF)) | (uint8_t)(v))
+#define PUTS_1(k, f, v) PUT_BYTE(k, f, v)
+#define PUTS_2(k, f, v) PUT(k, f, (GET(k, f) & ~UINT64_C(0xFFFF)) | (uint16_t)(v))
+#define PUTS_4(k, f, v) PUT(k, f, (uint32_t)(v))
+#define PUTS_8(k, f, v) PUT(k, f, (uint64_t)(v))
+#define GETS(k, f, sz) ((UTYPE_##sz)GET(k, f))
+#define UOP_SX(v, sz) ((uint64_t)(int64_t)(STYPE_##sz)(v))
+#define UOP_IMM ((uint64_t)(int64_t)u->disp)
+#define SETF(kind, sz, r, s) (c->flag_kind = (kind) | LOG_##sz, c->flag_result = UOP_SX(r, sz), c->flag_source = (s))
+
+#define EXPR_add(d, s) ((d) + (s))
+#define EXPR_sub(d, s) ((d) - (s))
+#define EXPR_and(d, s) ((d) & (s))
+#define EXPR_or(d, s) ((d) | (s))
+#define EXPR_xor(d, s) ((d) ^ (s))
+#define KIND_add FLAGK_ADD
+#define KIND_sub FLAGK_SUB
+#define KIND_and FLAGK_LOGIC
+#define KIND_or FLAGK_LOGIC
+#define KIND_xor FLAGK_LOGIC
+
+#define NAME_RR(kb, ka, stem) stem##_##ka##kb,
+#define NAME_RI(ka, stem) stem##_##ka,
+#define TAB_RR(stem) { EACH_KIND2(NAME_RR, stem) }
+#define TAB_RI(stem) { EACH_KIND(NAME_RI, stem) }
+#define NAME_RRR(kx, kb, ka, stem) stem##_##ka##kb##kx,
+#define TAB_RRR(stem) { EACH_KIND3(NAME_RRR, stem) }
+typedef uop_fn uop_table_rr[UOP_KINDS * UOP_KINDS];
+typedef uop_fn uop_table_ri[UOP_KINDS];
+
 /* Common exits, in handlers_flow.c. The miss handlers find the linear address in c->miss_va and either fill u's page and run u again,
  * or carry the access out the slow way. */
 UOP_FN_PRIV(uop_fault); /* cpu->fault is set: deliver it for u's instruction */
@@ -1903,6 +1950,112 @@ UOP_FN_PRIV(uop_miss_m2);
 UOP_FN_PRIV(uop_miss_m4);
 UOP_FN_PRIV(uop_miss_m8);
 UOP_FN_PRIV(uop_misaligned); /* #GP(0) of a 16-byte operand */
+
+/* Handlers by operation, size and operand kinds (0.. UOP_KINDS - 1, the last is R); NULL: there is none. */
+EMU_PRIV uop_fn handler_alu_rr(unsigned op, unsigned size, bool flags, unsigned ka, unsigned kb);
+EMU_PRIV uop_fn handler_alu_ri(unsigned op, unsigned size, bool flags, unsigned ka);
+EMU_PRIV uop_fn handler_carry(unsigned op, unsigned size, bool immediate);
+EMU_PRIV uop_fn handler_unary(unsigned op, unsigned size, bool flags, bool carry, unsigned ka);
+EMU_PRIV uop_fn handler_shift_ri(unsigned op, unsigned size, bool flags, unsigned ka);
+EMU_PRIV uop_fn handler_shift_cl(unsigned op, unsigned size, bool flags, unsigned ka);
+EMU_PRIV uop_fn handler_mov_rr(unsigned dst, unsigned src, bool sx, unsigned ka, unsigned kb);
+EMU_PRIV uop_fn handler_mov_ri(unsigned size, unsigned ka);
+EMU_PRIV uop_fn handler_xchg_rr(unsigned size, unsigned ka, unsigned kb);
+EMU_PRIV uop_fn handler_lea(unsigned size, bool index, unsigned ka, unsigned kb, unsigned kx);
+EMU_PRIV uop_fn handler_imul(unsigned size, bool immediate, unsigned ka, unsigned kb);
+EMU_PRIV uop_fn handler_mul(unsigned op, unsigned size, unsigned ka);
+EMU_PRIV uop_fn handler_extend_rax(bool into_rdx, unsigned size);
+EMU_PRIV uop_fn handler_bits(unsigned op, unsigned size);
+EMU_PRIV uop_fn handler_setcc(unsigned ka);
+EMU_PRIV uop_fn handler_cmov(unsigned size, unsigned ka, unsigned kb);
+EMU_PRIV uop_fn handler_spill(unsigned ka);
+EMU_PRIV uop_fn handler_reload(unsigned ka);
+/* handlers_mem.c; all take two units. index: kx counts. */
+enum uop_load { LOAD_Z1, LOAD_Z2, LOAD_4, LOAD_8, LOAD_S1_4, LOAD_S2_4, LOAD_S1_8, LOAD_S2_8, LOAD_S4_8, LOAD_M1, LOAD_M2, LOAD_COUNT }; /* M: merged into the register */
+EMU_PRIV uop_fn handler_load(enum uop_load what, bool index, unsigned ka, unsigned kb, unsigned kx);
+EMU_PRIV uop_fn handler_store(unsigned size, bool index, unsigned ka, unsigned kb, unsigned kx);
+EMU_PRIV uop_fn handler_store_imm(unsigned size, unsigned kb);
+EMU_PRIV uop_fn handler_alu_rm(unsigned op, unsigned size, bool flags, unsigned ka, unsigned kb); /* register op= memory, CMP, TEST */
+EMU_PRIV uop_fn handler_alu_mr(unsigned op, unsigned size, bool flags, unsigned ka, unsigned kb); /* memory op= register, CMP */
+EMU_PRIV uop_fn handler_alu_mi(unsigned op, unsigned size, bool flags, unsigned kb);              /* memory op= immediate, CMP, TEST */
+EMU_PRIV uop_fn handler_unary_m(unsigned op, unsigned size, unsigned kb);                          /* INC, DEC, NEG, NOT; flags recorded */
+EMU_PRIV uop_fn handler_xchg_m(unsigned size, unsigned ka, unsigned kb);
+EMU_PRIV uop_fn handler_cmp_mi_jcc(unsigned op, unsigned size, bool flags, unsigned cc, unsigned kb);
+EMU_PRIV uop_fn handler_push(unsigned size, unsigned ka);
+EMU_PRIV uop_fn handler_push_imm(unsigned size);
+EMU_PRIV uop_fn handler_pop(unsigned size, unsigned ka);
+EMU_PRIV uop_fn handler_leave(void);
+EMU_PRIV uop_fn handler_call(void);
+EMU_PRIV uop_fn handler_call_reg(unsigned ka);
+EMU_PRIV uop_fn handler_ret(void);
+EMU_PRIV uop_fn handler_vec_load(unsigned size);
+EMU_PRIV uop_fn handler_vec_store(unsigned size);
+/* handlers_flow.c */
+EMU_PRIV uop_fn handler_jcc(unsigned kind, unsigned cc);  /* kind: flag kind that is surely recorded, or FLAGK_END: unknown */
+EMU_PRIV uop_fn handler_cond(unsigned kind, unsigned cc); /* the condition into TEMP */
+EMU_PRIV uop_fn handler_cmp_jcc_rr(unsigned size, bool flags, unsigned cc, unsigned ka, unsigned kb);
+EMU_PRIV uop_fn handler_cmp_jcc_ri(unsigned size, bool flags, unsigned cc, unsigned ka);
+EMU_PRIV uop_fn handler_test_jcc(unsigned size, bool flags, unsigned cc, unsigned ka); /* TEST r, r */
+EMU_PRIV uop_fn handler_alu_jcc_ri(unsigned op, unsigned size, bool flags, unsigned cc, unsigned ka); /* ADD SUB AND TEST immediate */
+EMU_PRIV uop_fn handler_jmp_reg(unsigned ka);
+UOP_FN_PRIV(uop_exit);
+UOP_FN_PRIV(uop_exit_resolve); /* stub of a link that was not taken yet */
+UOP_FN_PRIV(uop_exit_far);     /* stub of a link into another page; two units */
+UOP_FN_PRIV(uop_dead);         /* head of a trace that is no more */
+UOP_FN_PRIV(uop_goto);         /* head of a trace that was replaced */
+UOP_FN_PRIV(uop_count);        /* head of a tier-1 trace */
+UOP_FN_PRIV(uop_leave);        /* the budget is used up: out, at where u->v.link leads */
+UOP_FN_PRIV(uop_call);
+UOP_FN_PRIV(uop_call_end);
+UOP_FN_PRIV(uop_raise);        /* u->misc: vector; u->disp: error code or -1 */
+UOP_FN_PRIV(uop_no_unit);      /* u->misc: 0 x87, 1 SSE, 2 MMX: #UD or #NM */
+UOP_FN_PRIV(uop_mmx_begin);
+UOP_FN_PRIV(uop_agen);
+UOP_FN_PRIV(uop_vec_rr);
+UOP_FN_PRIV(uop_clear_cell);
+UOP_FN_PRIV(uop_nop);
+UOP_FN_PRIV(uop_miss_call);
+UOP_FN_PRIV(uop_miss_call_reg);
+UOP_FN_PRIV(uop_indirect_miss);
+EMU_PRIV void uop_enter(struct cpu *c, struct uop *u);
+
+/* Direct-mapped cache of where indirect jumps lead. */
+struct uop_jump {
+    uint64_t rip;
+    uint32_t generation, key;
+    uint64_t code_base;
+    struct uop *u;
+};
+#if defined(EMU_TORTURE)
+#define UOP_JUMPS 8
+#else
+#define UOP_JUMPS 4096
+#endif
+#define UOP_JUMP_ENTRY(rip) (&c->jumps[((rip) ^ ((rip) >> 12)) & (UOP_JUMPS - 1)])
+#define UOP_JUMP_HIT(j, target) ((j)->rip == (target) && (j)->generation == c->generation && (j)->key == c->mode_key)
+/* Out of a trace by u's link, when u->count instructions have retired. */
+#define UOP_EXIT                                                                                                       \
+    do {                                                                                                               \
+        if (EMU_UNLIKELY((c->budget -= u->count) < 0))                                                                 \
+            UOP_TAIL(uop_leave);                                                                                       \
+        UOP_GO(u->v.link);                                                                                             \
+    } while (0)
+/* To a computed target (64-bit mode); the instruction's effects are done. */
+#define UOP_JUMP_TO(j, target)                                                                                         \
+    do {                                                                                                               \
+        if (EMU_UNLIKELY((c->budget -= u->count) < 0)) {                                                               \
+            UOP_SPILL;                                                                                                 \
+            c->rip = (target);                                                                                         \
+            return NULL;                                                                                               \
+        }                                                                                                              \
+        c->code_base = (j)->code_base;                                                                                 \
+        UOP_GO((j)->u);                                                                                                \
+    } while (0)
+EMU_INLINE uint64_t uop_rip(const struct cpu *c, uint64_t offset)
+{
+    uint64_t rip = c->code_base + offset;
+    return c->code_size == 8 ? rip : c->code_size == 4 ? (uint32_t)rip : (uint16_t)rip;
+}
 
 #define UOP_MISSES(va, size)                                                                                           \
     EMU_UNLIKELY((((va) - UOP_PAGE(u)->page) | ((uint64_t)(UOP_PAGE(u)->generation ^ c->generation) << 12)) > 4096u - (size))
@@ -1952,6 +2105,45 @@ struct vec_handlers {
 enum vec_op { VEC_OP_NONE, VEC_OP_STORE };
 #define ROW_VEC_STORE(enc, name, o1, o2, o3, needs, attr, fw, fn)                                                      \
     { enc, name, { o1, o2, o3, 0 }, needs, HOW_VEC, attr, 0, fw, VEC_OP_STORE, NULL, vec_##fn, NULL }
+
+/* ================= trace.c ================= */
+enum {
+    TRACE_MAX_INSNS = 64,
+#if defined(EMU_TORTURE)
+    TRACE_HOT = 2,
+#else
+    TRACE_HOT = 60, /* runs of a tier-1 trace before it is optimised */
+#endif
+    TRACE_STEP = 1, TRACE_TIER1 = 2, TRACE_TIER2 = 3
+};
+/* Bits of a trace's key beside those of enum mode_key. */
+#define KEY_STEP (UINT32_C(1) << 31)    /* one instruction */
+#define KEY_PARTIAL (UINT32_C(1) << 30) /* 16-bit code whose page begins before its segment: no link is unconditional */
+struct code_page;
+struct trace_link;
+struct trace {
+    struct trace *next; /* in its hash chain */
+    struct uop *head;
+    struct ram_block *block;
+    uint64_t offset; /* of its first byte in the block */
+    uint32_t key;
+    uint16_t insns, bytes; /* bytes: of the path up to its end, for a step trace the instruction's length */
+    uint8_t tier;
+    bool straddles, dead;
+    const struct insn_row *row; /* of its last instruction, or NULL */
+    struct ram_block *block2; /* second page of an instruction that straddles two */
+    uint64_t offset2;
+    struct trace_link *incoming;
+};
+EMU_PRIV struct trace *trace_find(struct emu *e, struct ram_block *block, uint64_t offset, uint32_t key);
+/* Builds the trace at c->rip, whose page is backed by host bytes at block, page_offset (block NULL: bytes copied from I/O; not cached).
+ * NULL: cpu->fault tells of the second page. */
+EMU_PRIV struct trace *trace_build(struct cpu *c, struct ram_block *block, uint64_t page_offset, unsigned offset, uint32_t key, unsigned tier, const uint8_t *copied,
+                                   unsigned copied_size);
+EMU_PRIV void trace_promote(struct cpu *c, struct uop *head);
+EMU_PRIV void trace_link_stub(struct cpu *c, struct uop *stub, struct trace *t);
+EMU_PRIV void trace_flush_pending(struct emu *e);
+EMU_PRIV struct trace_stats *trace_stats_of(struct emu *e);
 
 #endif
 
@@ -18156,7 +18348,7 @@ EMU_PRIV void cpu_set_eflags(struct cpu *c, uint32_t value)
  * Missing    nothing.
  */
 
-static unsigned interp_size(const struct insn *i, unsigned n)
+EMU_PRIV unsigned interp_size(const struct insn *i, unsigned n)
 {
     switch (i->row->opnd[n]) {
     case OPND_Eb: case OPND_Gb: case OPND_Mb: case OPND_Ob: case OPND_Zb: case OPND_AL: case OPND_CL: case OPND_Xb: case OPND_Yb: case OPND_Ib: return 1;
@@ -18168,7 +18360,7 @@ static unsigned interp_size(const struct insn *i, unsigned n)
     }
 }
 
-static bool interp_is_memory(const struct insn *i, unsigned n)
+EMU_PRIV bool interp_is_memory(const struct insn *i, unsigned n)
 {
     switch (i->row->opnd[n]) {
     case OPND_Eb: case OPND_Ew: case OPND_Ev: case OPND_Ed: case OPND_Ey: case OPND_Eq: case OPND_M: case OPND_Mb: case OPND_Mw: case OPND_Md:
@@ -18178,7 +18370,7 @@ static bool interp_is_memory(const struct insn *i, unsigned n)
 }
 
 /* Register of operand n; high: AH, CH, DH or BH. */
-static unsigned interp_reg(const struct insn *i, unsigned n, bool *high)
+EMU_PRIV unsigned interp_reg(const struct insn *i, unsigned n, bool *high)
 {
     unsigned r;
     *high = false;
@@ -19748,6 +19940,4275 @@ EMU_PRIV int insn_store_rm(struct cpu *c, const struct insn *i, unsigned size, u
     else
         cpu_put(c, i->rm, value, size);
     return CPU_OK;
+}
+
+/* ======================================== src/cpu/handlers_int.c ======================================== */
+
+/* cpu/handlers_int.c - handlers of integer operations between registers.
+ *
+ * Models     Integer instructions of SDM vol. 2 with register and immediate operands, 8, 32 and 64 bits wide.
+ * Contract   The trace builder asks handler_*() for the handler of an operation, size and operand kinds. Each operation comes twice:
+ *            _n leaves the flags alone (nobody will read them), _f records them (flags.c).
+ * Theory     See uop.h. The macros below loop over operand kinds; a line of them is an instruction.
+ * Invariants 1. 32-bit results clear the upper half of the destination; 8-bit results leave the rest of it.
+ */
+
+/* ---- d = d op s; d op immediate ---- */
+#define DEF_ALU_RR(kb, ka, op, sz)                                                                                     \
+    UOP_FN(uop_##op##sz##n_rr_##ka##kb)                                                                                \
+    {                                                                                                                  \
+        UTYPE_##sz r = (UTYPE_##sz)EXPR_##op(GETS(ka, a, sz), GETS(kb, b, sz));                                        \
+        PUTS_##sz(ka, a, r);                                                                                           \
+        UOP_NEXT;                                                                                                      \
+    }                                                                                                                  \
+    UOP_FN(uop_##op##sz##f_rr_##ka##kb)                                                                                \
+    {                                                                                                                  \
+        UTYPE_##sz s = GETS(kb, b, sz), r = (UTYPE_##sz)EXPR_##op(GETS(ka, a, sz), s);                                 \
+        PUTS_##sz(ka, a, r);                                                                                           \
+        SETF(KIND_##op, sz, r, s);                                                                                     \
+        UOP_NEXT;                                                                                                      \
+    }
+#define DEF_ALU_RI(ka, op, sz)                                                                                         \
+    UOP_FN(uop_##op##sz##n_ri_##ka)                                                                                    \
+    {                                                                                                                  \
+        UTYPE_##sz r = (UTYPE_##sz)EXPR_##op(GETS(ka, a, sz), (UTYPE_##sz)UOP_IMM);                                    \
+        PUTS_##sz(ka, a, r);                                                                                           \
+        UOP_NEXT;                                                                                                      \
+    }                                                                                                                  \
+    UOP_FN(uop_##op##sz##f_ri_##ka)                                                                                    \
+    {                                                                                                                  \
+        UTYPE_##sz s = (UTYPE_##sz)UOP_IMM, r = (UTYPE_##sz)EXPR_##op(GETS(ka, a, sz), s);                             \
+        PUTS_##sz(ka, a, r);                                                                                           \
+        SETF(KIND_##op, sz, r, s);                                                                                     \
+        UOP_NEXT;                                                                                                      \
+    }
+#define DEF_CMP_RR(kb, ka, op, e, kind, sz)                                                                            \
+    UOP_FN(uop_##op##sz##_rr_##ka##kb)                                                                                 \
+    {                                                                                                                  \
+        UTYPE_##sz s = GETS(kb, b, sz), r = (UTYPE_##sz)EXPR_##e(GETS(ka, a, sz), s);                                  \
+        SETF(kind, sz, r, s);                                                                                          \
+        UOP_NEXT;                                                                                                      \
+    }
+#define DEF_CMP_RI(ka, op, e, kind, sz)                                                                                \
+    UOP_FN(uop_##op##sz##_ri_##ka)                                                                                     \
+    {                                                                                                                  \
+        UTYPE_##sz s = (UTYPE_##sz)UOP_IMM, r = (UTYPE_##sz)EXPR_##e(GETS(ka, a, sz), s);                              \
+        SETF(kind, sz, r, s);                                                                                          \
+        UOP_NEXT;                                                                                                      \
+    }
+#define DEF_ALU(op) \
+    EACH_KIND2(DEF_ALU_RR, op, 1) EACH_KIND2(DEF_ALU_RR, op, 4) EACH_KIND2(DEF_ALU_RR, op, 8) \
+    EACH_KIND(DEF_ALU_RI, op, 1) EACH_KIND(DEF_ALU_RI, op, 4) EACH_KIND(DEF_ALU_RI, op, 8)
+#define DEF_CMP(op, e, kind) \
+    EACH_KIND2(DEF_CMP_RR, op, e, kind, 1) EACH_KIND2(DEF_CMP_RR, op, e, kind, 2) EACH_KIND2(DEF_CMP_RR, op, e, kind, 4) EACH_KIND2(DEF_CMP_RR, op, e, kind, 8) \
+    EACH_KIND(DEF_CMP_RI, op, e, kind, 1) EACH_KIND(DEF_CMP_RI, op, e, kind, 2) EACH_KIND(DEF_CMP_RI, op, e, kind, 4) EACH_KIND(DEF_CMP_RI, op, e, kind, 8)
+DEF_ALU(add)
+DEF_ALU(or)
+DEF_ALU(and)
+DEF_ALU(sub)
+DEF_ALU(xor)
+DEF_CMP(cmp, sub, FLAGK_SUB)
+DEF_CMP(test, and, FLAGK_LOGIC)
+
+#define TAB_ALU_RR(op) \
+    { { TAB_RR(uop_##op##1n_rr), TAB_RR(uop_##op##1f_rr) }, { TAB_RR(uop_##op##4n_rr), TAB_RR(uop_##op##4f_rr) }, { TAB_RR(uop_##op##8n_rr), TAB_RR(uop_##op##8f_rr) } }
+#define TAB_ALU_RI(op) \
+    { { TAB_RI(uop_##op##1n_ri), TAB_RI(uop_##op##1f_ri) }, { TAB_RI(uop_##op##4n_ri), TAB_RI(uop_##op##4f_ri) }, { TAB_RI(uop_##op##8n_ri), TAB_RI(uop_##op##8f_ri) } }
+
+static int handler_alu_index(unsigned op) /* ORDER the tables below */
+{
+    switch (op) {
+    case OP_ADD: return 0;
+    case OP_OR: return 1;
+    case OP_AND: return 2;
+    case OP_SUB: return 3;
+    case OP_XOR: return 4;
+    default: return -1;
+    }
+}
+static int handler_size_index(unsigned size) { return size == 1 ? 0 : size == 4 ? 1 : size == 8 ? 2 : -1; }
+
+EMU_PRIV uop_fn handler_alu_rr(unsigned op, unsigned size, bool flags, unsigned ka, unsigned kb)
+{
+    static const uop_table_rr alu[5][3][2] = { TAB_ALU_RR(add), TAB_ALU_RR(or), TAB_ALU_RR(and), TAB_ALU_RR(sub), TAB_ALU_RR(xor) };
+    static const uop_table_rr cmp[2][4] = {
+        { TAB_RR(uop_cmp1_rr), TAB_RR(uop_cmp2_rr), TAB_RR(uop_cmp4_rr), TAB_RR(uop_cmp8_rr) },
+        { TAB_RR(uop_test1_rr), TAB_RR(uop_test2_rr), TAB_RR(uop_test4_rr), TAB_RR(uop_test8_rr) }
+    };
+    int o = handler_alu_index(op), s = handler_size_index(size);
+    if (op == OP_CMP || op == OP_TEST)
+        return cmp[op == OP_TEST][size == 8 ? 3 : size >> 1][ka * UOP_KINDS + kb];
+    return o < 0 || s < 0 ? NULL : alu[o][s][flags][ka * UOP_KINDS + kb];
+}
+EMU_PRIV uop_fn handler_alu_ri(unsigned op, unsigned size, bool flags, unsigned ka)
+{
+    static const uop_table_ri alu[5][3][2] = { TAB_ALU_RI(add), TAB_ALU_RI(or), TAB_ALU_RI(and), TAB_ALU_RI(sub), TAB_ALU_RI(xor) };
+    static const uop_table_ri cmp[2][4] = {
+        { TAB_RI(uop_cmp1_ri), TAB_RI(uop_cmp2_ri), TAB_RI(uop_cmp4_ri), TAB_RI(uop_cmp8_ri) },
+        { TAB_RI(uop_test1_ri), TAB_RI(uop_test2_ri), TAB_RI(uop_test4_ri), TAB_RI(uop_test8_ri) }
+    };
+    int o = handler_alu_index(op), s = handler_size_index(size);
+    if (op == OP_CMP || op == OP_TEST)
+        return cmp[op == OP_TEST][size == 8 ? 3 : size >> 1][ka];
+    return o < 0 || s < 0 ? NULL : alu[o][s][flags][ka];
+}
+
+/* ---- ADC, SBB ---- */
+#define DEF_CARRY(ka, kb_unused, op, sz, sign)                                                                         \
+    UOP_FN(uop_##op##sz##_rr_##ka)                                                                                     \
+    {                                                                                                                  \
+        UTYPE_##sz d = GETS(R, a, sz), s = GETS(R, b, sz), r = (UTYPE_##sz)(d sign s sign (UTYPE_##sz)cpu_flag_carry(c)); \
+        UTYPE_##sz carries = (UTYPE_##sz)(1 sign 1 ? (d & s) | ((d | s) & (UTYPE_##sz)~r) : ((UTYPE_##sz)~d & s) | (((UTYPE_##sz)~d | s) & r)); \
+        UTYPE_##sz over = (UTYPE_##sz)((d ^ r) & (1 sign 1 ? s ^ r : d ^ s));                                          \
+        PUTS_##sz(R, a, r);                                                                                            \
+        SETF(FLAGK_RESULT, sz, r, (uint64_t)(carries >> (8 * sz - 1)) * FLAG_CF | (uint64_t)(over >> (8 * sz - 1)) * FLAG_OF | ((d ^ s ^ r) & FLAG_AF)); \
+        UOP_NEXT;                                                                                                      \
+    }                                                                                                                  \
+    UOP_FN(uop_##op##sz##_ri_##ka)                                                                                     \
+    {                                                                                                                  \
+        UTYPE_##sz d = GETS(R, a, sz), s = (UTYPE_##sz)UOP_IMM, r = (UTYPE_##sz)(d sign s sign (UTYPE_##sz)cpu_flag_carry(c)); \
+        UTYPE_##sz carries = (UTYPE_##sz)(1 sign 1 ? (d & s) | ((d | s) & (UTYPE_##sz)~r) : ((UTYPE_##sz)~d & s) | (((UTYPE_##sz)~d | s) & r)); \
+        UTYPE_##sz over = (UTYPE_##sz)((d ^ r) & (1 sign 1 ? s ^ r : d ^ s));                                          \
+        PUTS_##sz(R, a, r);                                                                                            \
+        SETF(FLAGK_RESULT, sz, r, (uint64_t)(carries >> (8 * sz - 1)) * FLAG_CF | (uint64_t)(over >> (8 * sz - 1)) * FLAG_OF | ((d ^ s ^ r) & FLAG_AF)); \
+        UOP_NEXT;                                                                                                      \
+    }
+DEF_CARRY(R, R, adc, 4, +)
+DEF_CARRY(R, R, adc, 8, +)
+DEF_CARRY(R, R, sbb, 4, -)
+DEF_CARRY(R, R, sbb, 8, -)
+EMU_PRIV uop_fn handler_carry(unsigned op, unsigned size, bool immediate)
+{
+    if (size < 4)
+        return NULL;
+    if (op == OP_ADC)
+        return immediate ? (size == 4 ? uop_adc4_ri_R : uop_adc8_ri_R) : size == 4 ? uop_adc4_rr_R : uop_adc8_rr_R;
+    return immediate ? (size == 4 ? uop_sbb4_ri_R : uop_sbb8_ri_R) : size == 4 ? uop_sbb4_rr_R : uop_sbb8_rr_R;
+}
+
+/* ---- one operand: INC DEC NEG NOT BSWAP ---- */
+#define DEF_UNARY(ka, op, sz, expr, record)                                                                            \
+    UOP_FN(uop_##op##sz##n_##ka)                                                                                       \
+    {                                                                                                                  \
+        UTYPE_##sz d = GETS(ka, a, sz), r = (UTYPE_##sz)(expr);                                                        \
+        (void)d;                                                                                                       \
+        PUTS_##sz(ka, a, r);                                                                                           \
+        UOP_NEXT;                                                                                                      \
+    }                                                                                                                  \
+    UOP_FN(uop_##op##sz##f_##ka)                                                                                       \
+    {                                                                                                                  \
+        UTYPE_##sz d = GETS(ka, a, sz), r = (UTYPE_##sz)(expr);                                                        \
+        record(sz, r, d);                                                                                              \
+        PUTS_##sz(ka, a, r);                                                                                           \
+        UOP_NEXT;                                                                                                      \
+    }
+#define REC_inc(sz, r, d) SETF(FLAGK_INC, sz, r, cpu_flag_carry(c))
+#define REC_dec(sz, r, d) SETF(FLAGK_DEC, sz, r, cpu_flag_carry(c))
+#define REC_neg(sz, r, d) SETF(FLAGK_SUB, sz, r, d)
+#define REC_none(sz, r, d) (void)0
+#define DEF_UNARIES(op, expr, rec) EACH_KIND(DEF_UNARY, op, 1, expr, rec) EACH_KIND(DEF_UNARY, op, 4, expr, rec) EACH_KIND(DEF_UNARY, op, 8, expr, rec)
+DEF_UNARIES(inc, d + 1u, REC_inc)
+DEF_UNARIES(dec, d - 1u, REC_dec)
+DEF_UNARIES(neg, 0u - d, REC_neg)
+DEF_UNARIES(not, ~d, REC_none)
+#define DEF_BSWAP(ka, sz, bits)                                                                                        \
+    UOP_FN(uop_bswap##sz##n_##ka)                                                                                      \
+    {                                                                                                                  \
+        PUTS_##sz(ka, a, bswap##bits(GETS(ka, a, sz)));                                                                \
+        UOP_NEXT;                                                                                                      \
+    }
+EACH_KIND(DEF_BSWAP, 4, 32)
+EACH_KIND(DEF_BSWAP, 8, 64)
+/* INC and DEC whose CF nobody will read: no need to know the old one. */
+#define DEF_INC0(ka, op, kind, sz, by)                                                                                 \
+    UOP_FN(uop_##op##sz##z_##ka)                                                                                       \
+    {                                                                                                                  \
+        UTYPE_##sz r = (UTYPE_##sz)(GETS(ka, a, sz) + (UTYPE_##sz)by);                                                 \
+        SETF(kind, sz, r, 0);                                                                                          \
+        PUTS_##sz(ka, a, r);                                                                                           \
+        UOP_NEXT;                                                                                                      \
+    }
+EACH_KIND(DEF_INC0, inc, FLAGK_INC, 4, 1)
+EACH_KIND(DEF_INC0, inc, FLAGK_INC, 8, 1)
+EACH_KIND(DEF_INC0, dec, FLAGK_DEC, 4, -1)
+EACH_KIND(DEF_INC0, dec, FLAGK_DEC, 8, -1)
+#define TAB_U(op) { { TAB_RI(uop_##op##1n), TAB_RI(uop_##op##1f) }, { TAB_RI(uop_##op##4n), TAB_RI(uop_##op##4f) }, { TAB_RI(uop_##op##8n), TAB_RI(uop_##op##8f) } }
+EMU_PRIV uop_fn handler_unary(unsigned op, unsigned size, bool flags, bool carry, unsigned ka)
+{
+    static const uop_table_ri unary[4][3][2] = { TAB_U(inc), TAB_U(dec), TAB_U(neg), TAB_U(not) };
+    static const uop_table_ri without_carry[2][2] = { { TAB_RI(uop_inc4z), TAB_RI(uop_inc8z) }, { TAB_RI(uop_dec4z), TAB_RI(uop_dec8z) } };
+    static const uop_table_ri bswap[2] = { TAB_RI(uop_bswap4n), TAB_RI(uop_bswap8n) };
+    int s = handler_size_index(size);
+    if (s < 0)
+        return NULL;
+    if (op == OP_BSWAP)
+        return s ? bswap[s - 1][ka] : NULL;
+    if ((op == OP_INC || op == OP_DEC) && flags && !carry && s)
+        return without_carry[op - OP_INC][s - 1][ka];
+    return unary[op - OP_INC][s][flags][ka];
+}
+
+/* ---- shifts by a constant (1 to width - 1 in u->disp) ---- */
+#define DEF_SHIFT_I(ka, op, sz, expr, cf, of)                                                                          \
+    UOP_FN(uop_##op##sz##n_ri_##ka)                                                                                    \
+    {                                                                                                                  \
+        UTYPE_##sz d = GETS(ka, a, sz), r;                                                                             \
+        unsigned n = (unsigned)u->disp;                                                                                \
+        r = (UTYPE_##sz)(expr);                                                                                        \
+        PUTS_##sz(ka, a, r);                                                                                           \
+        UOP_NEXT;                                                                                                      \
+    }                                                                                                                  \
+    UOP_FN(uop_##op##sz##f_ri_##ka)                                                                                    \
+    {                                                                                                                  \
+        UTYPE_##sz d = GETS(ka, a, sz), r;                                                                             \
+        unsigned n = (unsigned)u->disp;                                                                                \
+        r = (UTYPE_##sz)(expr);                                                                                        \
+        SETF(FLAGK_RESULT, sz, r, ((uint64_t)(cf) & 1) * FLAG_CF | ((uint64_t)(of) & 1) * FLAG_OF);                    \
+        PUTS_##sz(ka, a, r);                                                                                           \
+        UOP_NEXT;                                                                                                      \
+    }
+#define DEF_SHIFTS(sz, bits)                                                                                           \
+    EACH_KIND(DEF_SHIFT_I, shl, sz, d << n, d >> (bits - n), (d >> (bits - 1)) ^ (d >> (bits - 2)))                    \
+    EACH_KIND(DEF_SHIFT_I, shr, sz, d >> n, d >> (n - 1), d >> (bits - 1))                                             \
+    EACH_KIND(DEF_SHIFT_I, sar, sz, sar64(UOP_SX(d, sz), n), sar64(UOP_SX(d, sz), n - 1), 0)
+DEF_SHIFTS(1, 8)
+DEF_SHIFTS(4, 32)
+DEF_SHIFTS(8, 64)
+/* Rotates and shifts whose flags nobody reads; by RCL. */
+#define DEF_ROT_I(ka, op, sz, expr)                                                                                    \
+    UOP_FN(uop_##op##sz##n_ri_##ka)                                                                                    \
+    {                                                                                                                  \
+        UTYPE_##sz d = GETS(ka, a, sz);                                                                                \
+        unsigned n = (unsigned)u->disp;                                                                                \
+        PUTS_##sz(ka, a, (UTYPE_##sz)(expr));                                                                          \
+        UOP_NEXT;                                                                                                      \
+    }
+EACH_KIND(DEF_ROT_I, rol, 4, d << n | d >> (32 - n))
+EACH_KIND(DEF_ROT_I, rol, 8, d << n | d >> (64 - n))
+#if EMU_SLOTS
+#define UOP_RCX s2
+#else
+#define UOP_RCX c->gpr[REG_RCX]
+#endif
+#define DEF_SHIFT_C(ka, op, sz, bits, expr)                                                                            \
+    UOP_FN(uop_##op##sz##n_rc_##ka)                                                                                    \
+    {                                                                                                                  \
+        UTYPE_##sz d = GETS(ka, a, sz);                                                                                \
+        unsigned n = (unsigned)UOP_RCX & (bits - 1);                                                                   \
+        PUTS_##sz(ka, a, (UTYPE_##sz)(expr));                                                                          \
+        UOP_NEXT;                                                                                                      \
+    }
+#define DEF_SHIFTS_C(sz, bits)                                                                                         \
+    EACH_KIND(DEF_SHIFT_C, shl, sz, bits, d << n)                                                                      \
+    EACH_KIND(DEF_SHIFT_C, shr, sz, bits, d >> n)                                                                      \
+    EACH_KIND(DEF_SHIFT_C, sar, sz, bits, sar64(UOP_SX(d, sz), n))                                                     \
+    EACH_KIND(DEF_SHIFT_C, rol, sz, bits, d << n | d >> ((bits - n) & (bits - 1)))                                     \
+    EACH_KIND(DEF_SHIFT_C, ror, sz, bits, d >> n | d << ((bits - n) & (bits - 1)))
+DEF_SHIFTS_C(4, 32u)
+DEF_SHIFTS_C(8, 64u)
+/* SHL, SHR, SAR by CL with flags, which a count of 0 leaves alone. */
+#define DEF_SHIFT_CF(ka, op, sz, bits, expr, cf, of)                                                                   \
+    UOP_FN(uop_##op##sz##f_rc_##ka)                                                                                    \
+    {                                                                                                                  \
+        UTYPE_##sz d = GETS(ka, a, sz), r;                                                                             \
+        unsigned n = (unsigned)UOP_RCX & (bits - 1);                                                                   \
+        r = (UTYPE_##sz)(expr);                                                                                        \
+        if (n)                                                                                                         \
+            SETF(FLAGK_RESULT, sz, r, ((uint64_t)(cf) & 1) * FLAG_CF | ((uint64_t)(of) & 1) * FLAG_OF);                \
+        PUTS_##sz(ka, a, r);                                                                                           \
+        UOP_NEXT;                                                                                                      \
+    }
+#define DEF_SHIFTS_CF(sz, bits)                                                                                        \
+    EACH_KIND(DEF_SHIFT_CF, shl, sz, bits, d << n, d >> (bits - n), (d >> (bits - 1)) ^ (d >> (bits - 2)))             \
+    EACH_KIND(DEF_SHIFT_CF, shr, sz, bits, d >> n, d >> (n - 1), d >> (bits - 1))                                      \
+    EACH_KIND(DEF_SHIFT_CF, sar, sz, bits, sar64(UOP_SX(d, sz), n), sar64(UOP_SX(d, sz), n - 1), 0)
+DEF_SHIFTS_CF(4, 32u)
+DEF_SHIFTS_CF(8, 64u)
+
+EMU_PRIV uop_fn handler_shift_ri(unsigned op, unsigned size, bool flags, unsigned ka)
+{
+    static const uop_table_ri shift[3][3][2] = {
+        { { TAB_RI(uop_shl1n_ri), TAB_RI(uop_shl1f_ri) }, { TAB_RI(uop_shl4n_ri), TAB_RI(uop_shl4f_ri) }, { TAB_RI(uop_shl8n_ri), TAB_RI(uop_shl8f_ri) } },
+        { { TAB_RI(uop_shr1n_ri), TAB_RI(uop_shr1f_ri) }, { TAB_RI(uop_shr4n_ri), TAB_RI(uop_shr4f_ri) }, { TAB_RI(uop_shr8n_ri), TAB_RI(uop_shr8f_ri) } },
+        { { TAB_RI(uop_sar1n_ri), TAB_RI(uop_sar1f_ri) }, { TAB_RI(uop_sar4n_ri), TAB_RI(uop_sar4f_ri) }, { TAB_RI(uop_sar8n_ri), TAB_RI(uop_sar8f_ri) } }
+    };
+    static const uop_table_ri rotate[2] = { TAB_RI(uop_rol4n_ri), TAB_RI(uop_rol8n_ri) };
+    int s = handler_size_index(size);
+    if (s < 0)
+        return NULL;
+    if (op == OP_ROL) /* ROR n is ROL width - n */
+        return flags || s == 0 ? NULL : rotate[s - 1][ka];
+    return op == OP_SHL ? shift[0][s][flags][ka] : op == OP_SHR ? shift[1][s][flags][ka] : op == OP_SAR ? shift[2][s][flags][ka] : NULL;
+}
+EMU_PRIV uop_fn handler_shift_cl(unsigned op, unsigned size, bool flags, unsigned ka)
+{
+    static const uop_table_ri shift[5][2] = {
+        { TAB_RI(uop_shl4n_rc), TAB_RI(uop_shl8n_rc) }, { TAB_RI(uop_shr4n_rc), TAB_RI(uop_shr8n_rc) }, { TAB_RI(uop_sar4n_rc), TAB_RI(uop_sar8n_rc) },
+        { TAB_RI(uop_rol4n_rc), TAB_RI(uop_rol8n_rc) }, { TAB_RI(uop_ror4n_rc), TAB_RI(uop_ror8n_rc) }
+    };
+    static const uop_table_ri shift_f[3][2] = {
+        { TAB_RI(uop_shl4f_rc), TAB_RI(uop_shl8f_rc) }, { TAB_RI(uop_shr4f_rc), TAB_RI(uop_shr8f_rc) }, { TAB_RI(uop_sar4f_rc), TAB_RI(uop_sar8f_rc) }
+    };
+    int o = op == OP_SHL ? 0 : op == OP_SHR ? 1 : op == OP_SAR ? 2 : op == OP_ROL ? 3 : op == OP_ROR ? 4 : -1;
+    if (o < 0 || size < 4 || (flags && o > 2))
+        return NULL;
+    return flags ? shift_f[o][size == 8][ka] : shift[o][size == 8][ka];
+}
+
+/* ---- moves ---- */
+#define DEF_MOV_RR(kb, ka, name, sz, expr)                                                                             \
+    UOP_FN(uop_##name##_rr_##ka##kb)                                                                                   \
+    {                                                                                                                  \
+        uint64_t s = GET(kb, b);                                                                                       \
+        PUTS_##sz(ka, a, expr);                                                                                        \
+        UOP_NEXT;                                                                                                      \
+    }
+EACH_KIND2(DEF_MOV_RR, mov1, 1, s)
+EACH_KIND2(DEF_MOV_RR, mov2, 2, s)
+EACH_KIND2(DEF_MOV_RR, mov4, 4, s)
+EACH_KIND2(DEF_MOV_RR, mov8, 8, s)
+EACH_KIND2(DEF_MOV_RR, movz1, 8, (uint8_t)s)
+EACH_KIND2(DEF_MOV_RR, movz2, 8, (uint16_t)s)
+EACH_KIND2(DEF_MOV_RR, movh1, 8, (uint8_t)(s >> 8)) /* MOVZX from AH..BH */
+EACH_KIND2(DEF_MOV_RR, movs1_4, 4, UOP_SX(s, 1))
+EACH_KIND2(DEF_MOV_RR, movs2_4, 4, UOP_SX(s, 2))
+EACH_KIND2(DEF_MOV_RR, movs1_8, 8, UOP_SX(s, 1))
+EACH_KIND2(DEF_MOV_RR, movs2_8, 8, UOP_SX(s, 2))
+EACH_KIND2(DEF_MOV_RR, movs4_8, 8, UOP_SX(s, 4))
+#define DEF_MOV_RI(ka, sz)                                                                                             \
+    UOP_FN(uop_mov##sz##_ri_##ka)                                                                                      \
+    {                                                                                                                  \
+        PUTS_##sz(ka, a, u->v.imm);                                                                                    \
+        UOP_NEXT;                                                                                                      \
+    }
+EACH_KIND(DEF_MOV_RI, 1)
+EACH_KIND(DEF_MOV_RI, 2)
+EACH_KIND(DEF_MOV_RI, 8)
+/* dst: size of the write (1, 2, 4, 8); src: bytes taken (0: AH..BH), sx: sign-extended. */
+EMU_PRIV uop_fn handler_mov_rr(unsigned dst, unsigned src, bool sx, unsigned ka, unsigned kb)
+{
+    static const uop_table_rr mov[12] = { TAB_RR(uop_mov1_rr), TAB_RR(uop_mov2_rr), TAB_RR(uop_mov4_rr), TAB_RR(uop_mov8_rr), TAB_RR(uop_movz1_rr), TAB_RR(uop_movz2_rr),
+                                          TAB_RR(uop_movh1_rr), TAB_RR(uop_movs1_4_rr), TAB_RR(uop_movs2_4_rr), TAB_RR(uop_movs1_8_rr), TAB_RR(uop_movs2_8_rr),
+                                          TAB_RR(uop_movs4_8_rr) };
+    unsigned n;
+    if (dst == src)
+        n = dst == 8 ? 3 : dst >> 1;
+    else if (!sx)
+        n = src == 0 ? 6 : src == 1 ? 4 : src == 2 ? 5 : 2;
+    else
+        n = dst == 4 ? (src == 1 ? 7 : 8) : src == 1 ? 9 : src == 2 ? 10 : 11;
+    return mov[n][ka * UOP_KINDS + kb];
+}
+EMU_PRIV uop_fn handler_mov_ri(unsigned size, unsigned ka) /* 32-bit immediates are zero-extended in v.imm */
+{
+    static const uop_table_ri mov[3] = { TAB_RI(uop_mov1_ri), TAB_RI(uop_mov2_ri), TAB_RI(uop_mov8_ri) };
+    return mov[size == 1 ? 0 : size == 2 ? 1 : 2][ka];
+}
+/* Exchange of two whole registers (8), or of their low halves (4). */
+#define DEF_XCHG(kb, ka, sz)                                                                                           \
+    UOP_FN(uop_xchg##sz##_rr_##ka##kb)                                                                                 \
+    {                                                                                                                  \
+        UTYPE_##sz x = GETS(ka, a, sz), y = GETS(kb, b, sz);                                                           \
+        PUTS_##sz(ka, a, y);                                                                                           \
+        PUTS_##sz(kb, b, x);                                                                                           \
+        UOP_NEXT;                                                                                                      \
+    }
+EACH_KIND2(DEF_XCHG, 4)
+EACH_KIND2(DEF_XCHG, 8)
+EMU_PRIV uop_fn handler_xchg_rr(unsigned size, unsigned ka, unsigned kb)
+{
+    static const uop_table_rr xchg[2] = { TAB_RR(uop_xchg4_rr), TAB_RR(uop_xchg8_rr) };
+    return size < 4 ? NULL : xchg[size == 8][ka * UOP_KINDS + kb];
+}
+
+/* ---- LEA: a = b + (x << scale) + disp; also the address part of uncommon memory operands ---- */
+#define DEF_LEA_B(kb, ka, sz)                                                                                          \
+    UOP_FN(uop_lea##sz##_b_##ka##kb)                                                                                   \
+    {                                                                                                                  \
+        PUTS_##sz(ka, a, GET(kb, b) + UOP_IMM);                                                                        \
+        UOP_NEXT;                                                                                                      \
+    }
+#define DEF_LEA_X(kx, kb, ka, sz)                                                                                      \
+    UOP_FN(uop_lea##sz##_x_##ka##kb##kx)                                                                               \
+    {                                                                                                                  \
+        PUTS_##sz(ka, a, GET(kb, b) + (GET(kx, x) << u->scale) + UOP_IMM);                                             \
+        UOP_NEXT;                                                                                                      \
+    }
+EACH_KIND2(DEF_LEA_B, 4)
+EACH_KIND2(DEF_LEA_B, 8)
+EACH_KIND3(DEF_LEA_X, 4)
+EACH_KIND3(DEF_LEA_X, 8)
+EMU_PRIV uop_fn handler_lea(unsigned size, bool index, unsigned ka, unsigned kb, unsigned kx)
+{
+    static const uop_table_rr base[2] = { TAB_RR(uop_lea4_b), TAB_RR(uop_lea8_b) };
+    static const uop_fn both[2][UOP_KINDS * UOP_KINDS * UOP_KINDS] = { TAB_RRR(uop_lea4_x), TAB_RRR(uop_lea8_x) };
+    return index ? both[size == 8][(ka * UOP_KINDS + kb) * UOP_KINDS + kx] : base[size == 8][ka * UOP_KINDS + kb];
+}
+
+/* ---- multiplication, flags not wanted ---- */
+#define DEF_IMUL_RR(kb, ka, sz)                                                                                        \
+    UOP_FN(uop_imul##sz##_rr_##ka##kb)                                                                                 \
+    {                                                                                                                  \
+        PUTS_##sz(ka, a, (UTYPE_##sz)(GETS(ka, a, sz) * GETS(kb, b, sz)));                                             \
+        UOP_NEXT;                                                                                                      \
+    }                                                                                                                  \
+    UOP_FN(uop_imul##sz##_rri_##ka##kb)                                                                                \
+    {                                                                                                                  \
+        PUTS_##sz(ka, a, (UTYPE_##sz)(GETS(kb, b, sz) * (UTYPE_##sz)UOP_IMM));                                         \
+        UOP_NEXT;                                                                                                      \
+    }
+EACH_KIND2(DEF_IMUL_RR, 4)
+EACH_KIND2(DEF_IMUL_RR, 8)
+EMU_PRIV uop_fn handler_imul(unsigned size, bool immediate, unsigned ka, unsigned kb)
+{
+    static const uop_table_rr imul[2][2] = { { TAB_RR(uop_imul4_rr), TAB_RR(uop_imul8_rr) }, { TAB_RR(uop_imul4_rri), TAB_RR(uop_imul8_rri) } };
+    return size < 4 ? NULL : imul[immediate][size == 8][ka * UOP_KINDS + kb];
+}
+#if EMU_SLOTS
+#define UOP_RAX s0
+#define UOP_RDX s1
+#define UOP_SET_RAX(v) (s0 = (v))
+#define UOP_SET_RDX(v) (s1 = (v))
+#else
+#define UOP_RAX c->gpr[REG_RAX]
+#define UOP_RDX c->gpr[REG_RDX]
+#define UOP_SET_RAX(v) (c->gpr[REG_RAX] = (v))
+#define UOP_SET_RDX(v) (c->gpr[REG_RDX] = (v))
+#endif
+#if EMU_HAVE_U128
+#define UOP_MULHI(a, b) ((uint64_t)(((emu_u128)(a) * (b)) >> 64))
+#else
+EMU_INLINE uint64_t uop_mulhi(uint64_t a, uint64_t b)
+{
+    uint64_t hi;
+    mul64(a, b, &hi);
+    return hi;
+}
+#define UOP_MULHI(a, b) uop_mulhi(a, b)
+#endif
+#define DEF_MUL(ka, unused)                                                                                            \
+    UOP_FN(uop_mul4_##ka)                                                                                              \
+    {                                                                                                                  \
+        uint64_t p = (uint64_t)(uint32_t)UOP_RAX * (uint32_t)GET(ka, a);                                               \
+        UOP_SET_RAX((uint32_t)p);                                                                                      \
+        UOP_SET_RDX(p >> 32);                                                                                          \
+        UOP_NEXT;                                                                                                      \
+    }                                                                                                                  \
+    UOP_FN(uop_mul8_##ka)                                                                                              \
+    {                                                                                                                  \
+        uint64_t x = UOP_RAX, y = GET(ka, a);                                                                          \
+        UOP_SET_RAX(x * y);                                                                                            \
+        UOP_SET_RDX(UOP_MULHI(x, y));                                                                                  \
+        UOP_NEXT;                                                                                                      \
+    }                                                                                                                  \
+    UOP_FN(uop_imul1_4_##ka)                                                                                           \
+    {                                                                                                                  \
+        uint64_t p = UOP_SX(UOP_RAX, 4) * UOP_SX(GET(ka, a), 4);                                                       \
+        UOP_SET_RAX((uint32_t)p);                                                                                      \
+        UOP_SET_RDX(p >> 32);                                                                                          \
+        UOP_NEXT;                                                                                                      \
+    }                                                                                                                  \
+    UOP_FN(uop_imul1_8_##ka)                                                                                           \
+    {                                                                                                                  \
+        uint64_t x = UOP_RAX, y = GET(ka, a);                                                                          \
+        UOP_SET_RAX(x * y);                                                                                            \
+        UOP_SET_RDX(UOP_MULHI(x, y) - (x >> 63 ? y : 0) - (y >> 63 ? x : 0));                                          \
+        UOP_NEXT;                                                                                                      \
+    }                                                                                                                  \
+    UOP_FN(uop_div4_##ka)                                                                                              \
+    {                                                                                                                  \
+        uint32_t s = (uint32_t)GET(ka, a);                                                                             \
+        uint64_t n = (uint32_t)UOP_RAX | UOP_RDX << 32;                                                                \
+        if (EMU_UNLIKELY((uint32_t)UOP_RDX >= s)) {                                                                    \
+            c->fault.vector = EXC_DE;                                                                                  \
+            c->fault.flags = 0;                                                                                        \
+            UOP_TAIL(uop_fault);                                                                                       \
+        }                                                                                                              \
+        UOP_SET_RAX(n / s);                                                                                            \
+        UOP_SET_RDX(n % s);                                                                                            \
+        UOP_NEXT;                                                                                                      \
+    }                                                                                                                  \
+    UOP_FN(uop_idiv4_##ka)                                                                                             \
+    {                                                                                                                  \
+        int64_t s = (int64_t)(int32_t)GET(ka, a), n = (int64_t)((uint32_t)UOP_RAX | UOP_RDX << 32), q;                 \
+        q = s == 0 || (s == -1 && n == INT64_MIN) ? INT64_MAX : n / s;                                                 \
+        if (EMU_UNLIKELY(q != (int32_t)q)) {                                                                           \
+            c->fault.vector = EXC_DE;                                                                                  \
+            c->fault.flags = 0;                                                                                        \
+            UOP_TAIL(uop_fault);                                                                                       \
+        }                                                                                                              \
+        UOP_SET_RAX((uint32_t)q);                                                                                      \
+        UOP_SET_RDX((uint32_t)(n % s));                                                                                \
+        UOP_NEXT;                                                                                                      \
+    }                                                                                                                  \
+    UOP_FN(uop_div8_##ka)                                                                                              \
+    {                                                                                                                  \
+        uint64_t s = GET(ka, a), n = UOP_RAX;                                                                          \
+        if (EMU_LIKELY(UOP_RDX == 0 && s != 0)) {                                                                      \
+            UOP_SET_RAX(n / s);                                                                                        \
+            UOP_SET_RDX(n % s);                                                                                        \
+            UOP_NEXT;                                                                                                  \
+        }                                                                                                              \
+        c->gpr[REG_TEMP] = s;                                                                                          \
+        UOP_TAIL(uop_div8_slow);                                                                                       \
+    }
+UOP_FN(uop_div8_slow)
+{
+    uint64_t s = c->gpr[REG_TEMP], hi = UOP_RDX, lo = UOP_RAX, r = 0, bits = 64, q = 0;
+    if (hi >= s) {
+        c->fault.vector = EXC_DE;
+        c->fault.flags = 0;
+        UOP_TAIL(uop_fault);
+    }
+    for (r = hi; bits; bits--) { /* no local's address may be taken here: the plain way */
+        uint64_t carry = r >> 63;
+        r = (r << 1) | (lo >> 63);
+        lo <<= 1;
+        q <<= 1;
+        if (carry || r >= s) {
+            r -= s;
+            q |= 1;
+        }
+    }
+    UOP_SET_RAX(q);
+    UOP_SET_RDX(r);
+    UOP_NEXT;
+}
+EACH_KIND(DEF_MUL, 0)
+EMU_PRIV uop_fn handler_mul(unsigned op, unsigned size, unsigned ka)
+{
+    static const uop_table_ri mul[3][2] = { { TAB_RI(uop_mul4), TAB_RI(uop_mul8) }, { TAB_RI(uop_imul1_4), TAB_RI(uop_imul1_8) }, { TAB_RI(uop_div4), TAB_RI(uop_div8) } };
+    static const uop_table_ri idiv = TAB_RI(uop_idiv4);
+    if (size < 4)
+        return NULL;
+    if (op == OP_IDIV)
+        return size == 4 ? idiv[ka] : NULL;
+    return mul[op == OP_MUL ? 0 : op == OP_IMUL1 ? 1 : 2][size == 8][ka];
+}
+
+/* ---- CBW.., CWD.. ---- */
+UOP_FN(uop_cwde) { UOP_SET_RAX((uint32_t)UOP_SX(UOP_RAX, 2)); UOP_NEXT; }
+UOP_FN(uop_cdqe) { UOP_SET_RAX(UOP_SX(UOP_RAX, 4)); UOP_NEXT; }
+UOP_FN(uop_cdq) { UOP_SET_RDX((uint32_t)UOP_RAX >> 31 ? UINT32_C(0xFFFFFFFF) : 0); UOP_NEXT; }
+UOP_FN(uop_cqo) { UOP_SET_RDX(UOP_RAX >> 63 ? UINT64_MAX : 0); UOP_NEXT; }
+EMU_PRIV uop_fn handler_extend_rax(bool into_rdx, unsigned size)
+{
+    return size < 4 ? NULL : into_rdx ? (size == 4 ? uop_cdq : uop_cqo) : size == 4 ? uop_cwde : uop_cdqe;
+}
+
+/* ---- bits; register file only, the builder spills ---- */
+#define DEF_BT(sz, bits)                                                                                               \
+    UOP_FN(uop_bt##sz##_rr)                                                                                            \
+    {                                                                                                                  \
+        uint64_t n = (u->misc ? (uint64_t)u->disp : GET(R, b)) & (bits - 1);                                           \
+        c->flag_kind = FLAGK_RESULT; /* CF is all that will be read */                                                 \
+        c->flag_source = (GETS(R, a, sz) >> n) & 1;                                                                    \
+        UOP_NEXT;                                                                                                      \
+    }                                                                                                                  \
+    UOP_FN(uop_bts##sz##_rr)                                                                                           \
+    {                                                                                                                  \
+        uint64_t n = (u->misc ? (uint64_t)u->disp : GET(R, b)) & (bits - 1);                                           \
+        UTYPE_##sz d = GETS(R, a, sz);                                                                                 \
+        c->flag_kind = FLAGK_RESULT;                                                                                   \
+        c->flag_source = (d >> n) & 1;                                                                                 \
+        PUTS_##sz(R, a, d | (UTYPE_##sz)1 << n);                                                                       \
+        UOP_NEXT;                                                                                                      \
+    }                                                                                                                  \
+    UOP_FN(uop_btr##sz##_rr)                                                                                           \
+    {                                                                                                                  \
+        uint64_t n = (u->misc ? (uint64_t)u->disp : GET(R, b)) & (bits - 1);                                           \
+        UTYPE_##sz d = GETS(R, a, sz);                                                                                 \
+        c->flag_kind = FLAGK_RESULT;                                                                                   \
+        c->flag_source = (d >> n) & 1;                                                                                 \
+        PUTS_##sz(R, a, d & ~((UTYPE_##sz)1 << n));                                                                    \
+        UOP_NEXT;                                                                                                      \
+    }                                                                                                                  \
+    UOP_FN(uop_btc##sz##_rr)                                                                                           \
+    {                                                                                                                  \
+        uint64_t n = (u->misc ? (uint64_t)u->disp : GET(R, b)) & (bits - 1);                                           \
+        UTYPE_##sz d = GETS(R, a, sz);                                                                                 \
+        c->flag_kind = FLAGK_RESULT;                                                                                   \
+        c->flag_source = (d >> n) & 1;                                                                                 \
+        PUTS_##sz(R, a, d ^ (UTYPE_##sz)1 << n);                                                                       \
+        UOP_NEXT;                                                                                                      \
+    }                                                                                                                  \
+    UOP_FN(uop_bsf##sz##_rr)                                                                                           \
+    {                                                                                                                  \
+        UTYPE_##sz s = GETS(R, b, sz);                                                                                 \
+        c->flag_kind = FLAGK_LOGIC | LOG_##sz;                                                                         \
+        if (s) {                                                                                                       \
+            unsigned n = ctz64(s);                                                                                     \
+            PUTS_##sz(R, a, n);                                                                                        \
+            c->flag_result = 0x100 | n;                                                                                \
+        } else {                                                                                                       \
+            c->flag_result = 0;                                                                                        \
+        }                                                                                                              \
+        UOP_NEXT;                                                                                                      \
+    }                                                                                                                  \
+    UOP_FN(uop_bsr##sz##_rr)                                                                                           \
+    {                                                                                                                  \
+        UTYPE_##sz s = GETS(R, b, sz);                                                                                 \
+        c->flag_kind = FLAGK_LOGIC | LOG_##sz;                                                                         \
+        if (s) {                                                                                                       \
+            unsigned n = 63 - clz64(s);                                                                                \
+            PUTS_##sz(R, a, n);                                                                                        \
+            c->flag_result = 0x100 | n;                                                                                \
+        } else {                                                                                                       \
+            c->flag_result = 0;                                                                                        \
+        }                                                                                                              \
+        UOP_NEXT;                                                                                                      \
+    }                                                                                                                  \
+    UOP_FN(uop_popcnt##sz##_rr)                                                                                        \
+    {                                                                                                                  \
+        UTYPE_##sz s = GETS(R, b, sz);                                                                                 \
+        PUTS_##sz(R, a, popcount64(s));                                                                                \
+        c->flag_kind = FLAGK_BITS;                                                                                     \
+        c->flag_result = s ? 0 : FLAG_ZF;                                                                              \
+        UOP_NEXT;                                                                                                      \
+    }
+DEF_BT(4, 32)
+DEF_BT(8, 64)
+EMU_PRIV uop_fn handler_bits(unsigned op, unsigned size)
+{
+    bool q = size == 8;
+    if (size < 4)
+        return NULL;
+    switch (op) {
+    case OP_BT: return q ? uop_bt8_rr : uop_bt4_rr;
+    case OP_BTS: return q ? uop_bts8_rr : uop_bts4_rr;
+    case OP_BTR: return q ? uop_btr8_rr : uop_btr4_rr;
+    case OP_BTC: return q ? uop_btc8_rr : uop_btc4_rr;
+    case OP_BSF: return q ? uop_bsf8_rr : uop_bsf4_rr;
+    case OP_BSR: return q ? uop_bsr8_rr : uop_bsr4_rr;
+    case OP_POPCNT: return q ? uop_popcnt8_rr : uop_popcnt4_rr;
+    default: return NULL;
+    }
+}
+
+/* ---- conditions from recorded flags: the condition into a = TEMP, SETcc and CMOVcc from it. See handlers_flow.c for EACH_CONDITION. ---- */
+#define DEF_SETCC(ka, unused)                                                                                          \
+    UOP_FN(uop_setcc_##ka)                                                                                             \
+    {                                                                                                                  \
+        PUTS_1(ka, a, c->gpr[REG_TEMP]);                                                                               \
+        UOP_NEXT;                                                                                                      \
+    }
+EACH_KIND(DEF_SETCC, 0)
+#define DEF_CMOV(kb, ka, sz)                                                                                           \
+    UOP_FN(uop_cmov##sz##_##ka##kb)                                                                                    \
+    {                                                                                                                  \
+        UTYPE_##sz d = GETS(ka, a, sz), s = GETS(kb, b, sz);                                                           \
+        PUTS_##sz(ka, a, c->gpr[REG_TEMP] ? s : d);                                                                    \
+        UOP_NEXT;                                                                                                      \
+    }
+EACH_KIND2(DEF_CMOV, 4)
+EACH_KIND2(DEF_CMOV, 8)
+EMU_PRIV uop_fn handler_setcc(unsigned ka)
+{
+    static const uop_table_ri setcc = TAB_RI(uop_setcc);
+    return setcc[ka];
+}
+EMU_PRIV uop_fn handler_cmov(unsigned size, unsigned ka, unsigned kb)
+{
+    static const uop_table_rr cmov[2] = { TAB_RR(uop_cmov4), TAB_RR(uop_cmov8) };
+    return size < 4 ? NULL : cmov[size == 8][ka * UOP_KINDS + kb];
+}
+
+/* ---- slots to and from the register file, for handlers that know only the latter ---- */
+#define DEF_SPILL(ka, unused)                                                                                          \
+    UOP_FN(uop_spill_##ka)                                                                                             \
+    {                                                                                                                  \
+        UOP_CELL(u->a) = GET(ka, a);                                                                                   \
+        UOP_NEXT;                                                                                                      \
+    }                                                                                                                  \
+    UOP_FN(uop_reload_##ka)                                                                                            \
+    {                                                                                                                  \
+        PUT(ka, a, UOP_CELL(u->a));                                                                                    \
+        UOP_NEXT;                                                                                                      \
+    }
+EACH_KIND(DEF_SPILL, 0)
+EMU_PRIV uop_fn handler_spill(unsigned ka)
+{
+    static const uop_table_ri t = TAB_RI(uop_spill);
+    return t[ka];
+}
+EMU_PRIV uop_fn handler_reload(unsigned ka)
+{
+    static const uop_table_ri t = TAB_RI(uop_reload);
+    return t[ka];
+}
+
+/* ======================================== src/cpu/handlers_mem.c ======================================== */
+
+/* cpu/handlers_mem.c - handlers with a memory operand.
+ *
+ * Contract   The trace builder asks handler_*(). Addresses are b + disp or b + (x << scale) + disp, 64 bits, segment bases included; other
+ *            forms of address are first computed into REG_TEMP by another uop.
+ * Theory     Each memory uop keeps the translation of the page it touched last in its second unit (struct uop_page); UOP_HOST checks page,
+ *            generation and the page's end in one comparison, else a miss handler (handlers_flow.c) takes over and runs the same uop again,
+ *            if need be on a bounce buffer. So a handler here never sees I/O, page crossings or faults.
+ * Invariants 1. Every handler makes exactly one access (two of them only inside one range that UOP_HOST was asked for), and changes registers
+ *               after it.
+ *            2. Handlers that store and leave by a link have miss handlers of their own (uop_miss_call*): the bounce buffer is written
+ *               back at the following uop.
+ */
+
+#define LD_1(p) ld8(p)
+#define LD_2(p) ld16le(p)
+#define LD_4(p) ld32le(p)
+#define LD_8(p) ld64le(p)
+#define ST_1(p, v) st8(p, (uint8_t)(v))
+#define ST_2(p, v) st16le(p, (uint16_t)(v))
+#define ST_4(p, v) st32le(p, (uint32_t)(v))
+#define ST_8(p, v) st64le(p, v)
+#define VA_B(kb) (GET(kb, b) + UOP_IMM)
+#define VA_X(kb, kx) (GET(kb, b) + (GET(kx, x) << u->scale) + UOP_IMM)
+#define UOP_IMM2(sz) ((UTYPE_##sz)UOP_PAGE(u)->v.imm)
+
+/* ---- loads ---- */
+#define DEF_LOAD_B(kb, ka, name, sz, put, expr)                                                                        \
+    UOP_FN(uop_ld_##name##_b_##ka##kb)                                                                                 \
+    {                                                                                                                  \
+        uint64_t va = VA_B(kb);                                                                                        \
+        const uint8_t *p;                                                                                              \
+        UOP_HOST(p, va, r, sz);                                                                                        \
+        PUTS_##put(ka, a, expr);                                                                                       \
+        UOP_NEXT_MEM;                                                                                                  \
+    }
+#define DEF_LOAD_X(kx, kb, ka, name, sz, put, expr)                                                                    \
+    UOP_FN(uop_ld_##name##_x_##ka##kb##kx)                                                                             \
+    {                                                                                                                  \
+        uint64_t va = VA_X(kb, kx);                                                                                    \
+        const uint8_t *p;                                                                                              \
+        UOP_HOST(p, va, r, sz);                                                                                        \
+        PUTS_##put(ka, a, expr);                                                                                       \
+        UOP_NEXT_MEM;                                                                                                  \
+    }
+#define DEF_LOAD(name, sz, put, expr) EACH_KIND2(DEF_LOAD_B, name, sz, put, expr) EACH_KIND3(DEF_LOAD_X, name, sz, put, expr)
+DEF_LOAD(z1, 1, 8, ld8(p))
+DEF_LOAD(z2, 2, 8, ld16le(p))
+DEF_LOAD(l4, 4, 8, ld32le(p))
+DEF_LOAD(l8, 8, 8, ld64le(p))
+DEF_LOAD(s1_4, 1, 4, UOP_SX(ld8(p), 1))
+DEF_LOAD(s2_4, 2, 4, UOP_SX(ld16le(p), 2))
+DEF_LOAD(s1_8, 1, 8, UOP_SX(ld8(p), 1))
+DEF_LOAD(s2_8, 2, 8, UOP_SX(ld16le(p), 2))
+DEF_LOAD(s4_8, 4, 8, UOP_SX(ld32le(p), 4))
+DEF_LOAD(m1, 1, 1, ld8(p))
+DEF_LOAD(m2, 2, 2, ld16le(p))
+
+EMU_PRIV uop_fn handler_load(enum uop_load what, bool index, unsigned ka, unsigned kb, unsigned kx)
+{
+    static const uop_table_rr base[LOAD_COUNT] = { /* ORDER uop_load */
+        TAB_RR(uop_ld_z1_b), TAB_RR(uop_ld_z2_b), TAB_RR(uop_ld_l4_b), TAB_RR(uop_ld_l8_b), TAB_RR(uop_ld_s1_4_b), TAB_RR(uop_ld_s2_4_b),
+        TAB_RR(uop_ld_s1_8_b), TAB_RR(uop_ld_s2_8_b), TAB_RR(uop_ld_s4_8_b), TAB_RR(uop_ld_m1_b), TAB_RR(uop_ld_m2_b)
+    };
+    static const uop_fn both[LOAD_COUNT][UOP_KINDS * UOP_KINDS * UOP_KINDS] = {
+        TAB_RRR(uop_ld_z1_x), TAB_RRR(uop_ld_z2_x), TAB_RRR(uop_ld_l4_x), TAB_RRR(uop_ld_l8_x), TAB_RRR(uop_ld_s1_4_x), TAB_RRR(uop_ld_s2_4_x),
+        TAB_RRR(uop_ld_s1_8_x), TAB_RRR(uop_ld_s2_8_x), TAB_RRR(uop_ld_s4_8_x), TAB_RRR(uop_ld_m1_x), TAB_RRR(uop_ld_m2_x)
+    };
+    return index ? both[what][(ka * UOP_KINDS + kb) * UOP_KINDS + kx] : base[what][ka * UOP_KINDS + kb];
+}
+
+/* ---- stores ---- */
+#define DEF_STORE_B(kb, ka, sz)                                                                                        \
+    UOP_FN(uop_st##sz##_b_##ka##kb)                                                                                    \
+    {                                                                                                                  \
+        uint64_t va = VA_B(kb);                                                                                        \
+        uint8_t *p;                                                                                                    \
+        UOP_HOST(p, va, w, sz);                                                                                        \
+        ST_##sz(p, GET(ka, a));                                                                                        \
+        UOP_NEXT_MEM;                                                                                                  \
+    }
+#define DEF_STORE_X(kx, kb, ka, sz)                                                                                    \
+    UOP_FN(uop_st##sz##_x_##ka##kb##kx)                                                                                \
+    {                                                                                                                  \
+        uint64_t va = VA_X(kb, kx);                                                                                    \
+        uint8_t *p;                                                                                                    \
+        UOP_HOST(p, va, w, sz);                                                                                        \
+        ST_##sz(p, GET(ka, a));                                                                                        \
+        UOP_NEXT_MEM;                                                                                                  \
+    }
+#define DEF_STORE_I(kb, sz)                                                                                            \
+    UOP_FN(uop_sti##sz##_##kb)                                                                                         \
+    {                                                                                                                  \
+        uint64_t va = VA_B(kb);                                                                                        \
+        uint8_t *p;                                                                                                    \
+        UOP_HOST(p, va, w, sz);                                                                                        \
+        ST_##sz(p, UOP_IMM2(sz));                                                                                      \
+        UOP_NEXT_MEM;                                                                                                  \
+    }
+#define DEF_STORE(sz) EACH_KIND2(DEF_STORE_B, sz) EACH_KIND3(DEF_STORE_X, sz) EACH_KIND(DEF_STORE_I, sz)
+DEF_STORE(1)
+DEF_STORE(2)
+DEF_STORE(4)
+DEF_STORE(8)
+EMU_PRIV uop_fn handler_store(unsigned size, bool index, unsigned ka, unsigned kb, unsigned kx)
+{
+    static const uop_table_rr base[4] = { TAB_RR(uop_st1_b), TAB_RR(uop_st2_b), TAB_RR(uop_st4_b), TAB_RR(uop_st8_b) };
+    static const uop_fn both[4][UOP_KINDS * UOP_KINDS * UOP_KINDS] = { TAB_RRR(uop_st1_x), TAB_RRR(uop_st2_x), TAB_RRR(uop_st4_x), TAB_RRR(uop_st8_x) };
+    unsigned s = size == 8 ? 3 : size >> 1;
+    return index ? both[s][(ka * UOP_KINDS + kb) * UOP_KINDS + kx] : base[s][ka * UOP_KINDS + kb];
+}
+EMU_PRIV uop_fn handler_store_imm(unsigned size, unsigned kb)
+{
+    static const uop_table_ri t[4] = { TAB_RI(uop_sti1), TAB_RI(uop_sti2), TAB_RI(uop_sti4), TAB_RI(uop_sti8) };
+    return t[size == 8 ? 3 : size >> 1][kb];
+}
+
+/* ---- register op= memory ---- */
+#define DEF_ALU_RM(kb, ka, op, sz)                                                                                     \
+    UOP_FN(uop_##op##sz##n_rm_##ka##kb)                                                                                \
+    {                                                                                                                  \
+        uint64_t va = VA_B(kb);                                                                                        \
+        const uint8_t *p;                                                                                              \
+        UOP_HOST(p, va, r, sz);                                                                                        \
+        PUTS_##sz(ka, a, EXPR_##op(GETS(ka, a, sz), LD_##sz(p)));                                                      \
+        UOP_NEXT_MEM;                                                                                                  \
+    }                                                                                                                  \
+    UOP_FN(uop_##op##sz##f_rm_##ka##kb)                                                                                \
+    {                                                                                                                  \
+        uint64_t va = VA_B(kb);                                                                                        \
+        const uint8_t *p;                                                                                              \
+        UTYPE_##sz s, r;                                                                                               \
+        UOP_HOST(p, va, r, sz);                                                                                        \
+        s = LD_##sz(p);                                                                                                \
+        r = (UTYPE_##sz)EXPR_##op(GETS(ka, a, sz), s);                                                                 \
+        PUTS_##sz(ka, a, r);                                                                                           \
+        SETF(KIND_##op, sz, r, s);                                                                                     \
+        UOP_NEXT_MEM;                                                                                                  \
+    }
+/* CMP and TEST: memory is the second operand (rm), or the first (mr). */
+#define DEF_CMP_RM(kb, ka, op, e, kind, sz)                                                                            \
+    UOP_FN(uop_##op##sz##_rm_##ka##kb)                                                                                 \
+    {                                                                                                                  \
+        uint64_t va = VA_B(kb);                                                                                        \
+        const uint8_t *p;                                                                                              \
+        UTYPE_##sz s, r;                                                                                               \
+        UOP_HOST(p, va, r, sz);                                                                                        \
+        s = LD_##sz(p);                                                                                                \
+        r = (UTYPE_##sz)EXPR_##e(GETS(ka, a, sz), s);                                                                  \
+        SETF(kind, sz, r, s);                                                                                          \
+        UOP_NEXT_MEM;                                                                                                  \
+    }                                                                                                                  \
+    UOP_FN(uop_##op##sz##_mr_##ka##kb)                                                                                 \
+    {                                                                                                                  \
+        uint64_t va = VA_B(kb);                                                                                        \
+        const uint8_t *p;                                                                                              \
+        UTYPE_##sz s, r;                                                                                               \
+        UOP_HOST(p, va, r, sz);                                                                                        \
+        s = GETS(ka, a, sz);                                                                                           \
+        r = (UTYPE_##sz)EXPR_##e(LD_##sz(p), s);                                                                       \
+        SETF(kind, sz, r, s);                                                                                          \
+        UOP_NEXT_MEM;                                                                                                  \
+    }
+#define DEF_CMP_MI(kb, op, e, kind, sz)                                                                                \
+    UOP_FN(uop_##op##sz##_mi_##kb)                                                                                     \
+    {                                                                                                                  \
+        uint64_t va = VA_B(kb);                                                                                        \
+        const uint8_t *p;                                                                                              \
+        UTYPE_##sz s, r;                                                                                               \
+        UOP_HOST(p, va, r, sz);                                                                                        \
+        s = UOP_IMM2(sz);                                                                                              \
+        r = (UTYPE_##sz)EXPR_##e(LD_##sz(p), s);                                                                       \
+        SETF(kind, sz, r, s);                                                                                          \
+        UOP_NEXT_MEM;                                                                                                  \
+    }
+/* ---- memory op= register, memory op= immediate ---- */
+#define DEF_ALU_MR(kb, ka, op, sz)                                                                                     \
+    UOP_FN(uop_##op##sz##n_mr_##ka##kb)                                                                                \
+    {                                                                                                                  \
+        uint64_t va = VA_B(kb);                                                                                        \
+        uint8_t *p;                                                                                                    \
+        UOP_HOST(p, va, m, sz);                                                                                        \
+        ST_##sz(p, EXPR_##op(LD_##sz(p), GETS(ka, a, sz)));                                                            \
+        UOP_NEXT_MEM;                                                                                                  \
+    }                                                                                                                  \
+    UOP_FN(uop_##op##sz##f_mr_##ka##kb)                                                                                \
+    {                                                                                                                  \
+        uint64_t va = VA_B(kb);                                                                                        \
+        uint8_t *p;                                                                                                    \
+        UTYPE_##sz s, r;                                                                                               \
+        UOP_HOST(p, va, m, sz);                                                                                        \
+        s = GETS(ka, a, sz);                                                                                           \
+        r = (UTYPE_##sz)EXPR_##op(LD_##sz(p), s);                                                                      \
+        ST_##sz(p, r);                                                                                                 \
+        SETF(KIND_##op, sz, r, s);                                                                                     \
+        UOP_NEXT_MEM;                                                                                                  \
+    }
+#define DEF_ALU_MI(kb, op, sz)                                                                                         \
+    UOP_FN(uop_##op##sz##n_mi_##kb)                                                                                    \
+    {                                                                                                                  \
+        uint64_t va = VA_B(kb);                                                                                        \
+        uint8_t *p;                                                                                                    \
+        UOP_HOST(p, va, m, sz);                                                                                        \
+        ST_##sz(p, EXPR_##op(LD_##sz(p), UOP_IMM2(sz)));                                                               \
+        UOP_NEXT_MEM;                                                                                                  \
+    }                                                                                                                  \
+    UOP_FN(uop_##op##sz##f_mi_##kb)                                                                                    \
+    {                                                                                                                  \
+        uint64_t va = VA_B(kb);                                                                                        \
+        uint8_t *p;                                                                                                    \
+        UTYPE_##sz s, r;                                                                                               \
+        UOP_HOST(p, va, m, sz);                                                                                        \
+        s = UOP_IMM2(sz);                                                                                              \
+        r = (UTYPE_##sz)EXPR_##op(LD_##sz(p), s);                                                                      \
+        ST_##sz(p, r);                                                                                                 \
+        SETF(KIND_##op, sz, r, s);                                                                                     \
+        UOP_NEXT_MEM;                                                                                                  \
+    }
+#define DEF_ALU_MEM(op)                                                                                                \
+    EACH_KIND2(DEF_ALU_RM, op, 1) EACH_KIND2(DEF_ALU_RM, op, 4) EACH_KIND2(DEF_ALU_RM, op, 8)                          \
+    EACH_KIND2(DEF_ALU_MR, op, 1) EACH_KIND2(DEF_ALU_MR, op, 4) EACH_KIND2(DEF_ALU_MR, op, 8)                          \
+    EACH_KIND(DEF_ALU_MI, op, 1) EACH_KIND(DEF_ALU_MI, op, 4) EACH_KIND(DEF_ALU_MI, op, 8)
+#define DEF_CMP_MEM(op, e, kind)                                                                                       \
+    EACH_KIND2(DEF_CMP_RM, op, e, kind, 1) EACH_KIND2(DEF_CMP_RM, op, e, kind, 2) EACH_KIND2(DEF_CMP_RM, op, e, kind, 4) EACH_KIND2(DEF_CMP_RM, op, e, kind, 8) \
+    EACH_KIND(DEF_CMP_MI, op, e, kind, 1) EACH_KIND(DEF_CMP_MI, op, e, kind, 2) EACH_KIND(DEF_CMP_MI, op, e, kind, 4) EACH_KIND(DEF_CMP_MI, op, e, kind, 8)
+DEF_ALU_MEM(add)
+DEF_ALU_MEM(or)
+DEF_ALU_MEM(and)
+DEF_ALU_MEM(sub)
+DEF_ALU_MEM(xor)
+DEF_CMP_MEM(cmp, sub, FLAGK_SUB)
+DEF_CMP_MEM(test, and, FLAGK_LOGIC)
+
+#define TAB_ALU_MEM2(op, form) \
+    { { TAB_RR(uop_##op##1n_##form), TAB_RR(uop_##op##1f_##form) }, { TAB_RR(uop_##op##4n_##form), TAB_RR(uop_##op##4f_##form) }, \
+      { TAB_RR(uop_##op##8n_##form), TAB_RR(uop_##op##8f_##form) } }
+#define TAB_ALU_MEM1(op) \
+    { { TAB_RI(uop_##op##1n_mi), TAB_RI(uop_##op##1f_mi) }, { TAB_RI(uop_##op##4n_mi), TAB_RI(uop_##op##4f_mi) }, { TAB_RI(uop_##op##8n_mi), TAB_RI(uop_##op##8f_mi) } }
+static int handler_mem_op(unsigned op) /* ORDER the tables below */
+{
+    return op == OP_ADD ? 0 : op == OP_OR ? 1 : op == OP_AND ? 2 : op == OP_SUB ? 3 : op == OP_XOR ? 4 : -1;
+}
+static int handler_mem_size(unsigned size) { return size == 1 ? 0 : size == 4 ? 1 : size == 8 ? 2 : -1; }
+
+EMU_PRIV uop_fn handler_alu_rm(unsigned op, unsigned size, bool flags, unsigned ka, unsigned kb)
+{
+    static const uop_table_rr alu[5][3][2] = { TAB_ALU_MEM2(add, rm), TAB_ALU_MEM2(or, rm), TAB_ALU_MEM2(and, rm), TAB_ALU_MEM2(sub, rm), TAB_ALU_MEM2(xor, rm) };
+    static const uop_table_rr cmp[2][4] = {
+        { TAB_RR(uop_cmp1_rm), TAB_RR(uop_cmp2_rm), TAB_RR(uop_cmp4_rm), TAB_RR(uop_cmp8_rm) },
+        { TAB_RR(uop_test1_rm), TAB_RR(uop_test2_rm), TAB_RR(uop_test4_rm), TAB_RR(uop_test8_rm) }
+    };
+    int o = handler_mem_op(op), s = handler_mem_size(size);
+    if (op == OP_CMP || op == OP_TEST)
+        return cmp[op == OP_TEST][size == 8 ? 3 : size >> 1][ka * UOP_KINDS + kb];
+    return o < 0 || s < 0 ? NULL : alu[o][s][flags][ka * UOP_KINDS + kb];
+}
+EMU_PRIV uop_fn handler_alu_mr(unsigned op, unsigned size, bool flags, unsigned ka, unsigned kb)
+{
+    static const uop_table_rr alu[5][3][2] = { TAB_ALU_MEM2(add, mr), TAB_ALU_MEM2(or, mr), TAB_ALU_MEM2(and, mr), TAB_ALU_MEM2(sub, mr), TAB_ALU_MEM2(xor, mr) };
+    static const uop_table_rr cmp[2][4] = {
+        { TAB_RR(uop_cmp1_mr), TAB_RR(uop_cmp2_mr), TAB_RR(uop_cmp4_mr), TAB_RR(uop_cmp8_mr) },
+        { TAB_RR(uop_test1_mr), TAB_RR(uop_test2_mr), TAB_RR(uop_test4_mr), TAB_RR(uop_test8_mr) }
+    };
+    int o = handler_mem_op(op), s = handler_mem_size(size);
+    if (op == OP_CMP || op == OP_TEST)
+        return cmp[op == OP_TEST][size == 8 ? 3 : size >> 1][ka * UOP_KINDS + kb];
+    return o < 0 || s < 0 ? NULL : alu[o][s][flags][ka * UOP_KINDS + kb];
+}
+EMU_PRIV uop_fn handler_alu_mi(unsigned op, unsigned size, bool flags, unsigned kb)
+{
+    static const uop_table_ri alu[5][3][2] = { TAB_ALU_MEM1(add), TAB_ALU_MEM1(or), TAB_ALU_MEM1(and), TAB_ALU_MEM1(sub), TAB_ALU_MEM1(xor) };
+    static const uop_table_ri cmp[2][4] = {
+        { TAB_RI(uop_cmp1_mi), TAB_RI(uop_cmp2_mi), TAB_RI(uop_cmp4_mi), TAB_RI(uop_cmp8_mi) },
+        { TAB_RI(uop_test1_mi), TAB_RI(uop_test2_mi), TAB_RI(uop_test4_mi), TAB_RI(uop_test8_mi) }
+    };
+    int o = handler_mem_op(op), s = handler_mem_size(size);
+    if (op == OP_CMP || op == OP_TEST)
+        return cmp[op == OP_TEST][size == 8 ? 3 : size >> 1][kb];
+    return o < 0 || s < 0 ? NULL : alu[o][s][flags][kb];
+}
+
+/* ---- INC, DEC, NEG, NOT in memory, flags recorded ---- */
+#define DEF_UNARY_M(kb, op, sz, expr, record)                                                                          \
+    UOP_FN(uop_##op##sz##_m_##kb)                                                                                      \
+    {                                                                                                                  \
+        uint64_t va = VA_B(kb);                                                                                        \
+        uint8_t *p;                                                                                                    \
+        UTYPE_##sz d, r;                                                                                               \
+        UOP_HOST(p, va, m, sz);                                                                                        \
+        d = LD_##sz(p);                                                                                                \
+        r = (UTYPE_##sz)(expr);                                                                                        \
+        record(sz, r, d);                                                                                              \
+        ST_##sz(p, r);                                                                                                 \
+        UOP_NEXT_MEM;                                                                                                  \
+    }
+#define REC_INC(sz, r, d) SETF(FLAGK_INC, sz, r, cpu_flag_carry(c))
+#define REC_DEC(sz, r, d) SETF(FLAGK_DEC, sz, r, cpu_flag_carry(c))
+#define REC_NEG(sz, r, d) SETF(FLAGK_SUB, sz, r, d)
+#define REC_NOT(sz, r, d) (void)0
+#define DEF_UNARIES_M(op, expr, rec) EACH_KIND(DEF_UNARY_M, op, 1, expr, rec) EACH_KIND(DEF_UNARY_M, op, 4, expr, rec) EACH_KIND(DEF_UNARY_M, op, 8, expr, rec)
+DEF_UNARIES_M(inc, d + 1u, REC_INC)
+DEF_UNARIES_M(dec, d - 1u, REC_DEC)
+DEF_UNARIES_M(neg, 0u - d, REC_NEG)
+DEF_UNARIES_M(not, ~d, REC_NOT)
+EMU_PRIV uop_fn handler_unary_m(unsigned op, unsigned size, unsigned kb)
+{
+    static const uop_table_ri t[4][3] = { { TAB_RI(uop_inc1_m), TAB_RI(uop_inc4_m), TAB_RI(uop_inc8_m) }, { TAB_RI(uop_dec1_m), TAB_RI(uop_dec4_m), TAB_RI(uop_dec8_m) },
+                                          { TAB_RI(uop_neg1_m), TAB_RI(uop_neg4_m), TAB_RI(uop_neg8_m) }, { TAB_RI(uop_not1_m), TAB_RI(uop_not4_m), TAB_RI(uop_not8_m) } };
+    int s = handler_mem_size(size);
+    return s < 0 ? NULL : t[op - OP_INC][s][kb];
+}
+
+#define DEF_XCHG_M(kb, ka, sz)                                                                                         \
+    UOP_FN(uop_xchg##sz##_m_##ka##kb)                                                                                  \
+    {                                                                                                                  \
+        uint64_t va = VA_B(kb);                                                                                        \
+        uint8_t *p;                                                                                                    \
+        UTYPE_##sz d;                                                                                                  \
+        UOP_HOST(p, va, m, sz);                                                                                        \
+        d = LD_##sz(p);                                                                                                \
+        ST_##sz(p, GETS(ka, a, sz));                                                                                   \
+        PUTS_##sz(ka, a, d);                                                                                           \
+        UOP_NEXT_MEM;                                                                                                  \
+    }
+EACH_KIND2(DEF_XCHG_M, 1)
+EACH_KIND2(DEF_XCHG_M, 4)
+EACH_KIND2(DEF_XCHG_M, 8)
+EMU_PRIV uop_fn handler_xchg_m(unsigned size, unsigned ka, unsigned kb)
+{
+    static const uop_table_rr t[3] = { TAB_RR(uop_xchg1_m), TAB_RR(uop_xchg4_m), TAB_RR(uop_xchg8_m) };
+    int s = handler_mem_size(size);
+    return s < 0 ? NULL : t[s][ka * UOP_KINDS + kb];
+}
+
+/* ---- CMP or TEST memory, immediate and Jcc in one ---- */
+#define FCM_e(sz, d, s) ((d) == (s))
+#define FCM_ne(sz, d, s) ((d) != (s))
+#define FCM_b(sz, d, s) ((d) < (s))
+#define FCM_ae(sz, d, s) ((d) >= (s))
+#define FCM_be(sz, d, s) ((d) <= (s))
+#define FCM_a(sz, d, s) ((d) > (s))
+#define FCM_l(sz, d, s) ((STYPE_##sz)(d) < (STYPE_##sz)(s))
+#define FCM_ge(sz, d, s) ((STYPE_##sz)(d) >= (STYPE_##sz)(s))
+#define FCM_le(sz, d, s) ((STYPE_##sz)(d) <= (STYPE_##sz)(s))
+#define FCM_g(sz, d, s) ((STYPE_##sz)(d) > (STYPE_##sz)(s))
+#define DEF_CMP_MI_JCC(kb, cc, sz)                                                                                     \
+    UOP_FN(uop_jcmpm##sz##n_##cc##_##kb)                                                                               \
+    {                                                                                                                  \
+        uint64_t va = VA_B(kb);                                                                                        \
+        const uint8_t *p;                                                                                              \
+        UTYPE_##sz d, s;                                                                                               \
+        UOP_HOST(p, va, r, sz);                                                                                        \
+        d = LD_##sz(p);                                                                                                \
+        s = UOP_IMM2(sz);                                                                                              \
+        if (FCM_##cc(sz, d, s))                                                                                        \
+            UOP_EXIT;                                                                                                  \
+        UOP_NEXT_MEM;                                                                                                  \
+    }                                                                                                                  \
+    UOP_FN(uop_jcmpm##sz##f_##cc##_##kb)                                                                               \
+    {                                                                                                                  \
+        uint64_t va = VA_B(kb);                                                                                        \
+        const uint8_t *p;                                                                                              \
+        UTYPE_##sz d, s;                                                                                               \
+        UOP_HOST(p, va, r, sz);                                                                                        \
+        d = LD_##sz(p);                                                                                                \
+        s = UOP_IMM2(sz);                                                                                              \
+        SETF(FLAGK_SUB, sz, (UTYPE_##sz)(d - s), s);                                                                   \
+        if (FCM_##cc(sz, d, s))                                                                                        \
+            UOP_EXIT;                                                                                                  \
+        UOP_NEXT_MEM;                                                                                                  \
+    }
+#define DEF_TEST_MI_JCC(kb, cc, cmp, sz)                                                                               \
+    UOP_FN(uop_jtestm##sz##n_##cc##_##kb)                                                                              \
+    {                                                                                                                  \
+        uint64_t va = VA_B(kb);                                                                                        \
+        const uint8_t *p;                                                                                              \
+        UOP_HOST(p, va, r, sz);                                                                                        \
+        if ((UTYPE_##sz)(LD_##sz(p) & UOP_IMM2(sz)) cmp 0)                                                             \
+            UOP_EXIT;                                                                                                  \
+        UOP_NEXT_MEM;                                                                                                  \
+    }                                                                                                                  \
+    UOP_FN(uop_jtestm##sz##f_##cc##_##kb)                                                                              \
+    {                                                                                                                  \
+        uint64_t va = VA_B(kb);                                                                                        \
+        const uint8_t *p;                                                                                              \
+        UTYPE_##sz r;                                                                                                  \
+        UOP_HOST(p, va, r, sz);                                                                                        \
+        r = (UTYPE_##sz)(LD_##sz(p) & UOP_IMM2(sz));                                                                   \
+        SETF(FLAGK_LOGIC, sz, r, 0);                                                                                   \
+        if (r cmp 0)                                                                                                   \
+            UOP_EXIT;                                                                                                  \
+        UOP_NEXT_MEM;                                                                                                  \
+    }
+#define DEF_CMP_MI_JCCS(cc) EACH_KIND(DEF_CMP_MI_JCC, cc, 1) EACH_KIND(DEF_CMP_MI_JCC, cc, 4) EACH_KIND(DEF_CMP_MI_JCC, cc, 8)
+DEF_CMP_MI_JCCS(e)
+DEF_CMP_MI_JCCS(ne)
+DEF_CMP_MI_JCCS(b)
+DEF_CMP_MI_JCCS(ae)
+DEF_CMP_MI_JCCS(be)
+DEF_CMP_MI_JCCS(a)
+DEF_CMP_MI_JCCS(l)
+DEF_CMP_MI_JCCS(ge)
+DEF_CMP_MI_JCCS(le)
+DEF_CMP_MI_JCCS(g)
+EACH_KIND(DEF_TEST_MI_JCC, e, ==, 1)
+EACH_KIND(DEF_TEST_MI_JCC, ne, !=, 1)
+EACH_KIND(DEF_TEST_MI_JCC, e, ==, 4)
+EACH_KIND(DEF_TEST_MI_JCC, ne, !=, 4)
+#define NAME_CC(k, stem) stem##_##k,
+#define TAB_CC(stem) { EACH_KIND(NAME_CC, stem) }
+#define TAB_CMP_MI(cc) \
+    { { TAB_CC(uop_jcmpm1n_##cc), TAB_CC(uop_jcmpm1f_##cc) }, { TAB_CC(uop_jcmpm4n_##cc), TAB_CC(uop_jcmpm4f_##cc) }, { TAB_CC(uop_jcmpm8n_##cc), TAB_CC(uop_jcmpm8f_##cc) } }
+EMU_PRIV uop_fn handler_cmp_mi_jcc(unsigned op, unsigned size, bool flags, unsigned cc, unsigned kb)
+{
+    static const uop_table_ri cmp[10][3][2] = { TAB_CMP_MI(b), TAB_CMP_MI(ae), TAB_CMP_MI(e), TAB_CMP_MI(ne), TAB_CMP_MI(be), TAB_CMP_MI(a),
+                                                TAB_CMP_MI(l), TAB_CMP_MI(ge), TAB_CMP_MI(le), TAB_CMP_MI(g) };
+    static const uop_table_ri test[2][2][2] = {
+        { { TAB_CC(uop_jtestm1n_e), TAB_CC(uop_jtestm1f_e) }, { TAB_CC(uop_jtestm4n_e), TAB_CC(uop_jtestm4f_e) } },
+        { { TAB_CC(uop_jtestm1n_ne), TAB_CC(uop_jtestm1f_ne) }, { TAB_CC(uop_jtestm4n_ne), TAB_CC(uop_jtestm4f_ne) } }
+    };
+    int s = handler_mem_size(size), k = cc >= 2 && cc <= 7 ? (int)cc - 2 : cc >= 12 ? (int)cc - 6 : -1;
+    if (s < 0)
+        return NULL;
+    if (op == OP_TEST)
+        return (cc == 4 || cc == 5) && s < 2 ? test[cc - 4][s][flags][kb] : NULL;
+    return k < 0 ? NULL : cmp[k][s][flags][kb];
+}
+
+/* ---- stack; RSP is never a slot ---- */
+#define UOP_RSP c->gpr[REG_RSP]
+#define DEF_PUSH(ka, sz, cut)                                                                                          \
+    UOP_FN(uop_push##sz##_##ka)                                                                                        \
+    {                                                                                                                  \
+        uint64_t va = cut(UOP_RSP - sz);                                                                               \
+        uint8_t *p;                                                                                                    \
+        UOP_HOST(p, va, w, sz);                                                                                        \
+        ST_##sz(p, GET(ka, a));                                                                                        \
+        UOP_RSP = va;                                                                                                  \
+        UOP_NEXT_MEM;                                                                                                  \
+    }                                                                                                                  \
+    UOP_FN(uop_pop##sz##_##ka)                                                                                         \
+    {                                                                                                                  \
+        uint64_t va = cut(UOP_RSP), v;                                                                                 \
+        const uint8_t *p;                                                                                              \
+        UOP_HOST(p, va, r, sz);                                                                                        \
+        v = LD_##sz(p);                                                                                                \
+        UOP_RSP = cut(va + sz);                                                                                        \
+        PUT(ka, a, v);                                                                                                 \
+        UOP_NEXT_MEM;                                                                                                  \
+    }
+EACH_KIND(DEF_PUSH, 8, (uint64_t))
+EACH_KIND(DEF_PUSH, 4, (uint32_t))
+#define DEF_PUSH_I(sz, cut)                                                                                            \
+    UOP_FN(uop_pushi##sz)                                                                                              \
+    {                                                                                                                  \
+        uint64_t va = cut(UOP_RSP - sz);                                                                               \
+        uint8_t *p;                                                                                                    \
+        UOP_HOST(p, va, w, sz);                                                                                        \
+        ST_##sz(p, UOP_IMM2(sz));                                                                                      \
+        UOP_RSP = va;                                                                                                  \
+        UOP_NEXT_MEM;                                                                                                  \
+    }
+DEF_PUSH_I(8, (uint64_t))
+DEF_PUSH_I(4, (uint32_t))
+EMU_PRIV uop_fn handler_push(unsigned size, unsigned ka)
+{
+    static const uop_table_ri t[2] = { TAB_RI(uop_push4), TAB_RI(uop_push8) };
+    return t[size == 8][ka];
+}
+EMU_PRIV uop_fn handler_push_imm(unsigned size) { return size == 8 ? uop_pushi8 : uop_pushi4; }
+EMU_PRIV uop_fn handler_pop(unsigned size, unsigned ka)
+{
+    static const uop_table_ri t[2] = { TAB_RI(uop_pop4), TAB_RI(uop_pop8) };
+    return t[size == 8][ka];
+}
+UOP_FN(uop_leave8)
+{
+    uint64_t va = c->gpr[REG_RBP], v;
+    const uint8_t *p;
+    UOP_HOST(p, va, r, 8);
+    v = ld64le(p);
+    UOP_RSP = va + 8;
+    c->gpr[REG_RBP] = v;
+    UOP_NEXT_MEM;
+}
+EMU_PRIV uop_fn handler_leave(void) { return uop_leave8; }
+
+/* ---- CALL and RET of 64-bit mode; u->disp: offset of the return address in the page ---- */
+UOP_FN(uop_call8)
+{
+    uint64_t va = UOP_RSP - 8;
+    uint8_t *p;
+    if (UOP_MISSES(va, 8)) {
+        c->miss_va = va;
+        UOP_TAIL(uop_miss_call);
+    }
+    p = (uint8_t *)(uintptr_t)((uintptr_t)va + UOP_PAGE(u)->addend);
+    st64le(p, c->code_base + (uint64_t)(int64_t)u->disp);
+    UOP_RSP = va;
+    UOP_EXIT;
+}
+#define DEF_CALL_REG(ka, unused)                                                                                       \
+    UOP_FN(uop_callr8_##ka)                                                                                            \
+    {                                                                                                                  \
+        uint64_t va = UOP_RSP - 8, target = GET(ka, a);                                                                \
+        struct uop_jump *j = UOP_JUMP_ENTRY(target);                                                                   \
+        uint8_t *p;                                                                                                    \
+        if (UOP_MISSES(va, 8) || EMU_UNLIKELY(!UOP_JUMP_HIT(j, target))) {                                             \
+            c->miss_va = va;                                                                                           \
+            c->gpr[REG_TEMP] = target;                                                                                 \
+            UOP_TAIL(uop_miss_call_reg);                                                                               \
+        }                                                                                                              \
+        p = (uint8_t *)(uintptr_t)((uintptr_t)va + UOP_PAGE(u)->addend);                                               \
+        st64le(p, c->code_base + (uint64_t)(int64_t)u->disp);                                                          \
+        UOP_RSP = va;                                                                                                  \
+        UOP_JUMP_TO(j, target);                                                                                        \
+    }
+EACH_KIND(DEF_CALL_REG, 0)
+/* RET n: n in the page unit's v.imm. */
+UOP_FN(uop_ret8)
+{
+    uint64_t va = UOP_RSP, target;
+    const uint8_t *p;
+    struct uop_jump *j;
+    UOP_HOST(p, va, r, 8);
+    target = ld64le(p);
+    j = UOP_JUMP_ENTRY(target);
+    if (EMU_UNLIKELY(!UOP_JUMP_HIT(j, target))) {
+        c->gpr[REG_TEMP] = target;
+        UOP_TAIL(uop_indirect_miss);
+    }
+    UOP_RSP = va + 8 + UOP_PAGE(u)->v.imm;
+    UOP_JUMP_TO(j, target);
+}
+EMU_PRIV uop_fn handler_call(void) { return uop_call8; }
+EMU_PRIV uop_fn handler_call_reg(unsigned ka)
+{
+    static const uop_table_ri t = TAB_RI(uop_callr8);
+    return t[ka];
+}
+EMU_PRIV uop_fn handler_ret(void) { return uop_ret8; }
+
+/* ---- vectors: memory into vtmp[0], low bytes of a vector cell into memory ---- */
+#define DEF_VEC_LOAD(sz, code)                                                                                         \
+    UOP_FN(uop_vld##sz)                                                                                                \
+    {                                                                                                                  \
+        uint64_t va = VA_B(R);                                                                                         \
+        const uint8_t *p;                                                                                              \
+        if (EMU_UNLIKELY(va & u->scale))                                                                               \
+            UOP_TAIL(uop_misaligned);                                                                                  \
+        UOP_HOST(p, va, r, sz);                                                                                        \
+        c->vtmp[0].q[1] = 0;                                                                                           \
+        code;                                                                                                          \
+        UOP_NEXT_MEM;                                                                                                  \
+    }
+DEF_VEC_LOAD(1, c->vtmp[0].q[0] = ld8(p))
+DEF_VEC_LOAD(2, c->vtmp[0].q[0] = ld16le(p))
+DEF_VEC_LOAD(4, c->vtmp[0].q[0] = ld32le(p))
+DEF_VEC_LOAD(8, c->vtmp[0].q[0] = ld64le(p))
+DEF_VEC_LOAD(16, (c->vtmp[0].q[0] = ld64le(p), c->vtmp[0].q[1] = ld64le(p + 8)))
+#define DEF_VEC_STORE(sz, code)                                                                                        \
+    UOP_FN(uop_vst##sz)                                                                                                \
+    {                                                                                                                  \
+        uint64_t va = VA_B(R);                                                                                         \
+        uint8_t *p;                                                                                                    \
+        if (EMU_UNLIKELY(va & u->scale))                                                                               \
+            UOP_TAIL(uop_misaligned);                                                                                  \
+        UOP_HOST(p, va, w, sz);                                                                                        \
+        code;                                                                                                          \
+        UOP_NEXT_MEM;                                                                                                  \
+    }
+DEF_VEC_STORE(1, st8(p, (uint8_t)UOP_XMM(u->a)->q[0]))
+DEF_VEC_STORE(2, st16le(p, (uint16_t)UOP_XMM(u->a)->q[0]))
+DEF_VEC_STORE(4, st32le(p, (uint32_t)UOP_XMM(u->a)->q[0]))
+DEF_VEC_STORE(8, st64le(p, UOP_XMM(u->a)->q[0]))
+DEF_VEC_STORE(16, (st64le(p, UOP_XMM(u->a)->q[0]), st64le(p + 8, UOP_XMM(u->a)->q[1])))
+EMU_PRIV uop_fn handler_vec_load(unsigned size)
+{
+    return size == 1 ? uop_vld1 : size == 2 ? uop_vld2 : size == 4 ? uop_vld4 : size == 8 ? uop_vld8 : uop_vld16;
+}
+EMU_PRIV uop_fn handler_vec_store(unsigned size)
+{
+    return size == 1 ? uop_vst1 : size == 2 ? uop_vst2 : size == 4 ? uop_vst4 : size == 8 ? uop_vst8 : uop_vst16;
+}
+#undef LD_1
+#undef LD_2
+#undef LD_4
+#undef LD_8
+#undef ST_1
+#undef ST_2
+#undef ST_4
+#undef ST_8
+
+/* ======================================== src/cpu/handlers_flow.c ======================================== */
+
+/* cpu/handlers_flow.c - handlers that branch or leave the traces, and the slow ways of memory uops.
+ *
+ * Contract   uop_enter() runs traces until one of them leaves; run.c looks at what is left in struct cpu: rip and budget are exact, and
+ *            leave_fault   an instruction faulted (cpu->fault), rip is its address
+ *            leave_stub    a link was to be taken that leads nowhere yet
+ *            promote       a tier-1 trace has run often enough
+ * Theory     Exits subtract the instructions retired since the trace's head from cpu->budget; below 0 the traces are left. cpu_kick() takes the
+ *            budget away, so that the same test serves interrupts.
+ *
+ *            A memory uop that misses its page: [uop_miss_*] -> page filled -> the same uop again
+ *                                                           -> I/O, crossing, watched, code: the uop's copy on c->bounce -> [uop_commit] -> on
+ *                                                           -> fault: out
+ * Invariants 1. A slow store has been checked for faults before the uop's copy runs, so that it cannot fail afterwards.
+ *            2. A store that hit cached code leaves at the end of its instruction.
+ */
+
+/* ---- conditions on recorded flags. RES: any kind but BITS. ORDER handler_condition_index ---- */
+#define FLOW_R c->flag_result
+#define FLOW_S c->flag_source
+#define FLOW_D(sz) ((UTYPE_##sz)(FLOW_R + FLOW_S))
+#define FLOW_SS(sz) ((UTYPE_##sz)FLOW_S)
+#define FLOW_SUB(M, sz)                                                                                                \
+    M(sub##sz##_b, FLOW_D(sz) < FLOW_SS(sz)) M(sub##sz##_ae, FLOW_D(sz) >= FLOW_SS(sz))                                \
+    M(sub##sz##_be, FLOW_D(sz) <= FLOW_SS(sz)) M(sub##sz##_a, FLOW_D(sz) > FLOW_SS(sz))                                \
+    M(sub##sz##_l, (STYPE_##sz)FLOW_D(sz) < (STYPE_##sz)FLOW_S) M(sub##sz##_ge, (STYPE_##sz)FLOW_D(sz) >= (STYPE_##sz)FLOW_S) \
+    M(sub##sz##_le, (STYPE_##sz)FLOW_D(sz) <= (STYPE_##sz)FLOW_S) M(sub##sz##_g, (STYPE_##sz)FLOW_D(sz) > (STYPE_##sz)FLOW_S)
+#define EACH_CONDITION(M)                                                                                              \
+    M(res_e, FLOW_R == 0) M(res_ne, FLOW_R != 0) M(res_s, FLOW_R >> 63) M(res_ns, !(FLOW_R >> 63))                     \
+    FLOW_SUB(M, 1) FLOW_SUB(M, 2) FLOW_SUB(M, 4) FLOW_SUB(M, 8)                                                        \
+    M(logic_le, (int64_t)FLOW_R <= 0) M(logic_g, (int64_t)FLOW_R > 0)                                                  \
+    M(add4_b, (uint32_t)FLOW_R < (uint32_t)FLOW_S) M(add4_ae, (uint32_t)FLOW_R >= (uint32_t)FLOW_S)                    \
+    M(add8_b, FLOW_R < FLOW_S) M(add8_ae, FLOW_R >= FLOW_S)                                                            \
+    M(result_b, FLOW_S & FLAG_CF) M(result_ae, !(FLOW_S & FLAG_CF))                                                    \
+    M(any, cpu_condition(c, u->misc))
+#define DEF_CONDITION(name, expr)                                                                                      \
+    UOP_FN(uop_jc_##name)                                                                                              \
+    {                                                                                                                  \
+        if (expr)                                                                                                      \
+            UOP_EXIT;                                                                                                  \
+        UOP_NEXT;                                                                                                      \
+    }                                                                                                                  \
+    UOP_FN(uop_cond_##name)                                                                                            \
+    {                                                                                                                  \
+        c->gpr[REG_TEMP] = (expr) ? 1 : 0;                                                                             \
+        UOP_NEXT;                                                                                                      \
+    }
+EACH_CONDITION(DEF_CONDITION)
+#define NAME_JC(name, expr) uop_jc_##name,
+#define NAME_COND(name, expr) uop_cond_##name,
+
+static unsigned handler_condition_index(unsigned kind, unsigned cc)
+{
+    enum { RES = 0, SUB = 4, LOGIC = 36, ADD4 = 38, ADD8 = 40, RESULT = 42, ANY = 44 };
+    unsigned group = kind & ~3u, size = kind & 3;
+    if (kind >= FLAGK_END || kind < 4)
+        return ANY;
+    if ((cc & ~1u) == 4)
+        return RES + (cc & 1);
+    if ((cc & ~1u) == 8)
+        return RES + 2 + (cc & 1);
+    switch (group) {
+    case FLAGK_SUB:
+        if (cc == 2 || cc == 3)
+            return SUB + size * 8 + (cc - 2);
+        if (cc == 6 || cc == 7)
+            return SUB + size * 8 + 2 + (cc - 6);
+        if (cc >= 12)
+            return SUB + size * 8 + 4 + (cc - 12);
+        break;
+    case FLAGK_LOGIC:
+        if (cc == 6 || cc == 7) /* CF = 0 */
+            return RES + (cc & 1);
+        if (cc == 12 || cc == 13) /* OF = 0 */
+            return RES + 2 + (cc & 1);
+        if (cc >= 14)
+            return LOGIC + (cc & 1);
+        break;
+    case FLAGK_ADD:
+        if ((cc == 2 || cc == 3) && size >= 2)
+            return (size == 2 ? ADD4 : ADD8) + (cc & 1);
+        break;
+    case FLAGK_RESULT: case FLAGK_INC: case FLAGK_DEC:
+        if (cc == 2 || cc == 3)
+            return RESULT + (cc & 1);
+        break;
+    default: break;
+    }
+    return ANY;
+}
+EMU_PRIV uop_fn handler_jcc(unsigned kind, unsigned cc)
+{
+    static const uop_fn t[] = { EACH_CONDITION(NAME_JC) };
+    return t[handler_condition_index(kind, cc)];
+}
+EMU_PRIV uop_fn handler_cond(unsigned kind, unsigned cc)
+{
+    static const uop_fn t[] = { EACH_CONDITION(NAME_COND) };
+    return t[handler_condition_index(kind, cc)];
+}
+
+/* ---- compare and branch in one ---- */
+#define FCC_b(sz, d, s) ((d) < (s))
+#define FCC_ae(sz, d, s) ((d) >= (s))
+#define FCC_e(sz, d, s) ((d) == (s))
+#define FCC_ne(sz, d, s) ((d) != (s))
+#define FCC_be(sz, d, s) ((d) <= (s))
+#define FCC_a(sz, d, s) ((d) > (s))
+#define FCC_l(sz, d, s) ((STYPE_##sz)(d) < (STYPE_##sz)(s))
+#define FCC_ge(sz, d, s) ((STYPE_##sz)(d) >= (STYPE_##sz)(s))
+#define FCC_le(sz, d, s) ((STYPE_##sz)(d) <= (STYPE_##sz)(s))
+#define FCC_g(sz, d, s) ((STYPE_##sz)(d) > (STYPE_##sz)(s))
+#define FCC_s(sz, d, s) ((STYPE_##sz)((d) - (s)) < 0)
+#define FCC_ns(sz, d, s) ((STYPE_##sz)((d) - (s)) >= 0)
+#define DEF_JCMP_RR(kb, ka, cc, sz)                                                                                    \
+    UOP_FN(uop_jcmp##sz##n_rr_##cc##_##ka##kb)                                                                         \
+    {                                                                                                                  \
+        UTYPE_##sz d = GETS(ka, a, sz), s = GETS(kb, b, sz);                                                           \
+        if (FCC_##cc(sz, d, s))                                                                                        \
+            UOP_EXIT;                                                                                                  \
+        UOP_NEXT;                                                                                                      \
+    }                                                                                                                  \
+    UOP_FN(uop_jcmp##sz##f_rr_##cc##_##ka##kb)                                                                         \
+    {                                                                                                                  \
+        UTYPE_##sz d = GETS(ka, a, sz), s = GETS(kb, b, sz);                                                           \
+        SETF(FLAGK_SUB, sz, (UTYPE_##sz)(d - s), s);                                                                   \
+        if (FCC_##cc(sz, d, s))                                                                                        \
+            UOP_EXIT;                                                                                                  \
+        UOP_NEXT;                                                                                                      \
+    }
+#define DEF_JCMP_RI(ka, cc, sz)                                                                                        \
+    UOP_FN(uop_jcmp##sz##n_ri_##cc##_##ka)                                                                             \
+    {                                                                                                                  \
+        UTYPE_##sz d = GETS(ka, a, sz), s = (UTYPE_##sz)UOP_IMM;                                                       \
+        if (FCC_##cc(sz, d, s))                                                                                        \
+            UOP_EXIT;                                                                                                  \
+        UOP_NEXT;                                                                                                      \
+    }                                                                                                                  \
+    UOP_FN(uop_jcmp##sz##f_ri_##cc##_##ka)                                                                             \
+    {                                                                                                                  \
+        UTYPE_##sz d = GETS(ka, a, sz), s = (UTYPE_##sz)UOP_IMM;                                                       \
+        SETF(FLAGK_SUB, sz, (UTYPE_##sz)(d - s), s);                                                                   \
+        if (FCC_##cc(sz, d, s))                                                                                        \
+            UOP_EXIT;                                                                                                  \
+        UOP_NEXT;                                                                                                      \
+    }
+/* TEST r, r: e ne s ns le g */
+#define DEF_JTEST(ka, cc, sz)                                                                                          \
+    UOP_FN(uop_jtst##sz##n_##cc##_##ka)                                                                               \
+    {                                                                                                                  \
+        UTYPE_##sz d = GETS(ka, a, sz);                                                                                \
+        if (FCC_##cc(sz, d, 0))                                                                                        \
+            UOP_EXIT;                                                                                                  \
+        UOP_NEXT;                                                                                                      \
+    }                                                                                                                  \
+    UOP_FN(uop_jtst##sz##f_##cc##_##ka)                                                                               \
+    {                                                                                                                  \
+        UTYPE_##sz d = GETS(ka, a, sz);                                                                                \
+        SETF(FLAGK_LOGIC, sz, d, 0);                                                                                   \
+        if (FCC_##cc(sz, d, 0))                                                                                        \
+            UOP_EXIT;                                                                                                  \
+        UOP_NEXT;                                                                                                      \
+    }
+/* ADD SUB AND TEST with an immediate: e ne s ns */
+#define DEF_JALU(ka, op, ex, kind, write, cc, sz)                                                                       \
+    UOP_FN(uop_j##op##sz##n_##cc##_##ka)                                                                               \
+    {                                                                                                                  \
+        UTYPE_##sz r = (UTYPE_##sz)EXPR_##ex(GETS(ka, a, sz), (UTYPE_##sz)UOP_IMM);                                     \
+        if (write)                                                                                                     \
+            PUTS_##sz(ka, a, r);                                                                                       \
+        if (FCC_##cc(sz, r, 0))                                                                                        \
+            UOP_EXIT;                                                                                                  \
+        UOP_NEXT;                                                                                                      \
+    }                                                                                                                  \
+    UOP_FN(uop_j##op##sz##f_##cc##_##ka)                                                                               \
+    {                                                                                                                  \
+        UTYPE_##sz s = (UTYPE_##sz)UOP_IMM, r = (UTYPE_##sz)EXPR_##ex(GETS(ka, a, sz), s);                              \
+        if (write)                                                                                                     \
+            PUTS_##sz(ka, a, r);                                                                                       \
+        SETF(kind, sz, r, s);                                                                                          \
+        if (FCC_##cc(sz, r, 0))                                                                                        \
+            UOP_EXIT;                                                                                                  \
+        UOP_NEXT;                                                                                                      \
+    }
+#define DEF_JCMP(cc)                                                                                                   \
+    EACH_KIND2(DEF_JCMP_RR, cc, 4) EACH_KIND2(DEF_JCMP_RR, cc, 8)                                                      \
+    EACH_KIND(DEF_JCMP_RI, cc, 1) EACH_KIND(DEF_JCMP_RI, cc, 4) EACH_KIND(DEF_JCMP_RI, cc, 8)
+#define DEF_JTESTS(cc) EACH_KIND(DEF_JTEST, cc, 1) EACH_KIND(DEF_JTEST, cc, 4) EACH_KIND(DEF_JTEST, cc, 8)
+#define DEF_JALUS(op, ex, kind, write)                                                                                  \
+    EACH_KIND(DEF_JALU, op, ex, kind, write, e, 4) EACH_KIND(DEF_JALU, op, ex, kind, write, ne, 4)                       \
+    EACH_KIND(DEF_JALU, op, ex, kind, write, s, 4) EACH_KIND(DEF_JALU, op, ex, kind, write, ns, 4)                       \
+    EACH_KIND(DEF_JALU, op, ex, kind, write, e, 8) EACH_KIND(DEF_JALU, op, ex, kind, write, ne, 8)                       \
+    EACH_KIND(DEF_JALU, op, ex, kind, write, s, 8) EACH_KIND(DEF_JALU, op, ex, kind, write, ns, 8)
+DEF_JCMP(b)
+DEF_JCMP(ae)
+DEF_JCMP(e)
+DEF_JCMP(ne)
+DEF_JCMP(be)
+DEF_JCMP(a)
+DEF_JCMP(s)
+DEF_JCMP(ns)
+DEF_JCMP(l)
+DEF_JCMP(ge)
+DEF_JCMP(le)
+DEF_JCMP(g)
+DEF_JTESTS(e)
+DEF_JTESTS(ne)
+DEF_JTESTS(s)
+DEF_JTESTS(ns)
+DEF_JTESTS(le)
+DEF_JTESTS(g)
+DEF_JALUS(add, add, FLAGK_ADD, 1)
+DEF_JALUS(sub, sub, FLAGK_SUB, 1)
+DEF_JALUS(and, and, FLAGK_LOGIC, 1)
+DEF_JALUS(test, and, FLAGK_LOGIC, 0)
+EACH_KIND(DEF_JALU, test, and, FLAGK_LOGIC, 0, e, 1)
+EACH_KIND(DEF_JALU, test, and, FLAGK_LOGIC, 0, ne, 1)
+EACH_KIND(DEF_JALU, test, and, FLAGK_LOGIC, 0, s, 1)
+EACH_KIND(DEF_JALU, test, and, FLAGK_LOGIC, 0, ns, 1)
+
+#define NAME_RRC(kb, ka, stem) stem##_##ka##kb,
+#define TAB_RRC(stem) { EACH_KIND2(NAME_RRC, stem) }
+#define TAB_RIC(stem) { EACH_KIND(NAME_RI, stem) }
+#define TAB_JCMP_RR(cc) { { TAB_RRC(uop_jcmp4n_rr_##cc), TAB_RRC(uop_jcmp4f_rr_##cc) }, { TAB_RRC(uop_jcmp8n_rr_##cc), TAB_RRC(uop_jcmp8f_rr_##cc) } }
+#define TAB_JCMP_RI(cc)                                                                                                \
+    { { TAB_RIC(uop_jcmp1n_ri_##cc), TAB_RIC(uop_jcmp1f_ri_##cc) }, { TAB_RIC(uop_jcmp4n_ri_##cc), TAB_RIC(uop_jcmp4f_ri_##cc) }, \
+      { TAB_RIC(uop_jcmp8n_ri_##cc), TAB_RIC(uop_jcmp8f_ri_##cc) } }
+#define TAB_JTEST(cc)                                                                                                  \
+    { { TAB_RIC(uop_jtst1n_##cc), TAB_RIC(uop_jtst1f_##cc) }, { TAB_RIC(uop_jtst4n_##cc), TAB_RIC(uop_jtst4f_##cc) }, \
+      { TAB_RIC(uop_jtst8n_##cc), TAB_RIC(uop_jtst8f_##cc) } }
+#define TAB_JALU(op, cc) \
+    { { TAB_RIC(uop_j##op##4n_##cc), TAB_RIC(uop_j##op##4f_##cc) }, { TAB_RIC(uop_j##op##8n_##cc), TAB_RIC(uop_j##op##8f_##cc) } }
+static int handler_cc_index(unsigned cc) /* b ae e ne be a s ns l ge le g */
+{
+    return cc >= 2 && cc <= 9 ? (int)cc - 2 : cc >= 12 ? (int)cc - 4 : -1;
+}
+static int handler_flow_size(unsigned size) { return size == 1 ? 0 : size == 4 ? 1 : size == 8 ? 2 : -1; }
+EMU_PRIV uop_fn handler_cmp_jcc_rr(unsigned size, bool flags, unsigned cc, unsigned ka, unsigned kb)
+{
+    static const uop_table_rr t[12][2][2] = { TAB_JCMP_RR(b), TAB_JCMP_RR(ae), TAB_JCMP_RR(e), TAB_JCMP_RR(ne), TAB_JCMP_RR(be), TAB_JCMP_RR(a),
+                                              TAB_JCMP_RR(s), TAB_JCMP_RR(ns), TAB_JCMP_RR(l), TAB_JCMP_RR(ge), TAB_JCMP_RR(le), TAB_JCMP_RR(g) };
+    int k = handler_cc_index(cc);
+    return k < 0 || size < 4 ? NULL : t[k][size == 8][flags][ka * UOP_KINDS + kb];
+}
+EMU_PRIV uop_fn handler_cmp_jcc_ri(unsigned size, bool flags, unsigned cc, unsigned ka)
+{
+    static const uop_table_ri t[12][3][2] = { TAB_JCMP_RI(b), TAB_JCMP_RI(ae), TAB_JCMP_RI(e), TAB_JCMP_RI(ne), TAB_JCMP_RI(be), TAB_JCMP_RI(a),
+                                              TAB_JCMP_RI(s), TAB_JCMP_RI(ns), TAB_JCMP_RI(l), TAB_JCMP_RI(ge), TAB_JCMP_RI(le), TAB_JCMP_RI(g) };
+    int k = handler_cc_index(cc), s = handler_flow_size(size);
+    return k < 0 || s < 0 ? NULL : t[k][s][flags][ka];
+}
+static unsigned handler_logic_cc(unsigned cc) /* CF = OF = 0 */
+{
+    return cc == 6 || cc == 7 ? cc - 2 : cc == 12 || cc == 13 ? cc - 4 : cc;
+}
+EMU_PRIV uop_fn handler_test_jcc(unsigned size, bool flags, unsigned cc, unsigned ka)
+{
+    static const uop_table_ri t[6][3][2] = { TAB_JTEST(e), TAB_JTEST(ne), TAB_JTEST(s), TAB_JTEST(ns), TAB_JTEST(le), TAB_JTEST(g) };
+    int s = handler_flow_size(size), k;
+    cc = handler_logic_cc(cc);
+    k = cc == 4 || cc == 5 ? (int)cc - 4 : cc == 8 || cc == 9 ? (int)cc - 6 : cc >= 14 ? (int)cc - 10 : -1;
+    return s < 0 || k < 0 ? NULL : t[k][s][flags][ka];
+}
+EMU_PRIV uop_fn handler_alu_jcc_ri(unsigned op, unsigned size, bool flags, unsigned cc, unsigned ka)
+{
+    static const uop_table_ri t[4][4][2][2] = {
+        { TAB_JALU(add, e), TAB_JALU(add, ne), TAB_JALU(add, s), TAB_JALU(add, ns) }, { TAB_JALU(sub, e), TAB_JALU(sub, ne), TAB_JALU(sub, s), TAB_JALU(sub, ns) },
+        { TAB_JALU(and, e), TAB_JALU(and, ne), TAB_JALU(and, s), TAB_JALU(and, ns) }, { TAB_JALU(test, e), TAB_JALU(test, ne), TAB_JALU(test, s), TAB_JALU(test, ns) }
+    };
+    static const uop_table_ri test1[4][2] = { { TAB_RIC(uop_jtest1n_e), TAB_RIC(uop_jtest1f_e) }, { TAB_RIC(uop_jtest1n_ne), TAB_RIC(uop_jtest1f_ne) },
+                                              { TAB_RIC(uop_jtest1n_s), TAB_RIC(uop_jtest1f_s) }, { TAB_RIC(uop_jtest1n_ns), TAB_RIC(uop_jtest1f_ns) } };
+    int k, o = op == OP_ADD ? 0 : op == OP_SUB ? 1 : op == OP_AND ? 2 : op == OP_TEST ? 3 : -1;
+    if (o >= 2)
+        cc = handler_logic_cc(cc);
+    k = cc == 4 || cc == 5 ? (int)cc - 4 : cc == 8 || cc == 9 ? (int)cc - 6 : -1;
+    if (k < 0 || o < 0 || (size < 4 && (o != 3 || size != 1)))
+        return NULL;
+    return size == 1 ? test1[k][flags][ka] : t[o][k][size == 8][flags][ka];
+}
+
+/* ---- jumps ---- */
+#define DEF_JMP_REG(ka, unused)                                                                                        \
+    UOP_FN(uop_jmpr_##ka)                                                                                              \
+    {                                                                                                                  \
+        uint64_t target = GET(ka, a);                                                                                  \
+        struct uop_jump *j = UOP_JUMP_ENTRY(target);                                                                   \
+        if (EMU_UNLIKELY(!UOP_JUMP_HIT(j, target))) {                                                                  \
+            c->gpr[REG_TEMP] = target;                                                                                 \
+            UOP_TAIL(uop_indirect_miss);                                                                               \
+        }                                                                                                              \
+        UOP_JUMP_TO(j, target);                                                                                        \
+    }
+EACH_KIND(DEF_JMP_REG, 0)
+EMU_PRIV uop_fn handler_jmp_reg(unsigned ka)
+{
+    static const uop_table_ri t = TAB_RI(uop_jmpr);
+    return t[ka];
+}
+
+/* The target in TEMP is not in the jump cache. u->misc 1: RET, whose stack pointer is still to move. */
+UOP_FN_PRIV(uop_indirect_miss)
+{
+    uint64_t target = c->gpr[REG_TEMP];
+    if (!cpu_canonical(c, target)) {
+        c->fault.vector = EXC_GP;
+        c->fault.flags = FAULT_HAS_ERROR;
+        c->fault.error = 0;
+        UOP_TAIL(uop_fault);
+    }
+    if (u->misc == 1)
+        c->gpr[REG_RSP] += 8 + UOP_PAGE(u)->v.imm;
+    c->budget -= u->count;
+    UOP_SPILL;
+    c->rip = target;
+    return NULL;
+}
+
+UOP_FN_PRIV(uop_exit) { UOP_EXIT; }
+
+/* Where a link leads, as an offset from code_base: stubs keep it in disp, heads are where they are. */
+static int64_t uop_link_offset(const struct uop *link)
+{
+    return link->fn == uop_exit_resolve || link->fn == uop_exit_far ? link->disp : link->pos;
+}
+
+UOP_FN_PRIV(uop_leave)
+{
+    UOP_SPILL;
+    c->rip = uop_rip(c, (uint64_t)uop_link_offset(u->v.link));
+    return NULL;
+}
+
+UOP_FN_PRIV(uop_exit_resolve)
+{
+    UOP_SPILL;
+    c->leave_stub = u;
+    c->leave_base = c->code_base;
+    c->rip = uop_rip(c, (uint64_t)(int64_t)u->disp);
+    return NULL;
+}
+
+UOP_FN_PRIV(uop_exit_far)
+{
+    struct uop_page *p = UOP_PAGE(u);
+    if (EMU_UNLIKELY(p->generation != c->generation || p->page != c->code_base))
+        UOP_TAIL(uop_exit_resolve);
+    c->code_base = u->v.imm;
+    UOP_GO(p->v.link);
+}
+
+UOP_FN_PRIV(uop_dead)
+{
+    UOP_SPILL;
+    c->rip = uop_rip(c, u->pos);
+    return NULL;
+}
+
+UOP_FN_PRIV(uop_goto) { UOP_GO(u->v.link); }
+
+UOP_FN_PRIV(uop_count)
+{
+    c->tier1_insns += u->a;
+    if (EMU_UNLIKELY(--u->disp < 0)) {
+        UOP_SPILL;
+        c->promote = u;
+        c->rip = uop_rip(c, u->pos);
+        return NULL;
+    }
+    UOP_NEXT;
+}
+
+UOP_FN_PRIV(uop_nop) { UOP_NEXT; }
+
+/* ---- faults ---- */
+UOP_FN_PRIV(uop_fault)
+{
+    UOP_SPILL;
+    c->rip = uop_rip(c, u->pos);
+    c->budget -= u->insn;
+    c->leave_fault = 1;
+    return NULL;
+}
+
+UOP_FN_PRIV(uop_raise)
+{
+    c->fault.vector = u->misc;
+    c->fault.flags = u->disp >= 0 ? FAULT_HAS_ERROR : 0;
+    c->fault.error = u->disp >= 0 ? (uint32_t)u->disp : 0;
+    UOP_TAIL(uop_fault);
+}
+
+UOP_FN_PRIV(uop_misaligned)
+{
+    c->fault.vector = EXC_GP;
+    c->fault.flags = FAULT_HAS_ERROR;
+    c->fault.error = 0;
+    UOP_TAIL(uop_fault);
+}
+
+/* SDM vol. 3A table 12-1, 13-1: what an x87, SSE or MMX instruction meets when the unit is off. */
+UOP_FN_PRIV(uop_no_unit)
+{
+    bool ud = u->misc == 1 ? (c->cr0 & CR0_EM) || !(c->cr4 & CR4_OSFXSR) : u->misc == 2 && (c->cr0 & CR0_EM);
+    c->fault.vector = ud ? EXC_UD : EXC_NM;
+    c->fault.flags = 0;
+    UOP_TAIL(uop_fault);
+}
+
+UOP_FN_PRIV(uop_mmx_begin)
+{
+    if ((c->x87_status & 0x80) && x87_check_pending(c)) /* ES */
+        UOP_TAIL(uop_fault);
+    c->x87_tags = 0;
+    c->x87_top = 0;
+    UOP_NEXT;
+}
+
+/* ---- plain-C instructions ---- */
+static struct uop *uop_stop_fault(struct cpu *c, const struct uop *u)
+{
+    c->budget -= u->insn;
+    c->inflight = 0;
+    c->leave_fault = 1;
+    return NULL;
+}
+
+static struct uop *uop_stop_after(struct cpu *c, const struct uop *u)
+{
+    c->rip = c->next_rip;
+    c->budget -= u->insn + 1;
+    c->inflight = 0;
+    return NULL;
+}
+
+/* 0: go on; 1: fault; 2: leave after it */
+static EMU_NOINLINE int uop_call_slow(struct cpu *c, const struct uop *u)
+{
+    const struct insn *i = u->v.ptr;
+    uint64_t next;
+    c->rip = uop_rip(c, u->pos);
+    c->next_rip = next = uop_rip(c, (uint64_t)u->pos + i->length);
+    c->inflight = u->insn;
+    if (i->row->call(c, i))
+        return 1;
+    if (EMU_UNLIKELY(c->next_rip != next || c->attention))
+        return 2;
+    c->inflight = 0;
+    return 0;
+}
+
+UOP_FN_PRIV(uop_call)
+{
+    int r;
+    UOP_SPILL;
+    r = uop_call_slow(c, u);
+    if (EMU_UNLIKELY(r))
+        return r == 1 ? uop_stop_fault(c, u) : uop_stop_after(c, u);
+    UOP_RELOAD;
+    UOP_NEXT;
+}
+
+UOP_FN_PRIV(uop_call_end)
+{
+    struct uop_jump *j;
+    UOP_SPILL;
+    if (uop_call_slow(c, u) == 1)
+        return uop_stop_fault(c, u);
+    uop_stop_after(c, u);
+    if (c->budget < 0 || (c->attention | c->pending | c->interrupt_shadow | (c->eflags & FLAG_TF)) || c->halted)
+        return NULL;
+    j = UOP_JUMP_ENTRY(c->rip);
+    if (!UOP_JUMP_HIT(j, c->rip))
+        return NULL;
+    c->code_base = j->code_base;
+    UOP_RELOAD;
+    UOP_GO(j->u);
+}
+
+/* ---- vector instructions without a handler of their own ---- */
+UOP_FN_PRIV(uop_vec_rr)
+{
+    const struct insn *i = u->v.ptr;
+    if (i->row->vec(c, UOP_XMM(u->a), UOP_XMM(u->x), UOP_XMM(u->b), u->misc))
+        UOP_TAIL(uop_fault);
+    UOP_NEXT;
+}
+
+UOP_FN_PRIV(uop_clear_cell)
+{
+    UOP_CELL(u->a) = 0;
+    UOP_NEXT;
+}
+
+/* ---- addresses with segment checks: into TEMP. u->misc: size, u->scale: access ---- */
+static EMU_NOINLINE int uop_agen_slow(struct cpu *c, const struct uop *u)
+{
+    const struct insn *i = u->v.ptr;
+    uint64_t va, offset;
+    c->next_rip = uop_rip(c, (uint64_t)u->pos + i->length);
+    offset = insn_address(c, i);
+    if (cpu_linear(c, i->seg, offset, u->misc, u->scale, &va))
+        return CPU_FAULT;
+    c->gpr[REG_TEMP] = va;
+    return CPU_OK;
+}
+UOP_FN_PRIV(uop_agen)
+{
+    UOP_SPILL;
+    if (EMU_UNLIKELY(uop_agen_slow(c, u)))
+        UOP_TAIL(uop_fault);
+    UOP_NEXT;
+}
+
+/* ---- slow memory ---- */
+static void uop_raise_non_canonical(struct cpu *c, unsigned seg)
+{
+    c->fault.vector = seg == SEG_SS ? EXC_SS : EXC_GP;
+    c->fault.flags = FAULT_HAS_ERROR;
+    c->fault.error = 0;
+}
+
+/* Fills u's page (0), prepares the copy on the bounce buffer (1), or faults (2). */
+static EMU_NOINLINE int uop_miss_slow(struct cpu *c, struct uop *u, unsigned size, unsigned access)
+{
+    struct uop_page *p = UOP_PAGE(u);
+    uint64_t va = c->miss_va, value;
+    uint8_t *host, bytes[16];
+    c->rip = uop_rip(c, u->pos);
+    c->inflight = u->insn;
+    c->slow_paths++;
+    if (c->code_size == 8 && (!cpu_canonical(c, va) || !cpu_canonical(c, va + size - 1))) {
+        uop_raise_non_canonical(c, p->seg);
+        return 2;
+    }
+    host = tlb_host(c, va, size, access);
+    if (host) {
+        p->page = va & ~UINT64_C(4095);
+        p->addend = (uintptr_t)host - (uintptr_t)va;
+        p->generation = c->generation;
+        c->inflight = 0;
+        return 0;
+    }
+    if (access == ACCESS_READ || access == ACCESS_RMW) {
+        if (size <= 8) {
+            if (cpu_load_linear(c, va, size, &value, access))
+                return 2;
+            st64le(bytes, value);
+            st64le(bytes + 8, 0);
+        } else if (cpu_copy_linear(c, va, bytes, size, access)) {
+            return 2;
+        }
+        memcpy(c->bounce[0].b, bytes, 16);
+    } else if (cpu_check_linear(c, va, size, access)) {
+        return 2;
+    }
+    memcpy(c->scratch, u, 2 * sizeof *u);
+    p = UOP_PAGE(c->scratch);
+    p->page = va;
+    p->addend = (uintptr_t)c->bounce[0].b - (uintptr_t)va;
+    p->generation = c->generation;
+    c->resume = u + 2;
+    c->commit_size = access == ACCESS_READ ? 0 : (uint8_t)size;
+    c->scratch[2].pos = u->pos;
+    c->scratch[2].insn = u->insn;
+    c->inflight = 0;
+    if (EMU_UNLIKELY(c->attention)) /* the device wants something */
+        cpu_kick(c);
+    return 1;
+}
+
+/* After the copy: writes back what it stored. 2: leave before resume. */
+static EMU_NOINLINE int uop_commit_slow(struct cpu *c, const struct uop *u)
+{
+    unsigned size = c->commit_size;
+    int r;
+    if (size == 0)
+        return 0;
+    c->rip = uop_rip(c, u->pos);
+    c->inflight = u->insn;
+    r = size <= 8 ? cpu_store_linear(c, c->miss_va, size, ldn_le(c->bounce[0].b, size), ACCESS_WRITE)
+                  : cpu_copy_linear(c, c->miss_va, c->bounce[0].b, size, ACCESS_WRITE);
+    c->inflight = 0;
+    if (EMU_UNLIKELY(r)) /* the mapping was checked a moment ago */
+        return 1;
+    if (EMU_UNLIKELY(c->attention)) {
+        cpu_kick(c);
+        if ((c->attention & CPU_ATTENTION_CODE) && c->resume->insn > u->insn)
+            return 2;
+    }
+    return 0;
+}
+
+UOP_FN(uop_commit)
+{
+    int r;
+    UOP_SPILL;
+    r = uop_commit_slow(c, u);
+    if (EMU_UNLIKELY(r)) {
+        if (r == 1)
+            UOP_TAIL(uop_fault);
+        c->rip = uop_rip(c, c->resume->pos);
+        c->budget -= c->resume->insn;
+        return NULL;
+    }
+    UOP_GO(c->resume);
+}
+
+#define DEF_MISS(name, size, access)                                                                                   \
+    UOP_FN_PRIV(name)                                                                                                  \
+    {                                                                                                                  \
+        int r;                                                                                                         \
+        UOP_SPILL;                                                                                                     \
+        r = uop_miss_slow(c, u, size, access);                                                                         \
+        if (EMU_UNLIKELY(r == 2)) {                                                                                    \
+            c->inflight = 0;                                                                                           \
+            UOP_TAIL(uop_fault);                                                                                       \
+        }                                                                                                              \
+        if (EMU_UNLIKELY(r == 1)) {                                                                                    \
+            c->scratch[2].fn = uop_commit;                                                                             \
+            UOP_GO(c->scratch);                                                                                        \
+        }                                                                                                              \
+        UOP_GO(u);                                                                                                     \
+    }
+DEF_MISS(uop_miss_r1, 1, ACCESS_READ)
+DEF_MISS(uop_miss_r2, 2, ACCESS_READ)
+DEF_MISS(uop_miss_r4, 4, ACCESS_READ)
+DEF_MISS(uop_miss_r8, 8, ACCESS_READ)
+DEF_MISS(uop_miss_r16, 16, ACCESS_READ)
+DEF_MISS(uop_miss_w1, 1, ACCESS_WRITE)
+DEF_MISS(uop_miss_w2, 2, ACCESS_WRITE)
+DEF_MISS(uop_miss_w4, 4, ACCESS_WRITE)
+DEF_MISS(uop_miss_w8, 8, ACCESS_WRITE)
+DEF_MISS(uop_miss_w16, 16, ACCESS_WRITE)
+DEF_MISS(uop_miss_m1, 1, ACCESS_RMW)
+DEF_MISS(uop_miss_m2, 2, ACCESS_RMW)
+DEF_MISS(uop_miss_m4, 4, ACCESS_RMW)
+DEF_MISS(uop_miss_m8, 8, ACCESS_RMW)
+
+/* CALL: page filled (0), done the slow way (1), fault (2). */
+static EMU_NOINLINE int uop_miss_call_slow(struct cpu *c, struct uop *u)
+{
+    int r = uop_miss_slow(c, u, 8, ACCESS_WRITE);
+    if (r != 1)
+        return r;
+    c->inflight = u->insn;
+    r = cpu_store_linear(c, c->miss_va, 8, c->code_base + (uint64_t)(int64_t)u->disp, ACCESS_WRITE);
+    c->inflight = 0;
+    if (r)
+        return 2;
+    c->gpr[REG_RSP] = c->miss_va;
+    if (c->attention)
+        cpu_kick(c);
+    return 1;
+}
+UOP_FN_PRIV(uop_miss_call)
+{
+    int r;
+    UOP_SPILL;
+    r = uop_miss_call_slow(c, u);
+    if (r == 2) {
+        c->inflight = 0;
+        UOP_TAIL(uop_fault);
+    }
+    if (r == 0)
+        UOP_GO(u);
+    UOP_EXIT;
+}
+/* CALL r: the page or the jump cache missed; the target is in TEMP. */
+UOP_FN_PRIV(uop_miss_call_reg)
+{
+    uint64_t target = c->gpr[REG_TEMP];
+    int r;
+    UOP_SPILL;
+    if (!cpu_canonical(c, target)) {
+        uop_raise_non_canonical(c, SEG_CS);
+        UOP_TAIL(uop_fault);
+    }
+    r = uop_miss_call_slow(c, u);
+    if (r == 2) {
+        c->inflight = 0;
+        UOP_TAIL(uop_fault);
+    }
+    if (r == 0) {
+        uint8_t *p = (uint8_t *)(uintptr_t)((uintptr_t)c->miss_va + UOP_PAGE(u)->addend);
+        st64le(p, c->code_base + (uint64_t)(int64_t)u->disp);
+        c->gpr[REG_RSP] = c->miss_va;
+    }
+    c->budget -= u->count;
+    c->rip = target;
+    return NULL;
+}
+
+EMU_PRIV void uop_enter(struct cpu *c, struct uop *u)
+{
+#if EMU_TAIL_CALLS
+#if EMU_SLOTS == 0
+    u->fn(c, u);
+#elif EMU_SLOTS == 3
+    u->fn(c, u, c->gpr[SLOT_REG0], c->gpr[SLOT_REG1], c->gpr[SLOT_REG2]);
+#else
+    u->fn(c, u, c->gpr[SLOT_REG0], c->gpr[SLOT_REG1], c->gpr[SLOT_REG2], c->gpr[SLOT_REG3]);
+#endif
+#else
+    while (u)
+        u = u->fn(c, u);
+#endif
+}
+#undef FLOW_R
+#undef FLOW_S
+#undef FLOW_D
+#undef FLOW_SS
+#undef FLOW_SUB
+
+/* ======================================== src/cpu/trace.c ======================================== */
+
+/* cpu/trace.c - from instructions to uops: building, linking and dropping traces.
+ *
+ * Contract   run.c asks trace_find() and trace_build() for the trace at an address, trace_promote() when a tier-1 trace is hot, and
+ *            trace_link_stub() when an exit has found its target. Everyone who writes to memory ends in trace_code_written().
+ * Theory     A trace is keyed by the block and offset of its first byte and by the mode key, so that one copy serves all mappings
+ *            (CPU.md). It lies within one page; only an instruction that straddles two pages makes a trace of its own with both checked.
+ *
+ *            tier 1: one basic block, begins with a counter        ---hot---> tier 2: follows jumps and likely branches within the page
+ *            step:   one instruction, all flags recorded (single-stepping, exact deadlines, interrupt shadows)
+ *
+ *            Building: decode along the path; flags' liveness backward (an instruction that may fault reads all; exits read what a
+ *            peek at their targets says); then uops, each operation with the handler for its operand kinds, CMP/TEST/ALU + Jcc in one.
+ *            What has no handler becomes a call of its plain-C function.
+ *
+ *            Links: an exit's v.link first leads to its stub [uop_exit_resolve]. A resolved link within the page is unconditional; one to
+ *            another page stays a stub [uop_exit_far] that checks generation and page.
+ *            Memory comes from one arena that is thrown away whole when it is full.
+ * Invariants 1. page_flags has PAGE_HAS_CODE exactly for pages with a struct code_page that lists a live trace.
+ *            2. incoming lists every link that leads to a trace from outside of it, so that a dead trace has none.
+ *            3. A trace is at most TRACE_MAX_INSNS instructions: run.c's exact deadlines rely on it.
+ */
+
+#if defined(EMU_TORTURE)
+enum { TRACE_ARENA_UNITS = 1 << 14, TRACE_HASH = 64, TRACE_PAGES = 16 };
+#else
+enum { TRACE_ARENA_UNITS = 3 << 19, TRACE_HASH = 1 << 15, TRACE_PAGES = 1 << 12 };
+#endif
+enum { TRACE_PAGE = 4096, TRACE_LINE_SHIFT = 6, TRACE_RESERVE_UNITS = 2048, TRACE_TIER1_INSNS = 32, TRACE_PEEK = 6, TRACE_MAX_EXITS = TRACE_MAX_INSNS + 2 };
+
+struct trace_link { /* one way into a trace */
+    struct uop *u;    /* the exit (near), or the stub itself (far) */
+    struct uop *stub;
+    struct trace_link *next;
+};
+struct trace_ref {
+    struct trace *trace;
+    uint64_t lines; /* 64-byte lines of the page that it was made from */
+    struct trace_ref *next;
+};
+struct code_page {
+    struct ram_block *block;
+    uint64_t page_offset;
+    struct trace_ref *refs;
+    struct code_page *next;
+};
+
+struct trace_insn {
+    struct insn insn;
+    uint16_t pos;
+    int32_t next;      /* offset of the next instruction on the path */
+    int32_t target;    /* branches: the other way */
+    uint8_t error;     /* decoding failed: vector */
+    bool inverted;     /* JCC whose taken way is followed */
+    uint16_t live;     /* flags somebody reads afterwards */
+};
+
+struct trace_exit {
+    struct uop *u;
+    int32_t target;
+};
+
+/* What is being built. */
+struct trace_builder {
+    struct cpu *c;
+    struct trace_cache *tc;
+    struct trace *trace;
+    const uint8_t *bytes;
+    unsigned size; /* of bytes: up to the page's end, or more for a straddling instruction */
+    uint32_t key;
+    unsigned tier;
+    unsigned start;
+    unsigned count;
+    uint64_t lines;
+    bool ended;    /* the last instruction leaves by itself */
+    int32_t final; /* else: where the path goes on */
+    unsigned kind; /* flag kind surely recorded now, or FLAGK_END */
+    unsigned at;   /* index and position of the instruction being emitted */
+    uint16_t pos;
+    struct trace_exit exits[TRACE_MAX_EXITS];
+    unsigned exit_count;
+};
+
+struct trace_cache {
+    struct emu *emu;
+    struct uop *arena;
+    size_t used;
+    struct trace *hash[TRACE_HASH];
+    struct code_page *pages[TRACE_PAGES];
+    struct trace_insn insns[TRACE_MAX_INSNS];
+    struct trace_builder builder;
+    struct trace_stats stats;
+    bool flush_pending;
+};
+
+/* ---- cache ---- */
+
+EMU_PRIV int trace_cache_create(struct emu *e)
+{
+    struct trace_cache *tc;
+    if (e->traces)
+        return 0;
+    tc = emu_alloc(e, sizeof *tc);
+    if (!tc)
+        return EMU_ENOMEM;
+    tc->arena = emu_alloc(e, TRACE_ARENA_UNITS * sizeof *tc->arena);
+    if (!tc->arena) {
+        emu_free(e, tc);
+        return EMU_ENOMEM;
+    }
+    tc->emu = e;
+    e->traces = tc;
+    e->on_code_write = trace_code_written;
+    e->on_map_change = tlb_machine_changed;
+    return 0;
+}
+
+EMU_PRIV void trace_cache_destroy(struct emu *e)
+{
+    if (!e->traces)
+        return;
+    emu_free(e, e->traces->arena);
+    emu_free(e, e->traces);
+    e->traces = NULL;
+}
+
+/* Room from the arena, rounded up to units; the caller has made sure that there is enough. */
+static void *trace_alloc(struct trace_cache *tc, size_t bytes)
+{
+    struct uop *p = tc->arena + tc->used;
+    tc->used += (bytes + sizeof *p - 1) / sizeof *p;
+    memset(p, 0, bytes);
+    return p;
+}
+
+static size_t trace_hash_of(const struct ram_block *b, uint64_t offset, uint32_t key)
+{
+    uint64_t h = (offset ^ (uint64_t)b->id << 40 ^ (uint64_t)key << 20) * UINT64_C(0x9E3779B97F4A7C15);
+    return (size_t)(h >> 40) & (TRACE_HASH - 1);
+}
+
+EMU_PRIV struct trace *trace_find(struct emu *e, struct ram_block *block, uint64_t offset, uint32_t key)
+{
+    struct trace *t;
+    for (t = e->traces->hash[trace_hash_of(block, offset, key)]; t; t = t->next)
+        if (t->offset == offset && t->key == key && t->block == block)
+            return t;
+    return NULL;
+}
+
+static struct code_page **trace_page_slot(struct trace_cache *tc, const struct ram_block *b, uint64_t page_offset)
+{
+    uint64_t h = ((page_offset >> 12) ^ (uint64_t)b->id << 32) * UINT64_C(0x9E3779B97F4A7C15);
+    struct code_page **p = &tc->pages[(size_t)(h >> 40) & (TRACE_PAGES - 1)];
+    while (*p && ((*p)->block != b || (*p)->page_offset != page_offset))
+        p = &(*p)->next;
+    return p;
+}
+
+static void trace_add_ref(struct trace_cache *tc, struct trace *t, struct ram_block *b, uint64_t page_offset, uint64_t lines)
+{
+    struct code_page **slot = trace_page_slot(tc, b, page_offset);
+    struct trace_ref *r;
+    if (!*slot) {
+        struct code_page *p = trace_alloc(tc, sizeof *p);
+        p->block = b;
+        p->page_offset = page_offset;
+        *slot = p;
+    }
+    r = trace_alloc(tc, sizeof *r);
+    r->trace = t;
+    r->lines = lines;
+    r->next = (*slot)->refs;
+    (*slot)->refs = r;
+    if (!(b->page_flags[page_offset >> 12] & PAGE_HAS_CODE)) {
+        b->page_flags[page_offset >> 12] |= PAGE_HAS_CODE;
+        tlb_protect_page(tc->emu, b, page_offset);
+    }
+}
+
+static void trace_unhash(struct trace_cache *tc, struct trace *t)
+{
+    struct trace **p = &tc->hash[trace_hash_of(t->block, t->offset, t->key)];
+    while (*p && *p != t)
+        p = &(*p)->next;
+    if (*p)
+        *p = t->next;
+}
+
+static void trace_kill(struct trace_cache *tc, struct trace *t)
+{
+    struct trace_link *l;
+    if (t->dead)
+        return;
+    trace_unhash(tc, t);
+    t->dead = true;
+    t->head->fn = uop_dead;
+    for (l = t->incoming; l; l = l->next) {
+        if (l->u == l->stub)
+            l->stub->fn = uop_exit_resolve;
+        else
+            l->u->v.link = l->stub;
+    }
+    t->incoming = NULL;
+    tc->stats.invalidations++;
+}
+
+EMU_PRIV void trace_code_written(struct emu *e, struct ram_block *b, uint64_t offset, uint64_t size)
+{
+    struct trace_cache *tc = e->traces;
+    uint64_t page, end = offset + size;
+    bool hit = false;
+    unsigned i;
+    if (!tc || !size)
+        return;
+    for (page = offset & ~(uint64_t)(TRACE_PAGE - 1); page < end; page += TRACE_PAGE) {
+        struct code_page **slot, *p;
+        struct trace_ref **r;
+        uint64_t lines, from = offset > page ? offset - page : 0, to = EMU_MIN(end - page, (uint64_t)TRACE_PAGE);
+        if (!(b->page_flags[page >> 12] & PAGE_HAS_CODE))
+            continue;
+        slot = trace_page_slot(tc, b, page);
+        p = *slot;
+        if (!p) {
+            b->page_flags[page >> 12] &= (uint8_t)~PAGE_HAS_CODE;
+            continue;
+        }
+        lines = (UINT64_MAX << (from >> TRACE_LINE_SHIFT)) & (UINT64_MAX >> (63 - ((to - 1) >> TRACE_LINE_SHIFT)));
+        for (r = &p->refs; *r;) {
+            struct trace *t = (*r)->trace;
+            if (((*r)->lines & lines) && !t->dead) {
+                trace_kill(tc, t);
+                hit = true;
+            }
+            if (t->dead)
+                *r = (*r)->next;
+            else
+                r = &(*r)->next;
+        }
+        if (!p->refs) {
+            *slot = p->next;
+            b->page_flags[page >> 12] &= (uint8_t)~PAGE_HAS_CODE;
+        }
+    }
+    if (hit)
+        for (i = 0; i < e->cpu_count; i++)
+            e->cpus[i]->attention |= CPU_ATTENTION_CODE;
+}
+
+static void trace_flush(struct emu *e)
+{
+    struct trace_cache *tc = e->traces;
+    unsigned i;
+    for (i = 0; i < TRACE_PAGES; i++) {
+        struct code_page *p;
+        for (p = tc->pages[i]; p; p = p->next)
+            p->block->page_flags[p->page_offset >> 12] &= (uint8_t)~PAGE_HAS_CODE;
+        tc->pages[i] = NULL;
+    }
+    memset(tc->hash, 0, sizeof tc->hash);
+    tc->used = 0;
+    tc->flush_pending = false;
+    for (i = 0; i < e->cpu_count; i++) {
+        struct cpu *c = e->cpus[i];
+        memset(c->jumps, 0, UOP_JUMPS * sizeof *c->jumps);
+        c->leave_stub = c->promote = NULL;
+    }
+}
+
+/* Traces may be running: run.c does it when they are left. */
+EMU_PRIV void trace_flush_all(struct emu *e)
+{
+    unsigned i;
+    if (!e->traces)
+        return;
+    if (!e->current_cpu) {
+        trace_flush(e);
+        return;
+    }
+    e->traces->flush_pending = true;
+    for (i = 0; i < e->cpu_count; i++)
+        e->cpus[i]->attention |= CPU_ATTENTION_CODE;
+}
+
+EMU_PRIV void trace_flush_pending(struct emu *e)
+{
+    if (EMU_UNLIKELY(e->traces->flush_pending))
+        trace_flush(e);
+}
+
+EMU_PRIV struct trace_stats *trace_stats_of(struct emu *e) { return &e->traces->stats; }
+
+EMU_PRIV void trace_get_stats(struct emu *e, struct trace_stats *out)
+{
+    unsigned i;
+    memset(out, 0, sizeof *out);
+    if (!e->traces)
+        return;
+    *out = e->traces->stats;
+    for (i = 0; i < e->cpu_count; i++) {
+        const struct cpu *c = e->cpus[i];
+        out->slow_path += c->slow_paths;
+        out->insns_step += c->step_insns;
+        out->insns_tier1 += c->tier1_insns;
+        out->insns_tier2 += c->icount - c->step_insns - EMU_MIN(c->tier1_insns, c->icount - c->step_insns);
+    }
+}
+
+/* ---- links ---- */
+
+static void trace_add_link(struct trace_cache *tc, struct trace *t, struct uop *u, struct uop *stub)
+{
+    struct trace_link *l = trace_alloc(tc, sizeof *l);
+    l->u = u;
+    l->stub = stub;
+    l->next = t->incoming;
+    t->incoming = l;
+}
+
+EMU_PRIV void trace_link_stub(struct cpu *c, struct uop *stub, struct trace *t)
+{
+    struct trace_cache *tc = c->emu->traces;
+    if (tc->used + 16 > TRACE_ARENA_UNITS || t->tier == TRACE_STEP || t->dead)
+        return;
+    if (stub->misc) { /* far */
+        struct uop_page *p = UOP_PAGE(stub);
+        if (stub->fn == uop_exit_far && p->v.link != t->head)
+            stub->fn = uop_exit_resolve; /* the old entry stays in the old target's list: harmless, it only unlinks again */
+        p->page = c->leave_base;
+        p->generation = c->generation;
+        stub->v.imm = c->code_base;
+        if (stub->fn != uop_exit_far || p->v.link != t->head) {
+            p->v.link = t->head;
+            stub->fn = uop_exit_far;
+            trace_add_link(tc, t, stub, stub);
+        }
+        return;
+    }
+    if (t->straddles) /* its second page is to be checked each time */
+        return;
+    stub->v.link->v.link = t->head;
+    trace_add_link(tc, t, stub->v.link, stub);
+}
+
+/* ---- decoding along the path, and flags ---- */
+
+static uint64_t trace_lines(unsigned from, unsigned to)
+{
+    if (from >= TRACE_PAGE)
+        return 0;
+    if (to > TRACE_PAGE)
+        to = TRACE_PAGE;
+    return (UINT64_MAX << (from >> TRACE_LINE_SHIFT)) & (UINT64_MAX >> (63 - ((to - 1) >> TRACE_LINE_SHIFT)));
+}
+
+static bool trace_may_fault(const struct insn *i)
+{
+    const struct insn_row *r = i->row;
+    if (r->how == HOW_CALL)
+        return !(r->attr & ROW_NO_RIP);
+    if (r->how == HOW_VEC)
+        return i->memory || !(r->attr & ROW_NO_RIP);
+    switch (r->op) {
+    case OP_LEA: case OP_NOP: return false;
+    case OP_PUSH: case OP_POP: case OP_LEAVE: case OP_CALL: case OP_CALL_RM: case OP_RET: case OP_DIV: case OP_IDIV: case OP_STRING: case OP_JMP_RM:
+    case OP_LOOP: return true;
+    default: return i->memory;
+    }
+}
+
+/* Flags that an instruction needs, if `after` are wanted after it. */
+static unsigned trace_flags_needed(const struct insn *i, unsigned after)
+{
+    const struct insn_row *r = i->row;
+    if (trace_may_fault(i))
+        return FLAGS_ARITH;
+    if (r->how == HOW_INT)
+        switch (r->op) {
+        case OP_INC: case OP_DEC: return after & FLAG_CF; /* the rest is written, CF is passed on */
+        case OP_BT: case OP_BTS: case OP_BTR: case OP_BTC: return after & (FLAGS_ARITH & ~FLAG_CF);
+        case OP_ROL: case OP_ROR: case OP_SHLD: case OP_SHRD: return after;
+        case OP_SHL: case OP_SHR: case OP_SAL: case OP_SAR:
+            return r->opnd[1] == OPND_CL ? after : (i->imm & 31) == 0 ? after : after & ~(unsigned)FLAGS_ARITH;
+        default: break;
+        }
+    return (after & ~(unsigned)r->flags_written) | r->flags_read;
+}
+
+/* Flags that the code at offset of the page may read before it writes them. */
+static unsigned trace_peek(struct trace_builder *b, int32_t offset)
+{
+    unsigned live = 0, rest = FLAGS_ARITH, n, from = (unsigned)offset;
+    struct insn i;
+    if (b->tier == TRACE_STEP || offset < 0 || offset >= TRACE_PAGE || (b->key & KEY_PARTIAL) || b->trace->straddles)
+        return FLAGS_ARITH;
+    for (n = 0; n < TRACE_PEEK && rest; n++) {
+        if (from >= b->size || cpu_decode(b->c, b->key, b->bytes + from, b->size - from, &i)) {
+            live |= rest;
+            rest = 0;
+            break;
+        }
+        if (trace_may_fault(&i) || (i.row->attr & ROW_ENDS) || i.row->op == OP_JCC) {
+            live |= rest;
+            rest = 0;
+            break;
+        }
+        live |= trace_flags_needed(&i, 0) & rest;
+        if (i.row->how == HOW_INT && (i.row->op == OP_ROL || i.row->op == OP_ROR || i.row->op == OP_SHLD || i.row->op == OP_SHRD || i.row->opnd[1] == OPND_CL)) {
+            live |= rest;
+            rest = 0;
+            break;
+        }
+        rest &= ~(unsigned)i.row->flags_written;
+        from += i.length;
+    }
+    if (n == TRACE_PEEK)
+        live |= rest;
+    b->lines |= trace_lines((unsigned)offset, EMU_MAX(from, (unsigned)offset + 1) + 15);
+    return live;
+}
+
+static bool trace_near(const struct trace_builder *b, int32_t target)
+{
+    return target >= 0 && target < TRACE_PAGE && !(b->key & KEY_PARTIAL) && !b->trace->straddles;
+}
+
+static bool trace_on_path(const struct trace_builder *b, int32_t offset)
+{
+    unsigned k;
+    for (k = 0; k < b->count; k++)
+        if (b->tc->insns[k].pos == offset)
+            return true;
+    return false;
+}
+
+static unsigned trace_runs(const struct trace_builder *b, int32_t offset)
+{
+    struct trace *t;
+    if (!trace_near(b, offset))
+        return 0;
+    t = trace_find(b->c->emu, b->trace->block, (b->trace->offset & ~(uint64_t)(TRACE_PAGE - 1)) + (unsigned)offset, b->key);
+    return !t ? 0 : t->tier == TRACE_TIER2 ? TRACE_HOT + 1 : (unsigned)(TRACE_HOT - t->head->disp) + 1;
+}
+
+/* Does this near branch keep the default width of the mode? Others go the slow way, since they cut RIP. */
+static bool trace_plain_branch(const struct trace_builder *b, const struct insn *i)
+{
+    unsigned size = b->key & KEY_CS_SIZE;
+    return size == KEY_CS64 || (size == KEY_CS32 ? i->opsize == 4 : i->opsize == 2);
+}
+
+static void trace_decode_path(struct trace_builder *b)
+{
+    unsigned max = b->tier == TRACE_STEP ? 1 : b->tier == TRACE_TIER1 ? TRACE_TIER1_INSNS : TRACE_MAX_INSNS;
+    int32_t at = (int32_t)b->start;
+    while (b->count < max) {
+        struct trace_insn *t = &b->tc->insns[b->count];
+        const struct insn_row *r;
+        int error;
+        b->final = at;
+        if (at < 0 || at >= TRACE_PAGE || (b->count && trace_on_path(b, at)))
+            return;
+        error = cpu_decode(b->c, b->key, b->bytes + at, b->size - (unsigned)at, &t->insn);
+        if (error < 0) /* straddles the page: a trace of its own */
+            return;
+        t->pos = (uint16_t)at;
+        t->error = (uint8_t)error;
+        t->inverted = false;
+        t->target = -1;
+        b->count++;
+        if (error) {
+            b->lines |= trace_lines((unsigned)at, (unsigned)at + 15);
+            b->ended = true;
+            return;
+        }
+        b->lines |= trace_lines((unsigned)at, (unsigned)at + t->insn.length);
+        r = t->insn.row;
+        at += t->insn.length;
+        t->next = at;
+        if (r->how == HOW_INT && (r->op == OP_JCC || r->op == OP_JMP || r->op == OP_CALL))
+            t->target = (int32_t)((uint32_t)at + (uint32_t)t->insn.imm);
+        if (r->how == HOW_INT && r->op == OP_JMP && trace_plain_branch(b, &t->insn)) {
+            b->final = t->target;
+            if (b->tier != TRACE_TIER2 || !trace_near(b, t->target))
+                return;
+            at = t->next = t->target;
+            continue;
+        }
+        if (r->attr & ROW_ENDS) {
+            b->ended = true;
+            return;
+        }
+        b->final = at;
+        if (r->how == HOW_INT && r->op == OP_JCC) {
+            if (!trace_plain_branch(b, &t->insn)) {
+                b->ended = true;
+                return;
+            }
+            if (b->tier != TRACE_TIER2 || t->target == (int32_t)b->start)
+                return;
+            if (trace_near(b, t->target) && !trace_on_path(b, t->target) && trace_runs(b, t->target) > 4 * trace_runs(b, at)) {
+                t->inverted = true;
+                at = t->target;
+                t->target = t->next;
+                t->next = at;
+                b->final = at;
+            }
+        }
+    }
+}
+
+static void trace_find_live(struct trace_builder *b)
+{
+    unsigned live = b->ended ? FLAGS_ARITH : trace_peek(b, b->final), k;
+    for (k = b->count; k-- > 0;) {
+        struct trace_insn *t = &b->tc->insns[k];
+        if (t->error) {
+            live = FLAGS_ARITH;
+            t->live = FLAGS_ARITH;
+            continue;
+        }
+        if (t->insn.row->how == HOW_INT && t->insn.row->op == OP_JCC)
+            live |= trace_peek(b, t->target);
+        t->live = (uint16_t)live;
+        live = trace_flags_needed(&t->insn, live);
+    }
+}
+
+/* ---- emitting ---- */
+
+#define TRACE_KIND_R (UOP_KINDS - 1)
+#define TRACE_CELL_TEMP UOP_GPR(REG_TEMP)
+#define TRACE_CELL_TEMP2 ((uint16_t)offsetof(struct cpu, vtmp[1]))
+
+static unsigned trace_kind(unsigned reg)
+{
+#if EMU_SLOTS
+    if (reg == SLOT_REG0)
+        return 0;
+    if (reg == SLOT_REG1)
+        return 1;
+    if (reg == SLOT_REG2)
+        return 2;
+#if EMU_SLOTS > 3
+    if (reg == SLOT_REG3)
+        return 3;
+#endif
+#endif
+    (void)reg;
+    return TRACE_KIND_R;
+}
+
+static struct uop *trace_emit(struct trace_builder *b, uop_fn fn)
+{
+    struct uop *u = trace_alloc(b->tc, sizeof *u);
+    u->fn = fn;
+    u->pos = b->pos;
+    u->insn = (uint8_t)b->at;
+    u->count = (uint8_t)(b->at + 1);
+    return u;
+}
+
+static struct uop *trace_emit_mem(struct trace_builder *b, uop_fn fn)
+{
+    struct uop *u = trace_emit(b, fn);
+    struct uop_page *p = trace_alloc(b->tc, sizeof(struct uop));
+    p->page = UINT64_MAX;
+    p->seg = SEG_DS;
+    return u;
+}
+
+static struct uop *trace_emit_ab(struct trace_builder *b, uop_fn fn, uint16_t cell_a, uint16_t cell_b)
+{
+    struct uop *u = trace_emit(b, fn);
+    u->a = cell_a;
+    u->b = cell_b;
+    return u;
+}
+
+static void trace_add_exit(struct trace_builder *b, struct uop *u, int32_t target)
+{
+    b->exits[b->exit_count].u = u;
+    b->exits[b->exit_count++].target = target;
+}
+
+static struct insn *trace_keep_insn(struct trace_builder *b, const struct insn *i)
+{
+    struct insn *copy = trace_alloc(b->tc, sizeof *copy);
+    *copy = *i;
+    return copy;
+}
+
+static void trace_spill(struct trace_builder *b, unsigned reg)
+{
+    if (trace_kind(reg) != TRACE_KIND_R)
+        trace_emit(b, handler_spill(trace_kind(reg)))->a = UOP_GPR(reg);
+}
+static void trace_reload(struct trace_builder *b, unsigned reg)
+{
+    if (trace_kind(reg) != TRACE_KIND_R)
+        trace_emit(b, handler_reload(trace_kind(reg)))->a = UOP_GPR(reg);
+}
+
+/* A memory operand, reduced to what handlers take: b + (x << scale) + disp. */
+struct trace_address {
+    unsigned kb, kx;
+    uint16_t b, x;
+    uint8_t scale, seg;
+    bool index;
+    int32_t disp;
+};
+
+static void trace_address_cell(struct trace_address *a, uint16_t cell, int32_t disp)
+{
+    a->kb = TRACE_KIND_R;
+    a->b = cell;
+    a->index = false;
+    a->disp = disp;
+}
+
+/* base + index into TEMP; address-sized 4 or 8. */
+static void trace_emit_lea(struct trace_builder *b, struct trace_address *a, unsigned size)
+{
+    struct uop *u = trace_emit(b, handler_lea(size, a->index, TRACE_KIND_R, a->kb, a->kx));
+    u->a = TRACE_CELL_TEMP;
+    u->b = a->b;
+    u->x = a->x;
+    u->scale = a->scale;
+    u->disp = a->disp;
+    trace_address_cell(a, TRACE_CELL_TEMP, 0);
+}
+
+static bool trace_fits32(int64_t v) { return v >= INT32_MIN && v <= INT32_MAX; }
+
+static bool trace_seg_flat(const struct trace_builder *b, unsigned seg, unsigned access)
+{
+    if (seg > SEG_DS || (seg == SEG_CS && access != ACCESS_READ))
+        return false;
+    return (b->key & (KEY_FLAT_ES << seg)) != 0;
+}
+
+/* The raw sum of registers and displacement; false: displacement too large. */
+static bool trace_plain_address(const struct trace_builder *b, const struct insn *i, struct trace_address *a)
+{
+    int64_t disp = i->disp;
+    a->seg = i->seg;
+    a->scale = i->scale;
+    a->index = i->index != REG_ZERO;
+    a->kx = trace_kind(i->index);
+    a->x = UOP_GPR(i->index);
+    if (i->rip_relative) {
+        a->kb = TRACE_KIND_R;
+        a->b = (uint16_t)offsetof(struct cpu, code_base);
+        disp += b->pos + i->length;
+    } else {
+        a->kb = trace_kind(i->base);
+        a->b = UOP_GPR(i->base);
+    }
+    a->disp = (int32_t)disp;
+    return trace_fits32(disp);
+}
+
+/* Emits what the address needs. index_ok: the handler takes an index; plain_base: only a register-file base. */
+static void trace_emit_address(struct trace_builder *b, const struct insn *i, unsigned size, unsigned access, bool index_ok, bool plain_base, struct trace_address *a)
+{
+    bool long_mode = (b->key & KEY_CS_SIZE) == KEY_CS64, fits = trace_plain_address(b, i, a);
+    if (long_mode && i->addrsize == 8) {
+        if (!fits) { /* moffs, or a displacement at the edge */
+            struct uop *u;
+            if (i->base == REG_ZERO && i->index == REG_ZERO && !i->rip_relative && i->seg < SEG_FS) {
+                u = trace_emit(b, handler_mov_ri(8, TRACE_KIND_R));
+                u->a = TRACE_CELL_TEMP;
+                u->v.imm = (uint64_t)i->disp;
+                trace_address_cell(a, TRACE_CELL_TEMP, 0);
+                return;
+            }
+            goto checked;
+        }
+        if (i->seg >= SEG_FS) {
+            uint16_t seg_cell = (uint16_t)(offsetof(struct cpu, seg_base) + 8u * i->seg);
+            if (a->index)
+                trace_emit_lea(b, a, 8);
+            if (a->kb == TRACE_KIND_R && a->b == UOP_GPR(REG_ZERO)) {
+                trace_address_cell(a, seg_cell, a->disp);
+            } else {
+                a->index = true;
+                a->kx = a->kb;
+                a->x = a->b;
+                a->scale = 0;
+                a->kb = TRACE_KIND_R;
+                a->b = seg_cell;
+            }
+        }
+    } else if (i->addrsize == 4 && fits && (long_mode ? i->seg < SEG_FS : trace_seg_flat(b, i->seg, access))) {
+        if (!long_mode && i->base == REG_ZERO && i->index == REG_ZERO && i->disp >= 0)
+            trace_address_cell(a, UOP_GPR(REG_ZERO), a->disp);
+        else
+            trace_emit_lea(b, a, 4);
+        return;
+    } else {
+        struct uop *u;
+checked:
+        u = trace_emit(b, uop_agen);
+        u->misc = (uint8_t)size;
+        u->scale = (uint8_t)access;
+        trace_address_cell(a, TRACE_CELL_TEMP, 0); /* trace_attach_insns() gives it the instruction */
+        return;
+    }
+    if ((a->index && !index_ok) || (plain_base && (a->index || a->kb != TRACE_KIND_R)))
+        trace_emit_lea(b, a, 8);
+}
+
+static void trace_set_address(struct uop *u, const struct trace_address *a)
+{
+    u->b = a->b;
+    u->x = a->x;
+    u->scale = a->index ? a->scale : 0;
+    u->disp = a->disp;
+    UOP_PAGE(u)->seg = a->seg;
+}
+
+/* Loads an operand of an instruction into a register-file cell, zero-extended. */
+static void trace_emit_load_cell(struct trace_builder *b, const struct insn *i, unsigned size, uint16_t cell)
+{
+    struct trace_address a;
+    struct uop *u;
+    trace_emit_address(b, i, size, ACCESS_READ, true, false, &a);
+    u = trace_emit_mem(b, handler_load(size == 1 ? LOAD_Z1 : size == 2 ? LOAD_Z2 : size == 4 ? LOAD_4 : LOAD_8, a.index, TRACE_KIND_R, a.kb, a.kx));
+    u->a = cell;
+    trace_set_address(u, &a);
+}
+
+static void trace_emit_call(struct trace_builder *b, const struct insn *i)
+{
+    struct uop *u = trace_emit(b, i->row->attr & ROW_ENDS ? uop_call_end : uop_call);
+    u->v.ptr = i; /* the copy follows the code: see trace_attach_insns() */
+    b->kind = FLAGK_END;
+}
+
+static void trace_emit_raise(struct trace_builder *b, unsigned vector, int32_t error)
+{
+    struct uop *u = trace_emit(b, uop_raise);
+    u->misc = (uint8_t)vector;
+    u->disp = error;
+}
+
+/* Kind that an operation's recording handler leaves. */
+static unsigned trace_kind_of_alu(unsigned op, unsigned size)
+{
+    unsigned log = size == 8 ? 3 : size >> 1;
+    return (op == OP_ADD ? FLAGK_ADD : op == OP_SUB || op == OP_CMP ? FLAGK_SUB : FLAGK_LOGIC) | log;
+}
+
+/* The condition of a JCC, and its exit. */
+static void trace_emit_jcc(struct trace_builder *b, const struct trace_insn *t)
+{
+    unsigned cc = (t->insn.opcode & 15u) ^ (t->inverted ? 1u : 0u);
+    struct uop *u = trace_emit(b, handler_jcc(b->kind, cc));
+    u->misc = (uint8_t)cc;
+    trace_add_exit(b, u, t->target);
+}
+
+/* CMP, TEST or arithmetic and the JCC after it as one uop; false: not possible. */
+static bool trace_emit_fused(struct trace_builder *b, const struct trace_insn *t, const struct trace_insn *j)
+{
+    const struct insn *i = &t->insn;
+    unsigned op = i->row->op, size = interp_size(i, 0), cc = (j->insn.opcode & 15u) ^ (j->inverted ? 1u : 0u), ra = 0, rb = 0;
+    bool flags = j->live != 0, high_a = false, high_b = false, immediate, memory = interp_is_memory(i, 0) || interp_is_memory(i, 1);
+    int64_t imm = (int64_t)i->imm;
+    uop_fn fn = NULL;
+    struct uop *u;
+    if ((op == OP_INC || op == OP_DEC) && !(j->live & FLAG_CF)) {
+        if (memory || ((cc & 0xE) != 4 && (cc & 0xE) != 8)) /* CF of before would be asked for */
+            return false;
+        ra = interp_reg(i, 0, &high_a);
+        if (high_a)
+            return false;
+        op = op == OP_INC ? OP_ADD : OP_SUB;
+        imm = 1;
+        immediate = true;
+    } else if (op == OP_CMP || op == OP_TEST || op == OP_ADD || op == OP_SUB || op == OP_AND) {
+        unsigned o1 = i->row->opnd[1];
+        immediate = o1 == OPND_Ib || o1 == OPND_Ibs || o1 == OPND_Iz;
+    } else {
+        return false;
+    }
+    if (memory) {
+        struct trace_address a;
+        if (!immediate || (op != OP_CMP && op != OP_TEST) || !(fn = handler_cmp_mi_jcc(op, size, flags, cc, 0)))
+            return false;
+        trace_emit_address(b, i, size, ACCESS_READ, false, false, &a);
+        u = trace_emit_mem(b, handler_cmp_mi_jcc(op, size, flags, cc, a.kb));
+        trace_set_address(u, &a);
+        UOP_PAGE(u)->v.imm = (uint64_t)imm;
+    } else {
+        ra = interp_reg(i, 0, &high_a);
+        if (!immediate)
+            rb = interp_reg(i, 1, &high_b);
+        if (high_a || high_b)
+            return false;
+        if (immediate)
+            fn = op == OP_CMP ? handler_cmp_jcc_ri(size, flags, cc, trace_kind(ra)) : handler_alu_jcc_ri(op, size, flags, cc, trace_kind(ra));
+        else if (op == OP_CMP)
+            fn = handler_cmp_jcc_rr(size, flags, cc, trace_kind(ra), trace_kind(rb));
+        else if (op == OP_TEST && ra == rb)
+            fn = handler_test_jcc(size, flags, cc, trace_kind(ra));
+        if (!fn)
+            return false;
+        u = trace_emit_ab(b, fn, UOP_GPR(ra), UOP_GPR(rb));
+        u->disp = (int32_t)imm;
+    }
+    u->count = (uint8_t)(b->at + 2);
+    if (flags)
+        b->kind = trace_kind_of_alu(op, size);
+    trace_add_exit(b, u, j->target);
+    return true;
+}
+
+static bool trace_is_immediate(unsigned kind) { return kind == OPND_Ib || kind == OPND_Ibs || kind == OPND_Iw || kind == OPND_Iz || kind == OPND_Iv; }
+
+static bool trace_emit_alu(struct trace_builder *b, const struct trace_insn *t)
+{
+    const struct insn *i = &t->insn;
+    unsigned op = i->row->op, size = interp_size(i, 0), ra, rb;
+    bool flags = t->live != 0, high = false, high_b = false, compare = op == OP_CMP || op == OP_TEST;
+    uop_fn fn;
+    struct uop *u;
+    struct trace_address a;
+    if (interp_is_memory(i, 0)) {
+        if (trace_is_immediate(i->row->opnd[1])) {
+            if (!handler_alu_mi(op, size, flags, 0))
+                return false;
+            trace_emit_address(b, i, size, compare ? ACCESS_READ : ACCESS_WRITE, false, false, &a);
+            u = trace_emit_mem(b, handler_alu_mi(op, size, flags, a.kb));
+            UOP_PAGE(u)->v.imm = i->imm;
+        } else {
+            rb = interp_reg(i, 1, &high);
+            if (high || !handler_alu_mr(op, size, flags, 0, 0))
+                return false;
+            trace_emit_address(b, i, size, compare ? ACCESS_READ : ACCESS_WRITE, false, false, &a);
+            u = trace_emit_mem(b, handler_alu_mr(op, size, flags, trace_kind(rb), a.kb));
+            u->a = UOP_GPR(rb);
+        }
+        trace_set_address(u, &a);
+    } else if (interp_is_memory(i, 1)) {
+        ra = interp_reg(i, 0, &high);
+        if (high || !handler_alu_rm(op, size, flags, 0, 0))
+            return false;
+        trace_emit_address(b, i, size, ACCESS_READ, false, false, &a);
+        u = trace_emit_mem(b, handler_alu_rm(op, size, flags, trace_kind(ra), a.kb));
+        u->a = UOP_GPR(ra);
+        trace_set_address(u, &a);
+    } else {
+        ra = interp_reg(i, 0, &high);
+        if (trace_is_immediate(i->row->opnd[1])) {
+            fn = handler_alu_ri(op, size, flags, trace_kind(ra));
+            if (high || !fn)
+                return false;
+            if (compare && !flags)
+                return true;
+            u = trace_emit_ab(b, fn, UOP_GPR(ra), 0);
+            u->disp = (int32_t)i->imm;
+        } else {
+            rb = interp_reg(i, 1, &high_b);
+            fn = handler_alu_rr(op, size, flags, trace_kind(ra), trace_kind(rb));
+            if (high || high_b || !fn)
+                return false;
+            if (compare && !flags)
+                return true;
+            trace_emit_ab(b, fn, UOP_GPR(ra), UOP_GPR(rb));
+        }
+    }
+    if (flags)
+        b->kind = trace_kind_of_alu(op, size);
+    return true;
+}
+
+static bool trace_emit_mov(struct trace_builder *b, const struct trace_insn *t)
+{
+    const struct insn *i = &t->insn;
+    unsigned size = interp_size(i, 0), src = interp_size(i, 1), ra = 0, rb = 0, op = i->row->op;
+    bool high = false, high_b = false, sx = op == OP_MOVSX;
+    struct trace_address a;
+    struct uop *u;
+    if (interp_is_memory(i, 0)) {
+        if (trace_is_immediate(i->row->opnd[1])) {
+            trace_emit_address(b, i, size, ACCESS_WRITE, false, false, &a);
+            u = trace_emit_mem(b, handler_store_imm(size, a.kb));
+            UOP_PAGE(u)->v.imm = i->imm;
+        } else {
+            rb = interp_reg(i, 1, &high_b);
+            if (high_b)
+                return false;
+            trace_emit_address(b, i, size, ACCESS_WRITE, true, false, &a);
+            u = trace_emit_mem(b, handler_store(size, a.index, trace_kind(rb), a.kb, a.kx));
+            u->a = UOP_GPR(rb);
+        }
+        trace_set_address(u, &a);
+        return true;
+    }
+    ra = interp_reg(i, 0, &high);
+    if (high || (op != OP_MOV && (size < 4 || src >= size) && !(sx && src == 4 && size == 4)))
+        return false;
+    if (sx && src == size)
+        sx = false;
+    if (interp_is_memory(i, 1)) {
+        enum uop_load what = op == OP_MOV ? (size == 1 ? LOAD_M1 : size == 2 ? LOAD_M2 : size == 4 ? LOAD_4 : LOAD_8)
+                             : !sx ? (src == 1 ? LOAD_Z1 : src == 2 ? LOAD_Z2 : LOAD_4)
+                             : src == 4 ? LOAD_S4_8 : src == 1 ? (size == 4 ? LOAD_S1_4 : LOAD_S1_8) : size == 4 ? LOAD_S2_4 : LOAD_S2_8;
+        trace_emit_address(b, i, src, ACCESS_READ, true, false, &a);
+        u = trace_emit_mem(b, handler_load(what, a.index, trace_kind(ra), a.kb, a.kx));
+        u->a = UOP_GPR(ra);
+        trace_set_address(u, &a);
+        return true;
+    }
+    if (trace_is_immediate(i->row->opnd[1])) {
+        u = trace_emit(b, handler_mov_ri(size, trace_kind(ra)));
+        u->a = UOP_GPR(ra);
+        u->v.imm = size == 4 ? (uint32_t)i->imm : i->imm;
+        return true;
+    }
+    rb = interp_reg(i, 1, &high_b);
+    if (high_b) {
+        if (op != OP_MOVZX)
+            return false;
+        src = 0;
+    }
+    trace_emit_ab(b, handler_mov_rr(size, src, sx, trace_kind(ra), trace_kind(rb)), UOP_GPR(ra), UOP_GPR(rb));
+    return true;
+}
+
+static bool trace_emit_unary(struct trace_builder *b, const struct trace_insn *t)
+{
+    const struct insn *i = &t->insn;
+    unsigned op = i->row->op, size = interp_size(i, 0), ra, log = size == 8 ? 3 : size >> 1;
+    bool flags = t->live != 0 && op != OP_NOT, high;
+    struct trace_address a;
+    struct uop *u;
+    if (interp_is_memory(i, 0)) {
+        if (!handler_unary_m(op, size, 0))
+            return false;
+        trace_emit_address(b, i, size, ACCESS_WRITE, false, false, &a);
+        if (!flags && (op == OP_INC || op == OP_DEC)) {
+            u = trace_emit_mem(b, handler_alu_mi(op == OP_INC ? OP_ADD : OP_SUB, size, false, a.kb));
+            UOP_PAGE(u)->v.imm = 1;
+        } else {
+            u = trace_emit_mem(b, handler_unary_m(op, size, a.kb));
+        }
+        trace_set_address(u, &a);
+    } else {
+        ra = interp_reg(i, 0, &high);
+        if (high || !handler_unary(op, size, flags, (t->live & FLAG_CF) != 0, 0))
+            return false;
+        trace_emit(b, handler_unary(op, size, flags, (t->live & FLAG_CF) != 0, trace_kind(ra)))->a = UOP_GPR(ra);
+    }
+    if (flags)
+        b->kind = (op == OP_INC ? FLAGK_INC : op == OP_DEC ? FLAGK_DEC : FLAGK_SUB) | log;
+    return true;
+}
+
+static bool trace_emit_shift(struct trace_builder *b, const struct trace_insn *t)
+{
+    const struct insn *i = &t->insn;
+    unsigned op = i->row->op, size = interp_size(i, 0), ra, n;
+    bool flags = t->live != 0, high;
+    uop_fn fn;
+    struct uop *u;
+    if (interp_is_memory(i, 0))
+        return false;
+    ra = interp_reg(i, 0, &high);
+    if (high)
+        return false;
+    if (i->row->opnd[1] == OPND_CL) {
+        fn = handler_shift_cl(op, size, flags, trace_kind(ra));
+        if (!fn)
+            return false;
+        trace_emit(b, fn)->a = UOP_GPR(ra);
+        if (flags)
+            b->kind = FLAGK_END; /* a count of 0 leaves the old ones */
+        return true;
+    }
+    n = (unsigned)(i->row->opnd[1] == OPND_1 ? 1 : i->imm) & (size == 8 ? 63u : 31u);
+    if (n == 0) {
+        if (size == 4)
+            trace_emit_ab(b, handler_mov_rr(4, 4, false, trace_kind(ra), trace_kind(ra)), UOP_GPR(ra), UOP_GPR(ra));
+        return true;
+    }
+    if (n >= 8 * size)
+        return false;
+    if (op == OP_ROR && !flags) {
+        op = OP_ROL;
+        n = 8 * size - n;
+    }
+    fn = handler_shift_ri(op, size, flags, trace_kind(ra));
+    if (!fn)
+        return false;
+    u = trace_emit(b, fn);
+    u->a = UOP_GPR(ra);
+    u->disp = (int32_t)n;
+    if (flags)
+        b->kind = FLAGK_RESULT | (size == 8 ? 3u : size >> 1);
+    return true;
+}
+
+/* Register operand n's kind and cell, or memory loaded into TEMP. false: AH..BH. */
+static bool trace_source(struct trace_builder *b, const struct insn *i, unsigned n, unsigned *kind, uint16_t *cell)
+{
+    bool high;
+    unsigned r;
+    if (interp_is_memory(i, n)) {
+        trace_emit_load_cell(b, i, interp_size(i, n), TRACE_CELL_TEMP);
+        *kind = TRACE_KIND_R;
+        *cell = TRACE_CELL_TEMP;
+        return true;
+    }
+    r = interp_reg(i, n, &high);
+    *kind = trace_kind(r);
+    *cell = UOP_GPR(r);
+    return !high;
+}
+
+static bool trace_emit_multiply(struct trace_builder *b, const struct trace_insn *t)
+{
+    const struct insn *i = &t->insn;
+    unsigned op = i->row->op, size = interp_size(i, 0), kb, ra;
+    uint16_t cell;
+    struct uop *u;
+    bool high;
+    if (size < 4 || ((op == OP_MUL || op == OP_IMUL1 || op == OP_IMUL) && t->live) || (op == OP_IDIV && size != 4))
+        return false;
+    if (op == OP_IMUL) {
+        bool three = i->row->opnd[2] != OPND_NONE;
+        ra = interp_reg(i, 0, &high);
+        trace_source(b, i, 1, &kb, &cell);
+        u = trace_emit_ab(b, handler_imul(size, three, trace_kind(ra), kb), UOP_GPR(ra), cell);
+        u->disp = (int32_t)i->imm;
+        return true;
+    }
+    trace_source(b, i, 0, &kb, &cell);
+    trace_emit(b, handler_mul(op, size, kb))->a = cell;
+    return true;
+}
+
+/* Operations between cells of the register file: a op= b, with slots spilled and reloaded around. */
+static void trace_emit_cells(struct trace_builder *b, const struct insn *i, uop_fn fn, bool reads_a, bool writes_a, unsigned source)
+{
+    bool high;
+    unsigned ra = interp_reg(i, 0, &high), kb, rb;
+    uint16_t cell = 0;
+    struct uop *u;
+    if (source) {
+        if (interp_is_memory(i, source)) {
+            trace_source(b, i, source, &kb, &cell);
+        } else {
+            rb = interp_reg(i, source, &high);
+            trace_spill(b, rb);
+            cell = UOP_GPR(rb);
+        }
+    }
+    if (reads_a)
+        trace_spill(b, ra);
+    u = trace_emit_ab(b, fn, UOP_GPR(ra), cell);
+    u->disp = (int32_t)i->imm;
+    u->misc = source == 0;
+    if (writes_a)
+        trace_reload(b, ra);
+}
+
+static bool trace_emit_bits(struct trace_builder *b, const struct trace_insn *t)
+{
+    const struct insn *i = &t->insn;
+    unsigned op = i->row->op, size = interp_size(i, 0);
+    uop_fn fn = handler_bits(op, size);
+    if (!fn)
+        return false;
+    if (op == OP_BT || op == OP_BTS || op == OP_BTR || op == OP_BTC) {
+        bool immediate = i->row->opnd[1] == OPND_Ib;
+        if (i->memory || (t->live & (FLAGS_ARITH & ~FLAG_CF)))
+            return false;
+        trace_emit_cells(b, i, fn, true, op != OP_BT, immediate ? 0 : 1);
+        b->kind = FLAGK_RESULT;
+        return true;
+    }
+    trace_emit_cells(b, i, fn, op != OP_POPCNT, true, 1);
+    b->kind = op == OP_POPCNT ? FLAGK_END : FLAGK_LOGIC | (size == 8 ? 3u : 2u);
+    return true;
+}
+
+static bool trace_emit_condition(struct trace_builder *b, const struct trace_insn *t)
+{
+    const struct insn *i = &t->insn;
+    unsigned cc = i->opcode & 15u, ra, size = interp_size(i, 0);
+    bool high;
+    struct uop *u;
+    if (i->row->op == OP_SETCC) {
+        if (i->memory)
+            return false;
+        ra = interp_reg(i, 0, &high);
+        if (high)
+            return false;
+        u = trace_emit(b, handler_cond(b->kind, cc));
+        u->misc = (uint8_t)cc;
+        trace_emit(b, handler_setcc(trace_kind(ra)))->a = UOP_GPR(ra);
+        return true;
+    }
+    if (size < 4)
+        return false;
+    ra = interp_reg(i, 0, &high);
+    if (i->memory) {
+        trace_emit_load_cell(b, i, size, TRACE_CELL_TEMP2);
+        u = trace_emit(b, handler_cond(b->kind, cc));
+        u->misc = (uint8_t)cc;
+        trace_emit_ab(b, handler_cmov(size, trace_kind(ra), TRACE_KIND_R), UOP_GPR(ra), TRACE_CELL_TEMP2);
+    } else {
+        unsigned rb = interp_reg(i, 1, &high);
+        u = trace_emit(b, handler_cond(b->kind, cc));
+        u->misc = (uint8_t)cc;
+        trace_emit_ab(b, handler_cmov(size, trace_kind(ra), trace_kind(rb)), UOP_GPR(ra), UOP_GPR(rb));
+    }
+    return true;
+}
+
+static bool trace_emit_stack(struct trace_builder *b, const struct trace_insn *t)
+{
+    const struct insn *i = &t->insn;
+    bool long_mode = (b->key & KEY_CS_SIZE) == KEY_CS64, flat32 = (b->key & (KEY_CS_SIZE | KEY_SS32 | KEY_FLAT_SS)) == (KEY_CS32 | KEY_SS32 | KEY_FLAT_SS), high;
+    unsigned size = i->opsize, kind, op = i->row->op, r;
+    uint16_t cell;
+    struct uop *u;
+    if (!(long_mode ? size == 8 : flat32 && size == 4))
+        return false;
+    if (op == OP_PUSH) {
+        if (trace_is_immediate(i->row->opnd[0])) {
+            u = trace_emit_mem(b, handler_push_imm(size));
+            UOP_PAGE(u)->v.imm = i->imm;
+        } else {
+            if (i->memory) {
+                trace_emit_load_cell(b, i, size, TRACE_CELL_TEMP);
+                kind = TRACE_KIND_R;
+                cell = TRACE_CELL_TEMP;
+            } else {
+                r = interp_reg(i, 0, &high);
+                kind = trace_kind(r);
+                cell = UOP_GPR(r);
+            }
+            u = trace_emit_mem(b, handler_push(size, kind));
+            u->a = cell;
+        }
+    } else if (op == OP_POP) {
+        if (i->memory)
+            return false;
+        r = interp_reg(i, 0, &high);
+        u = trace_emit_mem(b, handler_pop(size, trace_kind(r)));
+        u->a = UOP_GPR(r);
+    } else {
+        if (!long_mode)
+            return false;
+        u = trace_emit_mem(b, handler_leave());
+    }
+    UOP_PAGE(u)->seg = SEG_SS;
+    return true;
+}
+
+static bool trace_emit_flow(struct trace_builder *b, const struct trace_insn *t)
+{
+    const struct insn *i = &t->insn;
+    unsigned op = i->row->op, kind;
+    uint16_t cell;
+    bool high;
+    struct uop *u;
+    if ((b->key & KEY_CS_SIZE) != KEY_CS64)
+        return false;
+    if (op == OP_CALL) {
+        u = trace_emit_mem(b, handler_call());
+        u->disp = t->next;
+        UOP_PAGE(u)->seg = SEG_SS;
+        trace_add_exit(b, u, t->target);
+        return true;
+    }
+    if (op == OP_RET) {
+        u = trace_emit_mem(b, handler_ret());
+        u->misc = 1;
+        UOP_PAGE(u)->seg = SEG_SS;
+        UOP_PAGE(u)->v.imm = i->row->opnd[0] == OPND_Iw ? i->imm : 0;
+        return true;
+    }
+    if (i->memory) {
+        trace_emit_load_cell(b, i, 8, TRACE_CELL_TEMP2);
+        kind = TRACE_KIND_R;
+        cell = TRACE_CELL_TEMP2;
+    } else {
+        unsigned r = interp_reg(i, 0, &high);
+        kind = trace_kind(r);
+        cell = UOP_GPR(r);
+    }
+    if (op == OP_JMP_RM) {
+        u = trace_emit(b, handler_jmp_reg(kind));
+    } else {
+        u = trace_emit_mem(b, handler_call_reg(kind));
+        u->disp = t->next;
+        UOP_PAGE(u)->seg = SEG_SS;
+    }
+    u->a = cell;
+    return true;
+}
+
+/* An integer instruction by fast handlers; false: none fits, nothing was emitted. */
+static bool trace_emit_int(struct trace_builder *b, const struct trace_insn *t)
+{
+    const struct insn *i = &t->insn;
+    unsigned op = i->row->op, ra, size = interp_size(i, 0);
+    struct trace_address a;
+    struct uop *u;
+    bool high, high_b;
+    uop_fn fn;
+    if ((b->key & KEY_AC) && trace_may_fault(i))
+        return false;
+    switch (op) {
+    case OP_ADD: case OP_OR: case OP_AND: case OP_SUB: case OP_XOR: case OP_CMP: case OP_TEST: return trace_emit_alu(b, t);
+    case OP_ADC: case OP_SBB: {
+        bool immediate = trace_is_immediate(i->row->opnd[1]);
+        fn = handler_carry(op, size, immediate);
+        if (!fn || i->memory)
+            return false;
+        trace_emit_cells(b, i, fn, true, true, immediate ? 0 : 1);
+        b->kind = FLAGK_RESULT | (size == 8 ? 3u : 2u);
+        return true;
+    }
+    case OP_INC: case OP_DEC: case OP_NEG: case OP_NOT: return trace_emit_unary(b, t);
+    case OP_ROL: case OP_ROR: case OP_SHL: case OP_SHR: case OP_SAR: return trace_emit_shift(b, t);
+    case OP_MOV: case OP_MOVZX: case OP_MOVSX: return trace_emit_mov(b, t);
+    case OP_LEA:
+        if (size < 4 || i->addrsize < 4 || !trace_plain_address(b, i, &a))
+            return false;
+        u = trace_emit(b, handler_lea(EMU_MIN(size, i->addrsize), a.index, trace_kind(i->reg), a.kb, a.kx));
+        u->a = UOP_GPR(i->reg);
+        u->b = a.b;
+        u->x = a.x;
+        u->scale = a.scale;
+        u->disp = a.disp;
+        return true;
+    case OP_XCHG:
+        if (i->opcode == 0x90 && i->rm == REG_RAX)
+            return true;
+        if (interp_is_memory(i, 0)) {
+            ra = interp_reg(i, 1, &high);
+            if (high || !handler_xchg_m(size, 0, 0))
+                return false;
+            trace_emit_address(b, i, size, ACCESS_WRITE, false, false, &a);
+            u = trace_emit_mem(b, handler_xchg_m(size, trace_kind(ra), a.kb));
+            u->a = UOP_GPR(ra);
+            trace_set_address(u, &a);
+            return true;
+        }
+        ra = interp_reg(i, 0, &high);
+        fn = handler_xchg_rr(size, trace_kind(ra), trace_kind(interp_reg(i, 1, &high_b)));
+        if (!fn)
+            return false;
+        trace_emit_ab(b, fn, UOP_GPR(ra), UOP_GPR(interp_reg(i, 1, &high_b)));
+        return true;
+    case OP_BSWAP:
+        fn = handler_unary(OP_BSWAP, size, false, false, trace_kind(i->rm));
+        if (!fn)
+            return false;
+        trace_emit(b, fn)->a = UOP_GPR(i->rm);
+        return true;
+    case OP_MUL: case OP_IMUL1: case OP_IMUL: case OP_DIV: case OP_IDIV: return trace_emit_multiply(b, t);
+    case OP_CBW: case OP_CWD:
+        fn = handler_extend_rax(op == OP_CWD, i->opsize);
+        if (!fn)
+            return false;
+        trace_emit(b, fn);
+        return true;
+    case OP_BT: case OP_BTS: case OP_BTR: case OP_BTC: case OP_BSF: case OP_BSR: case OP_POPCNT: return trace_emit_bits(b, t);
+    case OP_SETCC: case OP_CMOV: return trace_emit_condition(b, t);
+    case OP_PUSH: case OP_POP: case OP_LEAVE: return trace_emit_stack(b, t);
+    case OP_CALL: case OP_CALL_RM: case OP_RET: case OP_JMP_RM: return trace_emit_flow(b, t);
+    case OP_JMP: return trace_plain_branch(b, i); /* the path goes on, or ends in an exit */
+    case OP_JCC:
+        if (!trace_plain_branch(b, i))
+            return false;
+        trace_emit_jcc(b, t);
+        return true;
+    case OP_NOP: return true;
+    default: return false;
+    }
+}
+
+/* ---- vector instructions: conventions at vec_fn in cpu.h ---- */
+static unsigned trace_vec_size(const struct insn *i, unsigned kind)
+{
+    switch (kind) {
+    case OPND_Wx: case OPND_Mdq: return 16;
+    case OPND_Wq: case OPND_Qq: case OPND_Mq: case OPND_Eq: return 8;
+    case OPND_Wd: case OPND_Qd: case OPND_Md: case OPND_Ed: case OPND_Gd: case OPND_Rd: return 4;
+    case OPND_Ww: case OPND_Mw: case OPND_Ew: case OPND_Gw: return 2;
+    case OPND_Wb: case OPND_Mb: case OPND_Eb: case OPND_Gb: return 1;
+    case OPND_Ey: case OPND_Gy: case OPND_Ry: case OPND_My: return i->opsize == 8 ? 8 : 4;
+    default: return i->opsize;
+    }
+}
+enum trace_vec_class { TRACE_VEC_XMM, TRACE_VEC_GPR, TRACE_VEC_MMX, TRACE_VEC_MEM };
+/* Class of an operand; *n: register number. */
+static enum trace_vec_class trace_vec_operand(const struct insn *i, unsigned kind, unsigned *n)
+{
+    switch (kind) {
+    case OPND_Vx: *n = i->reg; return TRACE_VEC_XMM;
+    case OPND_Hx: *n = i->vvvv; return TRACE_VEC_XMM;
+    case OPND_Ux: *n = i->rm; return TRACE_VEC_XMM;
+    case OPND_Wx: case OPND_Wq: case OPND_Wd: case OPND_Ww: case OPND_Wb: *n = i->rm; return i->memory ? TRACE_VEC_MEM : TRACE_VEC_XMM;
+    case OPND_Pq: *n = i->reg & 7; return TRACE_VEC_MMX;
+    case OPND_Nq: *n = i->rm & 7; return TRACE_VEC_MMX;
+    case OPND_Qq: case OPND_Qd: *n = i->rm & 7; return i->memory ? TRACE_VEC_MEM : TRACE_VEC_MMX;
+    case OPND_Gb: case OPND_Gw: case OPND_Gv: case OPND_Gd: case OPND_Gy: case OPND_Gq: *n = i->reg; return TRACE_VEC_GPR;
+    case OPND_Rd: case OPND_Ry: case OPND_Rv: *n = i->rm; return TRACE_VEC_GPR;
+    default: *n = i->rm; return i->memory ? TRACE_VEC_MEM : TRACE_VEC_GPR;
+    }
+}
+#define TRACE_XMM(n) ((uint16_t)(offsetof(struct cpu, xmm) + sizeof(union vec) * (n)))
+#define TRACE_VTMP(n) ((uint16_t)(offsetof(struct cpu, vtmp) + sizeof(union vec) * (n)))
+#define TRACE_MMX(n) ((uint16_t)(offsetof(struct cpu, x87) + sizeof(struct x87_reg) * (n)))
+
+UOP_FN(uop_mmx_put) /* vtmp[1] into an MMX register, whose exponent becomes all ones */
+{
+    struct x87_reg *r = (struct x87_reg *)(void *)((char *)c + u->a);
+    r->mant = c->vtmp[1].q[0];
+    r->exp = 0xFFFF;
+    UOP_NEXT;
+}
+
+static void trace_vec_from_reg(struct trace_builder *b, enum trace_vec_class cls, unsigned n, unsigned size, unsigned tmp)
+{
+    if (cls == TRACE_VEC_MMX)
+        trace_emit_ab(b, handler_mov_rr(8, 8, false, TRACE_KIND_R, TRACE_KIND_R), TRACE_VTMP(tmp), (uint16_t)(TRACE_MMX(n) + offsetof(struct x87_reg, mant)));
+    else
+        trace_emit_ab(b, handler_mov_rr(size == 4 ? 4 : 8, size, false, TRACE_KIND_R, trace_kind(n)), TRACE_VTMP(tmp), UOP_GPR(n));
+    trace_emit(b, uop_clear_cell)->a = (uint16_t)(TRACE_VTMP(tmp) + 8);
+}
+
+static void trace_emit_vec(struct trace_builder *b, const struct insn *i)
+{
+    const struct insn_row *r = i->row;
+    const struct vec_handlers *h = r->handler;
+    unsigned last = 0, k, nd, nb, size, mask;
+    enum trace_vec_class cd, cb;
+    uint16_t d, s;
+    struct trace_address a;
+    struct uop *u;
+    for (k = 0; k < 4; k++)
+        if (r->opnd[k] && r->opnd[k] != OPND_Ib && r->opnd[k] != OPND_XMM0 && r->opnd[k] != OPND_Lx)
+            last = k;
+    cd = trace_vec_operand(i, r->opnd[0], &nd);
+    cb = trace_vec_operand(i, r->opnd[last], &nb);
+    size = trace_vec_size(i, r->opnd[last]);
+    mask = size == 16 && !(r->attr & ROW_UNALIGNED) ? 15 : 0;
+    if (r->attr & ROW_MMX)
+        trace_emit(b, uop_mmx_begin);
+    d = cd == TRACE_VEC_XMM ? TRACE_XMM(nd) : TRACE_VTMP(1);
+    if (cd == TRACE_VEC_MMX && last != 0)
+        trace_vec_from_reg(b, cd, nd, 8, 1);
+    if (cb == TRACE_VEC_MEM && last != 0) {
+        trace_emit_address(b, i, size, ACCESS_READ, false, true, &a);
+        if (h && h->bytes == size) {
+            u = trace_emit_mem(b, h->rm);
+            u->a = u->x = d;
+            trace_set_address(u, &a);
+            u->scale = (uint8_t)mask;
+            u->misc = (uint8_t)i->imm;
+            goto result;
+        }
+        u = trace_emit_mem(b, handler_vec_load(size));
+        trace_set_address(u, &a);
+        u->scale = (uint8_t)mask;
+        s = TRACE_VTMP(0);
+    } else if (cb == TRACE_VEC_XMM) {
+        s = TRACE_XMM(nb);
+    } else if (cb == TRACE_VEC_MEM) {
+        s = TRACE_VTMP(1);
+    } else {
+        trace_vec_from_reg(b, cb, nb, size, 0);
+        s = TRACE_VTMP(0);
+    }
+    if (r->op == VEC_OP_STORE && cd == TRACE_VEC_MEM && cb != TRACE_VEC_MEM) {
+        d = s;
+    } else {
+        u = trace_emit_ab(b, h ? h->rr : uop_vec_rr, d, s);
+        u->x = d;
+        u->misc = (uint8_t)i->imm;
+        u->v.ptr = i;
+    }
+result:
+    if (cd == TRACE_VEC_MEM) {
+        size = trace_vec_size(i, r->opnd[0]);
+        trace_emit_address(b, i, size, ACCESS_WRITE, false, true, &a);
+        u = trace_emit_mem(b, handler_vec_store(size));
+        trace_set_address(u, &a);
+        u->a = d;
+        u->scale = size == 16 && !(r->attr & ROW_UNALIGNED) ? 15 : 0;
+    } else if (cd == TRACE_VEC_GPR) {
+        size = trace_vec_size(i, r->opnd[0]);
+        trace_emit_ab(b, handler_mov_rr(size, size, false, trace_kind(nd), TRACE_KIND_R), UOP_GPR(nd), TRACE_VTMP(1));
+    } else if (cd == TRACE_VEC_MMX) {
+        trace_emit(b, uop_mmx_put)->a = TRACE_MMX(nd);
+    }
+    b->kind = FLAGK_END;
+}
+
+/* One instruction (or two: the return value). */
+static unsigned trace_emit_insn(struct trace_builder *b, unsigned k)
+{
+    const struct trace_insn *t = &b->tc->insns[k];
+    const struct insn *i = &t->insn;
+    const struct insn_row *r = i->row;
+    b->at = k;
+    b->pos = t->pos;
+    if (t->error) {
+        trace_emit_raise(b, t->error, t->error == EXC_GP ? 0 : -1);
+        return 1;
+    }
+    if ((r->attr & ROW_PRIV) && !(b->key & KEY_KERNEL)) {
+        trace_emit_raise(b, EXC_GP, 0);
+        return 1;
+    }
+    if (((r->attr & ROW_SSE) && (b->key & KEY_NO_SSE)) || ((r->attr & (ROW_X87 | ROW_MMX)) && (b->key & KEY_NO_X87))) {
+        trace_emit(b, uop_no_unit)->misc = (r->attr & ROW_SSE) && (b->key & KEY_NO_SSE) ? 1 : r->attr & ROW_MMX ? 2 : 0;
+        return 1;
+    }
+    if (r->how == HOW_INT) {
+        if (k + 1 < b->count && !(b->key & KEY_AC) && !t->error && !t[1].error && t[1].insn.row->how == HOW_INT && t[1].insn.row->op == OP_JCC &&
+            trace_plain_branch(b, &t[1].insn) && trace_emit_fused(b, t, t + 1))
+            return 2;
+        if (trace_emit_int(b, t))
+            return 1;
+        trace_emit_call(b, i);
+        if (t->insn.row->op == OP_JCC)
+            b->tc->arena[b->tc->used - 1].fn = uop_call_end;
+        return 1;
+    }
+    if (r->how == HOW_VEC)
+        trace_emit_vec(b, i);
+    else
+        trace_emit_call(b, i);
+    return 1;
+}
+
+/* Plain-C instructions point to the builder's copy while the code is emitted; here they get copies of their own behind it. */
+static void trace_attach_insns(struct trace_builder *b, struct uop *first, struct uop *end)
+{
+    struct insn *copies[TRACE_MAX_INSNS];
+    struct uop *u;
+    memset(copies, 0, sizeof copies);
+    for (u = first; u < end; u++) {
+        struct trace_insn *t;
+        bool wants = u->fn == uop_call || u->fn == uop_call_end || u->fn == uop_agen || u->fn == uop_vec_rr;
+        if (!wants)
+            continue;
+        t = &b->tc->insns[u->insn];
+        if (!copies[u->insn])
+            copies[u->insn] = trace_keep_insn(b, &t->insn);
+        u->v.ptr = copies[u->insn];
+    }
+}
+
+static void trace_emit_exits(struct trace_builder *b)
+{
+    unsigned k;
+    uint64_t page = b->trace->offset & ~(uint64_t)(TRACE_PAGE - 1);
+    for (k = 0; k < b->exit_count; k++) {
+        struct trace_exit *x = &b->exits[k];
+        struct uop *stub;
+        bool near_page = b->trace->block && trace_near(b, x->target);
+        if (near_page && x->target == (int32_t)b->start && b->tier != TRACE_STEP) {
+            x->u->v.link = b->trace->head;
+            continue;
+        }
+        stub = near_page ? trace_emit(b, uop_exit_resolve) : trace_emit_mem(b, uop_exit_resolve);
+        stub->disp = x->target;
+        stub->misc = !near_page;
+        x->u->v.link = stub;
+        if (near_page) {
+            struct trace *t = trace_find(b->c->emu, b->trace->block, page + (unsigned)x->target, b->key);
+            stub->v.link = x->u;
+            if (t && t->tier != TRACE_STEP && !t->straddles && b->tier != TRACE_STEP) {
+                x->u->v.link = t->head;
+                trace_add_link(b->tc, t, x->u, stub);
+            }
+        }
+    }
+}
+
+EMU_PRIV struct trace *trace_build(struct cpu *c, struct ram_block *block, uint64_t page_offset, unsigned offset, uint32_t key, unsigned tier, const uint8_t *copied,
+                                   unsigned copied_size)
+{
+    struct trace_cache *tc = c->emu->traces;
+    struct trace_builder *b = &tc->builder;
+    struct trace *t;
+    struct uop *first, *u;
+    unsigned k;
+    if (tc->used + TRACE_RESERVE_UNITS > TRACE_ARENA_UNITS)
+        trace_flush(c->emu);
+    b->c = c;
+    b->tc = tc;
+    b->key = key;
+    b->tier = tier;
+    b->start = offset;
+    b->count = 0;
+    b->lines = 0;
+    b->ended = false;
+    b->kind = FLAGK_END;
+    b->exit_count = 0;
+    b->bytes = block ? block->bytes + page_offset : copied;
+    b->size = block ? TRACE_PAGE : offset + copied_size;
+    t = trace_alloc(tc, sizeof *t);
+    b->trace = t;
+    t->block = block;
+    t->offset = page_offset + offset;
+    t->key = key;
+    t->tier = (uint8_t)tier;
+    trace_decode_path(b);
+    if (b->count == 0) { /* the first instruction straddles the page */
+        uint8_t bytes[32];
+        struct phys_page second;
+        uint64_t gpa, va = c->code_base + (c->code_size == 8 ? 0 : c->seg_base[SEG_CS]) + TRACE_PAGE;
+        unsigned have = TRACE_PAGE - offset;
+        if (!block || copied) { /* copied bytes cover both pages already */
+            tc->insns[0].error = EXC_GP;
+            tc->insns[0].pos = (uint16_t)offset;
+            b->count = 1;
+            b->ended = true;
+        } else {
+            if (c->code_size != 8)
+                va &= 0xFFFFFFFFu;
+            if (cpu_code_page(c, va, &second, &gpa))
+                return NULL;
+            memcpy(bytes, b->bytes + offset, have);
+            mem_read(c->emu, gpa & ~(uint64_t)(TRACE_PAGE - 1), bytes + have, 16);
+            b->bytes = NULL;
+            t->straddles = true;
+            t->block2 = second.block;
+            t->offset2 = second.block_offset;
+            tc->insns[0].error = (uint8_t)cpu_decode(c, key, bytes, have + 16, &tc->insns[0].insn);
+            tc->insns[0].pos = (uint16_t)offset;
+            tc->insns[0].inverted = false;
+            tc->insns[0].next = (int32_t)(offset + tc->insns[0].insn.length);
+            tc->insns[0].target = (int32_t)((uint32_t)tc->insns[0].next + (uint32_t)tc->insns[0].insn.imm);
+            b->count = 1;
+            b->final = tc->insns[0].next;
+            b->lines = trace_lines(offset, TRACE_PAGE);
+            if (tc->insns[0].error) {
+                b->ended = true;
+            } else {
+                const struct insn_row *r = tc->insns[0].insn.row;
+                if (r->how == HOW_INT && r->op == OP_JMP && trace_plain_branch(b, &tc->insns[0].insn))
+                    b->final = tc->insns[0].target;
+                else if ((r->attr & ROW_ENDS) || (r->how == HOW_INT && r->op == OP_JCC && !trace_plain_branch(b, &tc->insns[0].insn)))
+                    b->ended = true;
+            }
+            if (b->tier == TRACE_TIER1)
+                t->tier = (uint8_t)(b->tier = TRACE_TIER2); /* nothing more to gain */
+        }
+    }
+    trace_find_live(b);
+    t->insns = (uint16_t)b->count;
+    t->row = tc->insns[b->count - 1].error ? NULL : tc->insns[b->count - 1].insn.row;
+    t->bytes = (uint16_t)(tc->insns[b->count - 1].error ? 1 : tc->insns[b->count - 1].insn.length);
+    first = tc->arena + tc->used;
+    t->head = first;
+    b->at = 0;
+    b->pos = (uint16_t)offset;
+    if (b->tier == TRACE_TIER1) {
+        u = trace_emit(b, uop_count);
+        u->disp = TRACE_HOT;
+        u->a = (uint16_t)b->count;
+    }
+    for (k = 0; k < b->count;)
+        k += trace_emit_insn(b, k);
+    if (!b->ended) {
+        b->at = b->count;
+        b->pos = (uint16_t)b->final;
+        u = trace_emit(b, uop_exit);
+        u->count = (uint8_t)b->count;
+        trace_add_exit(b, u, b->final);
+    }
+    u = tc->arena + tc->used;
+    trace_attach_insns(b, first, u);
+    b->at = 0;
+    trace_emit_exits(b);
+    if (block && !copied) {
+        struct trace **chain = &tc->hash[trace_hash_of(block, t->offset, key)];
+        t->next = *chain;
+        *chain = t;
+        trace_add_ref(tc, t, block, page_offset, b->lines);
+        if (t->straddles && t->block2)
+            trace_add_ref(tc, t, t->block2, t->offset2, 1);
+    }
+    tc->stats.traces_built++;
+    tc->stats.insns_built += b->count;
+    return t;
+}
+
+EMU_PRIV void trace_promote(struct cpu *c, struct uop *head)
+{
+    struct trace_cache *tc = c->emu->traces;
+    struct trace *t = NULL, *n;
+    struct trace_link *l;
+    uint64_t page;
+    /* The head's trace lies right before it in the arena. */
+    t = (struct trace *)(void *)(head - (sizeof *t + sizeof *head - 1) / sizeof *head);
+    if (t->dead || t->head != head || t->tier != TRACE_TIER1)
+        return;
+    if (tc->used + TRACE_RESERVE_UNITS > TRACE_ARENA_UNITS) {
+        trace_flush(c->emu);
+        return;
+    }
+    page = t->offset & ~(uint64_t)(TRACE_PAGE - 1);
+    trace_unhash(tc, t);
+    n = trace_build(c, t->block, page, (unsigned)(t->offset - page), t->key, TRACE_TIER2, NULL, 0);
+    if (!n)
+        return;
+    for (l = t->incoming; l; l = l->next) {
+        if (l->u == l->stub)
+            UOP_PAGE(l->stub)->v.link = n->head;
+        else
+            l->u->v.link = n->head;
+        if (!l->next) {
+            l->next = n->incoming;
+            n->incoming = t->incoming;
+            break;
+        }
+    }
+    t->incoming = NULL;
+    t->dead = true; /* its list entries go with the next write or flush */
+    head->fn = uop_goto;
+    head->v.link = n->head;
+}
+#undef TRACE_KIND_R
+#undef TRACE_CELL_TEMP
+#undef TRACE_CELL_TEMP2
+#undef TRACE_XMM
+#undef TRACE_VTMP
+#undef TRACE_MMX
+
+/* ======================================== src/cpu/run.c ======================================== */
+
+/* cpu/run.c - the CPU's loop: interrupts, budget, entry into traces.
+ *
+ * Models     Priority among events: SDM vol. 3A table 6-2. INIT and SIPI: §8.4. NMI: §6.7. Single step and breakpoints: vol. 3B §17.3.
+ * Contract   machine/loop.c calls cpu_run() and cpu_step(); devices call cpu_set_interrupt() and cpu_send_sipi().
+ * Theory     [boundary: events?] -> [find the trace at rip] -> traces run, linked to each other -> they leave -> [boundary].
+ *            Traces count only at exits, so they get a budget that is RUN_MARGIN short of the deadline; the rest is done by step traces of
+ *            one instruction (budget 0), as are interrupt shadows, TF, and everything under a debugger.
+ *            Without -icount nobody needs the exact count: there a long run ends RUN_MARGIN early instead.
+ * Invariants 1. icount + (budget_start - budget - budget_hold) + inflight is the number of retired instructions, at any time.
+ *            2. Interrupts are taken only here, between instructions.
+ */
+
+enum {
+    RUN_MARGIN = TRACE_MAX_INSNS + 2,
+    RUN_STRETCH = 16384, /* instructions until emu->requests is looked at, which a signal handler may set */
+    RUN_EXACT_BELOW = 1024, /* budgets under this are kept exactly, -icount or not */
+    RUN_PAGE = 4096,
+    RUN_BREAKPOINTS = 64
+};
+
+struct run_engine {
+    struct uop scratch[4];
+    uint8_t copy[RUN_PAGE + 32]; /* code fetched from I/O */
+    uint64_t breakpoint[RUN_BREAKPOINTS];
+    unsigned breakpoints, watches;
+    uint64_t stopped_at; /* linear address of the breakpoint that was reported last: not again at once */
+    bool stopped;
+};
+
+/* ---- creation ---- */
+
+EMU_PRIV int cpu_create(struct emu *e, unsigned index, struct cpu **out, struct err *err)
+{
+    struct cpu *c;
+    struct run_engine *g;
+    int r = trace_cache_create(e);
+    *out = NULL;
+    if (!r)
+        r = cpu_decode_create(e);
+    if (r)
+        return err_set(err, r, "out of memory for the instruction tables");
+    c = emu_alloc(e, sizeof *c);
+    g = emu_alloc(e, sizeof *g);
+    if (!c || !g)
+        goto no_memory;
+    c->emu = e;
+    c->index = index;
+    c->engine = g;
+    c->scratch = g->scratch;
+    c->jumps = emu_alloc(e, UOP_JUMPS * sizeof *c->jumps);
+    if (!c->jumps || mem_mmu_create(c))
+        goto no_memory;
+    c->generation = cpu_new_generation(e);
+    *out = c;
+    return 0;
+no_memory:
+    if (c)
+        emu_free(e, c->jumps);
+    emu_free(e, g);
+    emu_free(e, c);
+    return err_set(err, EMU_ENOMEM, "out of memory for CPU %u", index);
+}
+
+EMU_PRIV void cpu_destroy(struct cpu *c)
+{
+    struct emu *e;
+    if (!c)
+        return;
+    e = c->emu;
+    mem_mmu_destroy(c);
+    emu_free(e, c->jumps);
+    emu_free(e, c->engine);
+    emu_free(e, c);
+}
+
+/* ---- signals from outside ---- */
+
+EMU_PRIV void cpu_kick(struct cpu *c)
+{
+    if (c->budget >= 0) {
+        c->budget_hold += c->budget + 1;
+        c->budget = -1;
+    }
+}
+
+EMU_PRIV void cpu_set_interrupt(struct cpu *c, unsigned kind, bool on)
+{
+    if (!on) {
+        c->pending &= ~kind;
+        return;
+    }
+    c->pending |= kind;
+    c->attention |= CPU_ATTENTION_INT;
+    cpu_kick(c);
+}
+
+EMU_PRIV void cpu_send_sipi(struct cpu *c, uint8_t vector)
+{
+    c->sipi_vector = vector;
+    cpu_set_interrupt(c, CPU_INT_SIPI, true);
+}
+
+EMU_PRIV bool cpu_can_run(const struct cpu *c)
+{
+    if (c->shutdown || (c->pending & CPU_INT_INIT))
+        return true;
+    if (c->waiting_sipi)
+        return (c->pending & CPU_INT_SIPI) != 0;
+    if (!c->halted)
+        return true;
+    return (c->pending & (CPU_INT_NMI | CPU_INT_SMI)) || ((c->pending & CPU_INT_INTR) && (c->eflags & FLAG_IF));
+}
+
+EMU_PRIV uint64_t cpu_insn_count(struct cpu *c)
+{
+    return c->icount + (uint64_t)(c->budget_start - c->budget - c->budget_hold) + c->inflight;
+}
+
+EMU_PRIV int cpu_breakpoint_set(struct emu *e, const struct breakpoint *b, bool on)
+{
+    unsigned i, k;
+    if (b->kind != 0) {
+        int r = mem_watch_set(e, b->va, b->size, b->kind, on);
+        if (r)
+            return r;
+    }
+    for (i = 0; i < e->cpu_count; i++) {
+        struct cpu *c = e->cpus[i];
+        struct run_engine *g = c->engine;
+        if (b->kind != 0) {
+            g->watches += on ? 1u : g->watches ? UINT_MAX : 0u;
+        } else if (on) {
+            if (g->breakpoints == RUN_BREAKPOINTS)
+                return EMU_ENOSPC;
+            g->breakpoint[g->breakpoints++] = b->va;
+        } else {
+            for (k = 0; k < g->breakpoints; k++)
+                if (g->breakpoint[k] == b->va) {
+                    g->breakpoint[k] = g->breakpoint[--g->breakpoints];
+                    break;
+                }
+        }
+        c->debugger_stops = g->breakpoints || g->watches;
+        cpu_update_mode(c);
+        c->attention |= CPU_ATTENTION_INT;
+    }
+    return 0;
+}
+
+/* ---- counting ---- */
+
+static void run_begin(struct cpu *c, int64_t budget)
+{
+    c->budget = c->budget_start = budget;
+    c->budget_hold = 0;
+    c->leave_stub = c->promote = NULL;
+    c->leave_fault = 0;
+}
+
+/* Ends a stretch: instructions retired in it. */
+static int64_t run_end(struct cpu *c)
+{
+    int64_t n = c->budget_start - c->budget - c->budget_hold;
+    c->icount += (uint64_t)n;
+    c->budget = c->budget_start = c->budget_hold = 0;
+    c->inflight = 0;
+    return n;
+}
+
+/* ---- finding traces ---- */
+
+/* Code that no block backs: bytes are copied each time. */
+static struct trace *run_build_copied(struct cpu *c, uint64_t gpa, unsigned offset, uint64_t va)
+{
+    struct run_engine *g = c->engine;
+    unsigned n = EMU_MIN(15u, RUN_PAGE - offset);
+    gpa = (gpa & ~(uint64_t)(RUN_PAGE - 1)) + offset;
+    mem_read(c->emu, gpa, g->copy + offset, n);
+    if (n < 15) {
+        struct phys_page second;
+        uint64_t gpa2;
+        if (!cpu_code_page(c, va + n, &second, &gpa2)) {
+            mem_read(c->emu, gpa2 & ~(uint64_t)(RUN_PAGE - 1), g->copy + offset + n, 15 - n);
+            n = 15;
+        }
+    }
+    return trace_build(c, NULL, 0, offset, c->mode_key | KEY_STEP, TRACE_STEP, g->copy, n);
+}
+
+static bool run_second_page_same(struct cpu *c, const struct trace *t, uint64_t va)
+{
+    struct phys_page second;
+    uint64_t gpa;
+    va = (va & ~(uint64_t)(RUN_PAGE - 1)) + RUN_PAGE;
+    if (c->code_size != 8)
+        va &= 0xFFFFFFFFu;
+    return !cpu_code_page(c, va, &second, &gpa) && second.block == t->block2 && (!second.block || second.block_offset == t->offset2);
+}
+
+/* The trace at c->rip, or NULL with cpu->fault. *step: only one instruction at a time (asked for, or found necessary). */
+static struct trace *run_find(struct cpu *c, bool *step)
+{
+    struct emu *e = c->emu;
+    uint64_t base = c->code_size == 8 ? 0 : c->seg_base[SEG_CS], va = base + c->rip, gpa;
+    uint32_t key = c->mode_key;
+    unsigned offset;
+    struct phys_page page;
+    struct trace *t;
+    struct trace_stats *stats = trace_stats_of(e);
+    bool copied;
+    stats->lookups++;
+    if (c->code_size == 8) {
+        if (EMU_UNLIKELY(!cpu_canonical(c, va))) {
+            cpu_raise_error(c, EXC_GP, 0);
+            return NULL;
+        }
+    } else {
+        va &= 0xFFFFFFFFu;
+    }
+    offset = (unsigned)va & (RUN_PAGE - 1);
+    if (c->code_size != 8 && !(key & KEY_FLAT_CS)) { /* segment limit, IP wrap */
+        uint64_t limit = c->seg[SEG_CS].limit, last = c->rip - offset + RUN_PAGE - 1;
+        if (c->rip > limit) {
+            cpu_raise_error(c, EXC_GP, 0);
+            return NULL;
+        }
+        if (c->rip < offset) {
+            key |= KEY_PARTIAL;
+            last = c->rip + (RUN_PAGE - 1 - offset);
+        }
+        if (last > limit || (c->code_size == 2 && last > 0xFFFF))
+            *step = true;
+    }
+    if (EMU_UNLIKELY(cpu_code_page(c, va, &page, &gpa)))
+        return NULL;
+    c->code_base = va - offset - base;
+    copied = !page.block || page.partial;
+    if (EMU_UNLIKELY(copied)) {
+        *step = true;
+        t = run_build_copied(c, gpa, offset, va);
+    } else {
+        if (*step)
+            key |= KEY_STEP;
+        t = trace_find(e, page.block, page.block_offset + offset, key);
+        if (t && t->straddles && !run_second_page_same(c, t, va))
+            t = NULL;
+        if (!t) {
+            int64_t from = host_clock_ns();
+            t = trace_build(c, page.block, page.block_offset, offset, key, *step ? TRACE_STEP : TRACE_TIER1, NULL, 0);
+            stats->build_ns += (uint64_t)(host_clock_ns() - from);
+        }
+    }
+    if (t && *step && c->code_size != 8 && !(c->mode_key & KEY_FLAT_CS) && t->row && c->rip + t->bytes - 1 > c->seg[SEG_CS].limit) {
+        cpu_raise_error(c, EXC_GP, 0);
+        return NULL;
+    }
+    if (t && !*step) {
+        struct uop_jump *j = UOP_JUMP_ENTRY(c->rip);
+        j->rip = c->rip;
+        j->generation = c->generation;
+        j->key = c->mode_key;
+        j->code_base = c->code_base;
+        j->u = t->head;
+    }
+    return t;
+}
+
+/* ---- one instruction ---- */
+
+static bool run_is_software_interrupt(const struct trace *t)
+{
+    return t->row && t->row->how == HOW_CALL && !strncmp(t->row->name, "int", 3);
+}
+
+/* Executes one instruction with everything that single-stepping needs. Retired instructions: 0 or 1. */
+static int64_t run_one(struct cpu *c)
+{
+    bool step = true, trap = (c->eflags & FLAG_TF) != 0, faulted = false;
+    struct trace *t;
+    int64_t n;
+    c->interrupt_shadow = 0; /* the instruction may set it anew */
+    run_begin(c, 0);
+    if (c->mode_key & KEY_DEBUG) {
+        if (cpu_check_exec_breakpoint(c, (c->code_size == 8 ? 0 : c->seg_base[SEG_CS]) + c->rip)) {
+            run_end(c);
+            cpu_deliver_fault(c);
+            return 0;
+        }
+    } else {
+        c->eflags &= ~(uint32_t)FLAG_RF;
+    }
+    t = run_find(c, &step);
+    if (t) {
+        uop_enter(c, t->head);
+        faulted = c->leave_fault != 0;
+    }
+    n = run_end(c);
+    c->step_insns += (uint64_t)n;
+    if (!t || faulted) {
+        c->debug_hits = 0;
+        cpu_deliver_fault(c);
+        return n;
+    }
+    if (c->debug_hits || (trap && !run_is_software_interrupt(t))) {
+        if (c->interrupt_shadow && !c->debug_hits) /* MOV SS: after the next instruction */
+            return n;
+        cpu_debug_trap(c, c->debug_hits | (trap ? UINT64_C(0x4000) : 0));
+    }
+    return n;
+}
+
+EMU_PRIV enum cpu_exit cpu_step(struct cpu *c)
+{
+    trace_flush_pending(c->emu);
+    c->attention = 0;
+    if (c->halted || c->waiting_sipi)
+        return CPU_EXIT_HALTED;
+    run_one(c);
+    c->watch_hit = false;
+    return c->shutdown ? CPU_EXIT_SHUTDOWN : c->halted ? CPU_EXIT_HALTED : CPU_EXIT_BUDGET;
+}
+
+/* ---- events between instructions ---- */
+
+static void run_sipi(struct cpu *c)
+{
+    c->pending &= ~(uint32_t)CPU_INT_SIPI;
+    if (!c->waiting_sipi)
+        return;
+    c->waiting_sipi = false;
+    cpu_set_segment_real(c, SEG_CS, (uint16_t)(c->sipi_vector << 8));
+    c->rip = 0;
+    cpu_update_mode(c);
+}
+
+static void run_events(struct cpu *c)
+{
+    if (c->pending & CPU_INT_INIT) {
+        c->pending &= ~(uint32_t)(CPU_INT_INIT | CPU_INT_SIPI);
+        cpu_reset(c, true);
+        return;
+    }
+    if (c->pending & CPU_INT_SIPI)
+        run_sipi(c);
+    if (c->waiting_sipi || c->interrupt_shadow)
+        return;
+    if ((c->pending & CPU_INT_NMI) && !c->nmi_blocked) {
+        c->pending &= ~(uint32_t)CPU_INT_NMI;
+        cpu_deliver_interrupt(c, EXC_NMI);
+        return;
+    }
+    if ((c->pending & CPU_INT_INTR) && (c->eflags & FLAG_IF)) {
+        int vector = apic_acknowledge(c->emu, c);
+        if (vector >= 0)
+            cpu_deliver_interrupt(c, (unsigned)vector);
+    }
+}
+
+static bool run_at_breakpoint(struct cpu *c)
+{
+    struct run_engine *g = c->engine;
+    uint64_t va = (c->code_size == 8 ? 0 : c->seg_base[SEG_CS]) + c->rip;
+    unsigned k;
+    bool again = g->stopped && g->stopped_at == va;
+    g->stopped = false;
+    if (again)
+        return false;
+    for (k = 0; k < g->breakpoints; k++)
+        if (g->breakpoint[k] == va) {
+            g->stopped = true;
+            g->stopped_at = va;
+            return true;
+        }
+    return false;
+}
+
+/* Traces until the budget is used up or something needs the boundary. Retired instructions. */
+static int64_t run_traces(struct cpu *c, int64_t budget)
+{
+    struct trace *t;
+    int64_t n;
+    run_begin(c, budget);
+    for (;;) {
+        bool step = false;
+        struct uop *stub = c->leave_stub, *promote = c->promote;
+        c->leave_stub = c->promote = NULL;
+        if (EMU_UNLIKELY(promote != NULL)) {
+            int64_t from = host_clock_ns();
+            trace_promote(c, promote);
+            trace_stats_of(c->emu)->build_ns += (uint64_t)(host_clock_ns() - from);
+            stub = NULL;
+        }
+        c->leave_stub = stub; /* a flush clears it */
+        t = run_find(c, &step);
+        stub = c->leave_stub;
+        c->leave_stub = NULL;
+        if (EMU_UNLIKELY(!t)) {
+            c->leave_fault = 1;
+            break;
+        }
+        if (EMU_UNLIKELY(step)) { /* only this way for this page: one instruction, then look again */
+            int64_t left = c->budget;
+            c->budget_hold += left;
+            c->budget = 0;
+            uop_enter(c, t->head);
+            if (c->leave_fault || c->attention)
+                break;
+            c->budget += c->budget_hold;
+            c->budget_hold = 0;
+        } else {
+            if (stub)
+                trace_link_stub(c, stub, t);
+            uop_enter(c, t->head);
+        }
+        if (c->leave_fault || c->budget < 0 || c->attention || c->halted || c->interrupt_shadow || (c->pending && (c->eflags & FLAG_IF)) ||
+            (c->eflags & FLAG_TF) || (c->mode_key & KEY_DEBUG))
+            break;
+    }
+    n = run_end(c);
+    if (c->leave_fault) {
+        c->leave_fault = 0;
+        cpu_deliver_fault(c);
+    }
+    return n;
+}
+
+EMU_PRIV enum cpu_exit cpu_run(struct cpu *c, int64_t budget)
+{
+    struct emu *e = c->emu;
+    bool exact = e->config.icount || budget < RUN_EXACT_BELOW;
+    int64_t left = budget;
+    c->attention &= ~(uint32_t)CPU_ATTENTION_TIMER;
+    for (;;) {
+        uint32_t attention = c->attention;
+        c->attention = 0;
+        if (EMU_UNLIKELY(attention & CPU_ATTENTION_CODE))
+            trace_flush_pending(e);
+        if (EMU_UNLIKELY(c->shutdown))
+            return CPU_EXIT_SHUTDOWN;
+        if (EMU_UNLIKELY(e->requests))
+            return CPU_EXIT_REQUEST;
+        if (EMU_UNLIKELY(attention & CPU_ATTENTION_TIMER))
+            return CPU_EXIT_BUDGET;
+        if (c->pending) {
+            run_events(c);
+            if (EMU_UNLIKELY(c->shutdown))
+                continue;
+        }
+        if (c->halted || c->waiting_sipi)
+            return CPU_EXIT_HALTED;
+        if (left <= 0)
+            return CPU_EXIT_BUDGET;
+        if (EMU_UNLIKELY((c->mode_key & KEY_DEBUG) && c->debugger_stops && run_at_breakpoint(c)))
+            return CPU_EXIT_BREAKPOINT;
+        if (EMU_UNLIKELY(c->interrupt_shadow || (c->eflags & (FLAG_TF | FLAG_RF)) || (c->mode_key & KEY_DEBUG))) {
+            left -= run_one(c);
+            if (EMU_UNLIKELY(c->watch_hit)) {
+                c->watch_hit = false;
+                return CPU_EXIT_WATCHPOINT;
+            }
+        } else if (left <= RUN_MARGIN) {
+            if (!exact)
+                return CPU_EXIT_BUDGET;
+            left -= run_one(c);
+        } else {
+            left -= run_traces(c, EMU_MIN(left - RUN_MARGIN, (int64_t)RUN_STRETCH));
+        }
+    }
+}
+
+/* ======================================== src/cpu/disasm.c ======================================== */
+
+/* cpu/disasm.c - struct insn as text, Intel syntax.
+ *
+ * Contract   For the monitor's x/i and -d in_asm. Mnemonics come from the rows; operand sizes are shown by register names and PTR words.
+ * Invariants 1. Never writes more than size bytes; the text always ends in 0.
+ * Missing    Aliases (cmpltps, xchg-as-nop) and prefixes without effect.
+ */
+
+struct disasm_out {
+    char *buf;
+    size_t size, used;
+};
+
+static void disasm_put(struct disasm_out *o, const char *fmt, ...) EMU_PRINTF(2, 3);
+static void disasm_put(struct disasm_out *o, const char *fmt, ...)
+{
+    va_list ap;
+    int n;
+    if (o->used >= o->size)
+        return;
+    va_start(ap, fmt);
+    n = vsnprintf(o->buf + o->used, o->size - o->used, fmt, ap);
+    va_end(ap);
+    if (n > 0)
+        o->used += (size_t)n;
+}
+
+static const char *disasm_reg(unsigned r, unsigned size, bool rex, char *text, size_t n)
+{
+    static const char *const low[8] = { "al", "cl", "dl", "bl", "spl", "bpl", "sil", "dil" };
+    static const char *const high[4] = { "ah", "ch", "dh", "bh" };
+    static const char *const word[8] = { "ax", "cx", "dx", "bx", "sp", "bp", "si", "di" };
+    if (r >= 8)
+        snprintf(text, n, "r%u%s", r, size == 1 ? "b" : size == 2 ? "w" : size == 4 ? "d" : "");
+    else if (size == 1)
+        snprintf(text, n, "%s", r >= 4 && !rex ? high[r - 4] : low[r]);
+    else
+        snprintf(text, n, "%s%s", size == 8 ? "r" : size == 4 ? "e" : "", word[r]);
+    return text;
+}
+
+static const char *const disasm_segs[6] = { "es", "cs", "ss", "ds", "fs", "gs" };
+
+static void disasm_memory(struct disasm_out *o, const struct insn *i, unsigned size, uint64_t rip)
+{
+    char t[8];
+    const char *plus = "";
+    disasm_put(o, "%s", size == 1 ? "byte ptr " : size == 2 ? "word ptr " : size == 4 ? "dword ptr " : size == 8 ? "qword ptr " : size == 16 ? "xmmword ptr " : "");
+    if (i->prefixes & INSN_SEG)
+        disasm_put(o, "%s:", disasm_segs[i->seg < 6 ? i->seg : 3]);
+    disasm_put(o, "[");
+    if (i->rip_relative) {
+        disasm_put(o, "0x%" PRIx64 "]", rip + i->length + (uint64_t)i->disp);
+        return;
+    }
+    if (i->base != REG_ZERO) {
+        disasm_put(o, "%s", disasm_reg(i->base, i->addrsize, true, t, sizeof t));
+        plus = "+";
+    }
+    if (i->index != REG_ZERO) {
+        disasm_put(o, "%s%s*%u", plus, disasm_reg(i->index, i->addrsize, true, t, sizeof t), 1u << i->scale);
+        plus = "+";
+    }
+    if (i->disp || !*plus) {
+        if (*plus && i->disp < 0)
+            disasm_put(o, "-0x%" PRIx64, 0 - (uint64_t)i->disp);
+        else
+            disasm_put(o, "%s0x%" PRIx64, plus, (uint64_t)i->disp & (i->addrsize == 8 ? UINT64_MAX : i->addrsize == 4 ? 0xFFFFFFFFu : 0xFFFFu));
+    }
+    disasm_put(o, "]");
+}
+
+static void disasm_operand(struct disasm_out *o, const struct insn *i, unsigned n, uint64_t rip)
+{
+    char t[8];
+    unsigned kind = i->row->opnd[n], size = interp_size(i, n);
+    switch (kind) {
+    case OPND_Ib: case OPND_Ibs: case OPND_Iw: case OPND_Iz: case OPND_Iv:
+        disasm_put(o, "0x%" PRIx64, n > 0 && i->row->opnd[n - 1] == OPND_Iw ? (uint64_t)i->imm2 : i->imm);
+        return;
+    case OPND_1: disasm_put(o, "1"); return;
+    case OPND_Jb: case OPND_Jz: {
+        uint64_t target = rip + i->length + i->imm;
+        disasm_put(o, "0x%" PRIx64, i->opsize == 8 ? target : i->opsize == 4 ? (uint32_t)target : (uint16_t)target);
+        return;
+    }
+    case OPND_Ap: disasm_put(o, "0x%x:0x%" PRIx64, i->imm2, i->imm); return;
+    case OPND_Sw: disasm_put(o, "%s", disasm_segs[(i->reg & 7) < 6 ? i->reg & 7 : 3]); return;
+    case OPND_Cd: disasm_put(o, "cr%u", i->reg); return;
+    case OPND_Dd: disasm_put(o, "dr%u", i->reg); return;
+    case OPND_ES: case OPND_CS: case OPND_SS: case OPND_DS: case OPND_FS: case OPND_GS: disasm_put(o, "%s", disasm_segs[kind - OPND_ES]); return;
+    case OPND_Xb: case OPND_Xv: disasm_put(o, "%s ptr %s:[%s]", size == 1 ? "byte" : size == 2 ? "word" : size == 4 ? "dword" : "qword", disasm_segs[i->seg < 6 ? i->seg : 3], disasm_reg(REG_RSI, i->addrsize, true, t, sizeof t)); return;
+    case OPND_Yb: case OPND_Yv: disasm_put(o, "%s ptr es:[%s]", size == 1 ? "byte" : size == 2 ? "word" : size == 4 ? "dword" : "qword", disasm_reg(REG_RDI, i->addrsize, true, t, sizeof t)); return;
+    case OPND_ST0: disasm_put(o, "st"); return;
+    case OPND_STi: disasm_put(o, "st(%u)", i->modrm & 7); return;
+    case OPND_XMM0: disasm_put(o, "xmm0"); return;
+    case OPND_Vx: disasm_put(o, "xmm%u", i->reg); return;
+    case OPND_Hx: disasm_put(o, "xmm%u", i->vvvv); return;
+    case OPND_Lx: disasm_put(o, "xmm%u", (unsigned)(i->imm >> 4)); return;
+    case OPND_Ux: disasm_put(o, "xmm%u", i->rm); return;
+    case OPND_Pq: disasm_put(o, "mm%u", i->reg & 7); return;
+    case OPND_Nq: disasm_put(o, "mm%u", i->rm & 7); return;
+    case OPND_Wx: case OPND_Wq: case OPND_Wd: case OPND_Ww: case OPND_Wb:
+        if (i->memory)
+            disasm_memory(o, i, kind == OPND_Wx ? 16 : kind == OPND_Wq ? 8 : kind == OPND_Wd ? 4 : kind == OPND_Ww ? 2 : 1, rip);
+        else
+            disasm_put(o, "xmm%u", i->rm);
+        return;
+    case OPND_Qq: case OPND_Qd:
+        if (i->memory)
+            disasm_memory(o, i, kind == OPND_Qq ? 8 : 4, rip);
+        else
+            disasm_put(o, "mm%u", i->rm & 7);
+        return;
+    case OPND_M: case OPND_Mp: case OPND_Ms: case OPND_Mt: disasm_memory(o, i, 0, rip); return;
+    case OPND_Mdq: disasm_memory(o, i, 16, rip); return;
+    case OPND_Gb: case OPND_Gw: case OPND_Gv: case OPND_Gd: case OPND_Gy: case OPND_Gq: disasm_put(o, "%s", disasm_reg(i->reg, size, i->rex != 0, t, sizeof t)); return;
+    case OPND_AL: case OPND_AX: case OPND_eAX: disasm_put(o, "%s", disasm_reg(REG_RAX, size, true, t, sizeof t)); return;
+    case OPND_CL: disasm_put(o, "cl"); return;
+    case OPND_DX: disasm_put(o, "dx"); return;
+    default:
+        if (i->memory && kind != OPND_Zb && kind != OPND_Zv && kind != OPND_Zq && kind != OPND_Rd && kind != OPND_Ry && kind != OPND_Rv)
+            disasm_memory(o, i, size, rip);
+        else
+            disasm_put(o, "%s", disasm_reg(i->rm, size, i->rex != 0, t, sizeof t));
+        return;
+    }
+}
+
+EMU_PRIV void cpu_disassemble(const struct insn *i, uint64_t rip, char *buf, size_t size)
+{
+    struct disasm_out o;
+    unsigned n;
+    if (!size)
+        return;
+    o.buf = buf;
+    o.size = size;
+    o.used = 0;
+    buf[0] = 0;
+    if (i->prefixes & INSN_LOCK)
+        disasm_put(&o, "lock ");
+    if ((i->row->attr & ROW_REP) && (i->prefixes & (INSN_REP | INSN_REPNE)))
+        disasm_put(&o, i->prefixes & INSN_REP ? "rep " : "repne ");
+    disasm_put(&o, "%s", i->row->name);
+    for (n = 0; n < 4 && i->row->opnd[n]; n++) {
+        disasm_put(&o, n ? ", " : " ");
+        disasm_operand(&o, i, n, rip);
+    }
 }
 
 /* ======================================== src/dev/pci.c ======================================== */

@@ -12,7 +12,7 @@
 #include "cpu.h"
 #include "uop.h"
 
-static unsigned interp_size(const struct insn *i, unsigned n)
+EMU_PRIV unsigned interp_size(const struct insn *i, unsigned n)
 {
     switch (i->row->opnd[n]) {
     case OPND_Eb: case OPND_Gb: case OPND_Mb: case OPND_Ob: case OPND_Zb: case OPND_AL: case OPND_CL: case OPND_Xb: case OPND_Yb: case OPND_Ib: return 1;
@@ -24,7 +24,7 @@ static unsigned interp_size(const struct insn *i, unsigned n)
     }
 }
 
-static bool interp_is_memory(const struct insn *i, unsigned n)
+EMU_PRIV bool interp_is_memory(const struct insn *i, unsigned n)
 {
     switch (i->row->opnd[n]) {
     case OPND_Eb: case OPND_Ew: case OPND_Ev: case OPND_Ed: case OPND_Ey: case OPND_Eq: case OPND_M: case OPND_Mb: case OPND_Mw: case OPND_Md:
@@ -34,7 +34,7 @@ static bool interp_is_memory(const struct insn *i, unsigned n)
 }
 
 /* Register of operand n; high: AH, CH, DH or BH. */
-static unsigned interp_reg(const struct insn *i, unsigned n, bool *high)
+EMU_PRIV unsigned interp_reg(const struct insn *i, unsigned n, bool *high)
 {
     unsigned r;
     *high = false;

@@ -67,6 +67,10 @@ EMU_PRIV int interp_leave(struct cpu *c, const struct insn *i);
 EMU_PRIV int interp_go(struct cpu *c, uint64_t target, unsigned opsize);
 EMU_PRIV uint64_t interp_shift_value(unsigned op, unsigned size, uint64_t d, unsigned n, unsigned carry_in, uint32_t *cfof);
 EMU_PRIV bool interp_divide(unsigned size, bool is_signed, uint64_t hi, uint64_t lo, uint64_t s, uint64_t *q, uint64_t *r);
+/* Operand n of an integer instruction: its size, whether it is memory, its register (high: AH..BH). */
+EMU_PRIV unsigned interp_size(const struct insn *i, unsigned n);
+EMU_PRIV bool interp_is_memory(const struct insn *i, unsigned n);
+EMU_PRIV unsigned interp_reg(const struct insn *i, unsigned n, bool *high);
 EMU_PRIV int string_run(struct cpu *c, const struct insn *i); /* MOVS CMPS STOS LODS SCAS INS OUTS with their prefixes */
 
 /* EMU_TAIL_CALLS and EMU_MUSTTAIL come from base.h. */
@@ -193,6 +197,49 @@ enum { SLOT_REG0 = REG_RAX, SLOT_REG1 = REG_RDX, SLOT_REG2 = REG_RCX, SLOT_REG3 
 #define EACH_KIND3_ROW(k1, M, ...) EACH_KIND_B(EACH_KIND3_ROW2, k1, M, __VA_ARGS__)
 #define EACH_KIND3(M, ...) EACH_KIND_A(EACH_KIND3_ROW, M, __VA_ARGS__)
 
+/* ---- what the handlers' macros are made of: sz is 1, 2, 4, 8 ---- */
+#define UTYPE_1 uint8_t
+#define UTYPE_2 uint16_t
+#define UTYPE_4 uint32_t
+#define UTYPE_8 uint64_t
+#define STYPE_1 int8_t
+#define STYPE_2 int16_t
+#define STYPE_4 int32_t
+#define STYPE_8 int64_t
+#define LOG_1 0u
+#define LOG_2 1u
+#define LOG_4 2u
+#define LOG_8 3u
+#define PUT_BYTE(k, f, v) PUT(k, f, (GET(k, f) & ~UINT64_C(0xFF)) | (uint8_t)(v))
+#define PUTS_1(k, f, v) PUT_BYTE(k, f, v)
+#define PUTS_2(k, f, v) PUT(k, f, (GET(k, f) & ~UINT64_C(0xFFFF)) | (uint16_t)(v))
+#define PUTS_4(k, f, v) PUT(k, f, (uint32_t)(v))
+#define PUTS_8(k, f, v) PUT(k, f, (uint64_t)(v))
+#define GETS(k, f, sz) ((UTYPE_##sz)GET(k, f))
+#define UOP_SX(v, sz) ((uint64_t)(int64_t)(STYPE_##sz)(v))
+#define UOP_IMM ((uint64_t)(int64_t)u->disp)
+#define SETF(kind, sz, r, s) (c->flag_kind = (kind) | LOG_##sz, c->flag_result = UOP_SX(r, sz), c->flag_source = (s))
+
+#define EXPR_add(d, s) ((d) + (s))
+#define EXPR_sub(d, s) ((d) - (s))
+#define EXPR_and(d, s) ((d) & (s))
+#define EXPR_or(d, s) ((d) | (s))
+#define EXPR_xor(d, s) ((d) ^ (s))
+#define KIND_add FLAGK_ADD
+#define KIND_sub FLAGK_SUB
+#define KIND_and FLAGK_LOGIC
+#define KIND_or FLAGK_LOGIC
+#define KIND_xor FLAGK_LOGIC
+
+#define NAME_RR(kb, ka, stem) stem##_##ka##kb,
+#define NAME_RI(ka, stem) stem##_##ka,
+#define TAB_RR(stem) { EACH_KIND2(NAME_RR, stem) }
+#define TAB_RI(stem) { EACH_KIND(NAME_RI, stem) }
+#define NAME_RRR(kx, kb, ka, stem) stem##_##ka##kb##kx,
+#define TAB_RRR(stem) { EACH_KIND3(NAME_RRR, stem) }
+typedef uop_fn uop_table_rr[UOP_KINDS * UOP_KINDS];
+typedef uop_fn uop_table_ri[UOP_KINDS];
+
 /* Common exits, in handlers_flow.c. The miss handlers find the linear address in c->miss_va and either fill u's page and run u again,
  * or carry the access out the slow way. */
 UOP_FN_PRIV(uop_fault); /* cpu->fault is set: deliver it for u's instruction */
@@ -211,6 +258,112 @@ UOP_FN_PRIV(uop_miss_m2);
 UOP_FN_PRIV(uop_miss_m4);
 UOP_FN_PRIV(uop_miss_m8);
 UOP_FN_PRIV(uop_misaligned); /* #GP(0) of a 16-byte operand */
+
+/* Handlers by operation, size and operand kinds (0.. UOP_KINDS - 1, the last is R); NULL: there is none. */
+EMU_PRIV uop_fn handler_alu_rr(unsigned op, unsigned size, bool flags, unsigned ka, unsigned kb);
+EMU_PRIV uop_fn handler_alu_ri(unsigned op, unsigned size, bool flags, unsigned ka);
+EMU_PRIV uop_fn handler_carry(unsigned op, unsigned size, bool immediate);
+EMU_PRIV uop_fn handler_unary(unsigned op, unsigned size, bool flags, bool carry, unsigned ka);
+EMU_PRIV uop_fn handler_shift_ri(unsigned op, unsigned size, bool flags, unsigned ka);
+EMU_PRIV uop_fn handler_shift_cl(unsigned op, unsigned size, bool flags, unsigned ka);
+EMU_PRIV uop_fn handler_mov_rr(unsigned dst, unsigned src, bool sx, unsigned ka, unsigned kb);
+EMU_PRIV uop_fn handler_mov_ri(unsigned size, unsigned ka);
+EMU_PRIV uop_fn handler_xchg_rr(unsigned size, unsigned ka, unsigned kb);
+EMU_PRIV uop_fn handler_lea(unsigned size, bool index, unsigned ka, unsigned kb, unsigned kx);
+EMU_PRIV uop_fn handler_imul(unsigned size, bool immediate, unsigned ka, unsigned kb);
+EMU_PRIV uop_fn handler_mul(unsigned op, unsigned size, unsigned ka);
+EMU_PRIV uop_fn handler_extend_rax(bool into_rdx, unsigned size);
+EMU_PRIV uop_fn handler_bits(unsigned op, unsigned size);
+EMU_PRIV uop_fn handler_setcc(unsigned ka);
+EMU_PRIV uop_fn handler_cmov(unsigned size, unsigned ka, unsigned kb);
+EMU_PRIV uop_fn handler_spill(unsigned ka);
+EMU_PRIV uop_fn handler_reload(unsigned ka);
+/* handlers_mem.c; all take two units. index: kx counts. */
+enum uop_load { LOAD_Z1, LOAD_Z2, LOAD_4, LOAD_8, LOAD_S1_4, LOAD_S2_4, LOAD_S1_8, LOAD_S2_8, LOAD_S4_8, LOAD_M1, LOAD_M2, LOAD_COUNT }; /* M: merged into the register */
+EMU_PRIV uop_fn handler_load(enum uop_load what, bool index, unsigned ka, unsigned kb, unsigned kx);
+EMU_PRIV uop_fn handler_store(unsigned size, bool index, unsigned ka, unsigned kb, unsigned kx);
+EMU_PRIV uop_fn handler_store_imm(unsigned size, unsigned kb);
+EMU_PRIV uop_fn handler_alu_rm(unsigned op, unsigned size, bool flags, unsigned ka, unsigned kb); /* register op= memory, CMP, TEST */
+EMU_PRIV uop_fn handler_alu_mr(unsigned op, unsigned size, bool flags, unsigned ka, unsigned kb); /* memory op= register, CMP */
+EMU_PRIV uop_fn handler_alu_mi(unsigned op, unsigned size, bool flags, unsigned kb);              /* memory op= immediate, CMP, TEST */
+EMU_PRIV uop_fn handler_unary_m(unsigned op, unsigned size, unsigned kb);                          /* INC, DEC, NEG, NOT; flags recorded */
+EMU_PRIV uop_fn handler_xchg_m(unsigned size, unsigned ka, unsigned kb);
+EMU_PRIV uop_fn handler_cmp_mi_jcc(unsigned op, unsigned size, bool flags, unsigned cc, unsigned kb);
+EMU_PRIV uop_fn handler_push(unsigned size, unsigned ka);
+EMU_PRIV uop_fn handler_push_imm(unsigned size);
+EMU_PRIV uop_fn handler_pop(unsigned size, unsigned ka);
+EMU_PRIV uop_fn handler_leave(void);
+EMU_PRIV uop_fn handler_call(void);
+EMU_PRIV uop_fn handler_call_reg(unsigned ka);
+EMU_PRIV uop_fn handler_ret(void);
+EMU_PRIV uop_fn handler_vec_load(unsigned size);
+EMU_PRIV uop_fn handler_vec_store(unsigned size);
+/* handlers_flow.c */
+EMU_PRIV uop_fn handler_jcc(unsigned kind, unsigned cc);  /* kind: flag kind that is surely recorded, or FLAGK_END: unknown */
+EMU_PRIV uop_fn handler_cond(unsigned kind, unsigned cc); /* the condition into TEMP */
+EMU_PRIV uop_fn handler_cmp_jcc_rr(unsigned size, bool flags, unsigned cc, unsigned ka, unsigned kb);
+EMU_PRIV uop_fn handler_cmp_jcc_ri(unsigned size, bool flags, unsigned cc, unsigned ka);
+EMU_PRIV uop_fn handler_test_jcc(unsigned size, bool flags, unsigned cc, unsigned ka); /* TEST r, r */
+EMU_PRIV uop_fn handler_alu_jcc_ri(unsigned op, unsigned size, bool flags, unsigned cc, unsigned ka); /* ADD SUB AND TEST immediate */
+EMU_PRIV uop_fn handler_jmp_reg(unsigned ka);
+UOP_FN_PRIV(uop_exit);
+UOP_FN_PRIV(uop_exit_resolve); /* stub of a link that was not taken yet */
+UOP_FN_PRIV(uop_exit_far);     /* stub of a link into another page; two units */
+UOP_FN_PRIV(uop_dead);         /* head of a trace that is no more */
+UOP_FN_PRIV(uop_goto);         /* head of a trace that was replaced */
+UOP_FN_PRIV(uop_count);        /* head of a tier-1 trace */
+UOP_FN_PRIV(uop_leave);        /* the budget is used up: out, at where u->v.link leads */
+UOP_FN_PRIV(uop_call);
+UOP_FN_PRIV(uop_call_end);
+UOP_FN_PRIV(uop_raise);        /* u->misc: vector; u->disp: error code or -1 */
+UOP_FN_PRIV(uop_no_unit);      /* u->misc: 0 x87, 1 SSE, 2 MMX: #UD or #NM */
+UOP_FN_PRIV(uop_mmx_begin);
+UOP_FN_PRIV(uop_agen);
+UOP_FN_PRIV(uop_vec_rr);
+UOP_FN_PRIV(uop_clear_cell);
+UOP_FN_PRIV(uop_nop);
+UOP_FN_PRIV(uop_miss_call);
+UOP_FN_PRIV(uop_miss_call_reg);
+UOP_FN_PRIV(uop_indirect_miss);
+EMU_PRIV void uop_enter(struct cpu *c, struct uop *u);
+
+/* Direct-mapped cache of where indirect jumps lead. */
+struct uop_jump {
+    uint64_t rip;
+    uint32_t generation, key;
+    uint64_t code_base;
+    struct uop *u;
+};
+#if defined(EMU_TORTURE)
+#define UOP_JUMPS 8
+#else
+#define UOP_JUMPS 4096
+#endif
+#define UOP_JUMP_ENTRY(rip) (&c->jumps[((rip) ^ ((rip) >> 12)) & (UOP_JUMPS - 1)])
+#define UOP_JUMP_HIT(j, target) ((j)->rip == (target) && (j)->generation == c->generation && (j)->key == c->mode_key)
+/* Out of a trace by u's link, when u->count instructions have retired. */
+#define UOP_EXIT                                                                                                       \
+    do {                                                                                                               \
+        if (EMU_UNLIKELY((c->budget -= u->count) < 0))                                                                 \
+            UOP_TAIL(uop_leave);                                                                                       \
+        UOP_GO(u->v.link);                                                                                             \
+    } while (0)
+/* To a computed target (64-bit mode); the instruction's effects are done. */
+#define UOP_JUMP_TO(j, target)                                                                                         \
+    do {                                                                                                               \
+        if (EMU_UNLIKELY((c->budget -= u->count) < 0)) {                                                               \
+            UOP_SPILL;                                                                                                 \
+            c->rip = (target);                                                                                         \
+            return NULL;                                                                                               \
+        }                                                                                                              \
+        c->code_base = (j)->code_base;                                                                                 \
+        UOP_GO((j)->u);                                                                                                \
+    } while (0)
+EMU_INLINE uint64_t uop_rip(const struct cpu *c, uint64_t offset)
+{
+    uint64_t rip = c->code_base + offset;
+    return c->code_size == 8 ? rip : c->code_size == 4 ? (uint32_t)rip : (uint16_t)rip;
+}
 
 #define UOP_MISSES(va, size)                                                                                           \
     EMU_UNLIKELY((((va) - UOP_PAGE(u)->page) | ((uint64_t)(UOP_PAGE(u)->generation ^ c->generation) << 12)) > 4096u - (size))
@@ -260,5 +413,44 @@ struct vec_handlers {
 enum vec_op { VEC_OP_NONE, VEC_OP_STORE };
 #define ROW_VEC_STORE(enc, name, o1, o2, o3, needs, attr, fw, fn)                                                      \
     { enc, name, { o1, o2, o3, 0 }, needs, HOW_VEC, attr, 0, fw, VEC_OP_STORE, NULL, vec_##fn, NULL }
+
+/* ================= trace.c ================= */
+enum {
+    TRACE_MAX_INSNS = 64,
+#if defined(EMU_TORTURE)
+    TRACE_HOT = 2,
+#else
+    TRACE_HOT = 60, /* runs of a tier-1 trace before it is optimised */
+#endif
+    TRACE_STEP = 1, TRACE_TIER1 = 2, TRACE_TIER2 = 3
+};
+/* Bits of a trace's key beside those of enum mode_key. */
+#define KEY_STEP (UINT32_C(1) << 31)    /* one instruction */
+#define KEY_PARTIAL (UINT32_C(1) << 30) /* 16-bit code whose page begins before its segment: no link is unconditional */
+struct code_page;
+struct trace_link;
+struct trace {
+    struct trace *next; /* in its hash chain */
+    struct uop *head;
+    struct ram_block *block;
+    uint64_t offset; /* of its first byte in the block */
+    uint32_t key;
+    uint16_t insns, bytes; /* bytes: of the path up to its end, for a step trace the instruction's length */
+    uint8_t tier;
+    bool straddles, dead;
+    const struct insn_row *row; /* of its last instruction, or NULL */
+    struct ram_block *block2; /* second page of an instruction that straddles two */
+    uint64_t offset2;
+    struct trace_link *incoming;
+};
+EMU_PRIV struct trace *trace_find(struct emu *e, struct ram_block *block, uint64_t offset, uint32_t key);
+/* Builds the trace at c->rip, whose page is backed by host bytes at block, page_offset (block NULL: bytes copied from I/O; not cached).
+ * NULL: cpu->fault tells of the second page. */
+EMU_PRIV struct trace *trace_build(struct cpu *c, struct ram_block *block, uint64_t page_offset, unsigned offset, uint32_t key, unsigned tier, const uint8_t *copied,
+                                   unsigned copied_size);
+EMU_PRIV void trace_promote(struct cpu *c, struct uop *head);
+EMU_PRIV void trace_link_stub(struct cpu *c, struct uop *stub, struct trace *t);
+EMU_PRIV void trace_flush_pending(struct emu *e);
+EMU_PRIV struct trace_stats *trace_stats_of(struct emu *e);
 
 #endif

@@ -1,0 +1,594 @@
+/* cpu/handlers_mem.c - handlers with a memory operand.
+ *
+ * Contract   The trace builder asks handler_*(). Addresses are b + disp or b + (x << scale) + disp, 64 bits, segment bases included; other
+ *            forms of address are first computed into REG_TEMP by another uop.
+ * Theory     Each memory uop keeps the translation of the page it touched last in its second unit (struct uop_page); UOP_HOST checks page,
+ *            generation and the page's end in one comparison, else a miss handler (handlers_flow.c) takes over and runs the same uop again,
+ *            if need be on a bounce buffer. So a handler here never sees I/O, page crossings or faults.
+ * Invariants 1. Every handler makes exactly one access (two of them only inside one range that UOP_HOST was asked for), and changes registers
+ *               after it.
+ *            2. Handlers that store and leave by a link have miss handlers of their own (uop_miss_call*): the bounce buffer is written
+ *               back at the following uop.
+ */
+#include "../machine.h"
+#include "cpu.h"
+#include "uop.h"
+
+#define LD_1(p) ld8(p)
+#define LD_2(p) ld16le(p)
+#define LD_4(p) ld32le(p)
+#define LD_8(p) ld64le(p)
+#define ST_1(p, v) st8(p, (uint8_t)(v))
+#define ST_2(p, v) st16le(p, (uint16_t)(v))
+#define ST_4(p, v) st32le(p, (uint32_t)(v))
+#define ST_8(p, v) st64le(p, v)
+#define VA_B(kb) (GET(kb, b) + UOP_IMM)
+#define VA_X(kb, kx) (GET(kb, b) + (GET(kx, x) << u->scale) + UOP_IMM)
+#define UOP_IMM2(sz) ((UTYPE_##sz)UOP_PAGE(u)->v.imm)
+
+/* ---- loads ---- */
+#define DEF_LOAD_B(kb, ka, name, sz, put, expr)                                                                        \
+    UOP_FN(uop_ld_##name##_b_##ka##kb)                                                                                 \
+    {                                                                                                                  \
+        uint64_t va = VA_B(kb);                                                                                        \
+        const uint8_t *p;                                                                                              \
+        UOP_HOST(p, va, r, sz);                                                                                        \
+        PUTS_##put(ka, a, expr);                                                                                       \
+        UOP_NEXT_MEM;                                                                                                  \
+    }
+#define DEF_LOAD_X(kx, kb, ka, name, sz, put, expr)                                                                    \
+    UOP_FN(uop_ld_##name##_x_##ka##kb##kx)                                                                             \
+    {                                                                                                                  \
+        uint64_t va = VA_X(kb, kx);                                                                                    \
+        const uint8_t *p;                                                                                              \
+        UOP_HOST(p, va, r, sz);                                                                                        \
+        PUTS_##put(ka, a, expr);                                                                                       \
+        UOP_NEXT_MEM;                                                                                                  \
+    }
+#define DEF_LOAD(name, sz, put, expr) EACH_KIND2(DEF_LOAD_B, name, sz, put, expr) EACH_KIND3(DEF_LOAD_X, name, sz, put, expr)
+DEF_LOAD(z1, 1, 8, ld8(p))
+DEF_LOAD(z2, 2, 8, ld16le(p))
+DEF_LOAD(l4, 4, 8, ld32le(p))
+DEF_LOAD(l8, 8, 8, ld64le(p))
+DEF_LOAD(s1_4, 1, 4, UOP_SX(ld8(p), 1))
+DEF_LOAD(s2_4, 2, 4, UOP_SX(ld16le(p), 2))
+DEF_LOAD(s1_8, 1, 8, UOP_SX(ld8(p), 1))
+DEF_LOAD(s2_8, 2, 8, UOP_SX(ld16le(p), 2))
+DEF_LOAD(s4_8, 4, 8, UOP_SX(ld32le(p), 4))
+DEF_LOAD(m1, 1, 1, ld8(p))
+DEF_LOAD(m2, 2, 2, ld16le(p))
+
+EMU_PRIV uop_fn handler_load(enum uop_load what, bool index, unsigned ka, unsigned kb, unsigned kx)
+{
+    static const uop_table_rr base[LOAD_COUNT] = { /* ORDER uop_load */
+        TAB_RR(uop_ld_z1_b), TAB_RR(uop_ld_z2_b), TAB_RR(uop_ld_l4_b), TAB_RR(uop_ld_l8_b), TAB_RR(uop_ld_s1_4_b), TAB_RR(uop_ld_s2_4_b),
+        TAB_RR(uop_ld_s1_8_b), TAB_RR(uop_ld_s2_8_b), TAB_RR(uop_ld_s4_8_b), TAB_RR(uop_ld_m1_b), TAB_RR(uop_ld_m2_b)
+    };
+    static const uop_fn both[LOAD_COUNT][UOP_KINDS * UOP_KINDS * UOP_KINDS] = {
+        TAB_RRR(uop_ld_z1_x), TAB_RRR(uop_ld_z2_x), TAB_RRR(uop_ld_l4_x), TAB_RRR(uop_ld_l8_x), TAB_RRR(uop_ld_s1_4_x), TAB_RRR(uop_ld_s2_4_x),
+        TAB_RRR(uop_ld_s1_8_x), TAB_RRR(uop_ld_s2_8_x), TAB_RRR(uop_ld_s4_8_x), TAB_RRR(uop_ld_m1_x), TAB_RRR(uop_ld_m2_x)
+    };
+    return index ? both[what][(ka * UOP_KINDS + kb) * UOP_KINDS + kx] : base[what][ka * UOP_KINDS + kb];
+}
+
+/* ---- stores ---- */
+#define DEF_STORE_B(kb, ka, sz)                                                                                        \
+    UOP_FN(uop_st##sz##_b_##ka##kb)                                                                                    \
+    {                                                                                                                  \
+        uint64_t va = VA_B(kb);                                                                                        \
+        uint8_t *p;                                                                                                    \
+        UOP_HOST(p, va, w, sz);                                                                                        \
+        ST_##sz(p, GET(ka, a));                                                                                        \
+        UOP_NEXT_MEM;                                                                                                  \
+    }
+#define DEF_STORE_X(kx, kb, ka, sz)                                                                                    \
+    UOP_FN(uop_st##sz##_x_##ka##kb##kx)                                                                                \
+    {                                                                                                                  \
+        uint64_t va = VA_X(kb, kx);                                                                                    \
+        uint8_t *p;                                                                                                    \
+        UOP_HOST(p, va, w, sz);                                                                                        \
+        ST_##sz(p, GET(ka, a));                                                                                        \
+        UOP_NEXT_MEM;                                                                                                  \
+    }
+#define DEF_STORE_I(kb, sz)                                                                                            \
+    UOP_FN(uop_sti##sz##_##kb)                                                                                         \
+    {                                                                                                                  \
+        uint64_t va = VA_B(kb);                                                                                        \
+        uint8_t *p;                                                                                                    \
+        UOP_HOST(p, va, w, sz);                                                                                        \
+        ST_##sz(p, UOP_IMM2(sz));                                                                                      \
+        UOP_NEXT_MEM;                                                                                                  \
+    }
+#define DEF_STORE(sz) EACH_KIND2(DEF_STORE_B, sz) EACH_KIND3(DEF_STORE_X, sz) EACH_KIND(DEF_STORE_I, sz)
+DEF_STORE(1)
+DEF_STORE(2)
+DEF_STORE(4)
+DEF_STORE(8)
+EMU_PRIV uop_fn handler_store(unsigned size, bool index, unsigned ka, unsigned kb, unsigned kx)
+{
+    static const uop_table_rr base[4] = { TAB_RR(uop_st1_b), TAB_RR(uop_st2_b), TAB_RR(uop_st4_b), TAB_RR(uop_st8_b) };
+    static const uop_fn both[4][UOP_KINDS * UOP_KINDS * UOP_KINDS] = { TAB_RRR(uop_st1_x), TAB_RRR(uop_st2_x), TAB_RRR(uop_st4_x), TAB_RRR(uop_st8_x) };
+    unsigned s = size == 8 ? 3 : size >> 1;
+    return index ? both[s][(ka * UOP_KINDS + kb) * UOP_KINDS + kx] : base[s][ka * UOP_KINDS + kb];
+}
+EMU_PRIV uop_fn handler_store_imm(unsigned size, unsigned kb)
+{
+    static const uop_table_ri t[4] = { TAB_RI(uop_sti1), TAB_RI(uop_sti2), TAB_RI(uop_sti4), TAB_RI(uop_sti8) };
+    return t[size == 8 ? 3 : size >> 1][kb];
+}
+
+/* ---- register op= memory ---- */
+#define DEF_ALU_RM(kb, ka, op, sz)                                                                                     \
+    UOP_FN(uop_##op##sz##n_rm_##ka##kb)                                                                                \
+    {                                                                                                                  \
+        uint64_t va = VA_B(kb);                                                                                        \
+        const uint8_t *p;                                                                                              \
+        UOP_HOST(p, va, r, sz);                                                                                        \
+        PUTS_##sz(ka, a, EXPR_##op(GETS(ka, a, sz), LD_##sz(p)));                                                      \
+        UOP_NEXT_MEM;                                                                                                  \
+    }                                                                                                                  \
+    UOP_FN(uop_##op##sz##f_rm_##ka##kb)                                                                                \
+    {                                                                                                                  \
+        uint64_t va = VA_B(kb);                                                                                        \
+        const uint8_t *p;                                                                                              \
+        UTYPE_##sz s, r;                                                                                               \
+        UOP_HOST(p, va, r, sz);                                                                                        \
+        s = LD_##sz(p);                                                                                                \
+        r = (UTYPE_##sz)EXPR_##op(GETS(ka, a, sz), s);                                                                 \
+        PUTS_##sz(ka, a, r);                                                                                           \
+        SETF(KIND_##op, sz, r, s);                                                                                     \
+        UOP_NEXT_MEM;                                                                                                  \
+    }
+/* CMP and TEST: memory is the second operand (rm), or the first (mr). */
+#define DEF_CMP_RM(kb, ka, op, e, kind, sz)                                                                            \
+    UOP_FN(uop_##op##sz##_rm_##ka##kb)                                                                                 \
+    {                                                                                                                  \
+        uint64_t va = VA_B(kb);                                                                                        \
+        const uint8_t *p;                                                                                              \
+        UTYPE_##sz s, r;                                                                                               \
+        UOP_HOST(p, va, r, sz);                                                                                        \
+        s = LD_##sz(p);                                                                                                \
+        r = (UTYPE_##sz)EXPR_##e(GETS(ka, a, sz), s);                                                                  \
+        SETF(kind, sz, r, s);                                                                                          \
+        UOP_NEXT_MEM;                                                                                                  \
+    }                                                                                                                  \
+    UOP_FN(uop_##op##sz##_mr_##ka##kb)                                                                                 \
+    {                                                                                                                  \
+        uint64_t va = VA_B(kb);                                                                                        \
+        const uint8_t *p;                                                                                              \
+        UTYPE_##sz s, r;                                                                                               \
+        UOP_HOST(p, va, r, sz);                                                                                        \
+        s = GETS(ka, a, sz);                                                                                           \
+        r = (UTYPE_##sz)EXPR_##e(LD_##sz(p), s);                                                                       \
+        SETF(kind, sz, r, s);                                                                                          \
+        UOP_NEXT_MEM;                                                                                                  \
+    }
+#define DEF_CMP_MI(kb, op, e, kind, sz)                                                                                \
+    UOP_FN(uop_##op##sz##_mi_##kb)                                                                                     \
+    {                                                                                                                  \
+        uint64_t va = VA_B(kb);                                                                                        \
+        const uint8_t *p;                                                                                              \
+        UTYPE_##sz s, r;                                                                                               \
+        UOP_HOST(p, va, r, sz);                                                                                        \
+        s = UOP_IMM2(sz);                                                                                              \
+        r = (UTYPE_##sz)EXPR_##e(LD_##sz(p), s);                                                                       \
+        SETF(kind, sz, r, s);                                                                                          \
+        UOP_NEXT_MEM;                                                                                                  \
+    }
+/* ---- memory op= register, memory op= immediate ---- */
+#define DEF_ALU_MR(kb, ka, op, sz)                                                                                     \
+    UOP_FN(uop_##op##sz##n_mr_##ka##kb)                                                                                \
+    {                                                                                                                  \
+        uint64_t va = VA_B(kb);                                                                                        \
+        uint8_t *p;                                                                                                    \
+        UOP_HOST(p, va, m, sz);                                                                                        \
+        ST_##sz(p, EXPR_##op(LD_##sz(p), GETS(ka, a, sz)));                                                            \
+        UOP_NEXT_MEM;                                                                                                  \
+    }                                                                                                                  \
+    UOP_FN(uop_##op##sz##f_mr_##ka##kb)                                                                                \
+    {                                                                                                                  \
+        uint64_t va = VA_B(kb);                                                                                        \
+        uint8_t *p;                                                                                                    \
+        UTYPE_##sz s, r;                                                                                               \
+        UOP_HOST(p, va, m, sz);                                                                                        \
+        s = GETS(ka, a, sz);                                                                                           \
+        r = (UTYPE_##sz)EXPR_##op(LD_##sz(p), s);                                                                      \
+        ST_##sz(p, r);                                                                                                 \
+        SETF(KIND_##op, sz, r, s);                                                                                     \
+        UOP_NEXT_MEM;                                                                                                  \
+    }
+#define DEF_ALU_MI(kb, op, sz)                                                                                         \
+    UOP_FN(uop_##op##sz##n_mi_##kb)                                                                                    \
+    {                                                                                                                  \
+        uint64_t va = VA_B(kb);                                                                                        \
+        uint8_t *p;                                                                                                    \
+        UOP_HOST(p, va, m, sz);                                                                                        \
+        ST_##sz(p, EXPR_##op(LD_##sz(p), UOP_IMM2(sz)));                                                               \
+        UOP_NEXT_MEM;                                                                                                  \
+    }                                                                                                                  \
+    UOP_FN(uop_##op##sz##f_mi_##kb)                                                                                    \
+    {                                                                                                                  \
+        uint64_t va = VA_B(kb);                                                                                        \
+        uint8_t *p;                                                                                                    \
+        UTYPE_##sz s, r;                                                                                               \
+        UOP_HOST(p, va, m, sz);                                                                                        \
+        s = UOP_IMM2(sz);                                                                                              \
+        r = (UTYPE_##sz)EXPR_##op(LD_##sz(p), s);                                                                      \
+        ST_##sz(p, r);                                                                                                 \
+        SETF(KIND_##op, sz, r, s);                                                                                     \
+        UOP_NEXT_MEM;                                                                                                  \
+    }
+#define DEF_ALU_MEM(op)                                                                                                \
+    EACH_KIND2(DEF_ALU_RM, op, 1) EACH_KIND2(DEF_ALU_RM, op, 4) EACH_KIND2(DEF_ALU_RM, op, 8)                          \
+    EACH_KIND2(DEF_ALU_MR, op, 1) EACH_KIND2(DEF_ALU_MR, op, 4) EACH_KIND2(DEF_ALU_MR, op, 8)                          \
+    EACH_KIND(DEF_ALU_MI, op, 1) EACH_KIND(DEF_ALU_MI, op, 4) EACH_KIND(DEF_ALU_MI, op, 8)
+#define DEF_CMP_MEM(op, e, kind)                                                                                       \
+    EACH_KIND2(DEF_CMP_RM, op, e, kind, 1) EACH_KIND2(DEF_CMP_RM, op, e, kind, 2) EACH_KIND2(DEF_CMP_RM, op, e, kind, 4) EACH_KIND2(DEF_CMP_RM, op, e, kind, 8) \
+    EACH_KIND(DEF_CMP_MI, op, e, kind, 1) EACH_KIND(DEF_CMP_MI, op, e, kind, 2) EACH_KIND(DEF_CMP_MI, op, e, kind, 4) EACH_KIND(DEF_CMP_MI, op, e, kind, 8)
+DEF_ALU_MEM(add)
+DEF_ALU_MEM(or)
+DEF_ALU_MEM(and)
+DEF_ALU_MEM(sub)
+DEF_ALU_MEM(xor)
+DEF_CMP_MEM(cmp, sub, FLAGK_SUB)
+DEF_CMP_MEM(test, and, FLAGK_LOGIC)
+
+#define TAB_ALU_MEM2(op, form) \
+    { { TAB_RR(uop_##op##1n_##form), TAB_RR(uop_##op##1f_##form) }, { TAB_RR(uop_##op##4n_##form), TAB_RR(uop_##op##4f_##form) }, \
+      { TAB_RR(uop_##op##8n_##form), TAB_RR(uop_##op##8f_##form) } }
+#define TAB_ALU_MEM1(op) \
+    { { TAB_RI(uop_##op##1n_mi), TAB_RI(uop_##op##1f_mi) }, { TAB_RI(uop_##op##4n_mi), TAB_RI(uop_##op##4f_mi) }, { TAB_RI(uop_##op##8n_mi), TAB_RI(uop_##op##8f_mi) } }
+static int handler_mem_op(unsigned op) /* ORDER the tables below */
+{
+    return op == OP_ADD ? 0 : op == OP_OR ? 1 : op == OP_AND ? 2 : op == OP_SUB ? 3 : op == OP_XOR ? 4 : -1;
+}
+static int handler_mem_size(unsigned size) { return size == 1 ? 0 : size == 4 ? 1 : size == 8 ? 2 : -1; }
+
+EMU_PRIV uop_fn handler_alu_rm(unsigned op, unsigned size, bool flags, unsigned ka, unsigned kb)
+{
+    static const uop_table_rr alu[5][3][2] = { TAB_ALU_MEM2(add, rm), TAB_ALU_MEM2(or, rm), TAB_ALU_MEM2(and, rm), TAB_ALU_MEM2(sub, rm), TAB_ALU_MEM2(xor, rm) };
+    static const uop_table_rr cmp[2][4] = {
+        { TAB_RR(uop_cmp1_rm), TAB_RR(uop_cmp2_rm), TAB_RR(uop_cmp4_rm), TAB_RR(uop_cmp8_rm) },
+        { TAB_RR(uop_test1_rm), TAB_RR(uop_test2_rm), TAB_RR(uop_test4_rm), TAB_RR(uop_test8_rm) }
+    };
+    int o = handler_mem_op(op), s = handler_mem_size(size);
+    if (op == OP_CMP || op == OP_TEST)
+        return cmp[op == OP_TEST][size == 8 ? 3 : size >> 1][ka * UOP_KINDS + kb];
+    return o < 0 || s < 0 ? NULL : alu[o][s][flags][ka * UOP_KINDS + kb];
+}
+EMU_PRIV uop_fn handler_alu_mr(unsigned op, unsigned size, bool flags, unsigned ka, unsigned kb)
+{
+    static const uop_table_rr alu[5][3][2] = { TAB_ALU_MEM2(add, mr), TAB_ALU_MEM2(or, mr), TAB_ALU_MEM2(and, mr), TAB_ALU_MEM2(sub, mr), TAB_ALU_MEM2(xor, mr) };
+    static const uop_table_rr cmp[2][4] = {
+        { TAB_RR(uop_cmp1_mr), TAB_RR(uop_cmp2_mr), TAB_RR(uop_cmp4_mr), TAB_RR(uop_cmp8_mr) },
+        { TAB_RR(uop_test1_mr), TAB_RR(uop_test2_mr), TAB_RR(uop_test4_mr), TAB_RR(uop_test8_mr) }
+    };
+    int o = handler_mem_op(op), s = handler_mem_size(size);
+    if (op == OP_CMP || op == OP_TEST)
+        return cmp[op == OP_TEST][size == 8 ? 3 : size >> 1][ka * UOP_KINDS + kb];
+    return o < 0 || s < 0 ? NULL : alu[o][s][flags][ka * UOP_KINDS + kb];
+}
+EMU_PRIV uop_fn handler_alu_mi(unsigned op, unsigned size, bool flags, unsigned kb)
+{
+    static const uop_table_ri alu[5][3][2] = { TAB_ALU_MEM1(add), TAB_ALU_MEM1(or), TAB_ALU_MEM1(and), TAB_ALU_MEM1(sub), TAB_ALU_MEM1(xor) };
+    static const uop_table_ri cmp[2][4] = {
+        { TAB_RI(uop_cmp1_mi), TAB_RI(uop_cmp2_mi), TAB_RI(uop_cmp4_mi), TAB_RI(uop_cmp8_mi) },
+        { TAB_RI(uop_test1_mi), TAB_RI(uop_test2_mi), TAB_RI(uop_test4_mi), TAB_RI(uop_test8_mi) }
+    };
+    int o = handler_mem_op(op), s = handler_mem_size(size);
+    if (op == OP_CMP || op == OP_TEST)
+        return cmp[op == OP_TEST][size == 8 ? 3 : size >> 1][kb];
+    return o < 0 || s < 0 ? NULL : alu[o][s][flags][kb];
+}
+
+/* ---- INC, DEC, NEG, NOT in memory, flags recorded ---- */
+#define DEF_UNARY_M(kb, op, sz, expr, record)                                                                          \
+    UOP_FN(uop_##op##sz##_m_##kb)                                                                                      \
+    {                                                                                                                  \
+        uint64_t va = VA_B(kb);                                                                                        \
+        uint8_t *p;                                                                                                    \
+        UTYPE_##sz d, r;                                                                                               \
+        UOP_HOST(p, va, m, sz);                                                                                        \
+        d = LD_##sz(p);                                                                                                \
+        r = (UTYPE_##sz)(expr);                                                                                        \
+        record(sz, r, d);                                                                                              \
+        ST_##sz(p, r);                                                                                                 \
+        UOP_NEXT_MEM;                                                                                                  \
+    }
+#define REC_INC(sz, r, d) SETF(FLAGK_INC, sz, r, cpu_flag_carry(c))
+#define REC_DEC(sz, r, d) SETF(FLAGK_DEC, sz, r, cpu_flag_carry(c))
+#define REC_NEG(sz, r, d) SETF(FLAGK_SUB, sz, r, d)
+#define REC_NOT(sz, r, d) (void)0
+#define DEF_UNARIES_M(op, expr, rec) EACH_KIND(DEF_UNARY_M, op, 1, expr, rec) EACH_KIND(DEF_UNARY_M, op, 4, expr, rec) EACH_KIND(DEF_UNARY_M, op, 8, expr, rec)
+DEF_UNARIES_M(inc, d + 1u, REC_INC)
+DEF_UNARIES_M(dec, d - 1u, REC_DEC)
+DEF_UNARIES_M(neg, 0u - d, REC_NEG)
+DEF_UNARIES_M(not, ~d, REC_NOT)
+EMU_PRIV uop_fn handler_unary_m(unsigned op, unsigned size, unsigned kb)
+{
+    static const uop_table_ri t[4][3] = { { TAB_RI(uop_inc1_m), TAB_RI(uop_inc4_m), TAB_RI(uop_inc8_m) }, { TAB_RI(uop_dec1_m), TAB_RI(uop_dec4_m), TAB_RI(uop_dec8_m) },
+                                          { TAB_RI(uop_neg1_m), TAB_RI(uop_neg4_m), TAB_RI(uop_neg8_m) }, { TAB_RI(uop_not1_m), TAB_RI(uop_not4_m), TAB_RI(uop_not8_m) } };
+    int s = handler_mem_size(size);
+    return s < 0 ? NULL : t[op - OP_INC][s][kb];
+}
+
+#define DEF_XCHG_M(kb, ka, sz)                                                                                         \
+    UOP_FN(uop_xchg##sz##_m_##ka##kb)                                                                                  \
+    {                                                                                                                  \
+        uint64_t va = VA_B(kb);                                                                                        \
+        uint8_t *p;                                                                                                    \
+        UTYPE_##sz d;                                                                                                  \
+        UOP_HOST(p, va, m, sz);                                                                                        \
+        d = LD_##sz(p);                                                                                                \
+        ST_##sz(p, GETS(ka, a, sz));                                                                                   \
+        PUTS_##sz(ka, a, d);                                                                                           \
+        UOP_NEXT_MEM;                                                                                                  \
+    }
+EACH_KIND2(DEF_XCHG_M, 1)
+EACH_KIND2(DEF_XCHG_M, 4)
+EACH_KIND2(DEF_XCHG_M, 8)
+EMU_PRIV uop_fn handler_xchg_m(unsigned size, unsigned ka, unsigned kb)
+{
+    static const uop_table_rr t[3] = { TAB_RR(uop_xchg1_m), TAB_RR(uop_xchg4_m), TAB_RR(uop_xchg8_m) };
+    int s = handler_mem_size(size);
+    return s < 0 ? NULL : t[s][ka * UOP_KINDS + kb];
+}
+
+/* ---- CMP or TEST memory, immediate and Jcc in one ---- */
+#define FCM_e(sz, d, s) ((d) == (s))
+#define FCM_ne(sz, d, s) ((d) != (s))
+#define FCM_b(sz, d, s) ((d) < (s))
+#define FCM_ae(sz, d, s) ((d) >= (s))
+#define FCM_be(sz, d, s) ((d) <= (s))
+#define FCM_a(sz, d, s) ((d) > (s))
+#define FCM_l(sz, d, s) ((STYPE_##sz)(d) < (STYPE_##sz)(s))
+#define FCM_ge(sz, d, s) ((STYPE_##sz)(d) >= (STYPE_##sz)(s))
+#define FCM_le(sz, d, s) ((STYPE_##sz)(d) <= (STYPE_##sz)(s))
+#define FCM_g(sz, d, s) ((STYPE_##sz)(d) > (STYPE_##sz)(s))
+#define DEF_CMP_MI_JCC(kb, cc, sz)                                                                                     \
+    UOP_FN(uop_jcmpm##sz##n_##cc##_##kb)                                                                               \
+    {                                                                                                                  \
+        uint64_t va = VA_B(kb);                                                                                        \
+        const uint8_t *p;                                                                                              \
+        UTYPE_##sz d, s;                                                                                               \
+        UOP_HOST(p, va, r, sz);                                                                                        \
+        d = LD_##sz(p);                                                                                                \
+        s = UOP_IMM2(sz);                                                                                              \
+        if (FCM_##cc(sz, d, s))                                                                                        \
+            UOP_EXIT;                                                                                                  \
+        UOP_NEXT_MEM;                                                                                                  \
+    }                                                                                                                  \
+    UOP_FN(uop_jcmpm##sz##f_##cc##_##kb)                                                                               \
+    {                                                                                                                  \
+        uint64_t va = VA_B(kb);                                                                                        \
+        const uint8_t *p;                                                                                              \
+        UTYPE_##sz d, s;                                                                                               \
+        UOP_HOST(p, va, r, sz);                                                                                        \
+        d = LD_##sz(p);                                                                                                \
+        s = UOP_IMM2(sz);                                                                                              \
+        SETF(FLAGK_SUB, sz, (UTYPE_##sz)(d - s), s);                                                                   \
+        if (FCM_##cc(sz, d, s))                                                                                        \
+            UOP_EXIT;                                                                                                  \
+        UOP_NEXT_MEM;                                                                                                  \
+    }
+#define DEF_TEST_MI_JCC(kb, cc, cmp, sz)                                                                               \
+    UOP_FN(uop_jtestm##sz##n_##cc##_##kb)                                                                              \
+    {                                                                                                                  \
+        uint64_t va = VA_B(kb);                                                                                        \
+        const uint8_t *p;                                                                                              \
+        UOP_HOST(p, va, r, sz);                                                                                        \
+        if ((UTYPE_##sz)(LD_##sz(p) & UOP_IMM2(sz)) cmp 0)                                                             \
+            UOP_EXIT;                                                                                                  \
+        UOP_NEXT_MEM;                                                                                                  \
+    }                                                                                                                  \
+    UOP_FN(uop_jtestm##sz##f_##cc##_##kb)                                                                              \
+    {                                                                                                                  \
+        uint64_t va = VA_B(kb);                                                                                        \
+        const uint8_t *p;                                                                                              \
+        UTYPE_##sz r;                                                                                                  \
+        UOP_HOST(p, va, r, sz);                                                                                        \
+        r = (UTYPE_##sz)(LD_##sz(p) & UOP_IMM2(sz));                                                                   \
+        SETF(FLAGK_LOGIC, sz, r, 0);                                                                                   \
+        if (r cmp 0)                                                                                                   \
+            UOP_EXIT;                                                                                                  \
+        UOP_NEXT_MEM;                                                                                                  \
+    }
+#define DEF_CMP_MI_JCCS(cc) EACH_KIND(DEF_CMP_MI_JCC, cc, 1) EACH_KIND(DEF_CMP_MI_JCC, cc, 4) EACH_KIND(DEF_CMP_MI_JCC, cc, 8)
+DEF_CMP_MI_JCCS(e)
+DEF_CMP_MI_JCCS(ne)
+DEF_CMP_MI_JCCS(b)
+DEF_CMP_MI_JCCS(ae)
+DEF_CMP_MI_JCCS(be)
+DEF_CMP_MI_JCCS(a)
+DEF_CMP_MI_JCCS(l)
+DEF_CMP_MI_JCCS(ge)
+DEF_CMP_MI_JCCS(le)
+DEF_CMP_MI_JCCS(g)
+EACH_KIND(DEF_TEST_MI_JCC, e, ==, 1)
+EACH_KIND(DEF_TEST_MI_JCC, ne, !=, 1)
+EACH_KIND(DEF_TEST_MI_JCC, e, ==, 4)
+EACH_KIND(DEF_TEST_MI_JCC, ne, !=, 4)
+#define NAME_CC(k, stem) stem##_##k,
+#define TAB_CC(stem) { EACH_KIND(NAME_CC, stem) }
+#define TAB_CMP_MI(cc) \
+    { { TAB_CC(uop_jcmpm1n_##cc), TAB_CC(uop_jcmpm1f_##cc) }, { TAB_CC(uop_jcmpm4n_##cc), TAB_CC(uop_jcmpm4f_##cc) }, { TAB_CC(uop_jcmpm8n_##cc), TAB_CC(uop_jcmpm8f_##cc) } }
+EMU_PRIV uop_fn handler_cmp_mi_jcc(unsigned op, unsigned size, bool flags, unsigned cc, unsigned kb)
+{
+    static const uop_table_ri cmp[10][3][2] = { TAB_CMP_MI(b), TAB_CMP_MI(ae), TAB_CMP_MI(e), TAB_CMP_MI(ne), TAB_CMP_MI(be), TAB_CMP_MI(a),
+                                                TAB_CMP_MI(l), TAB_CMP_MI(ge), TAB_CMP_MI(le), TAB_CMP_MI(g) };
+    static const uop_table_ri test[2][2][2] = {
+        { { TAB_CC(uop_jtestm1n_e), TAB_CC(uop_jtestm1f_e) }, { TAB_CC(uop_jtestm4n_e), TAB_CC(uop_jtestm4f_e) } },
+        { { TAB_CC(uop_jtestm1n_ne), TAB_CC(uop_jtestm1f_ne) }, { TAB_CC(uop_jtestm4n_ne), TAB_CC(uop_jtestm4f_ne) } }
+    };
+    int s = handler_mem_size(size), k = cc >= 2 && cc <= 7 ? (int)cc - 2 : cc >= 12 ? (int)cc - 6 : -1;
+    if (s < 0)
+        return NULL;
+    if (op == OP_TEST)
+        return (cc == 4 || cc == 5) && s < 2 ? test[cc - 4][s][flags][kb] : NULL;
+    return k < 0 ? NULL : cmp[k][s][flags][kb];
+}
+
+/* ---- stack; RSP is never a slot ---- */
+#define UOP_RSP c->gpr[REG_RSP]
+#define DEF_PUSH(ka, sz, cut)                                                                                          \
+    UOP_FN(uop_push##sz##_##ka)                                                                                        \
+    {                                                                                                                  \
+        uint64_t va = cut(UOP_RSP - sz);                                                                               \
+        uint8_t *p;                                                                                                    \
+        UOP_HOST(p, va, w, sz);                                                                                        \
+        ST_##sz(p, GET(ka, a));                                                                                        \
+        UOP_RSP = va;                                                                                                  \
+        UOP_NEXT_MEM;                                                                                                  \
+    }                                                                                                                  \
+    UOP_FN(uop_pop##sz##_##ka)                                                                                         \
+    {                                                                                                                  \
+        uint64_t va = cut(UOP_RSP), v;                                                                                 \
+        const uint8_t *p;                                                                                              \
+        UOP_HOST(p, va, r, sz);                                                                                        \
+        v = LD_##sz(p);                                                                                                \
+        UOP_RSP = cut(va + sz);                                                                                        \
+        PUT(ka, a, v);                                                                                                 \
+        UOP_NEXT_MEM;                                                                                                  \
+    }
+EACH_KIND(DEF_PUSH, 8, (uint64_t))
+EACH_KIND(DEF_PUSH, 4, (uint32_t))
+#define DEF_PUSH_I(sz, cut)                                                                                            \
+    UOP_FN(uop_pushi##sz)                                                                                              \
+    {                                                                                                                  \
+        uint64_t va = cut(UOP_RSP - sz);                                                                               \
+        uint8_t *p;                                                                                                    \
+        UOP_HOST(p, va, w, sz);                                                                                        \
+        ST_##sz(p, UOP_IMM2(sz));                                                                                      \
+        UOP_RSP = va;                                                                                                  \
+        UOP_NEXT_MEM;                                                                                                  \
+    }
+DEF_PUSH_I(8, (uint64_t))
+DEF_PUSH_I(4, (uint32_t))
+EMU_PRIV uop_fn handler_push(unsigned size, unsigned ka)
+{
+    static const uop_table_ri t[2] = { TAB_RI(uop_push4), TAB_RI(uop_push8) };
+    return t[size == 8][ka];
+}
+EMU_PRIV uop_fn handler_push_imm(unsigned size) { return size == 8 ? uop_pushi8 : uop_pushi4; }
+EMU_PRIV uop_fn handler_pop(unsigned size, unsigned ka)
+{
+    static const uop_table_ri t[2] = { TAB_RI(uop_pop4), TAB_RI(uop_pop8) };
+    return t[size == 8][ka];
+}
+UOP_FN(uop_leave8)
+{
+    uint64_t va = c->gpr[REG_RBP], v;
+    const uint8_t *p;
+    UOP_HOST(p, va, r, 8);
+    v = ld64le(p);
+    UOP_RSP = va + 8;
+    c->gpr[REG_RBP] = v;
+    UOP_NEXT_MEM;
+}
+EMU_PRIV uop_fn handler_leave(void) { return uop_leave8; }
+
+/* ---- CALL and RET of 64-bit mode; u->disp: offset of the return address in the page ---- */
+UOP_FN(uop_call8)
+{
+    uint64_t va = UOP_RSP - 8;
+    uint8_t *p;
+    if (UOP_MISSES(va, 8)) {
+        c->miss_va = va;
+        UOP_TAIL(uop_miss_call);
+    }
+    p = (uint8_t *)(uintptr_t)((uintptr_t)va + UOP_PAGE(u)->addend);
+    st64le(p, c->code_base + (uint64_t)(int64_t)u->disp);
+    UOP_RSP = va;
+    UOP_EXIT;
+}
+#define DEF_CALL_REG(ka, unused)                                                                                       \
+    UOP_FN(uop_callr8_##ka)                                                                                            \
+    {                                                                                                                  \
+        uint64_t va = UOP_RSP - 8, target = GET(ka, a);                                                                \
+        struct uop_jump *j = UOP_JUMP_ENTRY(target);                                                                   \
+        uint8_t *p;                                                                                                    \
+        if (UOP_MISSES(va, 8) || EMU_UNLIKELY(!UOP_JUMP_HIT(j, target))) {                                             \
+            c->miss_va = va;                                                                                           \
+            c->gpr[REG_TEMP] = target;                                                                                 \
+            UOP_TAIL(uop_miss_call_reg);                                                                               \
+        }                                                                                                              \
+        p = (uint8_t *)(uintptr_t)((uintptr_t)va + UOP_PAGE(u)->addend);                                               \
+        st64le(p, c->code_base + (uint64_t)(int64_t)u->disp);                                                          \
+        UOP_RSP = va;                                                                                                  \
+        UOP_JUMP_TO(j, target);                                                                                        \
+    }
+EACH_KIND(DEF_CALL_REG, 0)
+/* RET n: n in the page unit's v.imm. */
+UOP_FN(uop_ret8)
+{
+    uint64_t va = UOP_RSP, target;
+    const uint8_t *p;
+    struct uop_jump *j;
+    UOP_HOST(p, va, r, 8);
+    target = ld64le(p);
+    j = UOP_JUMP_ENTRY(target);
+    if (EMU_UNLIKELY(!UOP_JUMP_HIT(j, target))) {
+        c->gpr[REG_TEMP] = target;
+        UOP_TAIL(uop_indirect_miss);
+    }
+    UOP_RSP = va + 8 + UOP_PAGE(u)->v.imm;
+    UOP_JUMP_TO(j, target);
+}
+EMU_PRIV uop_fn handler_call(void) { return uop_call8; }
+EMU_PRIV uop_fn handler_call_reg(unsigned ka)
+{
+    static const uop_table_ri t = TAB_RI(uop_callr8);
+    return t[ka];
+}
+EMU_PRIV uop_fn handler_ret(void) { return uop_ret8; }
+
+/* ---- vectors: memory into vtmp[0], low bytes of a vector cell into memory ---- */
+#define DEF_VEC_LOAD(sz, code)                                                                                         \
+    UOP_FN(uop_vld##sz)                                                                                                \
+    {                                                                                                                  \
+        uint64_t va = VA_B(R);                                                                                         \
+        const uint8_t *p;                                                                                              \
+        if (EMU_UNLIKELY(va & u->scale))                                                                               \
+            UOP_TAIL(uop_misaligned);                                                                                  \
+        UOP_HOST(p, va, r, sz);                                                                                        \
+        c->vtmp[0].q[1] = 0;                                                                                           \
+        code;                                                                                                          \
+        UOP_NEXT_MEM;                                                                                                  \
+    }
+DEF_VEC_LOAD(1, c->vtmp[0].q[0] = ld8(p))
+DEF_VEC_LOAD(2, c->vtmp[0].q[0] = ld16le(p))
+DEF_VEC_LOAD(4, c->vtmp[0].q[0] = ld32le(p))
+DEF_VEC_LOAD(8, c->vtmp[0].q[0] = ld64le(p))
+DEF_VEC_LOAD(16, (c->vtmp[0].q[0] = ld64le(p), c->vtmp[0].q[1] = ld64le(p + 8)))
+#define DEF_VEC_STORE(sz, code)                                                                                        \
+    UOP_FN(uop_vst##sz)                                                                                                \
+    {                                                                                                                  \
+        uint64_t va = VA_B(R);                                                                                         \
+        uint8_t *p;                                                                                                    \
+        if (EMU_UNLIKELY(va & u->scale))                                                                               \
+            UOP_TAIL(uop_misaligned);                                                                                  \
+        UOP_HOST(p, va, w, sz);                                                                                        \
+        code;                                                                                                          \
+        UOP_NEXT_MEM;                                                                                                  \
+    }
+DEF_VEC_STORE(1, st8(p, (uint8_t)UOP_XMM(u->a)->q[0]))
+DEF_VEC_STORE(2, st16le(p, (uint16_t)UOP_XMM(u->a)->q[0]))
+DEF_VEC_STORE(4, st32le(p, (uint32_t)UOP_XMM(u->a)->q[0]))
+DEF_VEC_STORE(8, st64le(p, UOP_XMM(u->a)->q[0]))
+DEF_VEC_STORE(16, (st64le(p, UOP_XMM(u->a)->q[0]), st64le(p + 8, UOP_XMM(u->a)->q[1])))
+EMU_PRIV uop_fn handler_vec_load(unsigned size)
+{
+    return size == 1 ? uop_vld1 : size == 2 ? uop_vld2 : size == 4 ? uop_vld4 : size == 8 ? uop_vld8 : uop_vld16;
+}
+EMU_PRIV uop_fn handler_vec_store(unsigned size)
+{
+    return size == 1 ? uop_vst1 : size == 2 ? uop_vst2 : size == 4 ? uop_vst4 : size == 8 ? uop_vst8 : uop_vst16;
+}
+#undef LD_1
+#undef LD_2
+#undef LD_4
+#undef LD_8
+#undef ST_1
+#undef ST_2
+#undef ST_4
+#undef ST_8
