@@ -14320,7 +14320,7 @@ static struct sf_wide x87m_atan_series(const struct sf_wide *u)
     struct x87m_fix f = x87m_to_fix(u), t = x87m_mul(f, f), one = { UINT64_MAX, UINT64_MAX }, v = x87m_div_small(one, 27);
     struct sf_wide w;
     uint64_t k;
-    for (k = 25; k >= 1; k -= 2)
+    for (k = 25; k <= 25; k -= 2) /* down to 1; wraps after */
         v = x87m_sub(x87m_div_small(one, k), x87m_mul(t, v));
     w = x87m_wide_fix(v, -1);
     return x87m_wide_mul(u, &w);
@@ -14409,7 +14409,7 @@ static struct sf_wide x87m_log_series(const struct sf_wide *s)
     struct x87m_fix f = x87m_to_fix(s), t = x87m_mul(f, f), one = { UINT64_C(1) << 62, 0 }, v = x87m_div_small(one, 51);
     struct sf_wide w;
     uint64_t k;
-    for (k = 49; k >= 1; k -= 2)
+    for (k = 49; k <= 49; k -= 2)
         v = x87m_add(x87m_div_small(one, k), x87m_mul(t, v));
     w = x87m_wide_fix(v, 1);
     w = x87m_wide_mul(s, &w);
@@ -17382,8 +17382,6 @@ static const struct insn_row sse_rows[] = {
     SSE_R(0x29, PFX_66, "movapd", Wx, Vx, CPU_SSE2, SSE_W, sse_mov128),
     SSE_R(0x2B, PFX_NP | MOD_MEM, "movntps", Wx, Vx, CPU_SSE, SSE_W, sse_mov128),
     SSE_R(0x2B, PFX_66 | MOD_MEM, "movntpd", Wx, Vx, CPU_SSE2, SSE_W, sse_mov128),
-    SSE_R(0xC3, PFX_NP | MOD_MEM | W0, "movnti", Md, Gd, CPU_SSE2, ROW_WRITES_MEM, sse_mov64),
-    SSE_R(0xC3, PFX_NP | MOD_MEM | W1, "movnti", Mq, Gq, CPU_SSE2, ROW_WRITES_MEM, sse_mov64),
 
     SSE_R(0x2A, PFX_NP, "cvtpi2ps", Vx, Qq, CPU_SSE, ROW_SSE | ROW_MMX, cvtpi2ps),
     SSE_R(0x2A, PFX_66 | MOD_REG, "cvtpi2pd", Vx, Nq, CPU_SSE2, ROW_SSE | ROW_MMX, cvtdq2pd),

@@ -875,8 +875,6 @@ static const struct insn_row sse_rows[] = {
     SSE_R(0x29, PFX_66, "movapd", Wx, Vx, CPU_SSE2, SSE_W, sse_mov128),
     SSE_R(0x2B, PFX_NP | MOD_MEM, "movntps", Wx, Vx, CPU_SSE, SSE_W, sse_mov128),
     SSE_R(0x2B, PFX_66 | MOD_MEM, "movntpd", Wx, Vx, CPU_SSE2, SSE_W, sse_mov128),
-    SSE_R(0xC3, PFX_NP | MOD_MEM | W0, "movnti", Md, Gd, CPU_SSE2, ROW_WRITES_MEM, sse_mov64),
-    SSE_R(0xC3, PFX_NP | MOD_MEM | W1, "movnti", Mq, Gq, CPU_SSE2, ROW_WRITES_MEM, sse_mov64),
 
     SSE_R(0x2A, PFX_NP, "cvtpi2ps", Vx, Qq, CPU_SSE, ROW_SSE | ROW_MMX, cvtpi2ps),
     SSE_R(0x2A, PFX_66 | MOD_REG, "cvtpi2pd", Vx, Nq, CPU_SSE2, ROW_SSE | ROW_MMX, cvtdq2pd),

@@ -300,7 +300,7 @@ static struct sf_wide x87m_atan_series(const struct sf_wide *u)
     struct x87m_fix f = x87m_to_fix(u), t = x87m_mul(f, f), one = { UINT64_MAX, UINT64_MAX }, v = x87m_div_small(one, 27);
     struct sf_wide w;
     uint64_t k;
-    for (k = 25; k >= 1; k -= 2)
+    for (k = 25; k <= 25; k -= 2) /* down to 1; wraps after */
         v = x87m_sub(x87m_div_small(one, k), x87m_mul(t, v));
     w = x87m_wide_fix(v, -1);
     return x87m_wide_mul(u, &w);
@@ -389,7 +389,7 @@ static struct sf_wide x87m_log_series(const struct sf_wide *s)
     struct x87m_fix f = x87m_to_fix(s), t = x87m_mul(f, f), one = { UINT64_C(1) << 62, 0 }, v = x87m_div_small(one, 51);
     struct sf_wide w;
     uint64_t k;
-    for (k = 49; k >= 1; k -= 2)
+    for (k = 49; k <= 49; k -= 2)
         v = x87m_add(x87m_div_small(one, k), x87m_mul(t, v));
     w = x87m_wide_fix(v, 1);
     w = x87m_wide_mul(s, &w);
