@@ -47,11 +47,16 @@ static struct cpu *bare_cpu_model(const char *model)
         e->cpus = emu_alloc(e, sizeof *e->cpus);
         e->cpu_count = 1;
     }
-    if (trace_cache_create(e) || cpu_create(e, 0, &c, &err)) {
+    if (cpu_create(e, 0, &c, &err)) {
         printf("%s\n", err.text);
         return NULL;
     }
     e->cpus[0] = c;
+    if (cpu_set_model(c, model, &err)) {
+        printf("%s\n", err.text);
+        return NULL;
+    }
+    cpu_reset(c, false);
     return c;
 }
 static struct cpu *bare_cpu(void) { return bare_cpu_model("max,la57=on,monitor=on"); }
