@@ -22049,7 +22049,7 @@ EMU_PRIV int trace_cache_create(struct emu *e)
     tc = emu_alloc(e, sizeof *tc);
     if (!tc)
         return EMU_ENOMEM;
-    tc->arena = emu_alloc(e, TRACE_ARENA_UNITS * sizeof *tc->arena);
+    tc->arena = emu_realloc(e, NULL, TRACE_ARENA_UNITS * sizeof *tc->arena); /* not zeroed: untouched pages cost nothing */
     if (!tc->arena) {
         emu_free(e, tc);
         return EMU_ENOMEM;
