@@ -376,7 +376,6 @@ static void dsdt_pci(struct aml *a, struct emu *e)
     r.size = 0;
     aml_device(a, "PCI0");
     aml_hid(a, "PNP0A03");
-    aml_name_int(a, "_ADR", 0);
     aml_name_int(a, "_UID", 0);
     aml_name_int(a, "_BBN", 0);
     res_window(&r, 2, false, 0, 0xFF);

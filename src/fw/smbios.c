@@ -7,6 +7,7 @@
  * Missing    -smbios file=, types 2, 11 and 41 by option (the line is refused by the option parser's owner, not here).
  */
 #include "../machine.h"
+#include "../cpu/cpu.h"
 #include "fw.h"
 
 struct smbios {
@@ -174,7 +175,16 @@ EMU_PRIV int smbios_build(struct emu *e, struct buf *tables, uint8_t anchor[31],
         snprintf(name, sizeof name, "CPU %u", i);
         smbios_string(&s, 4, name);
         s.body[5] = 3, s.body[6] = 1; /* central processor, family other */
-        smbios_string(&s, 7, "emu");
+        if (e->cpus) {
+            uint32_t regs[4];
+            char vendor[13];
+            cpu_cpuid(e->cpus[i], 0, 0, regs);
+            st32le(vendor, regs[1]), st32le(vendor + 4, regs[3]), st32le(vendor + 8, regs[2]);
+            vendor[12] = 0;
+            smbios_string(&s, 7, vendor);
+            cpu_cpuid(e->cpus[i], 1, 0, regs);
+            st32le(s.body + 8, regs[0]), st32le(s.body + 12, regs[3]);
+        }
         smbios_string(&s, 16, "pc");
         st16le(s.body + 20, 2000), st16le(s.body + 22, 2000);
         s.body[24] = 0x41; /* populated, enabled */
