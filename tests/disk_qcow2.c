@@ -541,6 +541,69 @@ TEST(qcow2_survives_flipped_bytes)
     free(copy);
 }
 
+/* Memory runs out at the n-th allocation, for every n: an error is reported, nothing leaks or crashes, the image stays sound. */
+static unsigned allocations_left;
+static long allocated;
+static void *failing_allocator(void *opaque, void *p, size_t size)
+{
+    void *q;
+    (void)opaque;
+    if (!size) {
+        allocated -= p != NULL;
+        free(p);
+        return NULL;
+    }
+    if (allocations_left && --allocations_left == 0)
+        return NULL;
+    q = realloc(p, size);
+    allocated += q && !p;
+    return q;
+}
+TEST(qcow2_survives_failed_allocations)
+{
+    struct qcow2_create_options o = { 0 };
+    struct qcow2_check_result result;
+    unsigned n, failures = 0;
+    bool complete = false;
+    model_make(3 * MIB);
+    memset(model, 0x77, (size_t)model_size);
+    machine.alloc_fn = failing_allocator;
+    for (n = 1; !complete && n < 5000; n++) {
+        struct image *img = NULL;
+        struct err err;
+        int r;
+        allocations_left = 0;
+        o.cluster_bits = 9;
+        o.refcount_order = 6;
+        o.refcount_order_set = true;
+        CHECK(!qcow2_create(&machine, path_of("alloc.qcow2"), model_size, &o, &err));
+        allocations_left = n;
+        r = image_open(&machine, &img, path_of("alloc.qcow2"), "qcow2", IMAGE_WRITE, &err);
+        if (!r)
+            r = image_write(img, 5000 * 512, model, 60000);
+        if (!r)
+            r = image_write(img, 0, model, (size_t)model_size);
+        if (!r)
+            r = image_discard(img, 10 * 512, MIB);
+        if (!r)
+            r = image_flush(img);
+        complete = allocations_left > 0;
+        allocations_left = 0;
+        failures += r != 0;
+        if (img)
+            image_close(img);
+        CHECK_EQ(allocated, 0);
+        CHECK(!image_open(&machine, &img, path_of("alloc.qcow2"), "qcow2", 0, &err));
+        CHECK(!qcow2_check(img, &result, false, &err));
+        CHECK_EQ(result.errors, 0);
+        image_close(img);
+    }
+    machine.alloc_fn = NULL;
+    CHECK(complete);
+    CHECK(failures > 20);
+    printf("  %u allocations, %u of them fatal\n", n - 1, failures);
+}
+
 static void setup(void)
 {
     const char *tmp = getenv("TMPDIR");
@@ -564,4 +627,4 @@ TEST_MAIN(TEST_CASE(a_setup), TEST_CASE(qcow2_every_cluster_size), TEST_CASE(qco
           TEST_CASE(qcow2_refcount_table_grows), TEST_CASE(qcow2_of_qemu_img_with_backing), TEST_CASE(qcow2_compressed_by_qemu_img),
           TEST_CASE(qcow2_keeps_internal_snapshots), TEST_CASE(qcow2_grows_by_resize), TEST_CASE(qcow2_large_virtual_disk), TEST_CASE(qcow2_repairs_dirty_image),
           TEST_CASE(qcow2_refuses_by_name), TEST_CASE(qcow2_says_what_is_wrong), TEST_CASE(qcow2_finds_loop_and_missing_backing),
-          TEST_CASE(image_locks_exclude_a_second_writer), TEST_CASE(qcow2_survives_flipped_bytes), TEST_CASE(zz_cleanup))
+          TEST_CASE(image_locks_exclude_a_second_writer), TEST_CASE(qcow2_survives_flipped_bytes), TEST_CASE(qcow2_survives_failed_allocations), TEST_CASE(zz_cleanup))
