@@ -405,6 +405,17 @@ EMU_PRIV int host_peer_addr(host_fd fd, struct host_addr *a);
 EMU_PRIV int host_shutdown_write(host_fd fd);
 EMU_PRIV int host_send_to(host_fd fd, const void *buf, size_t size, const struct host_addr *to);
 EMU_PRIV int host_recv_from(host_fd fd, void *buf, size_t size, struct host_addr *from);
+/* What the network said about a datagram sent earlier (HOST_OPT_RECVERR). */
+enum host_unreach { HOST_UNREACH_NONE, HOST_UNREACH_NET, HOST_UNREACH_HOST, HOST_UNREACH_PORT, HOST_UNREACH_ADMIN, HOST_UNREACH_TTL };
+struct host_icmp_error {
+    struct host_addr to, by; /* where the datagram went; who complains (family 0: the host itself) */
+    enum host_unreach why;
+    uint8_t data[8]; /* the datagram's first bytes */
+    size_t size;     /* bytes of it that came back */
+};
+EMU_PRIV int host_recv_error(host_fd fd, struct host_icmp_error *e); /* 0, EMU_EAGAIN: none, or EMU_ENOTSUP */
+/* A regular file below folder, read-only; no component of path may be "..", a symbolic link, or lead outside. */
+EMU_PRIV int host_file_open_beneath(struct host_file **out, const char *folder, const char *path);
 struct host_iov {
     void *base;
     size_t size;
@@ -4777,6 +4788,9 @@ EMU_PRIV void loop_destroy(struct emu *e)
 #include <termios.h>
 #include <time.h>
 #include <unistd.h>
+#ifdef __linux__
+#include <linux/errqueue.h>
+#endif
 #undef option
 #undef REG_R8
 #undef REG_R9
@@ -5974,6 +5988,126 @@ EMU_PRIV int host_writev(host_fd fd, const struct host_iov *iov, int count)
 }
 #undef POSIX_IOV_MAX
 
+#ifdef __linux__
+static enum host_unreach posix_unreach(const struct sock_extended_err *x)
+{
+    bool v6 = x->ee_origin == SO_EE_ORIGIN_ICMP6;
+    if (x->ee_origin == SO_EE_ORIGIN_LOCAL)
+        return x->ee_errno == ENETUNREACH ? HOST_UNREACH_NET : x->ee_errno == EHOSTUNREACH ? HOST_UNREACH_HOST : HOST_UNREACH_NONE;
+    if (!v6 && x->ee_origin != SO_EE_ORIGIN_ICMP)
+        return HOST_UNREACH_NONE;
+    if (x->ee_type == (v6 ? 3 : 11)) /* time exceeded: RFC 4443, RFC 792 */
+        return HOST_UNREACH_TTL;
+    if (x->ee_type != (v6 ? 1 : 3))
+        return HOST_UNREACH_NONE;
+    switch (x->ee_code) {
+    case 0: return HOST_UNREACH_NET;
+    case 1: return v6 ? HOST_UNREACH_ADMIN : HOST_UNREACH_HOST;
+    case 3: return v6 ? HOST_UNREACH_HOST : HOST_UNREACH_PORT;
+    case 4: return v6 ? HOST_UNREACH_PORT : HOST_UNREACH_NONE; /* IPv4: fragmentation needed, the kernel's own business */
+    case 9:
+    case 10:
+    case 13: return HOST_UNREACH_ADMIN;
+    default: return HOST_UNREACH_HOST;
+    }
+}
+#endif
+
+EMU_PRIV int host_recv_error(host_fd fd, struct host_icmp_error *e)
+{
+    memset(e, 0, sizeof *e);
+#ifdef __linux__
+    {
+        union posix_sockaddr to;
+        union {
+            struct cmsghdr align;
+            char bytes[512];
+        } control;
+        struct msghdr m;
+        struct cmsghdr *c;
+        struct iovec v;
+        ssize_t n;
+        memset(&m, 0, sizeof m);
+        memset(&to, 0, sizeof to);
+        v.iov_base = e->data;
+        v.iov_len = sizeof e->data;
+        m.msg_name = &to;
+        m.msg_namelen = sizeof to;
+        m.msg_iov = &v;
+        m.msg_iovlen = 1;
+        m.msg_control = control.bytes;
+        m.msg_controllen = sizeof control.bytes;
+        do
+            n = recvmsg((int)fd, &m, MSG_ERRQUEUE | MSG_DONTWAIT | MSG_TRUNC);
+        while (n < 0 && errno == EINTR);
+        if (n < 0)
+            return posix_error(errno);
+        e->size = (size_t)n;
+        posix_from_sockaddr(&to, m.msg_namelen, &e->to);
+        for (c = CMSG_FIRSTHDR(&m); c; c = CMSG_NXTHDR(&m, c))
+            if ((c->cmsg_level == IPPROTO_IP && c->cmsg_type == IP_RECVERR) || (c->cmsg_level == IPPROTO_IPV6 && c->cmsg_type == IPV6_RECVERR)) {
+                struct sock_extended_err x;
+                if (c->cmsg_len < CMSG_LEN(sizeof x))
+                    continue;
+                memcpy(&x, CMSG_DATA(c), sizeof x);
+                e->why = posix_unreach(&x);
+                if (x.ee_origin != SO_EE_ORIGIN_LOCAL && c->cmsg_len >= CMSG_LEN(sizeof x + sizeof(struct sockaddr_in))) {
+                    union posix_sockaddr by;
+                    size_t size = EMU_MIN((size_t)c->cmsg_len - CMSG_LEN(sizeof x), sizeof by);
+                    memset(&by, 0, sizeof by);
+                    memcpy(&by, (const char *)CMSG_DATA(c) + sizeof x, size);
+                    posix_from_sockaddr(&by, (socklen_t)size, &e->by);
+                }
+            }
+        return 0;
+    }
+#else
+    (void)fd;
+    return EMU_ENOTSUP;
+#endif
+}
+
+EMU_PRIV int host_file_open_beneath(struct host_file **out, const char *folder, const char *path)
+{
+    char part[256];
+    struct stat st;
+    int at = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC), next;
+    *out = NULL;
+    if (at < 0)
+        return posix_error(errno);
+    while (*path == '/')
+        path++;
+    for (;;) {
+        const char *slash = strchr(path, '/');
+        size_t n = slash ? (size_t)(slash - path) : strlen(path);
+        if (!n || n >= sizeof part || (n == 2 && path[0] == '.' && path[1] == '.')) {
+            close(at);
+            return EMU_EACCES;
+        }
+        memcpy(part, path, n);
+        part[n] = 0;
+        next = openat(at, part, O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK | O_NOCTTY | (slash ? O_DIRECTORY : 0));
+        close(at);
+        if (next < 0)
+            return errno == ELOOP || errno == ENOTDIR ? EMU_EACCES : posix_error(errno);
+        at = next;
+        if (!slash)
+            break;
+        for (path = slash; *path == '/'; path++) {
+        }
+    }
+    if (fstat(at, &st) || !S_ISREG(st.st_mode)) {
+        close(at);
+        return EMU_EACCES;
+    }
+    *out = posix_file_new(at, false);
+    if (!*out) {
+        close(at);
+        return EMU_ENOMEM;
+    }
+    return 0;
+}
+
 EMU_PRIV int host_set_option(host_fd fd, int option, int value)
 {
     int level = SOL_SOCKET, name, r;
@@ -7149,6 +7283,21 @@ EMU_PRIV int host_recv_from(host_fd fd, void *buf, size_t size, struct host_addr
     return r < 0 ? win_socket_error(WSAGetLastError()) : r;
 }
 
+EMU_PRIV int host_recv_error(host_fd fd, struct host_icmp_error *e)
+{
+    (void)fd;
+    memset(e, 0, sizeof *e);
+    return EMU_ENOTSUP;
+}
+
+/* TFTP's folder: without handles relative to a folder (and with reparse points) this promise can't be kept by simple means. */
+EMU_PRIV int host_file_open_beneath(struct host_file **out, const char *folder, const char *path)
+{
+    (void)folder, (void)path;
+    *out = NULL;
+    return EMU_ENOTSUP;
+}
+
 #define WIN_IOV_MAX 64
 EMU_PRIV int host_readv(host_fd fd, const struct host_iov *iov, int count)
 {
@@ -7797,6 +7946,19 @@ EMU_PRIV int host_writev(host_fd fd, const struct host_iov *iov, int count)
         done += n;
     }
     return done;
+}
+EMU_PRIV int host_recv_error(host_fd fd, struct host_icmp_error *e)
+{
+    (void)fd;
+    (void)e;
+    return EMU_ENOTSUP;
+}
+EMU_PRIV int host_file_open_beneath(struct host_file **out, const char *folder, const char *path)
+{
+    (void)folder;
+    (void)path;
+    *out = NULL;
+    return EMU_ENOTSUP;
 }
 EMU_PRIV int host_set_option(host_fd fd, int option, int value)
 {

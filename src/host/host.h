@@ -109,6 +109,17 @@ EMU_PRIV int host_peer_addr(host_fd fd, struct host_addr *a);
 EMU_PRIV int host_shutdown_write(host_fd fd);
 EMU_PRIV int host_send_to(host_fd fd, const void *buf, size_t size, const struct host_addr *to);
 EMU_PRIV int host_recv_from(host_fd fd, void *buf, size_t size, struct host_addr *from);
+/* What the network said about a datagram sent earlier (HOST_OPT_RECVERR). */
+enum host_unreach { HOST_UNREACH_NONE, HOST_UNREACH_NET, HOST_UNREACH_HOST, HOST_UNREACH_PORT, HOST_UNREACH_ADMIN, HOST_UNREACH_TTL };
+struct host_icmp_error {
+    struct host_addr to, by; /* where the datagram went; who complains (family 0: the host itself) */
+    enum host_unreach why;
+    uint8_t data[8]; /* the datagram's first bytes */
+    size_t size;     /* bytes of it that came back */
+};
+EMU_PRIV int host_recv_error(host_fd fd, struct host_icmp_error *e); /* 0, EMU_EAGAIN: none, or EMU_ENOTSUP */
+/* A regular file below folder, read-only; no component of path may be "..", a symbolic link, or lead outside. */
+EMU_PRIV int host_file_open_beneath(struct host_file **out, const char *folder, const char *path);
 struct host_iov {
     void *base;
     size_t size;

@@ -438,6 +438,19 @@ EMU_PRIV int host_writev(host_fd fd, const struct host_iov *iov, int count)
     }
     return done;
 }
+EMU_PRIV int host_recv_error(host_fd fd, struct host_icmp_error *e)
+{
+    (void)fd;
+    (void)e;
+    return EMU_ENOTSUP;
+}
+EMU_PRIV int host_file_open_beneath(struct host_file **out, const char *folder, const char *path)
+{
+    (void)folder;
+    (void)path;
+    *out = NULL;
+    return EMU_ENOTSUP;
+}
 EMU_PRIV int host_set_option(host_fd fd, int option, int value)
 {
     (void)fd, (void)option, (void)value;

@@ -54,6 +54,9 @@
 #include <termios.h>
 #include <time.h>
 #include <unistd.h>
+#ifdef __linux__
+#include <linux/errqueue.h>
+#endif
 #undef option
 #undef REG_R8
 #undef REG_R9
@@ -1250,6 +1253,126 @@ EMU_PRIV int host_writev(host_fd fd, const struct host_iov *iov, int count)
     return posix_send((int)fd, v, count);
 }
 #undef POSIX_IOV_MAX
+
+#ifdef __linux__
+static enum host_unreach posix_unreach(const struct sock_extended_err *x)
+{
+    bool v6 = x->ee_origin == SO_EE_ORIGIN_ICMP6;
+    if (x->ee_origin == SO_EE_ORIGIN_LOCAL)
+        return x->ee_errno == ENETUNREACH ? HOST_UNREACH_NET : x->ee_errno == EHOSTUNREACH ? HOST_UNREACH_HOST : HOST_UNREACH_NONE;
+    if (!v6 && x->ee_origin != SO_EE_ORIGIN_ICMP)
+        return HOST_UNREACH_NONE;
+    if (x->ee_type == (v6 ? 3 : 11)) /* time exceeded: RFC 4443, RFC 792 */
+        return HOST_UNREACH_TTL;
+    if (x->ee_type != (v6 ? 1 : 3))
+        return HOST_UNREACH_NONE;
+    switch (x->ee_code) {
+    case 0: return HOST_UNREACH_NET;
+    case 1: return v6 ? HOST_UNREACH_ADMIN : HOST_UNREACH_HOST;
+    case 3: return v6 ? HOST_UNREACH_HOST : HOST_UNREACH_PORT;
+    case 4: return v6 ? HOST_UNREACH_PORT : HOST_UNREACH_NONE; /* IPv4: fragmentation needed, the kernel's own business */
+    case 9:
+    case 10:
+    case 13: return HOST_UNREACH_ADMIN;
+    default: return HOST_UNREACH_HOST;
+    }
+}
+#endif
+
+EMU_PRIV int host_recv_error(host_fd fd, struct host_icmp_error *e)
+{
+    memset(e, 0, sizeof *e);
+#ifdef __linux__
+    {
+        union posix_sockaddr to;
+        union {
+            struct cmsghdr align;
+            char bytes[512];
+        } control;
+        struct msghdr m;
+        struct cmsghdr *c;
+        struct iovec v;
+        ssize_t n;
+        memset(&m, 0, sizeof m);
+        memset(&to, 0, sizeof to);
+        v.iov_base = e->data;
+        v.iov_len = sizeof e->data;
+        m.msg_name = &to;
+        m.msg_namelen = sizeof to;
+        m.msg_iov = &v;
+        m.msg_iovlen = 1;
+        m.msg_control = control.bytes;
+        m.msg_controllen = sizeof control.bytes;
+        do
+            n = recvmsg((int)fd, &m, MSG_ERRQUEUE | MSG_DONTWAIT | MSG_TRUNC);
+        while (n < 0 && errno == EINTR);
+        if (n < 0)
+            return posix_error(errno);
+        e->size = (size_t)n;
+        posix_from_sockaddr(&to, m.msg_namelen, &e->to);
+        for (c = CMSG_FIRSTHDR(&m); c; c = CMSG_NXTHDR(&m, c))
+            if ((c->cmsg_level == IPPROTO_IP && c->cmsg_type == IP_RECVERR) || (c->cmsg_level == IPPROTO_IPV6 && c->cmsg_type == IPV6_RECVERR)) {
+                struct sock_extended_err x;
+                if (c->cmsg_len < CMSG_LEN(sizeof x))
+                    continue;
+                memcpy(&x, CMSG_DATA(c), sizeof x);
+                e->why = posix_unreach(&x);
+                if (x.ee_origin != SO_EE_ORIGIN_LOCAL && c->cmsg_len >= CMSG_LEN(sizeof x + sizeof(struct sockaddr_in))) {
+                    union posix_sockaddr by;
+                    size_t size = EMU_MIN((size_t)c->cmsg_len - CMSG_LEN(sizeof x), sizeof by);
+                    memset(&by, 0, sizeof by);
+                    memcpy(&by, (const char *)CMSG_DATA(c) + sizeof x, size);
+                    posix_from_sockaddr(&by, (socklen_t)size, &e->by);
+                }
+            }
+        return 0;
+    }
+#else
+    (void)fd;
+    return EMU_ENOTSUP;
+#endif
+}
+
+EMU_PRIV int host_file_open_beneath(struct host_file **out, const char *folder, const char *path)
+{
+    char part[256];
+    struct stat st;
+    int at = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC), next;
+    *out = NULL;
+    if (at < 0)
+        return posix_error(errno);
+    while (*path == '/')
+        path++;
+    for (;;) {
+        const char *slash = strchr(path, '/');
+        size_t n = slash ? (size_t)(slash - path) : strlen(path);
+        if (!n || n >= sizeof part || (n == 2 && path[0] == '.' && path[1] == '.')) {
+            close(at);
+            return EMU_EACCES;
+        }
+        memcpy(part, path, n);
+        part[n] = 0;
+        next = openat(at, part, O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK | O_NOCTTY | (slash ? O_DIRECTORY : 0));
+        close(at);
+        if (next < 0)
+            return errno == ELOOP || errno == ENOTDIR ? EMU_EACCES : posix_error(errno);
+        at = next;
+        if (!slash)
+            break;
+        for (path = slash; *path == '/'; path++) {
+        }
+    }
+    if (fstat(at, &st) || !S_ISREG(st.st_mode)) {
+        close(at);
+        return EMU_EACCES;
+    }
+    *out = posix_file_new(at, false);
+    if (!*out) {
+        close(at);
+        return EMU_ENOMEM;
+    }
+    return 0;
+}
 
 EMU_PRIV int host_set_option(host_fd fd, int option, int value)
 {

@@ -853,6 +853,21 @@ EMU_PRIV int host_recv_from(host_fd fd, void *buf, size_t size, struct host_addr
     return r < 0 ? win_socket_error(WSAGetLastError()) : r;
 }
 
+EMU_PRIV int host_recv_error(host_fd fd, struct host_icmp_error *e)
+{
+    (void)fd;
+    memset(e, 0, sizeof *e);
+    return EMU_ENOTSUP;
+}
+
+/* TFTP's folder: without handles relative to a folder (and with reparse points) this promise can't be kept by simple means. */
+EMU_PRIV int host_file_open_beneath(struct host_file **out, const char *folder, const char *path)
+{
+    (void)folder, (void)path;
+    *out = NULL;
+    return EMU_ENOTSUP;
+}
+
 #define WIN_IOV_MAX 64
 EMU_PRIV int host_readv(host_fd fd, const struct host_iov *iov, int count)
 {
