@@ -13762,7 +13762,7 @@ EMU_PRIV struct sf_num sf_round(struct sf_env *env, const struct sf_format *f, c
     struct sf_num n;
     uint64_t hi = w->hi, lo = w->lo, ulp = UINT64_C(1) << (64 - f->precision);
     int32_t exp = w->exp;
-    bool inexact, up, tiny = false;
+    bool inexact, up, tiny = false, lifted = false;
 
     n.sign = w->sign;
     n.cls = w->cls;
@@ -13775,17 +13775,16 @@ EMU_PRIV struct sf_num sf_round(struct sf_env *env, const struct sf_format *f, c
     if (exp < f->emin) {
         bool carries = sf_must_increment(env->rounding, w->sign, hi, lo, f->precision, &inexact) && hi >= (uint64_t)(0 - ulp);
         tiny = exp + carries < f->emin;
-        if (tiny && !(env->masked & SF_UE)) {
+        if (tiny && !(env->masked & SF_UE)) { /* the rounded result with its exponent lifted back into the range (SSE: nobody sees it) */
             env->flags |= SF_UE;
-            if (env->x87) { /* the rounded result with its exponent lifted back into the range */
-                exp += SF_BIAS_ADJUST;
-                tiny = false;
-                if (exp < f->emin) { /* FSCALE can be farther away */
-                    n.cls = SF_ZERO;
-                    n.mant = 0;
-                    env->flags |= SF_PE;
-                    return n;
-                }
+            exp += SF_BIAS_ADJUST;
+            tiny = false;
+            lifted = true;
+            if (exp < f->emin) { /* FSCALE can be farther away */
+                n.cls = SF_ZERO;
+                n.mant = 0;
+                env->flags |= SF_PE;
+                return n;
             }
         }
         if (tiny && env->ftz && (env->masked & SF_UE)) {
@@ -13808,15 +13807,11 @@ EMU_PRIV struct sf_num sf_round(struct sf_env *env, const struct sf_format *f, c
             exp++;
         }
     }
-    if (exp > f->emax) {
-        if (env->x87 && !(env->masked & SF_OE)) {
-            env->flags |= SF_OE;
-            exp -= SF_BIAS_ADJUST;
-            if (exp > f->emax)
-                return sf_overflow(env, f, w->sign);
-        } else {
+    if (exp > f->emax && !lifted) {
+        if (env->masked & SF_OE || exp - SF_BIAS_ADJUST > f->emax)
             return sf_overflow(env, f, w->sign);
-        }
+        env->flags |= SF_OE;
+        exp -= SF_BIAS_ADJUST;
     }
     if (inexact) {
         env->flags |= SF_PE;
@@ -14839,7 +14834,7 @@ enum { X87_OP_ADD, X87_OP_MUL, X87_OP_COM, X87_OP_COMP, X87_OP_SUB, X87_OP_SUBR,
 static void x87_set_order(struct cpu *c, enum sf_order o)
 {
     static const uint16_t codes[] = { X87_C0, X87_C3, 0, X87_C0 | X87_C2 | X87_C3 }; /* ORDER sf_order */
-    c->x87_status = (uint16_t)((c->x87_status & ~X87_CC) | codes[o]);
+    c->x87_status = (uint16_t)((c->x87_status & ~(X87_C0 | X87_C2 | X87_C3)) | codes[o]);
 }
 /* FCOM and its kind; pops after, unless an unmasked exception forbids. */
 static void x87_compare(struct cpu *c, const struct sf_num *b, bool missing, bool quiet, unsigned pops)
@@ -14855,10 +14850,8 @@ static void x87_compare(struct cpu *c, const struct sf_num *b, bool missing, boo
         o = sf_compare(&env, &a, b, quiet);
         go = x87_commit(c, &env);
     }
-    if (!go)
-        return;
-    x87_set_order(c, o);
-    while (pops--)
+    x87_set_order(c, o); /* even where the exception is unmasked */
+    while (go && pops--)
         x87_pop(c);
 }
 /* op on ST(0) and other (missing: an empty register), result to ST(dst). */
@@ -14946,14 +14939,14 @@ static int x87_compare_eflags(struct cpu *c, const struct insn *i, bool quiet, b
         go = x87_stack_fault(c, false);
     } else {
         struct sf_num a = sf_unpack80(X87_ST(c, 0)), b = sf_unpack80(X87_ST(c, n));
+        uint16_t c1 = c->x87_status & X87_C1; /* not touched */
         o = sf_compare(&env, &a, &b, quiet);
         go = x87_commit(c, &env);
+        c->x87_status |= c1;
     }
-    if (go) {
-        cpu_set_arith_flags(c, flags[o]);
-        if (pop)
-            x87_pop(c);
-    }
+    cpu_set_arith_flags(c, flags[o]);
+    if (go && pop)
+        x87_pop(c);
     return CPU_OK;
 }
 static int x87_fcomi(struct cpu *c, const struct insn *i) { return x87_compare_eflags(c, i, false, false); }
@@ -15018,7 +15011,7 @@ static int x87_fld_mem(struct cpu *c, const struct insn *i) /* m32, m64 and the 
         n = sf_propagate(&env, &n, &n);
     else if (n.denormal)
         env.flags |= SF_DE;
-    if (x87_commit(c, &env))
+    if (x87_commit(c, &env) || !(env.flags & SF_IE)) /* a denormal is pushed even where DE is unmasked */
         x87_push(c, sf_pack80(&n));
     return CPU_OK;
 }
@@ -15096,7 +15089,7 @@ static int x87_fld_const(struct cpu *c, const struct insn *i)
 
 /* ---- stores ---- */
 /* Stores ST(0) in `size` bytes computed by the caller, then flags and pop. write: the flags allow it. */
-static int x87_finish_store(struct cpu *c, const struct insn *i, const struct sf_env *env, uint64_t value, unsigned size, bool pop)
+static int x87_finish_store(struct cpu *c, const struct insn *i, struct sf_env *env, uint64_t value, unsigned size, bool pop)
 {
     unsigned unmasked = env->flags & ~(unsigned)env->masked;
     bool write = !(unmasked & ~(unsigned)SF_PE);
@@ -15107,6 +15100,8 @@ static int x87_finish_store(struct cpu *c, const struct insn *i, const struct sf
             return r;
     }
     x87_note(c, i);
+    if (!write) /* nothing was rounded */
+        env->flags &= (uint8_t)~SF_PE, env->rounded_up = false;
     if (x87_commit(c, env) && write && pop)
         x87_pop(c);
     return CPU_OK;
@@ -15201,6 +15196,11 @@ static int x87_fst_reg(struct cpu *c, const struct insn *i)
     int r = x87_begin(c, i);
     if (r)
         return r;
+    if (x87_empty(c, 0) && i->opcode == 0xD9) { /* the alias "fstpnce": pops, and that is all */
+        c->x87_status &= (uint16_t)~X87_C1;
+        x87_pop(c);
+        return CPU_OK;
+    }
     if (x87_empty(c, 0)) {
         if (!x87_stack_fault(c, false))
             return CPU_OK;
@@ -15318,9 +15318,8 @@ static int x87_fcmov(struct cpu *c, const struct insn *i)
     }
     if (i->opcode == 0xDB)
         cond = !cond;
-    c->x87_status &= (uint16_t)~X87_C1;
-    if (x87_empty(c, 0) || x87_empty(c, n)) {
-        if (x87_stack_fault(c, false) && cond)
+    if (x87_empty(c, 0) || x87_empty(c, n)) { /* whatever the condition says */
+        if (x87_stack_fault(c, false))
             x87_put(c, 0, x87_nan());
         return CPU_OK;
     }
@@ -15350,6 +15349,7 @@ static int x87_ffree(struct cpu *c, const struct insn *i)
     int r = x87_begin(c, i);
     if (r)
         return r;
+    c->x87_status &= (uint16_t)~X87_C1;
     c->x87_tags |= (uint8_t)(1u << ((c->x87_top + X87_MODRM_RM(i)) & 7));
     if (i->opcode == 0xDF)
         x87_pop(c);
@@ -15434,6 +15434,7 @@ static int x87_f2xm1(struct cpu *c, const struct insn *i)
     } else if (n.cls == SF_FINITE) {
         if (n.exp >= 0) {
             /* +-1 are exact; beyond, the result is undefined: hardware leaves ST(0) as it is */
+            env.flags |= SF_PE;
             if (n.exp == 0 && n.mant == UINT64_C(1) << 63 && n.sign)
                 n.exp = -1;
         } else {
@@ -15657,8 +15658,11 @@ static int x87_fprem(struct cpu *c, const struct insn *i)
     uint64_t q = 0, rem;
     int32_t diff;
     int r = x87_begin(c, i);
-    if (r || !x87_get_both(c, &a, &b, false))
+    if (r)
         return r;
+    c->x87_status &= (uint16_t)~X87_C2;
+    if (!x87_get_both(c, &a, &b, false))
+        return CPU_OK;
     x87_env(c, &env);
     if (a.cls >= SF_QNAN || b.cls >= SF_QNAN) {
         a = sf_propagate(&env, &a, &b);
@@ -15721,8 +15725,13 @@ static int x87_fprem(struct cpu *c, const struct insn *i)
                 }
             }
         }
-        a = sf_round(&env, &sf_f80, &w);
-        env.rounded_up = false;
+        if (b.cls != SF_INF) {
+            a = sf_round(&env, &sf_f80, &w);
+            env.rounded_up = false;
+        } else if (a.denormal) { /* stays as it is, not even an underflow */
+            a.mant >>= -16382 - a.exp;
+            a.exp = -16382;
+        }
     }
     if (x87_commit(c, &env)) {
         unsigned code = partial ? X87_C2 : (q & 4 ? X87_C0 : 0u) | (q & 2 ? X87_C3 : 0u) | (q & 1 ? X87_C1 : 0u);
@@ -15792,6 +15801,9 @@ static int x87_fyl2x(struct cpu *c, const struct insn *i)
             } else {
                 w = x87_math_ylog2(&y, &x);
                 y = sf_round(&env, &sf_f80, &w);
+                env.flags |= SF_PE; /* powers of two too */
+                if (y.cls == SF_FINITE && !(y.mant >> 63))
+                    env.flags |= SF_UE;
             }
         }
     }
@@ -15819,11 +15831,13 @@ static int x87_fyl2xp1(struct cpu *c, const struct insn *i)
             y = x87_special(SF_INF, y.sign ^ x.sign);
         } else if (y.cls == SF_ZERO || x.cls == SF_ZERO) {
             y = x87_special(SF_ZERO, y.sign ^ x.sign);
-        } else if (x.sign && x.exp >= 0) { /* x <= -1: outside the documented domain */
-            y = sf_invalid(&env);
+        } else if (x.sign && x.exp >= 0) { /* x <= -1: outside the documented domain; what hardware does */
+            y = x;
+            env.flags |= SF_PE;
         } else {
             w = x87_math_ylog2p1(&y, &x);
             y = sf_round(&env, &sf_f80, &w);
+            env.flags |= SF_PE;
         }
     }
     x87_finish_pop(c, &env, &y);
@@ -15964,11 +15978,22 @@ static void x87_unpack_env(struct cpu *c, unsigned opsize, const uint8_t *image)
         c->x87_ds = ld16le(image + 24);
     }
 }
+/* The environment's instructions touch the first byte, then the last: that tells which address a page fault reports. */
+static int x87_touch(struct cpu *c, const struct insn *i, unsigned size, bool write)
+{
+    uint64_t first = insn_address(c, i), last = first + size - 1, value, wrap = i->addrsize == 8 ? UINT64_MAX : i->addrsize == 4 ? UINT32_MAX : UINT16_MAX;
+    int r = write ? cpu_check_store(c, i->seg, first, 1) : cpu_load(c, i->seg, first, 1, &value);
+    if (!r)
+        r = write ? cpu_check_store(c, i->seg, last & wrap, 1) : cpu_load(c, i->seg, last & wrap, 1, &value);
+    return r;
+}
 static int x87_fnstenv(struct cpu *c, const struct insn *i)
 {
     uint8_t image[28];
     unsigned size = x87_pack_env(c, i->opsize, image);
-    int r = cpu_store_bytes(c, i->seg, insn_address(c, i), image, size);
+    int r = x87_touch(c, i, size, true);
+    if (!r)
+        r = cpu_store_bytes(c, i->seg, insn_address(c, i), image, size);
     if (!r)
         x87_load_control(c, c->x87_control | SF_ALL_FLAGS);
     return r;
@@ -15976,9 +16001,12 @@ static int x87_fnstenv(struct cpu *c, const struct insn *i)
 static int x87_fldenv(struct cpu *c, const struct insn *i)
 {
     uint8_t image[28];
+    unsigned size = i->opsize == 2 ? 14 : 28;
     int r = x87_check_pending(c);
     if (!r)
-        r = cpu_load_bytes(c, i->seg, insn_address(c, i), image, i->opsize == 2 ? 14 : 28);
+        r = x87_touch(c, i, size, false);
+    if (!r)
+        r = cpu_load_bytes(c, i->seg, insn_address(c, i), image, size);
     if (!r)
         x87_unpack_env(c, i->opsize, image);
     return r;
@@ -15992,7 +16020,9 @@ static int x87_fnsave(struct cpu *c, const struct insn *i)
         st64le(image + size + 10 * k, X87_ST(c, k)->mant);
         st16le(image + size + 10 * k + 8, X87_ST(c, k)->exp);
     }
-    r = cpu_store_bytes(c, i->seg, insn_address(c, i), image, size + 80);
+    r = x87_touch(c, i, size + 80, true);
+    if (!r)
+        r = cpu_store_bytes(c, i->seg, insn_address(c, i), image, size + 80);
     if (!r)
         x87_reset(c, false);
     return r;
@@ -16002,6 +16032,8 @@ static int x87_frstor(struct cpu *c, const struct insn *i)
     uint8_t image[108];
     unsigned k, size = i->opsize == 2 ? 14 : 28;
     int r = x87_check_pending(c);
+    if (!r)
+        r = x87_touch(c, i, size + 80, false);
     if (!r)
         r = cpu_load_bytes(c, i->seg, insn_address(c, i), image, size + 80);
     if (r)
@@ -16491,23 +16523,17 @@ VEC_FN(mmx_pmovmskb)
 
 /* ---- plain C ---- */
 
-/* Stores the bytes of src whose mask byte has its top bit set at segment:rDI, as few stores as may be; all are checked first, so that
- * a fault leaves memory as it was. */
+/* Stores the bytes of src whose mask byte has its top bit set at segment:rDI. All bytes are checked first, those masked off too, as
+ * hardware does; so a fault leaves memory as it was. */
 static int mmx_mask_store(struct cpu *c, const struct insn *i, const union vec *src, const union vec *mask, unsigned bytes)
 {
     uint64_t base = c->gpr[REG_RDI], wrap = i->addrsize == 8 ? UINT64_MAX : i->addrsize == 4 ? UINT32_MAX : UINT16_MAX;
-    unsigned k, pass;
-    for (pass = 0; pass < 2; pass++)
-        for (k = 0; k < bytes; k++) {
-            uint64_t offset = (base + k) & wrap;
-            int r;
-            if (!(VB(mask, k) & 0x80))
-                continue;
-            r = pass ? cpu_store(c, i->seg, offset, 1, VB(src, k)) : cpu_check_store(c, i->seg, offset, 1);
-            if (r)
-                return r;
-        }
-    return CPU_OK;
+    unsigned k;
+    int r = cpu_check_store(c, i->seg, base & wrap, bytes);
+    for (k = 0; k < bytes && !r; k++)
+        if (VB(mask, k) & 0x80)
+            r = cpu_store(c, i->seg, (base + k) & wrap, 1, VB(src, k));
+    return r;
 }
 static int mmx_maskmovdqu(struct cpu *c, const struct insn *i)
 {
@@ -16549,7 +16575,6 @@ static int mmx_emms(struct cpu *c, const struct insn *i)
     ROW_VEC(ENC0F(op) | PFX_66 | SLASH(n) | MOD_REG, name, OPND_Ux, OPND_Ib, 0, CPU_SSE2, MMX_S, 0, fn)
 
 static const struct insn_row mmx_rows[] = {
-    MMX_PAIR(0x61, "punpcklwd", CPU_MMX, punpcklwd),
     MMX_PAIR(0x63, "packsswb", CPU_MMX, packsswb),
     MMX_PAIR(0x64, "pcmpgtb", CPU_MMX, pcmpgtb),
     MMX_PAIR(0x65, "pcmpgtw", CPU_MMX, pcmpgtw),
@@ -16562,6 +16587,8 @@ static const struct insn_row mmx_rows[] = {
     /* the low halves read only 4 bytes in MMX form */
     ROW_VEC(ENC0F(0x60) | PFX_NP, "punpcklbw", OPND_Pq, OPND_Qd, 0, CPU_MMX, MMX_M, 0, mmx_punpcklbw),
     ROW_VEC(ENC0F(0x60) | PFX_66, "punpcklbw", OPND_Vx, OPND_Wx, 0, CPU_SSE2, MMX_S, 0, punpcklbw),
+    ROW_VEC(ENC0F(0x61) | PFX_NP, "punpcklwd", OPND_Pq, OPND_Qd, 0, CPU_MMX, MMX_M, 0, mmx_punpcklwd),
+    ROW_VEC(ENC0F(0x61) | PFX_66, "punpcklwd", OPND_Vx, OPND_Wx, 0, CPU_SSE2, MMX_S, 0, punpcklwd),
     ROW_VEC(ENC0F(0x62) | PFX_NP, "punpckldq", OPND_Pq, OPND_Qd, 0, CPU_MMX, MMX_M, 0, mmx_punpckldq),
     ROW_VEC(ENC0F(0x62) | PFX_66, "punpckldq", OPND_Vx, OPND_Wx, 0, CPU_SSE2, MMX_S, 0, punpckldq),
     ROW_VEC(ENC0F(0x6C) | PFX_66, "punpcklqdq", OPND_Vx, OPND_Wx, 0, CPU_SSE2, MMX_S, 0, punpcklqdq),
@@ -17545,9 +17572,10 @@ static const struct insn_row sse_rows[] = {
     SSE_R(0x2B, PFX_NP | MOD_MEM, "movntps", Wx, Vx, CPU_SSE, SSE_W, sse_mov128),
     SSE_R(0x2B, PFX_66 | MOD_MEM, "movntpd", Wx, Vx, CPU_SSE2, SSE_W, sse_mov128),
 
-    SSE_R(0x2A, PFX_NP, "cvtpi2ps", Vx, Qq, CPU_SSE, ROW_SSE | ROW_MMX, cvtpi2ps),
+    SSE_R(0x2A, PFX_NP | MOD_REG, "cvtpi2ps", Vx, Nq, CPU_SSE, ROW_SSE | ROW_MMX, cvtpi2ps),
+    SSE_R(0x2A, PFX_NP | MOD_MEM, "cvtpi2ps", Vx, Wq, CPU_SSE, ROW_SSE, cvtpi2ps), /* memory forms: no MMX state touched */
     SSE_R(0x2A, PFX_66 | MOD_REG, "cvtpi2pd", Vx, Nq, CPU_SSE2, ROW_SSE | ROW_MMX, cvtdq2pd),
-    SSE_R(0x2A, PFX_66 | MOD_MEM, "cvtpi2pd", Vx, Wq, CPU_SSE2, ROW_SSE, cvtdq2pd), /* memory form: no MMX state touched */
+    SSE_R(0x2A, PFX_66 | MOD_MEM, "cvtpi2pd", Vx, Wq, CPU_SSE2, ROW_SSE, cvtdq2pd),
     SSE_R(0x2A, PFX_F3 | W0, "cvtsi2ss", Vx, Ed, CPU_SSE, SSE_S, cvtsi2ss),
     SSE_R(0x2A, PFX_F3 | W1, "cvtsi2ss", Vx, Eq, CPU_SSE, SSE_S, cvtsi2ss_q),
     SSE_R(0x2A, PFX_F2 | W0, "cvtsi2sd", Vx, Ed, CPU_SSE2, SSE_S, cvtsi2sd),
@@ -17896,11 +17924,12 @@ VEC_FN(roundss) { return (void)a, sse4_round32(c, d, b, imm, 1); }
 VEC_FN(roundpd) { return (void)a, sse4_round64(c, d, b, imm, 2); }
 VEC_FN(roundsd) { return (void)a, sse4_round64(c, d, b, imm, 1); }
 
-/* Dot products: imm 7:4 chooses the products, imm 3:0 where the sum goes. Each of the three steps raises its exceptions in turn. */
+/* Dot products: imm 7:4 chooses the products, imm 3:0 where the sum goes. Each of the steps raises its exceptions in turn. Every lane
+ * adds in its own order, which shows where two products are NaNs. */
 VEC_FN(dpps)
 {
     struct sf_env env;
-    uint32_t p[4], low, high, sum;
+    uint32_t p[4], t[4], s[4];
     unsigned i;
     int fault;
     sse_env(c, &env);
@@ -17909,22 +17938,23 @@ VEC_FN(dpps)
     if ((fault = sse_raise(c, &env)) != CPU_OK)
         return fault;
     sse_env(c, &env);
-    low = (uint32_t)sf_element(&env, &sf_f32, SF_OP_ADD, p[0], p[1]);
-    high = (uint32_t)sf_element(&env, &sf_f32, SF_OP_ADD, p[2], p[3]);
+    for (i = 0; i < 4; i++)
+        t[i] = (uint32_t)sf_element(&env, &sf_f32, SF_OP_ADD, p[i ^ 1], p[i]);
     if ((fault = sse_raise(c, &env)) != CPU_OK)
         return fault;
     sse_env(c, &env);
-    sum = (uint32_t)sf_element(&env, &sf_f32, SF_OP_ADD, low, high);
+    for (i = 0; i < 4; i++)
+        s[i] = (uint32_t)sf_element(&env, &sf_f32, SF_OP_ADD, t[i], t[i ^ 2]);
     if ((fault = sse_raise(c, &env)) != CPU_OK)
         return fault;
     for (i = 0; i < 4; i++)
-        VD(d, i) = imm >> i & 1 ? sum : 0;
+        VD(d, i) = imm >> i & 1 ? s[i] : 0;
     return CPU_OK;
 }
 VEC_FN(dppd)
 {
     struct sf_env env;
-    uint64_t p[2], sum;
+    uint64_t p[2], s[2];
     unsigned i;
     int fault;
     sse_env(c, &env);
@@ -17933,11 +17963,12 @@ VEC_FN(dppd)
     if ((fault = sse_raise(c, &env)) != CPU_OK)
         return fault;
     sse_env(c, &env);
-    sum = sf_element(&env, &sf_f64, SF_OP_ADD, p[0], p[1]);
+    for (i = 0; i < 2; i++)
+        s[i] = sf_element(&env, &sf_f64, SF_OP_ADD, p[i], p[i ^ 1]);
     if ((fault = sse_raise(c, &env)) != CPU_OK)
         return fault;
     for (i = 0; i < 2; i++)
-        VQ(d, i) = imm >> i & 1 ? sum : 0;
+        VQ(d, i) = imm >> i & 1 ? s[i] : 0;
     return CPU_OK;
 }
 

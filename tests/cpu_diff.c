@@ -35,6 +35,7 @@
 #define BLOCK_OFFSET 0xC00u          /* the compared block straddles the two data pages */
 #define BLOCK_SIZE 0x800u
 #define BLOCK_VA (DATA_VA + BLOCK_OFFSET)
+#define SUPERVISOR_VA UINT64_C(0xFFFF800000000000) /* where emu's tables and gates are */
 #define FLAGS_COMPARED 0xCD5u        /* OSZAPC and DF */
 
 /* ---- what is not run, what is not compared ---- */
@@ -43,6 +44,7 @@ static const struct {
 } diff_excluded[] = {
     { " in out ins outs cli sti hlt lldt ltr lgdt lidt lmsw invlpg clts invd wbinvd wrmsr rdmsr swapgs sysret sysexit invpcid xsetbv monitor mwait clac stac ",
       "privileged (tests/cpu_system.c)" },
+    { " int3 ", "ends every case" },
     { " lcall ljmp lret int int1 into iret syscall sysenter ", "control transfer through descriptors or gates (tests/cpu_system.c)" },
     { " les lds lss lfs lgs lar lsl verr verw sldt str sgdt sidt smsw arpl ", "system state: descriptors of the operating system" },
     { " rdtsc rdtscp rdpmc rdrand rdseed rdpid cpuid xgetbv ", "not deterministic or specific to the processor" },
@@ -591,7 +593,7 @@ static void make_state(struct rng *r, const struct form *f, const struct encoded
                     s->gpr[e->reg] = target; /* a wild offset: whatever happens must be the same */
             }
         }
-    } else if ((!strcmp(n, "jmp") || !strcmp(n, "call")) && !rng_one_in(r, 16)) {
+    } else if ((!strcmp(n, "jmp") || !strcmp(n, "call")) && !rng_one_in(r, 16) && e->rm != REG_RSP) {
         s->gpr[e->rm] = CODE_VA + 0x100 + rng_below(r, 0x600);
     } else if (!strcmp(n, "cmpxchg") && rng_one_in(r, 2)) {
         s->gpr[REG_RAX] = s->gpr[e->rm];
@@ -610,9 +612,10 @@ static void make_state(struct rng *r, const struct form *f, const struct encoded
 /* ---- the case in emu ---- */
 enum { /* physical pages */
     PHYS_PML4 = 0x1000, PHYS_PDPT = 0x2000, PHYS_PD = 0x3000, PHYS_PT_CODE = 0x4000, PHYS_PT_DATA = 0x5000, PHYS_GDT = 0x6000, PHYS_IDT = 0x7000,
-    PHYS_TSS = 0x8000, PHYS_STUBS = 0x9000, PHYS_STACK_TOP = 0xC000, PHYS_CODE = 0x100000, PHYS_DATA = 0x110000, PHYS_SIZE = 0x400000
+    PHYS_TSS = 0x8000, PHYS_STUBS = 0x9000, PHYS_STACK_TOP = 0xC000, PHYS_PDPT2 = 0xD000, PHYS_PD2 = 0xE000, PHYS_CODE = 0x100000, PHYS_DATA = 0x110000, PHYS_SIZE = 0x400000
 };
 enum { PTE_P = 1, PTE_W = 2, PTE_U = 4, PTE_A = 0x20, PTE_D = 0x40, PTE_PS = 0x80 };
+#define PTE_NX (UINT64_C(1) << 63)
 struct rig {
     struct emu *e;
     struct cpu *c;
@@ -651,22 +654,25 @@ static void rig_build(struct rig *m)
     m->bytes = b = ram->bytes;
     st64le(b + PHYS_PML4, PHYS_PDPT | PTE_P | PTE_W | PTE_U);
     st64le(b + PHYS_PDPT, PHYS_PD | PTE_P | PTE_W | PTE_U);
-    st64le(b + PHYS_PD, PTE_P | PTE_W | PTE_PS | PTE_A | PTE_D); /* the supervisor's first 2 MiB */
+    st64le(b + PHYS_PML4 + 8 * 256, PHYS_PDPT2 | PTE_P | PTE_W); /* the supervisor's first 2 MiB, at SUPERVISOR_VA */
+    st64le(b + PHYS_PDPT2, PHYS_PD2 | PTE_P | PTE_W);
+    st64le(b + PHYS_PD2, PTE_P | PTE_W | PTE_PS | PTE_A | PTE_D);
     st64le(b + PHYS_PD + 8 * (CODE_VA >> 21), PHYS_PT_CODE | PTE_P | PTE_W | PTE_U);
     st64le(b + PHYS_PD + 8 * (DATA_VA >> 21), PHYS_PT_DATA | PTE_P | PTE_W | PTE_U);
     st64le(b + PHYS_PT_CODE, PHYS_CODE | PTE_P | PTE_U | PTE_A);
-    st64le(b + PHYS_PT_DATA, PHYS_DATA | PTE_P | PTE_W | PTE_U);
-    st64le(b + PHYS_PT_DATA + 8, (PHYS_DATA + 0x1000) | PTE_P | PTE_W | PTE_U);
-    st64le(b + PHYS_PT_DATA + 32, (PHYS_DATA + 0x4000) | PTE_P | PTE_U);
+    st64le(b + PHYS_PT_DATA, PHYS_DATA | PTE_P | PTE_W | PTE_U | PTE_NX);
+    st64le(b + PHYS_PT_DATA + 8, (PHYS_DATA + 0x1000) | PTE_P | PTE_W | PTE_U | PTE_NX);
+    st64le(b + PHYS_PT_DATA + 32, (PHYS_DATA + 0x4000) | PTE_P | PTE_U | PTE_NX);
     st64le(b + PHYS_GDT + 8, UINT64_C(0x00209B0000000000));  /* 08: supervisor code, 64-bit */
     st64le(b + PHYS_GDT + 16, UINT64_C(0x00CF93000000FFFF)); /* 10: supervisor data */
     st64le(b + PHYS_GDT + 24, UINT64_C(0x00CFFB000000FFFF)); /* 1B: user code, 32-bit */
     st64le(b + PHYS_GDT + 32, UINT64_C(0x00CFF3000000FFFF)); /* 23: user data */
     st64le(b + PHYS_GDT + 40, UINT64_C(0x00AFFB000000FFFF)); /* 2B: user code, 64-bit */
-    st64le(b + PHYS_TSS + 4, PHYS_STACK_TOP);                /* RSP0 */
+    st64le(b + PHYS_TSS + 4, SUPERVISOR_VA + PHYS_STACK_TOP); /* RSP0 */
     for (k = 0; k < 256; k++) {                              /* 64-bit interrupt gates, DPL 3, to a HLT for each vector */
         uint32_t stub = PHYS_STUBS + 8 * k;
         st64le(b + PHYS_IDT + 16 * k, (stub & 0xFFFF) | UINT64_C(0x08) << 16 | UINT64_C(0xEE) << 40 | (uint64_t)(stub >> 16) << 48);
+        st64le(b + PHYS_IDT + 16 * k + 8, SUPERVISOR_VA >> 32);
         b[stub] = 0xF4;
     }
     memset(b + PHYS_CODE, 0xCC, 4096);
@@ -695,11 +701,11 @@ static void rig_enter(struct rig *m, const struct diff_case *t)
             seg_set(&c->seg[k], 0x23, DATA3);
     c->seg[SEG_GS].base = DATA_VA;
     seg_set(&c->seg[SEG_TR], 0x30, SEG_P | 11);
-    c->seg[SEG_TR].base = PHYS_TSS;
+    c->seg[SEG_TR].base = SUPERVISOR_VA + PHYS_TSS;
     c->seg[SEG_TR].limit = 0x67;
-    c->gdtr.base = PHYS_GDT;
+    c->gdtr.base = SUPERVISOR_VA + PHYS_GDT;
     c->gdtr.limit = 0x3F;
-    c->idtr.base = PHYS_IDT;
+    c->idtr.base = SUPERVISOR_VA + PHYS_IDT;
     c->idtr.limit = 0xFFF;
     c->cr0 = CR0_PE | CR0_MP | CR0_ET | CR0_NE | CR0_WP | CR0_PG;
     c->cr4 = CR4_PAE | CR4_OSFXSR | CR4_OSXMMEXCPT | CR4_PGE;
@@ -718,6 +724,7 @@ static void rig_enter(struct rig *m, const struct diff_case *t)
     x87_unpack_fxsave(c, image, true);
     cpu_set_eflags(c, t->in.flags);
     cpu_update_mode(c);
+    memset(m->bytes + PHYS_DATA, 0, 0x2000);
     memcpy(m->bytes + PHYS_DATA + BLOCK_OFFSET, t->in.mem, BLOCK_SIZE);
 }
 static void rig_leave(struct rig *m, struct diff_case *t)
@@ -750,9 +757,9 @@ static void rig_run(struct rig *m, struct diff_case *t)
     t->out.vector = -1;
     if (c->shutdown || !c->halted)
         return;
-    t->out.vector = (int32_t)((c->rip - 1 - PHYS_STUBS) / 8);
+    t->out.vector = (int32_t)((c->rip - 1 - SUPERVISOR_VA - PHYS_STUBS) / 8);
     has_error = t->out.vector == EXC_DF || (t->out.vector >= EXC_TS && t->out.vector <= EXC_PF) || t->out.vector == EXC_AC;
-    frame = m->bytes + c->gpr[REG_RSP];
+    frame = m->bytes + ((c->gpr[REG_RSP] - SUPERVISOR_VA) & (PHYS_SIZE / 2 - 1));
     if (has_error) {
         t->out.error = ld32le(frame);
         frame += 8;
@@ -937,6 +944,7 @@ static void native_load(ucontext_t *u, const struct diff_case *t)
     memcpy(fx, t->in.fx, 416);
     st32le(fx + 28, 0xFFFF);
     fx[512] |= 3; /* XSTATE_BV: x87 and SSE are not in their initial state */
+    memset((void *)(uintptr_t)DATA_VA, 0, 0x2000);
     memcpy((void *)(uintptr_t)BLOCK_VA, t->in.mem, BLOCK_SIZE);
     memset((void *)(uintptr_t)CODE_VA, 0xCC, 4096);
     memcpy((void *)(uintptr_t)(CODE_VA + t->at), t->code, t->length);
@@ -1099,6 +1107,8 @@ static void normalise(const struct form *f, struct diff_state *s)
 {
     unsigned k;
     s->flags &= ~form_ignored_flags(f);
+    if (s->vector == EXC_PF && s->cr2 >> 63) /* Linux says "present" of every address that is the kernel's */
+        s->error |= 1;
     memset(s->fx + 5, 0, 1);
     memset(s->fx + 6, 0, 18); /* FOP, FIP, FDP: see diff_unseen */
     memset(s->fx + 28, 0, 4);

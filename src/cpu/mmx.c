@@ -268,23 +268,17 @@ VEC_FN(mmx_pmovmskb)
 
 /* ---- plain C ---- */
 
-/* Stores the bytes of src whose mask byte has its top bit set at segment:rDI, as few stores as may be; all are checked first, so that
- * a fault leaves memory as it was. */
+/* Stores the bytes of src whose mask byte has its top bit set at segment:rDI. All bytes are checked first, those masked off too, as
+ * hardware does; so a fault leaves memory as it was. */
 static int mmx_mask_store(struct cpu *c, const struct insn *i, const union vec *src, const union vec *mask, unsigned bytes)
 {
     uint64_t base = c->gpr[REG_RDI], wrap = i->addrsize == 8 ? UINT64_MAX : i->addrsize == 4 ? UINT32_MAX : UINT16_MAX;
-    unsigned k, pass;
-    for (pass = 0; pass < 2; pass++)
-        for (k = 0; k < bytes; k++) {
-            uint64_t offset = (base + k) & wrap;
-            int r;
-            if (!(VB(mask, k) & 0x80))
-                continue;
-            r = pass ? cpu_store(c, i->seg, offset, 1, VB(src, k)) : cpu_check_store(c, i->seg, offset, 1);
-            if (r)
-                return r;
-        }
-    return CPU_OK;
+    unsigned k;
+    int r = cpu_check_store(c, i->seg, base & wrap, bytes);
+    for (k = 0; k < bytes && !r; k++)
+        if (VB(mask, k) & 0x80)
+            r = cpu_store(c, i->seg, (base + k) & wrap, 1, VB(src, k));
+    return r;
 }
 static int mmx_maskmovdqu(struct cpu *c, const struct insn *i)
 {
@@ -326,7 +320,6 @@ static int mmx_emms(struct cpu *c, const struct insn *i)
     ROW_VEC(ENC0F(op) | PFX_66 | SLASH(n) | MOD_REG, name, OPND_Ux, OPND_Ib, 0, CPU_SSE2, MMX_S, 0, fn)
 
 static const struct insn_row mmx_rows[] = {
-    MMX_PAIR(0x61, "punpcklwd", CPU_MMX, punpcklwd),
     MMX_PAIR(0x63, "packsswb", CPU_MMX, packsswb),
     MMX_PAIR(0x64, "pcmpgtb", CPU_MMX, pcmpgtb),
     MMX_PAIR(0x65, "pcmpgtw", CPU_MMX, pcmpgtw),
@@ -339,6 +332,8 @@ static const struct insn_row mmx_rows[] = {
     /* the low halves read only 4 bytes in MMX form */
     ROW_VEC(ENC0F(0x60) | PFX_NP, "punpcklbw", OPND_Pq, OPND_Qd, 0, CPU_MMX, MMX_M, 0, mmx_punpcklbw),
     ROW_VEC(ENC0F(0x60) | PFX_66, "punpcklbw", OPND_Vx, OPND_Wx, 0, CPU_SSE2, MMX_S, 0, punpcklbw),
+    ROW_VEC(ENC0F(0x61) | PFX_NP, "punpcklwd", OPND_Pq, OPND_Qd, 0, CPU_MMX, MMX_M, 0, mmx_punpcklwd),
+    ROW_VEC(ENC0F(0x61) | PFX_66, "punpcklwd", OPND_Vx, OPND_Wx, 0, CPU_SSE2, MMX_S, 0, punpcklwd),
     ROW_VEC(ENC0F(0x62) | PFX_NP, "punpckldq", OPND_Pq, OPND_Qd, 0, CPU_MMX, MMX_M, 0, mmx_punpckldq),
     ROW_VEC(ENC0F(0x62) | PFX_66, "punpckldq", OPND_Vx, OPND_Wx, 0, CPU_SSE2, MMX_S, 0, punpckldq),
     ROW_VEC(ENC0F(0x6C) | PFX_66, "punpcklqdq", OPND_Vx, OPND_Wx, 0, CPU_SSE2, MMX_S, 0, punpcklqdq),

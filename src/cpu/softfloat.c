@@ -249,7 +249,7 @@ EMU_PRIV struct sf_num sf_round(struct sf_env *env, const struct sf_format *f, c
     struct sf_num n;
     uint64_t hi = w->hi, lo = w->lo, ulp = UINT64_C(1) << (64 - f->precision);
     int32_t exp = w->exp;
-    bool inexact, up, tiny = false;
+    bool inexact, up, tiny = false, lifted = false;
 
     n.sign = w->sign;
     n.cls = w->cls;
@@ -262,17 +262,16 @@ EMU_PRIV struct sf_num sf_round(struct sf_env *env, const struct sf_format *f, c
     if (exp < f->emin) {
         bool carries = sf_must_increment(env->rounding, w->sign, hi, lo, f->precision, &inexact) && hi >= (uint64_t)(0 - ulp);
         tiny = exp + carries < f->emin;
-        if (tiny && !(env->masked & SF_UE)) {
+        if (tiny && !(env->masked & SF_UE)) { /* the rounded result with its exponent lifted back into the range (SSE: nobody sees it) */
             env->flags |= SF_UE;
-            if (env->x87) { /* the rounded result with its exponent lifted back into the range */
-                exp += SF_BIAS_ADJUST;
-                tiny = false;
-                if (exp < f->emin) { /* FSCALE can be farther away */
-                    n.cls = SF_ZERO;
-                    n.mant = 0;
-                    env->flags |= SF_PE;
-                    return n;
-                }
+            exp += SF_BIAS_ADJUST;
+            tiny = false;
+            lifted = true;
+            if (exp < f->emin) { /* FSCALE can be farther away */
+                n.cls = SF_ZERO;
+                n.mant = 0;
+                env->flags |= SF_PE;
+                return n;
             }
         }
         if (tiny && env->ftz && (env->masked & SF_UE)) {
@@ -295,15 +294,11 @@ EMU_PRIV struct sf_num sf_round(struct sf_env *env, const struct sf_format *f, c
             exp++;
         }
     }
-    if (exp > f->emax) {
-        if (env->x87 && !(env->masked & SF_OE)) {
-            env->flags |= SF_OE;
-            exp -= SF_BIAS_ADJUST;
-            if (exp > f->emax)
-                return sf_overflow(env, f, w->sign);
-        } else {
+    if (exp > f->emax && !lifted) {
+        if (env->masked & SF_OE || exp - SF_BIAS_ADJUST > f->emax)
             return sf_overflow(env, f, w->sign);
-        }
+        env->flags |= SF_OE;
+        exp -= SF_BIAS_ADJUST;
     }
     if (inexact) {
         env->flags |= SF_PE;

@@ -876,9 +876,10 @@ static const struct insn_row sse_rows[] = {
     SSE_R(0x2B, PFX_NP | MOD_MEM, "movntps", Wx, Vx, CPU_SSE, SSE_W, sse_mov128),
     SSE_R(0x2B, PFX_66 | MOD_MEM, "movntpd", Wx, Vx, CPU_SSE2, SSE_W, sse_mov128),
 
-    SSE_R(0x2A, PFX_NP, "cvtpi2ps", Vx, Qq, CPU_SSE, ROW_SSE | ROW_MMX, cvtpi2ps),
+    SSE_R(0x2A, PFX_NP | MOD_REG, "cvtpi2ps", Vx, Nq, CPU_SSE, ROW_SSE | ROW_MMX, cvtpi2ps),
+    SSE_R(0x2A, PFX_NP | MOD_MEM, "cvtpi2ps", Vx, Wq, CPU_SSE, ROW_SSE, cvtpi2ps), /* memory forms: no MMX state touched */
     SSE_R(0x2A, PFX_66 | MOD_REG, "cvtpi2pd", Vx, Nq, CPU_SSE2, ROW_SSE | ROW_MMX, cvtdq2pd),
-    SSE_R(0x2A, PFX_66 | MOD_MEM, "cvtpi2pd", Vx, Wq, CPU_SSE2, ROW_SSE, cvtdq2pd), /* memory form: no MMX state touched */
+    SSE_R(0x2A, PFX_66 | MOD_MEM, "cvtpi2pd", Vx, Wq, CPU_SSE2, ROW_SSE, cvtdq2pd),
     SSE_R(0x2A, PFX_F3 | W0, "cvtsi2ss", Vx, Ed, CPU_SSE, SSE_S, cvtsi2ss),
     SSE_R(0x2A, PFX_F3 | W1, "cvtsi2ss", Vx, Eq, CPU_SSE, SSE_S, cvtsi2ss_q),
     SSE_R(0x2A, PFX_F2 | W0, "cvtsi2sd", Vx, Ed, CPU_SSE2, SSE_S, cvtsi2sd),

@@ -266,11 +266,12 @@ VEC_FN(roundss) { return (void)a, sse4_round32(c, d, b, imm, 1); }
 VEC_FN(roundpd) { return (void)a, sse4_round64(c, d, b, imm, 2); }
 VEC_FN(roundsd) { return (void)a, sse4_round64(c, d, b, imm, 1); }
 
-/* Dot products: imm 7:4 chooses the products, imm 3:0 where the sum goes. Each of the three steps raises its exceptions in turn. */
+/* Dot products: imm 7:4 chooses the products, imm 3:0 where the sum goes. Each of the steps raises its exceptions in turn. Every lane
+ * adds in its own order, which shows where two products are NaNs. */
 VEC_FN(dpps)
 {
     struct sf_env env;
-    uint32_t p[4], low, high, sum;
+    uint32_t p[4], t[4], s[4];
     unsigned i;
     int fault;
     sse_env(c, &env);
@@ -279,22 +280,23 @@ VEC_FN(dpps)
     if ((fault = sse_raise(c, &env)) != CPU_OK)
         return fault;
     sse_env(c, &env);
-    low = (uint32_t)sf_element(&env, &sf_f32, SF_OP_ADD, p[0], p[1]);
-    high = (uint32_t)sf_element(&env, &sf_f32, SF_OP_ADD, p[2], p[3]);
+    for (i = 0; i < 4; i++)
+        t[i] = (uint32_t)sf_element(&env, &sf_f32, SF_OP_ADD, p[i ^ 1], p[i]);
     if ((fault = sse_raise(c, &env)) != CPU_OK)
         return fault;
     sse_env(c, &env);
-    sum = (uint32_t)sf_element(&env, &sf_f32, SF_OP_ADD, low, high);
+    for (i = 0; i < 4; i++)
+        s[i] = (uint32_t)sf_element(&env, &sf_f32, SF_OP_ADD, t[i], t[i ^ 2]);
     if ((fault = sse_raise(c, &env)) != CPU_OK)
         return fault;
     for (i = 0; i < 4; i++)
-        VD(d, i) = imm >> i & 1 ? sum : 0;
+        VD(d, i) = imm >> i & 1 ? s[i] : 0;
     return CPU_OK;
 }
 VEC_FN(dppd)
 {
     struct sf_env env;
-    uint64_t p[2], sum;
+    uint64_t p[2], s[2];
     unsigned i;
     int fault;
     sse_env(c, &env);
@@ -303,11 +305,12 @@ VEC_FN(dppd)
     if ((fault = sse_raise(c, &env)) != CPU_OK)
         return fault;
     sse_env(c, &env);
-    sum = sf_element(&env, &sf_f64, SF_OP_ADD, p[0], p[1]);
+    for (i = 0; i < 2; i++)
+        s[i] = sf_element(&env, &sf_f64, SF_OP_ADD, p[i], p[i ^ 1]);
     if ((fault = sse_raise(c, &env)) != CPU_OK)
         return fault;
     for (i = 0; i < 2; i++)
-        VQ(d, i) = imm >> i & 1 ? sum : 0;
+        VQ(d, i) = imm >> i & 1 ? s[i] : 0;
     return CPU_OK;
 }
 

@@ -212,7 +212,7 @@ enum { X87_OP_ADD, X87_OP_MUL, X87_OP_COM, X87_OP_COMP, X87_OP_SUB, X87_OP_SUBR,
 static void x87_set_order(struct cpu *c, enum sf_order o)
 {
     static const uint16_t codes[] = { X87_C0, X87_C3, 0, X87_C0 | X87_C2 | X87_C3 }; /* ORDER sf_order */
-    c->x87_status = (uint16_t)((c->x87_status & ~X87_CC) | codes[o]);
+    c->x87_status = (uint16_t)((c->x87_status & ~(X87_C0 | X87_C2 | X87_C3)) | codes[o]);
 }
 /* FCOM and its kind; pops after, unless an unmasked exception forbids. */
 static void x87_compare(struct cpu *c, const struct sf_num *b, bool missing, bool quiet, unsigned pops)
@@ -228,10 +228,8 @@ static void x87_compare(struct cpu *c, const struct sf_num *b, bool missing, boo
         o = sf_compare(&env, &a, b, quiet);
         go = x87_commit(c, &env);
     }
-    if (!go)
-        return;
-    x87_set_order(c, o);
-    while (pops--)
+    x87_set_order(c, o); /* even where the exception is unmasked */
+    while (go && pops--)
         x87_pop(c);
 }
 /* op on ST(0) and other (missing: an empty register), result to ST(dst). */
@@ -319,14 +317,14 @@ static int x87_compare_eflags(struct cpu *c, const struct insn *i, bool quiet, b
         go = x87_stack_fault(c, false);
     } else {
         struct sf_num a = sf_unpack80(X87_ST(c, 0)), b = sf_unpack80(X87_ST(c, n));
+        uint16_t c1 = c->x87_status & X87_C1; /* not touched */
         o = sf_compare(&env, &a, &b, quiet);
         go = x87_commit(c, &env);
+        c->x87_status |= c1;
     }
-    if (go) {
-        cpu_set_arith_flags(c, flags[o]);
-        if (pop)
-            x87_pop(c);
-    }
+    cpu_set_arith_flags(c, flags[o]);
+    if (go && pop)
+        x87_pop(c);
     return CPU_OK;
 }
 static int x87_fcomi(struct cpu *c, const struct insn *i) { return x87_compare_eflags(c, i, false, false); }
@@ -391,7 +389,7 @@ static int x87_fld_mem(struct cpu *c, const struct insn *i) /* m32, m64 and the 
         n = sf_propagate(&env, &n, &n);
     else if (n.denormal)
         env.flags |= SF_DE;
-    if (x87_commit(c, &env))
+    if (x87_commit(c, &env) || !(env.flags & SF_IE)) /* a denormal is pushed even where DE is unmasked */
         x87_push(c, sf_pack80(&n));
     return CPU_OK;
 }
@@ -469,7 +467,7 @@ static int x87_fld_const(struct cpu *c, const struct insn *i)
 
 /* ---- stores ---- */
 /* Stores ST(0) in `size` bytes computed by the caller, then flags and pop. write: the flags allow it. */
-static int x87_finish_store(struct cpu *c, const struct insn *i, const struct sf_env *env, uint64_t value, unsigned size, bool pop)
+static int x87_finish_store(struct cpu *c, const struct insn *i, struct sf_env *env, uint64_t value, unsigned size, bool pop)
 {
     unsigned unmasked = env->flags & ~(unsigned)env->masked;
     bool write = !(unmasked & ~(unsigned)SF_PE);
@@ -480,6 +478,8 @@ static int x87_finish_store(struct cpu *c, const struct insn *i, const struct sf
             return r;
     }
     x87_note(c, i);
+    if (!write) /* nothing was rounded */
+        env->flags &= (uint8_t)~SF_PE, env->rounded_up = false;
     if (x87_commit(c, env) && write && pop)
         x87_pop(c);
     return CPU_OK;
@@ -574,6 +574,11 @@ static int x87_fst_reg(struct cpu *c, const struct insn *i)
     int r = x87_begin(c, i);
     if (r)
         return r;
+    if (x87_empty(c, 0) && i->opcode == 0xD9) { /* the alias "fstpnce": pops, and that is all */
+        c->x87_status &= (uint16_t)~X87_C1;
+        x87_pop(c);
+        return CPU_OK;
+    }
     if (x87_empty(c, 0)) {
         if (!x87_stack_fault(c, false))
             return CPU_OK;
@@ -691,9 +696,8 @@ static int x87_fcmov(struct cpu *c, const struct insn *i)
     }
     if (i->opcode == 0xDB)
         cond = !cond;
-    c->x87_status &= (uint16_t)~X87_C1;
-    if (x87_empty(c, 0) || x87_empty(c, n)) {
-        if (x87_stack_fault(c, false) && cond)
+    if (x87_empty(c, 0) || x87_empty(c, n)) { /* whatever the condition says */
+        if (x87_stack_fault(c, false))
             x87_put(c, 0, x87_nan());
         return CPU_OK;
     }
@@ -723,6 +727,7 @@ static int x87_ffree(struct cpu *c, const struct insn *i)
     int r = x87_begin(c, i);
     if (r)
         return r;
+    c->x87_status &= (uint16_t)~X87_C1;
     c->x87_tags |= (uint8_t)(1u << ((c->x87_top + X87_MODRM_RM(i)) & 7));
     if (i->opcode == 0xDF)
         x87_pop(c);
@@ -807,6 +812,7 @@ static int x87_f2xm1(struct cpu *c, const struct insn *i)
     } else if (n.cls == SF_FINITE) {
         if (n.exp >= 0) {
             /* +-1 are exact; beyond, the result is undefined: hardware leaves ST(0) as it is */
+            env.flags |= SF_PE;
             if (n.exp == 0 && n.mant == UINT64_C(1) << 63 && n.sign)
                 n.exp = -1;
         } else {
@@ -1030,8 +1036,11 @@ static int x87_fprem(struct cpu *c, const struct insn *i)
     uint64_t q = 0, rem;
     int32_t diff;
     int r = x87_begin(c, i);
-    if (r || !x87_get_both(c, &a, &b, false))
+    if (r)
         return r;
+    c->x87_status &= (uint16_t)~X87_C2;
+    if (!x87_get_both(c, &a, &b, false))
+        return CPU_OK;
     x87_env(c, &env);
     if (a.cls >= SF_QNAN || b.cls >= SF_QNAN) {
         a = sf_propagate(&env, &a, &b);
@@ -1094,8 +1103,13 @@ static int x87_fprem(struct cpu *c, const struct insn *i)
                 }
             }
         }
-        a = sf_round(&env, &sf_f80, &w);
-        env.rounded_up = false;
+        if (b.cls != SF_INF) {
+            a = sf_round(&env, &sf_f80, &w);
+            env.rounded_up = false;
+        } else if (a.denormal) { /* stays as it is, not even an underflow */
+            a.mant >>= -16382 - a.exp;
+            a.exp = -16382;
+        }
     }
     if (x87_commit(c, &env)) {
         unsigned code = partial ? X87_C2 : (q & 4 ? X87_C0 : 0u) | (q & 2 ? X87_C3 : 0u) | (q & 1 ? X87_C1 : 0u);
@@ -1165,6 +1179,9 @@ static int x87_fyl2x(struct cpu *c, const struct insn *i)
             } else {
                 w = x87_math_ylog2(&y, &x);
                 y = sf_round(&env, &sf_f80, &w);
+                env.flags |= SF_PE; /* powers of two too */
+                if (y.cls == SF_FINITE && !(y.mant >> 63))
+                    env.flags |= SF_UE;
             }
         }
     }
@@ -1192,11 +1209,13 @@ static int x87_fyl2xp1(struct cpu *c, const struct insn *i)
             y = x87_special(SF_INF, y.sign ^ x.sign);
         } else if (y.cls == SF_ZERO || x.cls == SF_ZERO) {
             y = x87_special(SF_ZERO, y.sign ^ x.sign);
-        } else if (x.sign && x.exp >= 0) { /* x <= -1: outside the documented domain */
-            y = sf_invalid(&env);
+        } else if (x.sign && x.exp >= 0) { /* x <= -1: outside the documented domain; what hardware does */
+            y = x;
+            env.flags |= SF_PE;
         } else {
             w = x87_math_ylog2p1(&y, &x);
             y = sf_round(&env, &sf_f80, &w);
+            env.flags |= SF_PE;
         }
     }
     x87_finish_pop(c, &env, &y);
@@ -1337,11 +1356,22 @@ static void x87_unpack_env(struct cpu *c, unsigned opsize, const uint8_t *image)
         c->x87_ds = ld16le(image + 24);
     }
 }
+/* The environment's instructions touch the first byte, then the last: that tells which address a page fault reports. */
+static int x87_touch(struct cpu *c, const struct insn *i, unsigned size, bool write)
+{
+    uint64_t first = insn_address(c, i), last = first + size - 1, value, wrap = i->addrsize == 8 ? UINT64_MAX : i->addrsize == 4 ? UINT32_MAX : UINT16_MAX;
+    int r = write ? cpu_check_store(c, i->seg, first, 1) : cpu_load(c, i->seg, first, 1, &value);
+    if (!r)
+        r = write ? cpu_check_store(c, i->seg, last & wrap, 1) : cpu_load(c, i->seg, last & wrap, 1, &value);
+    return r;
+}
 static int x87_fnstenv(struct cpu *c, const struct insn *i)
 {
     uint8_t image[28];
     unsigned size = x87_pack_env(c, i->opsize, image);
-    int r = cpu_store_bytes(c, i->seg, insn_address(c, i), image, size);
+    int r = x87_touch(c, i, size, true);
+    if (!r)
+        r = cpu_store_bytes(c, i->seg, insn_address(c, i), image, size);
     if (!r)
         x87_load_control(c, c->x87_control | SF_ALL_FLAGS);
     return r;
@@ -1349,9 +1379,12 @@ static int x87_fnstenv(struct cpu *c, const struct insn *i)
 static int x87_fldenv(struct cpu *c, const struct insn *i)
 {
     uint8_t image[28];
+    unsigned size = i->opsize == 2 ? 14 : 28;
     int r = x87_check_pending(c);
     if (!r)
-        r = cpu_load_bytes(c, i->seg, insn_address(c, i), image, i->opsize == 2 ? 14 : 28);
+        r = x87_touch(c, i, size, false);
+    if (!r)
+        r = cpu_load_bytes(c, i->seg, insn_address(c, i), image, size);
     if (!r)
         x87_unpack_env(c, i->opsize, image);
     return r;
@@ -1365,7 +1398,9 @@ static int x87_fnsave(struct cpu *c, const struct insn *i)
         st64le(image + size + 10 * k, X87_ST(c, k)->mant);
         st16le(image + size + 10 * k + 8, X87_ST(c, k)->exp);
     }
-    r = cpu_store_bytes(c, i->seg, insn_address(c, i), image, size + 80);
+    r = x87_touch(c, i, size + 80, true);
+    if (!r)
+        r = cpu_store_bytes(c, i->seg, insn_address(c, i), image, size + 80);
     if (!r)
         x87_reset(c, false);
     return r;
@@ -1375,6 +1410,8 @@ static int x87_frstor(struct cpu *c, const struct insn *i)
     uint8_t image[108];
     unsigned k, size = i->opsize == 2 ? 14 : 28;
     int r = x87_check_pending(c);
+    if (!r)
+        r = x87_touch(c, i, size + 80, false);
     if (!r)
         r = cpu_load_bytes(c, i->seg, insn_address(c, i), image, size + 80);
     if (r)
