@@ -298,6 +298,7 @@ struct device {
 /* machine/board.c: the table of all classes, the PC's wiring. */
 EMU_PRIV const struct device_class *device_class_find(const char *name);
 EMU_PRIV const struct device_class *device_class_at(size_t i); /* NULL at the end */
+EMU_PRIV bool board_class_is_nic(const struct device_class *cls);
 EMU_PRIV struct device *device_create(struct emu *e, const char *class_name, const char *id, struct options *opts, struct err *err);
 EMU_PRIV void device_destroy(struct device *dev);
 EMU_PRIV struct device *device_find(struct emu *e, const char *class_name); /* first of that class, or NULL */
@@ -508,10 +509,11 @@ EMU_PRIV int net_port_connect(struct net_port *a, struct net_port *b, struct err
 EMU_PRIV struct net_port *net_port_find(struct emu *e, const char *name);
 EMU_PRIV void net_set_link(struct net_port *p, bool up);
 struct net_nic { /* a NIC that the command line asks the board for */
-    char model[32], netdev[64], mac[24], id[64];
+    char model[32], netdev[64], mac[24], id[64], addr[16];
     struct net_nic *next;
 };
 EMU_PRIV int net_create(struct emu *e, struct err *err); /* backends, hubs, filters; leaves the wanted NICs in emu->nics */
+EMU_PRIV int net_create_filters(struct emu *e, struct err *err); /* -object lines; after the devices, whose ports they may name */
 EMU_PRIV void net_destroy(struct emu *e);
 EMU_PRIV int net_netdev_add(struct emu *e, struct options *opts, struct err *err);
 EMU_PRIV void net_print_info(struct emu *e, struct buf *out);

@@ -123,4 +123,7 @@ DEVICE_CLASS_DECLARE(ide_class);      /* piix3-ide */
 DEVICE_CLASS_DECLARE(ata_class);      /* ide-hd */
 DEVICE_CLASS_DECLARE(atapi_class);    /* ide-cd */
 
+/* ==== network ==== */
+DEVICE_CLASS_DECLARE(e1000_class);    /* e1000 */
+
 #endif

@@ -549,6 +549,17 @@ static int cmd_device(struct cmd_state *s, const char *arg, struct err *err)
 static int cmd_netdev(struct cmd_state *s, const char *arg, struct err *err) { return cmd_add(s, &s->emu->config.netdevs, arg, "type", err); }
 static int cmd_nic(struct cmd_state *s, const char *arg, struct err *err)
 {
+    const char *model = strstr(arg, "model=");
+    const struct device_class *c;
+    size_t i;
+    if (model && (!strcmp(model + 6, "help") || !strcmp(model + 6, "?"))) {
+        printf("Supported NIC models:\n");
+        for (i = 0; (c = device_class_at(i)) != NULL; i++)
+            if (board_class_is_nic(c))
+                printf("%-12s %s\n", c->name, c->help);
+        s->printed = true;
+        return 0;
+    }
     return cmd_add(s, &s->emu->config.nics, arg, "type", err); /* origin tells -net from -nic */
 }
 static int cmd_object(struct cmd_state *s, const char *arg, struct err *err) { return cmd_add(s, &s->emu->config.objects, arg, "qom-type", err); }

@@ -21,10 +21,20 @@
 static const struct device_class *const board_classes[] = {
     &i440fx_class, &piix3_class, &piix4_pm_class, &port92_class, &pic_class, &ioapic_class, &lapic_class, &pit_class, &hpet_class,
     &rtc_class, &dma_class, &fw_cfg_class, &fdc_class, &uart_class, &parallel_class, &ps2_class, &vga_class, &ide_class, &ata_class,
-    &atapi_class, &debugcon_class, &debug_exit_class, &pc_testdev_class, &pci_testdev_class,
+    &atapi_class, &e1000_class, &debugcon_class, &debug_exit_class, &pc_testdev_class, &pci_testdev_class,
 };
 
 EMU_PRIV const struct device_class *device_class_at(size_t i) { return i < EMU_ARRAY_LEN(board_classes) ? board_classes[i] : NULL; }
+
+/* Cards are the PCI devices with a netdev option. */
+EMU_PRIV bool board_class_is_nic(const struct device_class *cls)
+{
+    const struct opt_desc *o;
+    for (o = cls->options; o && o->name; o++)
+        if (!strcmp(o->type, "netdev"))
+            return true;
+    return false;
+}
 
 EMU_PRIV const struct device_class *device_class_find(const char *name)
 {
@@ -332,6 +342,20 @@ static int board_create_drives(struct emu *e, struct blk *floppies[2], struct er
     return 0;
 }
 
+/* The cards that -net, -nic and the default ask for: 00:03.0 behind the VGA controller, then the next slots. */
+static int board_create_nics(struct emu *e, struct err *err)
+{
+    struct net_nic *n;
+    for (n = e->nics; n; n = n->next) {
+        const struct device_class *cls = device_class_find(n->model);
+        if (!cls || !board_class_is_nic(cls))
+            return err_set(err, EMU_EINVAL, "-nic model=%s: unknown network card; `-nic model=help` lists them", n->model);
+        if (!board_add(e, n->model, *n->id ? n->id : NULL, err, "netdev=%s%s%s%s%s", n->netdev, *n->mac ? ",mac=" : "", n->mac, *n->addr ? ",addr=" : "", n->addr))
+            return EMU_EINVAL;
+    }
+    return 0;
+}
+
 static int board_create_devices(struct emu *e, struct err *err)
 {
     struct config_line *line;
@@ -367,7 +391,7 @@ EMU_PRIV int board_create(struct emu *e, struct err *err)
         snprintf(drives + strlen(drives), sizeof drives - strlen(drives), "%sdriveB=%s", *drives ? "," : "", floppies[1]->id);
     if (!board_add(e, "isa-fdc", NULL, err, "%s", drives))
         return EMU_EINVAL;
-    if ((r = board_create_devices(e, err)))
+    if ((r = net_create(e, err)) || (r = board_create_nics(e, err)) || (r = board_create_devices(e, err)) || (r = net_create_filters(e, err)))
         return r;
     chipset_fill_cmos(e);
     return firmware_create(e, err);
@@ -379,6 +403,7 @@ EMU_PRIV void board_destroy(struct emu *e)
     firmware_destroy(e);
     while (e->devices)
         device_destroy(e->devices);
+    net_destroy(e);
     for (i = 0; i < e->cpu_count; i++)
         cpu_destroy(e->cpus[i]);
     e->cpu_count = 0;

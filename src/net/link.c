@@ -521,13 +521,13 @@ static int net_add_nic(struct emu *e, struct options *line, const char *netdev, 
     const char *model = line ? options_get(line, "model") : NULL, *mac = line ? options_get(line, "mac") : NULL;
     const char *name = line ? options_get(line, "name") : NULL, *addr = line ? options_get(line, "addr") : NULL;
     struct net_nic *nic = emu_alloc(e, sizeof *nic), **end = &e->nics;
-    (void)addr;
     if (!nic)
         return err_set(err, EMU_ENOMEM, "out of memory");
     snprintf(nic->model, sizeof nic->model, "%s", model ? model : "e1000");
     snprintf(nic->netdev, sizeof nic->netdev, "%s", netdev ? netdev : "");
     snprintf(nic->mac, sizeof nic->mac, "%s", mac ? mac : "");
     snprintf(nic->id, sizeof nic->id, "%s", name ? name : "");
+    snprintf(nic->addr, sizeof nic->addr, "%s", addr ? addr : "");
     while (*end)
         end = &(*end)->next;
     *end = nic;
@@ -620,7 +620,14 @@ EMU_PRIV int net_create(struct emu *e, struct err *err)
         if ((r = net_hub_member(e, NULL, "nic", hub++, err)))
             return r;
     }
-    for (line = c->objects; line; line = line->next) {
+    return 0;
+}
+
+EMU_PRIV int net_create_filters(struct emu *e, struct err *err)
+{
+    struct config_line *line;
+    int r;
+    for (line = e->config.objects; line; line = line->next) {
         const char *type = options_get(&line->opts, "qom-type");
         if (type && !strcmp(type, "filter-dump"))
             r = filter_dump_create(e, &line->opts, err);
