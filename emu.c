@@ -3011,6 +3011,11 @@ EMU_PRIV int netdev_dgram_create(struct emu *e, const char *id, struct options *
 EMU_PRIV int netdev_hubport_create(struct emu *e, const char *id, struct options *opts, struct net_port **out, struct err *err); /* link.c */
 EMU_PRIV int netdev_embed_create(struct emu *e, const char *id, struct options *opts, struct net_port **out, struct err *err);  /* front/api.c */
 
+/* ---- nat.c: what the monitor asks of -netdev user; netdev NULL: the first ---- */
+EMU_PRIV int nat_hostfwd_add(struct emu *e, const char *netdev, const char *rule, struct err *err);
+EMU_PRIV int nat_hostfwd_remove(struct emu *e, const char *netdev, const char *rule, struct err *err); /* rule: [tcp|udp]:[hostaddr]:hostport */
+EMU_PRIV void nat_print_info(struct emu *e, struct buf *out); /* info usernet */
+
 /* ---- filters: look at, or hold, the frames of one port ---- */
 enum net_direction { NET_TO_PEER, NET_FROM_PEER }; /* seen from the port the filter is on */
 struct net_filter {
@@ -3038,6 +3043,287 @@ EMU_PRIV uint32_t net_checksum_add(const void *data, size_t size, uint32_t sum);
 EMU_PRIV uint16_t net_checksum_fold(uint32_t sum);
 
 EMU_PRIV int mac_parse(const char *text, uint8_t mac[6]); /* 0, or EMU_EINVAL; multicast is refused */
+
+#endif
+
+/* ======================================== src/net/nat.h ======================================== */
+
+/* net/nat.h - what the files of the NAT stack (-netdev user) share.
+ *
+ * Contract   nat.c owns struct nat and calls the protocol files; they call each other only through what stands here. Addresses of both families
+ *            are struct nat_addr: IPv4 as ::ffff:a.b.c.d (RFC 4291 §2.5.5.2), so that flows, tables and tests have one kind of key.
+ * Invariants 1. Packet bytes from the guest are reached through pkt_bytes() only.
+ *            2. Nothing here waits; host answers come through watches and the poll hook.
+ */
+#ifndef EMU_NAT_H
+#define EMU_NAT_H
+
+struct nat;
+struct tcp_flow;
+struct udp_flow;
+struct icmp_flow;
+struct dns_query;
+struct tftp_session;
+struct nat_hostfwd;
+struct nat_guestfwd;
+
+enum { /* assigned numbers */
+    NAT_ETHERTYPE_IP4 = 0x0800,
+    NAT_ETHERTYPE_ARP = 0x0806,
+    NAT_ETHERTYPE_VLAN = 0x8100,
+    NAT_ETHERTYPE_IP6 = 0x86DD,
+    NAT_PROTO_ICMP = 1,
+    NAT_PROTO_TCP = 6,
+    NAT_PROTO_UDP = 17,
+    NAT_PROTO_ICMP6 = 58,
+    NAT_ETHER_BYTES = 14,
+    NAT_IP4_BYTES = 20,
+    NAT_IP6_BYTES = 40,
+    NAT_FRAME_MIN = 60,    /* IEEE 802.3, without checksum */
+    NAT_L4_MAX = 65535,    /* bytes of one datagram above IP */
+    NAT_TTL = 64
+};
+
+struct nat_addr {
+    uint8_t b[16];
+};
+EMU_INLINE struct nat_addr nat_v4(uint32_t ip)
+{
+    struct nat_addr a;
+    memset(&a, 0, sizeof a);
+    a.b[10] = a.b[11] = 0xFF;
+    st32be(a.b + 12, ip);
+    return a;
+}
+EMU_INLINE struct nat_addr nat_v6(const uint8_t *b)
+{
+    struct nat_addr a;
+    memcpy(a.b, b, 16);
+    return a;
+}
+EMU_INLINE bool nat_is_v4(const struct nat_addr *a) { return !ld64be(a->b) && ld32be(a->b + 8) == 0xFFFF; }
+EMU_INLINE uint32_t nat_get_v4(const struct nat_addr *a) { return ld32be(a->b + 12); }
+EMU_INLINE bool nat_addr_eq(const struct nat_addr *a, const struct nat_addr *b) { return !memcmp(a->b, b->b, 16); }
+
+/* ---- packet.c: the one way to packet bytes ---- */
+enum { PKT_HEAD = 256 };
+struct pkt { /* a frame from the guest while it is looked at */
+    const struct net_frame *frame;
+    const uint8_t *head; /* contiguous bytes from the frame's start */
+    size_t head_size, size;
+    size_t l3, l4, end; /* where the IP header, its payload and the datagram's end are; l4 <= end <= size */
+    struct nat_addr src, dst;
+    uint8_t src_mac[6];
+    uint8_t proto, ttl, tos;
+    bool trusted; /* checksums are vouched for (or left open) by the sender */
+    bool to_all;  /* broadcast or multicast destination */
+    uint8_t copy[PKT_HEAD];
+};
+EMU_PRIV void pkt_init(struct pkt *p, const struct net_frame *f);
+EMU_PRIV const uint8_t *pkt_bytes(const struct pkt *p, size_t offset, size_t size); /* NULL if not wholly inside */
+EMU_PRIV bool pkt_flatten(struct nat *n, struct pkt *p); /* all bytes contiguous; false: out of memory or too large */
+EMU_PRIV uint32_t pkt_sum(const struct pkt *p, size_t offset, size_t end); /* running Internet checksum over pieces */
+EMU_PRIV uint32_t pkt_pseudo_sum(const struct nat_addr *src, const struct nat_addr *dst, uint8_t proto, size_t l4_bytes);
+EMU_PRIV bool pkt_l4_sum_ok(const struct pkt *p); /* TCP, UDP, ICMPv6 with pseudo header */
+EMU_PRIV uint64_t nat_siphash(const uint64_t key[2], const uint8_t *data, size_t size);
+
+/* Frames toward the guest. Flat ones are queued while its NIC is full (bounded), and padded to 60 bytes. */
+EMU_PRIV void nat_send_flat(struct nat *n, const uint8_t *bytes, size_t size);
+EMU_PRIV void nat_frame_start(struct nat *n, uint8_t *frame, const uint8_t dst[6], uint16_t ethertype);
+/* L4 datagram: header and data with the checksum field at csum_offset zero (filled in here; SIZE_MAX: none). Fragments as the MTU asks.
+ * dst_mac NULL: looked up, asked for if unknown (the datagram waits; a few may). */
+EMU_PRIV void nat_send_l4(struct nat *n, const struct nat_addr *src, const struct nat_addr *dst, uint8_t proto, uint8_t ttl, const uint8_t *dst_mac, uint8_t *l4,
+                          size_t size, size_t csum_offset);
+
+/* ---- arp.c: ARP and the table of the guest's link addresses ---- */
+enum { ARP_ENTRIES = 64, ARP_WAITING = 4 };
+struct arp_entry {
+    struct nat_addr ip;
+    uint8_t mac[6];
+    bool used, known;
+    int64_t asked_ns, seen_ns; /* virtual */
+    unsigned waiting;
+    struct {
+        uint8_t *bytes;
+        size_t size;
+    } packets[ARP_WAITING]; /* frames that wait for the address */
+};
+EMU_PRIV void arp_input(struct nat *n, struct pkt *p);
+EMU_PRIV void arp_learn(struct nat *n, const struct nat_addr *ip, const uint8_t mac[6]);
+EMU_PRIV const uint8_t *arp_lookup(struct nat *n, const struct nat_addr *ip); /* NULL: asked */
+EMU_PRIV void arp_wait(struct nat *n, const struct nat_addr *ip, const uint8_t *frame, size_t size);
+EMU_PRIV void arp_destroy(struct nat *n);
+
+/* ---- ip.c ---- */
+enum { IP_REASSEMBLIES = 32, IP_REASSEMBLY_BYTES = 65535, IP_HOLES = 64 };
+struct ip_reassembly { /* IPv4 and IPv6 alike */
+    bool used;
+    struct nat_addr src, dst;
+    uint32_t id;
+    uint8_t proto, ttl;
+    int64_t started_ns;
+    uint8_t *bytes;
+    size_t capacity, total; /* total: 0 until the last fragment came */
+    unsigned ranges;
+    struct {
+        uint32_t from, to;
+    } range[IP_HOLES];
+    uint8_t quote[NAT_IP6_BYTES + 8]; /* of the first fragment, for time exceeded */
+    bool first_seen;
+};
+EMU_PRIV void ip_input(struct nat *n, struct pkt *p);
+EMU_PRIV void ip_deliver(struct nat *n, struct pkt *p); /* to TCP, UDP, ICMP; p->l4..p->end is the datagram */
+EMU_PRIV void ip_fragment(struct nat *n, struct pkt *p, uint32_t id, size_t offset, bool more);
+EMU_PRIV void ip_timeout(struct nat *n);
+EMU_PRIV void ip_destroy(struct nat *n);
+
+/* ---- icmp.c, ipv6.c ---- */
+enum nat_unreach { NAT_UNREACH_NET, NAT_UNREACH_HOST, NAT_UNREACH_PORT, NAT_UNREACH_ADMIN, NAT_UNREACH_PROTO, NAT_TTL_EXCEEDED, NAT_REASSEMBLY_EXCEEDED };
+EMU_PRIV void icmp_input(struct nat *n, struct pkt *p);
+EMU_PRIV void icmp_error(struct nat *n, struct pkt *p, enum nat_unreach why); /* about a packet of the guest's */
+/* About a packet that is described only: quoted header built anew. from NULL: our own address. */
+EMU_PRIV void icmp_error_about(struct nat *n, enum nat_unreach why, const struct nat_addr *from, const struct nat_addr *guest, const struct nat_addr *remote, uint8_t proto,
+                               const uint8_t l4[8], size_t l4_bytes);
+EMU_PRIV void icmp_tick(struct nat *n, int64_t host_now);
+EMU_PRIV void icmp_destroy(struct nat *n);
+EMU_PRIV bool icmp_forward_echo(struct nat *n, struct pkt *p); /* both families, through a ping socket */
+EMU_PRIV void ip6_input(struct nat *n, struct pkt *p);
+EMU_PRIV void icmp6_input(struct nat *n, struct pkt *p);
+EMU_PRIV void ip6_solicit(struct nat *n, const struct nat_addr *ip);
+EMU_PRIV void ip6_start(struct nat *n);
+EMU_PRIV void ip6_advertise(struct nat *n);
+EMU_PRIV bool ip6_dhcp(struct nat *n, struct pkt *p); /* true: was one */
+
+/* ---- udp.c ---- */
+EMU_PRIV void udp_input(struct nat *n, struct pkt *p);
+EMU_PRIV void udp_send(struct nat *n, const struct nat_addr *src, uint16_t src_port, const struct nat_addr *dst, uint16_t dst_port, const uint8_t *dst_mac, const void *data, size_t size);
+EMU_PRIV void udp_tick(struct nat *n, int64_t host_now);
+EMU_PRIV void udp_forwarded(struct nat *n, struct nat_hostfwd *fwd); /* its socket has datagrams */
+EMU_PRIV void udp_forget(struct nat *n, struct nat_hostfwd *fwd);
+EMU_PRIV void udp_destroy(struct nat *n);
+EMU_PRIV void udp_print_info(struct nat *n, struct buf *out);
+
+/* ---- tcp.c ---- */
+EMU_PRIV void tcp_input(struct nat *n, struct pkt *p);
+EMU_PRIV void tcp_accept(struct nat *n, struct nat_hostfwd *fwd, host_fd fd, const struct host_addr *peer); /* takes fd */
+EMU_PRIV void tcp_kick(struct nat *n);  /* the guest's NIC has room */
+EMU_PRIV void tcp_arp_known(struct nat *n, const struct nat_addr *ip);
+EMU_PRIV void tcp_tick(struct nat *n, int64_t host_now);
+EMU_PRIV void tcp_destroy(struct nat *n);
+EMU_PRIV void tcp_print_info(struct nat *n, struct buf *out);
+EMU_PRIV void tcp_close_guestfwd(struct nat *n, struct nat_guestfwd *g);
+EMU_PRIV bool tcp_check(struct nat *n); /* debug: walks the flows; false: an invariant is broken */
+
+/* ---- dhcp.c, dns.c, tftp.c ---- */
+EMU_PRIV void dhcp_input(struct nat *n, struct pkt *p, const uint8_t *bytes, size_t size);
+EMU_PRIV void dns_input(struct nat *n, struct pkt *p, uint16_t guest_port, const uint8_t *bytes, size_t size);
+EMU_PRIV void dns_answer(struct nat *n, struct dns_query *q, const uint8_t *bytes, size_t size, const struct host_addr *from); /* from a resolver */
+EMU_PRIV void dns_tick(struct nat *n, int64_t host_now);
+EMU_PRIV void dns_destroy(struct nat *n);
+EMU_PRIV size_t dns_resolvers(struct nat *n); /* refreshes n->resolvers */
+EMU_PRIV size_t dns_encode_name(const char *name, uint8_t *out, size_t max); /* 0: does not fit or bad */
+EMU_PRIV bool tftp_input(struct nat *n, struct pkt *p, uint16_t guest_port, uint16_t port, const uint8_t *bytes, size_t size); /* true: was for us */
+EMU_PRIV void tftp_destroy(struct nat *n);
+
+/* ---- nat.c ---- */
+struct nat_hostfwd { /* a listening socket */
+    struct nat *nat;
+    struct nat_hostfwd *next;
+    bool udp;
+    host_fd fd;
+    struct watch watch;
+    struct host_addr listen;
+    struct nat_addr guest; /* all zero: the first lease */
+    uint16_t guest_port;
+    int64_t paused_until_host_ns; /* out of descriptors: not watched until then */
+};
+struct nat_guestfwd {
+    struct nat *nat;
+    struct nat_guestfwd *next;
+    struct nat_addr server;
+    uint16_t port;
+    char *argv_text; /* cmd: words, NUL between, two at the end; or NULL */
+    char **argv;
+    struct chr *chr;
+    struct tcp_flow *flow; /* chardev: the one that has it */
+};
+enum { NAT_LEASES = 64, NAT_RESOLVERS = 8, NAT_QUEUE = 512, NAT_HASH = 1024 };
+struct nat_lease {
+    bool used;
+    uint8_t mac[6];
+    uint32_t ip;
+    bool declined;
+    int64_t until_ns; /* virtual */
+};
+struct nat_queued {
+    uint8_t *bytes;
+    size_t size;
+};
+struct nat {
+    struct emu *emu;
+    struct net_port port;
+    struct nat *next; /* emu->nats */
+    struct poll_hook hook;
+    struct timer work, second; /* deferred work of this instant; a virtual second */
+    int64_t next_tick_host_ns;
+    /* configuration */
+    bool ip4, ip6, restricted;
+    uint32_t net4, mask4, host4, dns4, dhcp4;
+    uint8_t net6[16], host6[16], dns6[16], link6[16]; /* link6: our link-local address */
+    unsigned prefix6;
+    uint8_t mac[6];
+    unsigned mtu; /* of the guest's link, IP bytes */
+    char *hostname, *domainname, *tftp, *tftp_server_name, *bootfile;
+    uint8_t *search; /* option 119's value */
+    size_t search_size;
+    struct nat_hostfwd *hostfwds;
+    struct nat_guestfwd *guestfwds;
+    uint64_t secret[2];
+    uint64_t random_state;
+    /* the way to the guest */
+    bool blocked; /* its NIC was full; kick() ends it */
+    struct nat_queued queue[NAT_QUEUE];
+    unsigned queue_first, queue_count;
+    size_t queue_bytes;
+    uint16_t next_id;
+    uint8_t *flat;    /* a whole datagram made contiguous */
+    uint8_t *scratch; /* a datagram being built */
+    struct arp_entry arp[ARP_ENTRIES];
+    struct nat_lease leases[NAT_LEASES];
+    struct ip_reassembly reassembly[IP_REASSEMBLIES];
+    /* flows */
+    struct tcp_flow *tcp_hash[NAT_HASH], *tcp_list, *tcp_work, *tcp_work_last;
+    unsigned tcp_count;
+    unsigned challenge_left; /* RFC 5961 §7, of this second */
+    struct udp_flow *udp_hash[NAT_HASH], *udp_list;
+    unsigned udp_count;
+    struct icmp_flow *icmp_list;
+    unsigned icmp_count;
+    struct dns_query *dns_list;
+    unsigned dns_count;
+    struct host_addr resolvers[NAT_RESOLVERS];
+    size_t resolver_count, resolver_good; /* good: the one that answered last */
+    bool resolvers_fixed; /* a test's */
+    int64_t resolvers_stamp, resolvers_host_ns;
+    struct tftp_session *tftp_list;
+    unsigned tftp_count;
+    uint64_t bad_packets;
+    bool said_ping, said_descriptors, said_resolvers, said_flows;
+    unsigned ra_left; /* unsolicited router advertisements still to come quickly */
+    unsigned seconds;
+};
+EMU_PRIV uint32_t nat_random(struct nat *n);
+EMU_PRIV bool nat_is_ours(const struct nat *n, const struct nat_addr *a); /* host or dns or our link-local address */
+EMU_PRIV struct nat_guestfwd *nat_find_guestfwd(struct nat *n, const struct nat_addr *a, uint16_t port);
+EMU_PRIV bool nat_in_net(const struct nat *n, const struct nat_addr *a);
+EMU_PRIV struct nat_addr nat_own_addr(const struct nat *n, bool v4);      /* the gateway's */
+EMU_PRIV struct nat_addr nat_first_guest(const struct nat *n);
+/* Guest's destination to the host's address; false: nobody (or not allowed). And what the guest is to see of a host's address. */
+EMU_PRIV bool nat_to_host(struct nat *n, const struct nat_addr *a, uint16_t port, struct host_addr *out);
+EMU_PRIV struct nat_addr nat_from_host(struct nat *n, const struct host_addr *a, bool want_v4);
+EMU_PRIV void nat_format(const struct nat_addr *a, char *buf, size_t size);
+EMU_PRIV void nat_work_soon(struct nat *n); /* tcp work at this instant, after the batch of frames under way */
+EMU_PRIV void nat_no_descriptors(struct nat *n);
 
 #endif
 
@@ -47427,6 +47713,5471 @@ EMU_PRIV void net_print_info(struct emu *e, struct buf *out)
     }
 }
 #undef NET_PLAIN_MAX
+
+/* ======================================== src/net/packet.c ======================================== */
+
+/* net/packet.c - the bytes of packets: one bounds-checked reader, one writer, checksums.
+ *
+ * Models     RFC 1071 (checksum), RFC 791 and RFC 8200 (headers, fragments), IEEE 802.3 (smallest frame); SipHash-2-4 (Aumasson, Bernstein 2012)
+ *            for hash tables that a guest must not be able to fill on purpose, and for RFC 6528.
+ * Contract   Every protocol file reads the guest's bytes through pkt_bytes() and sends flat datagrams through nat_send_l4(). TCP's bulk data does
+ *            not pass here: tcp.c builds super-frames from its rings.
+ * Theory     A frame comes as pieces. The head (256 bytes) is made contiguous at once, which is all that TCP needs; the other protocols ask
+ *            for the whole. Frames toward a guest whose NIC is full wait in one bounded queue, in order, and are dropped beyond it.
+ * Invariants 1. pkt_bytes() never returns a pointer to fewer bytes than asked for.
+ *            2. queue_bytes is the sum of the queued sizes and at most NAT_QUEUE_BYTES.
+ *            3. While the queue holds anything, nothing overtakes it except what tcp.c sends, which checks n->blocked itself.
+ */
+
+#define NAT_QUEUE_BYTES (4 * MIB)
+
+EMU_PRIV void pkt_init(struct pkt *p, const struct net_frame *f)
+{
+    p->frame = f;
+    p->size = f->size;
+    p->l3 = NAT_ETHER_BYTES;
+    p->l4 = p->end = 0;
+    p->proto = p->ttl = p->tos = 0;
+    p->to_all = false;
+    p->trusted = f->csum_valid || f->needs_csum || f->gso != NET_GSO_NONE;
+    if (f->count > 0 && (f->pieces[0].size >= PKT_HEAD || f->pieces[0].size >= f->size)) {
+        p->head = f->pieces[0].base;
+        p->head_size = EMU_MIN(f->pieces[0].size, f->size);
+    } else {
+        p->head_size = net_frame_copy(f, 0, p->copy, sizeof p->copy);
+        p->head = p->copy;
+        p->size = f->size;
+    }
+}
+
+EMU_PRIV const uint8_t *pkt_bytes(const struct pkt *p, size_t offset, size_t size)
+{
+    if (offset > p->head_size || size > p->head_size - offset)
+        return NULL;
+    return p->head + offset;
+}
+
+EMU_PRIV bool pkt_flatten(struct nat *n, struct pkt *p)
+{
+    if (p->head_size >= p->size)
+        return true;
+    if (p->size > NAT_L4_MAX + 64 || net_frame_copy(p->frame, 0, n->flat, p->size) != p->size)
+        return false;
+    p->head = n->flat;
+    p->head_size = p->size;
+    return true;
+}
+
+EMU_PRIV uint32_t pkt_sum(const struct pkt *p, size_t offset, size_t end)
+{
+    uint32_t sum = 0;
+    size_t at = 0, done = 0;
+    int i;
+    for (i = 0; i < p->frame->count && at < end; i++) {
+        const struct host_iov *v = &p->frame->pieces[i];
+        size_t from = offset > at ? offset - at : 0, to = EMU_MIN(v->size, end - at);
+        if (from < to) {
+            uint32_t part = net_checksum_fold(net_checksum_add((const uint8_t *)v->base + from, to - from, 0));
+            if (done & 1) /* the piece begins in the middle of a 16-bit word */
+                part = (part & 0xFF) << 8 | part >> 8;
+            sum += part;
+            done += to - from;
+        }
+        at += v->size;
+    }
+    return sum;
+}
+
+EMU_PRIV uint32_t pkt_pseudo_sum(const struct nat_addr *src, const struct nat_addr *dst, uint8_t proto, size_t l4_bytes)
+{
+    uint32_t sum = (uint32_t)proto + (uint32_t)(l4_bytes >> 16) + (uint32_t)(l4_bytes & 0xFFFF);
+    size_t from = nat_is_v4(src) && nat_is_v4(dst) ? 12 : 0;
+    sum = net_checksum_add(src->b + from, 16 - from, sum);
+    return net_checksum_add(dst->b + from, 16 - from, sum);
+}
+
+EMU_PRIV bool pkt_l4_sum_ok(const struct pkt *p)
+{
+    uint32_t sum;
+    if (p->trusted)
+        return true;
+    sum = net_checksum_fold(pkt_sum(p, p->l4, p->end)) + net_checksum_fold(pkt_pseudo_sum(&p->src, &p->dst, p->proto, p->end - p->l4));
+    return net_checksum_fold(sum) == 0xFFFF;
+}
+
+/* ---- SipHash-2-4 ---- */
+
+static uint64_t nat_rotate(uint64_t x, unsigned by) { return x << by | x >> (64 - by); }
+
+static void nat_sip_round(uint64_t v[4])
+{
+    v[0] += v[1];
+    v[1] = nat_rotate(v[1], 13) ^ v[0];
+    v[0] = nat_rotate(v[0], 32);
+    v[2] += v[3];
+    v[3] = nat_rotate(v[3], 16) ^ v[2];
+    v[0] += v[3];
+    v[3] = nat_rotate(v[3], 21) ^ v[0];
+    v[2] += v[1];
+    v[1] = nat_rotate(v[1], 17) ^ v[2];
+    v[2] = nat_rotate(v[2], 32);
+}
+
+EMU_PRIV uint64_t nat_siphash(const uint64_t key[2], const uint8_t *data, size_t size)
+{
+    uint64_t v[4], last = (uint64_t)size << 56;
+    size_t i, words = size / 8;
+    v[0] = key[0] ^ UINT64_C(0x736F6D6570736575);
+    v[1] = key[1] ^ UINT64_C(0x646F72616E646F6D);
+    v[2] = key[0] ^ UINT64_C(0x6C7967656E657261);
+    v[3] = key[1] ^ UINT64_C(0x7465646279746573);
+    for (i = 0; i <= words; i++) {
+        uint64_t m = last;
+        size_t j;
+        if (i < words)
+            m = ld64le(data + i * 8);
+        else
+            for (j = 0; j < (size & 7); j++)
+                m |= (uint64_t)data[i * 8 + j] << (8 * j);
+        v[3] ^= m;
+        nat_sip_round(v);
+        nat_sip_round(v);
+        v[0] ^= m;
+    }
+    v[2] ^= 0xFF;
+    for (i = 0; i < 4; i++)
+        nat_sip_round(v);
+    return v[0] ^ v[1] ^ v[2] ^ v[3];
+}
+
+/* ---- toward the guest ---- */
+
+EMU_PRIV void nat_frame_start(struct nat *n, uint8_t *frame, const uint8_t dst[6], uint16_t ethertype)
+{
+    memcpy(frame, dst, 6);
+    memcpy(frame + 6, n->mac, 6);
+    st16be(frame + 12, ethertype);
+}
+
+EMU_PRIV void nat_send_flat(struct nat *n, const uint8_t *bytes, size_t size)
+{
+    uint8_t small[NAT_FRAME_MIN];
+    struct host_iov piece;
+    struct net_frame f;
+    struct nat_queued *q;
+    if (size < NAT_FRAME_MIN) {
+        memset(small, 0, sizeof small);
+        memcpy(small, bytes, size);
+        bytes = small;
+        size = NAT_FRAME_MIN;
+    }
+    if (!n->queue_count && !n->blocked) {
+        memset(&f, 0, sizeof f);
+        piece.base = (void *)(uintptr_t)bytes;
+        piece.size = size;
+        f.pieces = &piece;
+        f.count = 1;
+        f.size = size;
+        f.csum_valid = true;
+        if (net_send(&n->port, &f))
+            return;
+        n->blocked = true;
+    }
+    if (n->queue_count == NAT_QUEUE || n->queue_bytes + size > NAT_QUEUE_BYTES) {
+        n->port.drops_in++;
+        return;
+    }
+    q = &n->queue[(n->queue_first + n->queue_count) % NAT_QUEUE];
+    q->bytes = emu_realloc(n->emu, NULL, size);
+    if (!q->bytes)
+        return;
+    memcpy(q->bytes, bytes, size);
+    q->size = size;
+    n->queue_bytes += size;
+    n->queue_count++;
+}
+
+/* A complete frame to a guest whose link address may not be known yet. */
+static void nat_send_to(struct nat *n, const struct nat_addr *dst, const uint8_t *dst_mac, uint8_t *frame, size_t size)
+{
+    if (!dst_mac)
+        dst_mac = arp_lookup(n, dst);
+    if (!dst_mac) {
+        arp_wait(n, dst, frame, size);
+        return;
+    }
+    memcpy(frame, dst_mac, 6);
+    nat_send_flat(n, frame, size);
+}
+
+static void nat_send_v4(struct nat *n, const struct nat_addr *src, const struct nat_addr *dst, uint8_t proto, uint8_t ttl, const uint8_t *dst_mac, const uint8_t *l4, size_t size)
+{
+    static const uint8_t nobody[6];
+    size_t room = (n->mtu - NAT_IP4_BYTES) & ~(size_t)7, offset = 0;
+    uint8_t *f = n->flat; /* the guest's packet, if it was flattened there, has been read by now */
+    uint16_t id = n->next_id++;
+    do {
+        size_t part = size - offset <= n->mtu - NAT_IP4_BYTES ? size - offset : room;
+        bool more = offset + part < size;
+        uint8_t *ip = f + NAT_ETHER_BYTES;
+        nat_frame_start(n, f, nobody, NAT_ETHERTYPE_IP4);
+        memset(ip, 0, NAT_IP4_BYTES);
+        ip[0] = 0x45;
+        st16be(ip + 2, (uint16_t)(NAT_IP4_BYTES + part));
+        st16be(ip + 4, id);
+        st16be(ip + 6, (uint16_t)((more ? 0x2000 : 0) | offset / 8));
+        ip[8] = ttl;
+        ip[9] = proto;
+        memcpy(ip + 12, src->b + 12, 4);
+        memcpy(ip + 16, dst->b + 12, 4);
+        st16be(ip + 10, net_checksum(ip, NAT_IP4_BYTES, 0));
+        memcpy(ip + NAT_IP4_BYTES, l4 + offset, part);
+        nat_send_to(n, dst, dst_mac, f, NAT_ETHER_BYTES + NAT_IP4_BYTES + part);
+        offset += part;
+    } while (offset < size);
+}
+
+static void nat_send_v6(struct nat *n, const struct nat_addr *src, const struct nat_addr *dst, uint8_t proto, uint8_t ttl, const uint8_t *dst_mac, const uint8_t *l4, size_t size)
+{
+    static const uint8_t nobody[6];
+    enum { FRAGMENT_HEADER = 44, FRAGMENT_BYTES = 8 }; /* RFC 8200 §4.5 */
+    bool cut = size + NAT_IP6_BYTES > n->mtu;
+    size_t room = cut ? (n->mtu - NAT_IP6_BYTES - FRAGMENT_BYTES) & ~(size_t)7 : size, offset = 0;
+    uint8_t *f = n->flat;
+    uint32_t id = nat_random(n);
+    do {
+        size_t part = EMU_MIN(size - offset, room), header = NAT_IP6_BYTES + (cut ? FRAGMENT_BYTES : 0);
+        uint8_t *ip = f + NAT_ETHER_BYTES;
+        nat_frame_start(n, f, nobody, NAT_ETHERTYPE_IP6);
+        memset(ip, 0, header);
+        ip[0] = 0x60;
+        st16be(ip + 4, (uint16_t)(header - NAT_IP6_BYTES + part));
+        ip[6] = cut ? FRAGMENT_HEADER : proto;
+        ip[7] = ttl;
+        memcpy(ip + 8, src->b, 16);
+        memcpy(ip + 24, dst->b, 16);
+        if (cut) {
+            ip[40] = proto;
+            st16be(ip + 42, (uint16_t)(offset | (offset + part < size ? 1 : 0)));
+            st32be(ip + 44, id);
+        }
+        memcpy(ip + header, l4 + offset, part);
+        nat_send_to(n, dst, dst_mac, f, NAT_ETHER_BYTES + header + part);
+        offset += part;
+    } while (offset < size);
+}
+
+EMU_PRIV void nat_send_l4(struct nat *n, const struct nat_addr *src, const struct nat_addr *dst, uint8_t proto, uint8_t ttl, const uint8_t *dst_mac, uint8_t *l4,
+                          size_t size, size_t csum_offset)
+{
+    bool v4 = nat_is_v4(dst);
+    if (size > NAT_L4_MAX - NAT_IP4_BYTES || (!v4 && size > NAT_L4_MAX - NAT_IP6_BYTES))
+        return;
+    if (csum_offset != SIZE_MAX && csum_offset + 2 <= size) {
+        uint16_t sum;
+        uint32_t pseudo = proto == NAT_PROTO_ICMP ? 0 : pkt_pseudo_sum(src, dst, proto, size);
+        st16be(l4 + csum_offset, 0);
+        sum = net_checksum(l4, size, pseudo);
+        if (!sum && proto == NAT_PROTO_UDP) /* zero means none: RFC 768 */
+            sum = 0xFFFF;
+        st16be(l4 + csum_offset, sum);
+    }
+    if (v4)
+        nat_send_v4(n, src, dst, proto, ttl, dst_mac, l4, size);
+    else
+        nat_send_v6(n, src, dst, proto, ttl, dst_mac, l4, size);
+}
+#undef NAT_QUEUE_BYTES
+
+/* ======================================== src/net/arp.c ======================================== */
+
+/* net/arp.c - ARP, and the one table of link addresses for both families.
+ *
+ * Models     RFC 826; RFC 5227 (a probe has sender address 0 and is not learned from).
+ * Contract   nat.c hands in ARP frames; ip.c and ipv6.c report what they see (arp_learn); packet.c and tcp.c ask (arp_lookup).
+ * Theory     Answers are given for the addresses that live in here: host, DNS and guestfwd servers. What the guest's frames
+ *            show of its addresses is kept in a small table, oldest entry first to go. A datagram for an unknown address waits
+ *            (ARP_WAITING of them) while the question is out; TCP needs no place to wait, it sends again.
+ * Invariants 1. An entry is known only by a frame of the guest's that came from this address.
+ *            2. At most one question a second goes out for an address.
+ */
+
+enum { ARP_BYTES = 28, ARP_REQUEST = 1, ARP_REPLY = 2 };
+
+static void arp_send(struct nat *n, uint16_t operation, const uint8_t to[6], const uint8_t target_mac[6], uint32_t sender_ip, uint32_t target_ip)
+{
+    uint8_t f[NAT_ETHER_BYTES + ARP_BYTES], *a = f + NAT_ETHER_BYTES;
+    nat_frame_start(n, f, to, NAT_ETHERTYPE_ARP);
+    st16be(a, 1);
+    st16be(a + 2, NAT_ETHERTYPE_IP4);
+    a[4] = 6;
+    a[5] = 4;
+    st16be(a + 6, operation);
+    memcpy(a + 8, n->mac, 6);
+    st32be(a + 14, sender_ip);
+    memcpy(a + 18, target_mac, 6);
+    st32be(a + 24, target_ip);
+    nat_send_flat(n, f, sizeof f);
+}
+
+static struct arp_entry *arp_find(struct nat *n, const struct nat_addr *ip)
+{
+    unsigned i;
+    for (i = 0; i < ARP_ENTRIES; i++)
+        if (n->arp[i].used && nat_addr_eq(&n->arp[i].ip, ip))
+            return &n->arp[i];
+    return NULL;
+}
+
+static void arp_drop_waiting(struct nat *n, struct arp_entry *e)
+{
+    while (e->waiting)
+        emu_free(n->emu, e->packets[--e->waiting].bytes);
+}
+
+static struct arp_entry *arp_get(struct nat *n, const struct nat_addr *ip)
+{
+    struct arp_entry *e = arp_find(n, ip), *oldest = &n->arp[0];
+    unsigned i;
+    if (e)
+        return e;
+    for (i = 0; i < ARP_ENTRIES; i++) {
+        if (!n->arp[i].used) {
+            oldest = &n->arp[i];
+            break;
+        }
+        if (n->arp[i].seen_ns < oldest->seen_ns)
+            oldest = &n->arp[i];
+    }
+    arp_drop_waiting(n, oldest);
+    memset(oldest, 0, sizeof *oldest);
+    oldest->used = true;
+    oldest->ip = *ip;
+    oldest->seen_ns = emu_now_ns(n->emu);
+    oldest->asked_ns = oldest->seen_ns - NS_PER_SEC;
+    return oldest;
+}
+
+EMU_PRIV void arp_learn(struct nat *n, const struct nat_addr *ip, const uint8_t mac[6])
+{
+    struct arp_entry *e;
+    unsigned i;
+    bool news;
+    if ((mac[0] & 1) || nat_is_ours(n, ip) || !nat_in_net(n, ip))
+        return;
+    e = arp_find(n, ip);
+    if (e && e->known && !memcmp(e->mac, mac, 6) && e != n->arp) { /* the last talker stands first: the usual case costs one comparison */
+        struct arp_entry t = n->arp[0];
+        n->arp[0] = *e;
+        *e = t;
+        e = n->arp;
+    }
+    if (!e)
+        e = arp_get(n, ip);
+    news = !e->known || memcmp(e->mac, mac, 6) != 0;
+    e->known = true;
+    memcpy(e->mac, mac, 6);
+    if (!news)
+        return;
+    e->seen_ns = emu_now_ns(n->emu);
+    for (i = 0; i < e->waiting; i++) {
+        memcpy(e->packets[i].bytes, mac, 6);
+        nat_send_flat(n, e->packets[i].bytes, e->packets[i].size);
+    }
+    arp_drop_waiting(n, e);
+    tcp_arp_known(n, ip);
+}
+
+EMU_PRIV const uint8_t *arp_lookup(struct nat *n, const struct nat_addr *ip)
+{
+    static const uint8_t all[6] = { 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF }, unknown[6];
+    struct arp_entry *e;
+    int64_t now;
+    if (nat_is_v4(ip) && (nat_get_v4(ip) == UINT32_MAX || nat_get_v4(ip) == (n->net4 | ~n->mask4)))
+        return all;
+    e = arp_get(n, ip);
+    if (e->known)
+        return e->mac;
+    now = emu_now_ns(n->emu);
+    if (now - e->asked_ns >= NS_PER_SEC) {
+        e->asked_ns = now;
+        if (nat_is_v4(ip))
+            arp_send(n, ARP_REQUEST, all, unknown, n->host4, nat_get_v4(ip));
+        else
+            ip6_solicit(n, ip);
+    }
+    return NULL;
+}
+
+EMU_PRIV void arp_wait(struct nat *n, const struct nat_addr *ip, const uint8_t *frame, size_t size)
+{
+    struct arp_entry *e = arp_find(n, ip);
+    uint8_t *copy;
+    if (!e || e->waiting == ARP_WAITING || !(copy = emu_realloc(n->emu, NULL, size)))
+        return;
+    memcpy(copy, frame, size);
+    e->packets[e->waiting].bytes = copy;
+    e->packets[e->waiting++].size = size;
+}
+
+EMU_PRIV void arp_input(struct nat *n, struct pkt *p)
+{
+    const uint8_t *a = pkt_bytes(p, p->l3, ARP_BYTES);
+    uint32_t sender, target;
+    struct nat_addr target_addr, sender_addr;
+    if (!n->ip4 || !a || ld16be(a) != 1 || ld16be(a + 2) != NAT_ETHERTYPE_IP4 || a[4] != 6 || a[5] != 4)
+        return;
+    sender = ld32be(a + 14);
+    target = ld32be(a + 24);
+    sender_addr = nat_v4(sender);
+    target_addr = nat_v4(target);
+    if (sender)
+        arp_learn(n, &sender_addr, a + 8);
+    if (ld16be(a + 6) != ARP_REQUEST)
+        return;
+    if (target == n->host4 || target == n->dns4 || nat_find_guestfwd(n, &target_addr, 0))
+        arp_send(n, ARP_REPLY, a + 8, a + 8, target, sender);
+}
+
+EMU_PRIV void arp_destroy(struct nat *n)
+{
+    unsigned i;
+    for (i = 0; i < ARP_ENTRIES; i++)
+        arp_drop_waiting(n, &n->arp[i]);
+}
+
+/* ======================================== src/net/ip.c ======================================== */
+
+/* net/ip.c - IPv4 from the guest, and reassembly for both families.
+ *
+ * Models     RFC 791, RFC 1122 §3.2-3.3, RFC 1812 §4-5 (a router's view), RFC 815's hole idea kept as a list of ranges, RFC 5722 and RFC 8200 §4.5
+ *            (an overlap kills the datagram), RFC 1858.
+ * Contract   nat.c hands frames to ip_input(); ipv6.c shares ip_fragment() and ip_deliver().
+ * Theory     A datagram under reassembly owns one buffer that grows to what its fragments cover, and a short sorted list of covered ranges.
+ *            There are IP_REASSEMBLIES places; the oldest goes when all are taken. 30 s after its first fragment one ends with
+ *            ICMP time exceeded, if its first fragment was seen.
+ * Invariants 1. 0 <= range[i].from < range[i].to < range[i+1].from: sorted, joined, within capacity.
+ *            2. p->l3 < p->l4 <= p->end <= p->size for every packet that reaches ip_deliver(), and all of it is inside pkt_bytes()'s reach
+ *               except TCP payload.
+ */
+
+#define IP_REASSEMBLY_NS (30 * NS_PER_SEC) /* RFC 1122 §3.3.2: between 60 and 120 s; half of it here, since the path is one cable */
+
+EMU_PRIV void ip_deliver(struct nat *n, struct pkt *p)
+{
+    if (p->proto == NAT_PROTO_TCP && !p->to_all) {
+        tcp_input(n, p);
+        return;
+    }
+    if (!pkt_flatten(n, p))
+        return;
+    switch (p->proto) {
+    case NAT_PROTO_UDP: udp_input(n, p); break;
+    case NAT_PROTO_ICMP:
+        if (nat_is_v4(&p->dst))
+            icmp_input(n, p);
+        break;
+    case NAT_PROTO_ICMP6:
+        if (!nat_is_v4(&p->dst))
+            icmp6_input(n, p);
+        break;
+    default:
+        if (!p->to_all)
+            icmp_error(n, p, NAT_UNREACH_PROTO);
+        break;
+    }
+}
+
+/* ---- reassembly ---- */
+
+static void ip_reassembly_free(struct nat *n, struct ip_reassembly *r)
+{
+    emu_free(n->emu, r->bytes);
+    memset(r, 0, sizeof *r);
+}
+
+static struct ip_reassembly *ip_reassembly_get(struct nat *n, struct pkt *p, uint32_t id)
+{
+    struct ip_reassembly *oldest = NULL, *r;
+    unsigned i;
+    for (i = 0; i < IP_REASSEMBLIES; i++) {
+        r = &n->reassembly[i];
+        if (r->used && r->id == id && r->proto == p->proto && nat_addr_eq(&r->src, &p->src) && nat_addr_eq(&r->dst, &p->dst))
+            return r;
+    }
+    for (i = 0; i < IP_REASSEMBLIES; i++) {
+        r = &n->reassembly[i];
+        if (!r->used) {
+            oldest = r;
+            break;
+        }
+        if (!oldest || r->started_ns < oldest->started_ns)
+            oldest = r;
+    }
+    ip_reassembly_free(n, oldest);
+    oldest->used = true;
+    oldest->src = p->src;
+    oldest->dst = p->dst;
+    oldest->proto = p->proto;
+    oldest->id = id;
+    oldest->ttl = p->ttl;
+    oldest->started_ns = emu_now_ns(n->emu);
+    return oldest;
+}
+
+/* Adds [from, to); false: overlaps what is there, or too many pieces. */
+static bool ip_reassembly_add(struct ip_reassembly *r, uint32_t from, uint32_t to)
+{
+    unsigned i = 0;
+    while (i < r->ranges && r->range[i].to < from)
+        i++;
+    if (i < r->ranges && r->range[i].to == from) { /* grows this one */
+        if (i + 1 < r->ranges && r->range[i + 1].from < to)
+            return false;
+        r->range[i].to = to;
+        if (i + 1 < r->ranges && r->range[i + 1].from == to) {
+            r->range[i].to = r->range[i + 1].to;
+            r->ranges--;
+            memmove(&r->range[i + 1], &r->range[i + 2], (r->ranges - i - 1) * sizeof r->range[0]);
+        }
+        return true;
+    }
+    if (i < r->ranges && r->range[i].from < to)
+        return false;
+    if (i < r->ranges && r->range[i].from == to) {
+        r->range[i].from = from;
+        return true;
+    }
+    if (r->ranges == IP_HOLES)
+        return false;
+    memmove(&r->range[i + 1], &r->range[i], (r->ranges - i) * sizeof r->range[0]);
+    r->range[i].from = from;
+    r->range[i].to = to;
+    r->ranges++;
+    return true;
+}
+
+static bool ip_reassembly_has(const struct ip_reassembly *r, uint32_t from, uint32_t to)
+{
+    unsigned i;
+    for (i = 0; i < r->ranges; i++)
+        if (r->range[i].from <= from && to <= r->range[i].to)
+            return true;
+    return false;
+}
+
+/* The whole datagram, as a packet of one piece behind a made-up header. */
+static void ip_reassembled(struct nat *n, struct ip_reassembly *r, struct pkt *from)
+{
+    bool v4 = nat_is_v4(&r->src);
+    size_t header = NAT_ETHER_BYTES + (size_t)(v4 ? NAT_IP4_BYTES : NAT_IP6_BYTES);
+    struct host_iov piece;
+    struct net_frame f;
+    struct pkt p;
+    uint8_t *bytes = emu_alloc(n->emu, header + r->total);
+    if (!bytes) {
+        ip_reassembly_free(n, r);
+        return;
+    }
+    memcpy(bytes + NAT_ETHER_BYTES, r->quote, v4 ? NAT_IP4_BYTES : NAT_IP6_BYTES);
+    memcpy(bytes + header, r->bytes, r->total);
+    memset(&f, 0, sizeof f);
+    piece.base = bytes;
+    piece.size = header + r->total;
+    f.pieces = &piece;
+    f.count = 1;
+    f.size = piece.size;
+    pkt_init(&p, &f);
+    p.l4 = header;
+    p.end = f.size;
+    p.src = r->src;
+    p.dst = r->dst;
+    p.proto = r->proto;
+    p.ttl = r->ttl;
+    memcpy(p.src_mac, from->src_mac, 6);
+    ip_reassembly_free(n, r);
+    ip_deliver(n, &p);
+    emu_free(n->emu, bytes);
+}
+
+EMU_PRIV void ip_fragment(struct nat *n, struct pkt *p, uint32_t id, size_t offset, bool more)
+{
+    size_t size = p->end - p->l4, need = offset + size;
+    bool v4 = nat_is_v4(&p->src);
+    size_t header = v4 ? NAT_IP4_BYTES : NAT_IP6_BYTES;
+    struct ip_reassembly *r;
+    const uint8_t *data;
+    if (!size || need > IP_REASSEMBLY_BYTES - header || (more && (size & 7)))
+        return;
+    if (!pkt_flatten(n, p) || !(data = pkt_bytes(p, p->l4, size)))
+        return;
+    r = ip_reassembly_get(n, p, id);
+    if (ip_reassembly_has(r, (uint32_t)offset, (uint32_t)need)) { /* the same again */
+        if (r->bytes && !memcmp(r->bytes + offset, data, size))
+            return;
+        ip_reassembly_free(n, r);
+        return;
+    }
+    if ((!more && r->total && r->total != need) || (r->total && need > r->total) || (!more && r->ranges && r->range[r->ranges - 1].to > need) ||
+        !ip_reassembly_add(r, (uint32_t)offset, (uint32_t)need)) {
+        ip_reassembly_free(n, r);
+        return;
+    }
+    if (need > r->capacity) {
+        size_t capacity = EMU_MIN((size_t)IP_REASSEMBLY_BYTES, EMU_MAX(need, r->capacity * 2));
+        uint8_t *bytes = emu_realloc(n->emu, r->bytes, capacity);
+        if (!bytes) {
+            ip_reassembly_free(n, r);
+            return;
+        }
+        r->bytes = bytes;
+        r->capacity = capacity;
+    }
+    memcpy(r->bytes + offset, data, size);
+    if (!more)
+        r->total = need;
+    if (!offset) {
+        const uint8_t *ip = pkt_bytes(p, p->l3, header);
+        r->first_seen = true;
+        memset(r->quote, 0, sizeof r->quote);
+        if (ip) {
+            memcpy(r->quote, ip, header);
+            if (v4) {
+                r->quote[0] = 0x45;
+                st16be(r->quote + 6, 0);
+            } else {
+                r->quote[6] = p->proto;
+            }
+        }
+        memcpy(r->quote + header, data, EMU_MIN(size, (size_t)8));
+    }
+    if (r->total && r->ranges == 1 && r->range[0].from == 0 && r->range[0].to == r->total && r->first_seen)
+        ip_reassembled(n, r, p);
+}
+
+EMU_PRIV void ip_timeout(struct nat *n)
+{
+    int64_t now = emu_now_ns(n->emu);
+    unsigned i;
+    for (i = 0; i < IP_REASSEMBLIES; i++) {
+        struct ip_reassembly *r = &n->reassembly[i];
+        if (!r->used || now - r->started_ns < IP_REASSEMBLY_NS)
+            continue;
+        if (r->first_seen)
+            icmp_error_about(n, NAT_REASSEMBLY_EXCEEDED, NULL, &r->src, &r->dst, r->proto, r->quote + (nat_is_v4(&r->src) ? NAT_IP4_BYTES : NAT_IP6_BYTES), 8);
+        ip_reassembly_free(n, r);
+    }
+}
+
+EMU_PRIV void ip_destroy(struct nat *n)
+{
+    unsigned i;
+    for (i = 0; i < IP_REASSEMBLIES; i++)
+        ip_reassembly_free(n, &n->reassembly[i]);
+}
+
+/* ---- IPv4 ---- */
+
+EMU_PRIV void ip_input(struct nat *n, struct pkt *p)
+{
+    const uint8_t *ip = pkt_bytes(p, p->l3, NAT_IP4_BYTES);
+    size_t header, total;
+    uint32_t src, dst;
+    unsigned fragment;
+    if (!n->ip4 || !ip || ip[0] >> 4 != 4)
+        return;
+    header = (size_t)(ip[0] & 15) * 4;
+    total = ld16be(ip + 2);
+    if (p->frame->gso != NET_GSO_NONE) /* its length field is the NIC's business: it may not even fit in 16 bits */
+        total = p->size - p->l3;
+    if (header < NAT_IP4_BYTES || !(ip = pkt_bytes(p, p->l3, header)) || total < header || total > p->size - p->l3) {
+        n->bad_packets++;
+        return;
+    }
+    if (!p->trusted && net_checksum(ip, header, 0)) {
+        n->bad_packets++;
+        return;
+    }
+    src = ld32be(ip + 12);
+    dst = ld32be(ip + 16);
+    p->l4 = p->l3 + header;
+    p->end = p->l3 + total;
+    p->src = nat_v4(src);
+    p->dst = nat_v4(dst);
+    p->tos = ip[1];
+    p->ttl = ip[8];
+    p->proto = ip[9];
+    p->to_all = dst == UINT32_MAX || dst == (n->net4 | ~n->mask4) || dst >> 28 == 14;
+    if (src == UINT32_MAX || src >> 28 == 14 || src >> 24 == 127 || dst >> 24 == 127) /* RFC 1812 §5.3.7: martians */
+        return;
+    if (src)
+        arp_learn(n, &p->src, p->src_mac);
+    fragment = ld16be(ip + 6);
+    if (fragment & 0x3FFF) {
+        ip_fragment(n, p, ld16be(ip + 4), (size_t)(fragment & 0x1FFF) * 8, (fragment & 0x2000) != 0);
+        return;
+    }
+    if (p->ttl <= 1 && !p->to_all && !nat_is_ours(n, &p->dst) && !nat_in_net(n, &p->dst)) {
+        if (pkt_flatten(n, p))
+            icmp_error(n, p, NAT_TTL_EXCEEDED);
+        return;
+    }
+    ip_deliver(n, p);
+}
+#undef IP_REASSEMBLY_NS
+
+/* ======================================== src/net/icmp.c ======================================== */
+
+/* net/icmp.c - ICMP for IPv4: echo, errors; and echo to the outside for both families.
+ *
+ * Models     RFC 792, RFC 1122 §3.2.2 (what must not be answered with an error), RFC 1812 §4.3, RFC 4443 (errors of IPv6), RFC 5508.
+ * Contract   ip.c and ipv6.c deliver; udp.c, tcp.c and ip.c ask for errors.
+ * Theory     Echo to our own addresses is answered here. Echo to others goes through an unprivileged ping socket, one per guest and identifier; the host's
+ *            kernel puts its own identifier in, so the guest's is put back on the way in. Where the host allows no such sockets, one line
+ *            says how to, and the guest is told "administratively prohibited".
+ * Invariants 1. No error is sent about an ICMP error, a broadcast, or a fragment that is not the first.
+ *            2. An answer has exactly the length of its question (echo) or quotes only bytes that the guest sent (errors).
+ */
+
+#define ICMP_MAX_FLOWS 128u
+#define ICMP_IDLE_NS (30 * NS_PER_SEC)
+
+enum { ICMP_ECHO_REPLY = 0, ICMP_ECHO = 8, ICMP_HEADER = 8, ICMP6_ECHO = 128, ICMP6_ECHO_REPLY = 129 };
+
+struct icmp_flow {
+    struct nat *nat;
+    struct icmp_flow *next;
+    struct nat_addr guest;
+    uint16_t id;
+    bool v4;
+    host_fd fd;
+    struct watch watch;
+    int ttl;
+    int64_t used_host_ns;
+};
+
+static void icmp_free(struct icmp_flow *f)
+{
+    struct nat *n = f->nat;
+    struct icmp_flow **at = &n->icmp_list;
+    while (*at != f)
+        at = &(*at)->next;
+    *at = f->next;
+    n->icmp_count--;
+    if (f->fd != HOST_FD_NONE) {
+        watch_remove(n->emu, &f->watch);
+        host_fd_close(f->fd);
+    }
+    emu_free(n->emu, f);
+}
+
+/* ---- errors ---- */
+
+struct icmp_kind {
+    uint8_t type4, code4, type6, code6;
+};
+
+static struct icmp_kind icmp_kind(enum nat_unreach why)
+{
+    static const struct icmp_kind kinds[] = { /* ORDER nat_unreach */
+        { 3, 0, 1, 0 }, { 3, 1, 1, 3 }, { 3, 3, 1, 4 }, { 3, 13, 1, 1 }, { 3, 2, 1, 4 }, { 11, 0, 3, 0 }, { 11, 1, 3, 1 },
+    };
+    return kinds[why];
+}
+
+static void icmp_send_error(struct nat *n, enum nat_unreach why, const struct nat_addr *from, const struct nat_addr *guest, const uint8_t *quote, size_t size)
+{
+    struct icmp_kind k = icmp_kind(why);
+    bool v4 = nat_is_v4(guest);
+    struct nat_addr own = nat_own_addr(n, v4);
+    uint8_t *m = n->scratch;
+    if (!from || nat_is_v4(from) != v4)
+        from = &own;
+    size = EMU_MIN(size, v4 ? (size_t)548 : (size_t)1232); /* RFC 1812 §4.3.2.3, RFC 4443 §3.1 */
+    memmove(m + ICMP_HEADER, quote, size);
+    memset(m, 0, ICMP_HEADER);
+    m[0] = v4 ? k.type4 : k.type6;
+    m[1] = v4 ? k.code4 : k.code6;
+    nat_send_l4(n, from, guest, v4 ? NAT_PROTO_ICMP : NAT_PROTO_ICMP6, NAT_TTL, NULL, m, ICMP_HEADER + size, 2);
+}
+
+EMU_PRIV void icmp_error(struct nat *n, struct pkt *p, enum nat_unreach why)
+{
+    size_t size = EMU_MIN(p->end - p->l3, p->head_size - p->l3);
+    const uint8_t *ip = pkt_bytes(p, p->l3, size), *l4 = pkt_bytes(p, p->l4, 1);
+    uint32_t src = nat_get_v4(&p->src);
+    if (!ip || p->to_all || (p->l4 >= p->end) || !l4)
+        return;
+    if (nat_is_v4(&p->src) ? !src || !nat_in_net(n, &p->src) : (p->src.b[0] == 0xFF || !ld64be(p->src.b)))
+        return;
+    if (p->proto == NAT_PROTO_ICMP && l4[0] != ICMP_ECHO && l4[0] != 13 && l4[0] != 17)
+        return;
+    if (p->proto == NAT_PROTO_ICMP6 && l4[0] < 128)
+        return;
+    icmp_send_error(n, why, NULL, &p->src, ip, size);
+}
+
+EMU_PRIV void icmp_error_about(struct nat *n, enum nat_unreach why, const struct nat_addr *from, const struct nat_addr *guest, const struct nat_addr *remote, uint8_t proto,
+                               const uint8_t l4[8], size_t l4_bytes)
+{
+    uint8_t q[NAT_IP6_BYTES + 8];
+    memset(q, 0, sizeof q);
+    if (nat_is_v4(guest)) {
+        q[0] = 0x45;
+        st16be(q + 2, (uint16_t)(NAT_IP4_BYTES + l4_bytes));
+        q[8] = why == NAT_TTL_EXCEEDED ? 1 : NAT_TTL;
+        q[9] = proto;
+        memcpy(q + 12, guest->b + 12, 4);
+        memcpy(q + 16, remote->b + 12, 4);
+        st16be(q + 10, net_checksum(q, NAT_IP4_BYTES, 0));
+        memcpy(q + NAT_IP4_BYTES, l4, 8);
+        icmp_send_error(n, why, from, guest, q, NAT_IP4_BYTES + 8);
+    } else {
+        q[0] = 0x60;
+        st16be(q + 4, (uint16_t)l4_bytes);
+        q[6] = proto;
+        q[7] = NAT_TTL;
+        memcpy(q + 8, guest->b, 16);
+        memcpy(q + 24, remote->b, 16);
+        memcpy(q + NAT_IP6_BYTES, l4, 8);
+        icmp_send_error(n, why, from, guest, q, sizeof q);
+    }
+}
+
+/* ---- echo to the outside ---- */
+
+static void icmp_ready(void *opaque, unsigned events)
+{
+    struct icmp_flow *f = opaque;
+    struct nat *n = f->nat;
+    int i;
+    (void)events;
+    for (i = 0; i < 32; i++) {
+        struct host_addr from;
+        struct host_icmp_error e;
+        struct nat_addr src;
+        uint8_t *m = n->scratch;
+        int got;
+        memset(&from, 0, sizeof from);
+        got = host_recv_from(f->fd, m, NAT_L4_MAX - NAT_IP6_BYTES, &from);
+        if (got == EMU_EAGAIN || (got < 0 && got != EMU_EUNREACH && got != EMU_ECONNREFUSED)) {
+            if (host_recv_error(f->fd, &e))
+                break;
+            got = -1;
+        }
+        if (got < 0) {
+            if (host_recv_error(f->fd, &e) == 0 && e.why != HOST_UNREACH_NONE) {
+                struct nat_addr remote = nat_from_host(n, &e.to, f->v4), by = nat_from_host(n, &e.by, f->v4);
+                st16be(e.data + 4, f->id);
+                icmp_error_about(n, e.why == HOST_UNREACH_TTL ? NAT_TTL_EXCEEDED : e.why == HOST_UNREACH_NET ? NAT_UNREACH_NET : NAT_UNREACH_HOST, e.by.family ? &by : NULL,
+                                 &f->guest, &remote, f->v4 ? NAT_PROTO_ICMP : NAT_PROTO_ICMP6, e.data, EMU_MAX(e.size, (size_t)8));
+            }
+            continue;
+        }
+        if (f->v4 && got > NAT_IP4_BYTES && m[0] >> 4 == 4) { /* some hosts hand out the IP header too */
+            int header = (m[0] & 15) * 4;
+            if (header >= got)
+                continue;
+            memmove(m, m + header, (size_t)(got - header));
+            got -= header;
+        }
+        if (got < ICMP_HEADER || m[0] != (f->v4 ? ICMP_ECHO_REPLY : ICMP6_ECHO_REPLY))
+            continue;
+        f->used_host_ns = host_clock_ns();
+        st16be(m + 4, f->id);
+        src = nat_from_host(n, &from, f->v4);
+        nat_send_l4(n, &src, &f->guest, f->v4 ? NAT_PROTO_ICMP : NAT_PROTO_ICMP6, NAT_TTL, NULL, m, (size_t)got, 2);
+    }
+}
+
+static struct icmp_flow *icmp_get(struct nat *n, struct pkt *p, uint16_t id)
+{
+    bool v4 = nat_is_v4(&p->src);
+    struct icmp_flow *f, *oldest = NULL;
+    int r;
+    for (f = n->icmp_list; f; f = f->next) {
+        if (f->id == id && nat_addr_eq(&f->guest, &p->src))
+            return f;
+        if (!oldest || f->used_host_ns < oldest->used_host_ns)
+            oldest = f;
+    }
+    if (n->icmp_count >= ICMP_MAX_FLOWS)
+        icmp_free(oldest);
+    f = emu_alloc(n->emu, sizeof *f);
+    if (!f)
+        return NULL;
+    f->nat = n;
+    f->guest = p->src;
+    f->id = id;
+    f->v4 = v4;
+    f->ttl = -1;
+    r = host_socket(&f->fd, v4 ? HOST_INET : HOST_INET6, HOST_PING);
+    if (r < 0) {
+        emu_log_once(n->emu, &n->said_ping, LOG_NOTICE,
+                     "%s: the host lets this user send no ping; on Linux, as root: sysctl net.ipv4.ping_group_range=\"0 2147483647\" (pings of the gateway work without)",
+                     n->port.name);
+        emu_free(n->emu, f);
+        return NULL;
+    }
+    host_set_option(f->fd, HOST_OPT_RECVERR, 1);
+    f->next = n->icmp_list;
+    n->icmp_list = f;
+    n->icmp_count++;
+    watch_add(n->emu, &f->watch, f->fd, HOST_READ, icmp_ready, f);
+    return f;
+}
+
+EMU_PRIV bool icmp_forward_echo(struct nat *n, struct pkt *p)
+{
+    size_t size = p->end - p->l4;
+    const uint8_t *m = pkt_bytes(p, p->l4, size);
+    struct host_addr to;
+    struct icmp_flow *f;
+    if (!m || size < ICMP_HEADER)
+        return false;
+    if (!nat_to_host(n, &p->dst, 0, &to)) {
+        icmp_error(n, p, n->restricted ? NAT_UNREACH_ADMIN : NAT_UNREACH_HOST);
+        return false;
+    }
+    f = icmp_get(n, p, ld16be(m + 4));
+    if (!f) {
+        icmp_error(n, p, NAT_UNREACH_ADMIN);
+        return false;
+    }
+    f->used_host_ns = host_clock_ns();
+    if (f->ttl != p->ttl && (f->ttl >= 0 || p->ttl < 64)) {
+        host_set_option(f->fd, HOST_OPT_TTL, p->ttl > 1 ? p->ttl - 1 : 1);
+        f->ttl = p->ttl;
+    }
+    emu_poll_now(n->emu);
+    if (host_send_to(f->fd, m, size, &to) == EMU_EUNREACH)
+        icmp_error(n, p, NAT_UNREACH_NET);
+    return true;
+}
+
+EMU_PRIV void icmp_input(struct nat *n, struct pkt *p)
+{
+    size_t size = p->end - p->l4;
+    const uint8_t *m = pkt_bytes(p, p->l4, size);
+    if (!m || size < ICMP_HEADER || (!p->trusted && net_checksum(m, size, 0))) {
+        n->bad_packets++;
+        return;
+    }
+    if (m[0] != ICMP_ECHO || p->to_all || !nat_in_net(n, &p->src))
+        return;
+    if (nat_is_ours(n, &p->dst) || nat_find_guestfwd(n, &p->dst, 0)) {
+        memcpy(n->scratch, m, size);
+        n->scratch[0] = ICMP_ECHO_REPLY;
+        nat_send_l4(n, &p->dst, &p->src, NAT_PROTO_ICMP, NAT_TTL, NULL, n->scratch, size, 2);
+        return;
+    }
+    icmp_forward_echo(n, p);
+}
+
+EMU_PRIV void icmp_tick(struct nat *n, int64_t host_now)
+{
+    struct icmp_flow *f, *next;
+    for (f = n->icmp_list; f; f = next) {
+        next = f->next;
+        if (host_now - f->used_host_ns > ICMP_IDLE_NS)
+            icmp_free(f);
+    }
+}
+
+EMU_PRIV void icmp_destroy(struct nat *n)
+{
+    while (n->icmp_list)
+        icmp_free(n->icmp_list);
+}
+#undef ICMP_MAX_FLOWS
+#undef ICMP_IDLE_NS
+
+/* ======================================== src/net/udp.c ======================================== */
+
+/* net/udp.c - UDP from and to the guest.
+ *
+ * Models     RFC 768; RFC 4787 (NAT behaviour: endpoint-independent mapping and filtering, 5 minutes idle).
+ * Contract   ip.c delivers whole datagrams; dhcp.c, dns.c, tftp.c and ipv6.c get theirs from here; hostfwd sockets report in udp_forwarded().
+ * Theory     Each endpoint of the guest's (address, port, family) owns one unconnected host socket for everything it sends, so that peers see one
+ *            source port. Answers are sent to the guest from the address that the host's kernel names. A datagram that came in through a hostfwd socket
+ *            leaves a record (guest endpoint and peer), so that the guest's answer to that peer goes back through the same socket.
+ *            What the host's network says about a datagram (IP_RECVERR) becomes the same ICMP message for the guest.
+ * Invariants 1. At most UDP_MAX_FLOWS sockets; the one idle longest goes first.
+ *            2. A round reads at most UDP_BURST datagrams of one socket.
+ */
+
+#ifdef EMU_TORTURE
+#define UDP_MAX_FLOWS 8u
+#else
+#define UDP_MAX_FLOWS 2048u
+#endif
+#define UDP_IDLE_NS (300 * NS_PER_SEC) /* RFC 4787 REQ-5 */
+#define UDP_BURST 64
+#define UDP_HEADER 8u
+
+struct udp_flow {
+    struct nat *nat;
+    struct udp_flow *hash_next, *next, **link;
+    struct nat_addr guest, remote; /* remote: of a hostfwd record */
+    uint16_t guest_port, remote_port;
+    struct nat_hostfwd *fwd; /* this is a record, without a socket of its own */
+    struct host_addr peer;
+    host_fd fd;
+    struct watch watch;
+    int ttl;
+    int64_t used_host_ns;
+    unsigned bucket;
+};
+
+static unsigned udp_bucket(struct nat *n, const struct nat_addr *guest, uint16_t port)
+{
+    uint8_t key[18];
+    memcpy(key, guest->b, 16);
+    st16be(key + 16, port);
+    return (unsigned)(nat_siphash(n->secret, key, sizeof key) % NAT_HASH);
+}
+
+static void udp_free(struct udp_flow *f)
+{
+    struct nat *n = f->nat;
+    struct udp_flow **at = &n->udp_hash[f->bucket];
+    while (*at != f)
+        at = &(*at)->hash_next;
+    *at = f->hash_next;
+    *f->link = f->next;
+    if (f->next)
+        f->next->link = f->link;
+    n->udp_count--;
+    if (f->fd != HOST_FD_NONE) {
+        watch_remove(n->emu, &f->watch);
+        host_fd_close(f->fd);
+    }
+    emu_free(n->emu, f);
+}
+
+static void udp_free_oldest(struct nat *n)
+{
+    struct udp_flow *f, *oldest = n->udp_list;
+    for (f = n->udp_list; f; f = f->next)
+        if (f->used_host_ns < oldest->used_host_ns)
+            oldest = f;
+    if (oldest)
+        udp_free(oldest);
+}
+
+static struct udp_flow *udp_new(struct nat *n, const struct nat_addr *guest, uint16_t port)
+{
+    struct udp_flow *f;
+    if (n->udp_count >= UDP_MAX_FLOWS)
+        udp_free_oldest(n);
+    f = emu_alloc(n->emu, sizeof *f);
+    if (!f)
+        return NULL;
+    f->nat = n;
+    f->guest = *guest;
+    f->guest_port = port;
+    f->fd = HOST_FD_NONE;
+    f->ttl = -1;
+    f->used_host_ns = host_clock_ns();
+    f->bucket = udp_bucket(n, guest, port);
+    f->hash_next = n->udp_hash[f->bucket];
+    n->udp_hash[f->bucket] = f;
+    f->next = n->udp_list;
+    f->link = &n->udp_list;
+    if (f->next)
+        f->next->link = &f->next;
+    n->udp_list = f;
+    n->udp_count++;
+    return f;
+}
+
+static struct udp_flow *udp_find(struct nat *n, const struct nat_addr *guest, uint16_t port, const struct nat_addr *remote, uint16_t remote_port)
+{
+    struct udp_flow *f;
+    for (f = n->udp_hash[udp_bucket(n, guest, port)]; f; f = f->hash_next)
+        if (f->guest_port == port && nat_addr_eq(&f->guest, guest) && (remote ? f->fwd && f->remote_port == remote_port && nat_addr_eq(&f->remote, remote) : !f->fwd))
+            return f;
+    return NULL;
+}
+
+/* The datagram stands at n->scratch + UDP_HEADER already. */
+static void udp_send_scratch(struct nat *n, const struct nat_addr *src, uint16_t src_port, const struct nat_addr *dst, uint16_t dst_port, const uint8_t *dst_mac, size_t size)
+{
+    if (size > NAT_L4_MAX - UDP_HEADER)
+        return;
+    st16be(n->scratch, src_port);
+    st16be(n->scratch + 2, dst_port);
+    st16be(n->scratch + 4, (uint16_t)(UDP_HEADER + size));
+    nat_send_l4(n, src, dst, NAT_PROTO_UDP, NAT_TTL, dst_mac, n->scratch, UDP_HEADER + size, 6);
+}
+
+EMU_PRIV void udp_send(struct nat *n, const struct nat_addr *src, uint16_t src_port, const struct nat_addr *dst, uint16_t dst_port, const uint8_t *dst_mac, const void *data, size_t size)
+{
+    if (size > NAT_L4_MAX - UDP_HEADER)
+        return;
+    memmove(n->scratch + UDP_HEADER, data, size);
+    udp_send_scratch(n, src, src_port, dst, dst_port, dst_mac, size);
+}
+
+static enum nat_unreach udp_why(enum host_unreach why)
+{
+    switch (why) {
+    case HOST_UNREACH_NET: return NAT_UNREACH_NET;
+    case HOST_UNREACH_PORT: return NAT_UNREACH_PORT;
+    case HOST_UNREACH_ADMIN: return NAT_UNREACH_ADMIN;
+    case HOST_UNREACH_TTL: return NAT_TTL_EXCEEDED;
+    default: return NAT_UNREACH_HOST;
+    }
+}
+
+static void udp_errors(struct udp_flow *f)
+{
+    struct host_icmp_error e;
+    int i;
+    for (i = 0; i < UDP_BURST && !host_recv_error(f->fd, &e); i++) {
+        struct nat_addr remote = nat_from_host(f->nat, &e.to, nat_is_v4(&f->guest)), by = nat_from_host(f->nat, &e.by, nat_is_v4(&f->guest));
+        uint8_t quote[8];
+        if (e.why == HOST_UNREACH_NONE)
+            continue;
+        st16be(quote, f->guest_port);
+        st16be(quote + 2, e.to.port);
+        st16be(quote + 4, (uint16_t)(UDP_HEADER + e.size));
+        st16be(quote + 6, 0);
+        icmp_error_about(f->nat, udp_why(e.why), e.by.family ? &by : NULL, &f->guest, &remote, NAT_PROTO_UDP, quote, UDP_HEADER + e.size);
+    }
+}
+
+static void udp_ready(void *opaque, unsigned events)
+{
+    struct udp_flow *f = opaque;
+    struct nat *n = f->nat;
+    int i;
+    if (events & HOST_ERROR)
+        udp_errors(f);
+    for (i = 0; i < UDP_BURST; i++) {
+        struct host_addr from;
+        struct nat_addr src;
+        int got;
+        memset(&from, 0, sizeof from);
+        got = host_recv_from(f->fd, n->scratch + UDP_HEADER, NAT_L4_MAX, &from);
+        if (got == EMU_EAGAIN)
+            break;
+        if (got < 0) {
+            udp_errors(f);
+            break;
+        }
+        f->used_host_ns = host_clock_ns();
+        src = nat_from_host(n, &from, nat_is_v4(&f->guest));
+        udp_send_scratch(n, &src, from.port, &f->guest, f->guest_port, NULL, (size_t)got);
+    }
+}
+
+EMU_PRIV void udp_forwarded(struct nat *n, struct nat_hostfwd *fwd)
+{
+    struct nat_addr guest = fwd->guest, zero;
+    int i;
+    memset(&zero, 0, sizeof zero);
+    if (nat_addr_eq(&guest, &zero))
+        guest = nat_first_guest(n);
+    for (i = 0; i < UDP_BURST; i++) {
+        struct host_addr from;
+        struct nat_addr src;
+        struct udp_flow *f;
+        int got;
+        memset(&from, 0, sizeof from);
+        got = host_recv_from(fwd->fd, n->scratch + UDP_HEADER, NAT_L4_MAX, &from);
+        if (got < 0)
+            break;
+        src = nat_from_host(n, &from, nat_is_v4(&guest));
+        f = udp_find(n, &guest, fwd->guest_port, &src, from.port);
+        if (!f) {
+            f = udp_new(n, &guest, fwd->guest_port);
+            if (!f)
+                continue;
+            f->remote = src;
+            f->remote_port = from.port;
+        }
+        f->fwd = fwd;
+        f->peer = from;
+        f->used_host_ns = host_clock_ns();
+        udp_send_scratch(n, &src, from.port, &guest, fwd->guest_port, NULL, (size_t)got);
+    }
+}
+
+static void udp_forward(struct nat *n, struct pkt *p, uint16_t guest_port, uint16_t port, const uint8_t *data, size_t size)
+{
+    struct udp_flow *f = udp_find(n, &p->src, guest_port, &p->dst, port);
+    struct host_addr to;
+    int r, tries;
+    emu_poll_now(n->emu);
+    if (f) {
+        f->used_host_ns = host_clock_ns();
+        host_send_to(f->fwd->fd, data, size, &f->peer);
+        return;
+    }
+    if (!nat_to_host(n, &p->dst, port, &to)) {
+        icmp_error(n, p, n->restricted ? NAT_UNREACH_ADMIN : nat_is_ours(n, &p->dst) ? NAT_UNREACH_PORT : NAT_UNREACH_HOST);
+        return;
+    }
+    f = udp_find(n, &p->src, guest_port, NULL, 0);
+    if (!f) {
+        struct host_addr any;
+        f = udp_new(n, &p->src, guest_port);
+        if (!f)
+            return;
+        memset(&any, 0, sizeof any);
+        any.family = to.family;
+        r = host_socket(&f->fd, to.family, HOST_DGRAM);
+        if (r == 0 && (r = host_bind(f->fd, &any, false)) < 0) {
+            host_fd_close(f->fd);
+            f->fd = HOST_FD_NONE;
+        }
+        if (r < 0) {
+            f->fd = HOST_FD_NONE;
+            udp_free(f);
+            nat_no_descriptors(n);
+            icmp_error(n, p, NAT_UNREACH_HOST);
+            return;
+        }
+        host_set_option(f->fd, HOST_OPT_RECVERR, 1);
+        host_set_option(f->fd, HOST_OPT_BROADCAST, 1);
+        host_set_option(f->fd, HOST_OPT_RCVBUF, 1 << 20);
+        watch_add(n->emu, &f->watch, f->fd, HOST_READ, udp_ready, f);
+    }
+    f->used_host_ns = host_clock_ns();
+    if (f->ttl != p->ttl && (f->ttl >= 0 || p->ttl < 64)) {
+        host_set_option(f->fd, HOST_OPT_TTL, p->ttl > 1 ? p->ttl - 1 : 1);
+        f->ttl = p->ttl;
+    }
+    for (tries = 0; tries < 3; tries++) {
+        r = host_send_to(f->fd, data, size, &to);
+        if (r >= 0 || r == EMU_EAGAIN || r == EMU_EMSGSIZE)
+            return;
+        udp_errors(f); /* a waiting error of an earlier datagram is reported by the next call */
+    }
+    icmp_error(n, p, r == EMU_ECONNREFUSED ? NAT_UNREACH_PORT : r == EMU_EACCES ? NAT_UNREACH_ADMIN : NAT_UNREACH_NET);
+}
+
+EMU_PRIV void udp_input(struct nat *n, struct pkt *p)
+{
+    const uint8_t *u = pkt_bytes(p, p->l4, UDP_HEADER), *data;
+    struct nat_addr dns = nat_is_v4(&p->dst) ? nat_v4(n->dns4) : nat_v6(n->dns6);
+    uint16_t guest_port, port;
+    size_t size;
+    bool v4 = nat_is_v4(&p->dst);
+    if (!u || p->end - p->l4 < UDP_HEADER || (size = ld16be(u + 4)) < UDP_HEADER || size > p->end - p->l4) {
+        n->bad_packets++;
+        return;
+    }
+    p->end = p->l4 + size; /* what stands behind it does not count */
+    size -= UDP_HEADER;
+    if ((ld16be(u + 6) || !v4) && !pkt_l4_sum_ok(p)) {
+        n->bad_packets++;
+        return;
+    }
+    guest_port = ld16be(u);
+    port = ld16be(u + 2);
+    data = pkt_bytes(p, p->l4 + UDP_HEADER, size);
+    if (!data || !port || !guest_port) {
+        n->bad_packets++;
+        return;
+    }
+    if (v4 && port == 67) {
+        dhcp_input(n, p, data, size);
+        return;
+    }
+    if (!v4 && port == 547 && ip6_dhcp(n, p))
+        return;
+    if (!nat_is_v4(&p->src) != !v4 || (v4 && !nat_get_v4(&p->src)))
+        return;
+    if (port == 53 && !n->restricted && nat_addr_eq(&p->dst, &dns)) {
+        dns_input(n, p, guest_port, data, size);
+        return;
+    }
+    if (tftp_input(n, p, guest_port, port, data, size))
+        return;
+    if (!p->to_all)
+        udp_forward(n, p, guest_port, port, data, size);
+}
+
+EMU_PRIV void udp_tick(struct nat *n, int64_t host_now)
+{
+    struct udp_flow *f, *next;
+    for (f = n->udp_list; f; f = next) {
+        next = f->next;
+        if (host_now - f->used_host_ns > UDP_IDLE_NS)
+            udp_free(f);
+    }
+}
+
+EMU_PRIV void udp_forget(struct nat *n, struct nat_hostfwd *fwd)
+{
+    struct udp_flow *f, *next;
+    for (f = n->udp_list; f; f = next) {
+        next = f->next;
+        if (f->fwd == fwd)
+            udp_free(f);
+    }
+}
+
+EMU_PRIV void udp_destroy(struct nat *n)
+{
+    while (n->udp_list)
+        udp_free(n->udp_list);
+}
+
+EMU_PRIV void udp_print_info(struct nat *n, struct buf *out)
+{
+    struct udp_flow *f;
+    char text[32], source[64], dest[64];
+    int64_t now = host_clock_ns();
+    for (f = n->udp_list; f; f = f->next) {
+        snprintf(text, sizeof text, "UDP[%d sec]", (int)((UDP_IDLE_NS - (now - f->used_host_ns)) / NS_PER_SEC));
+        nat_format(&f->guest, source, sizeof source);
+        nat_format(&f->remote, dest, sizeof dest);
+        buf_printf(out, "  %-19s %3d %15s %5u %15s %5u %5u %5u\n", text, (int)(f->fwd ? f->fwd->fd : f->fd), source, f->guest_port, f->fwd ? dest : "*", f->remote_port, 0u, 0u);
+    }
+}
+#undef UDP_MAX_FLOWS
+#undef UDP_IDLE_NS
+#undef UDP_BURST
+#undef UDP_HEADER
+
+/* ======================================== src/net/tcp.c ======================================== */
+
+/* net/tcp.c - TCP toward the guest, joined to the host's sockets.
+ *
+ * Models     RFC 9293 (TCP), 5681 and 6928 (congestion control, first window), 6298 (RTO), 6675/2018/2883 (SACK), 6582 (NewReno for guests without it),
+ *            8985 (RACK and tail loss probe: losses found by the order of sending), 7323 (window scale; no timestamps), 6528 (first sequence
+ *            number), 5961 (blind attacks), 6691 (MSS), 1122 §4.2.
+ * Contract   ip.c gives segments to tcp_input(); hostfwd sockets give accepted connections to tcp_accept(); sockets report through watches, the
+ *            guest's NIC through tcp_kick(). What goes to the guest is built here as super-frames straight from the ring.
+ * Theory     A flow has two rings. tx: bytes read from the host socket, from snd_una on; rx: bytes of the guest from rx_head on, that the socket has not
+ *            taken yet, and what came out of order behind them. Both are addressed by sequence number, so nothing moves when they wrap.
+ *            A guest is acknowledged what its rx ring or the host's kernel holds. Work is put off to a timer at the same instant: frames that a NIC
+ *            sends in one go are written with one call and acknowledged once. Large payloads skip the rx ring when it is empty.
+ *            What is in flight is a list of chunks (each one frame when it was sent), with the time of sending; SACK splits chunks, RACK marks
+ *            them lost, pipe counts the bytes that should still arrive.
+ *
+ *            guest SYN -> CONNECTING -(host connected: tcp_ready)-> SYN_RCVD -(ACK)-> OPEN
+ *            host accept -> SYN_SENT -(SYN-ACK)-> OPEN -(both FINs acknowledged, rx drained: tcp_settle)-> TIME_WAIT or DEAD
+ *            any -(RST, host error, timeout)-> DEAD; DEAD flows are freed by the next work round only, so callers may go on using them.
+ * Invariants 1. snd_una <= snd_nxt <= snd_max; tx_end - snd_una <= tx.capacity; chunks cover [snd_una, snd_nxt) without gap, in order.
+ *            2. rx_head <= rcv_nxt; out-of-order ranges are sorted, apart from each other, above rcv_nxt and below rx_head + rx_capacity.
+ *            3. pipe is the sum of the chunks that are neither sacked nor lost.
+ *            4. The right edge of the advertised window (rcv_adv) never moves left.
+ *            5. FIN is sent once everything of tx was sent, and tx_end does not move after it.
+ * Missing    Timestamps and PAWS (the path is a cable; no delayed duplicates), ECN, urgent data as such (it stays in the stream), TCP Fast Open.
+ */
+
+#ifdef EMU_TORTURE
+#define TCP_RING_FIRST 4096u
+#define TCP_RING_MAX 16384u
+#define TCP_MAX_FLOWS 64u
+#else
+#define TCP_RING_FIRST (256u * 1024)
+#define TCP_RING_MAX (4u * 1024 * 1024)
+#define TCP_MAX_FLOWS 8192u
+#endif
+#define TCP_SHIFT 7u                          /* our window scale: 65535 << 7 covers TCP_RING_MAX */
+#define TCP_DIRECT 8192u                      /* payload that is worth a system call of its own */
+#define TCP_FLUSH 65536u                      /* bytes in rx that are written before the batch ends */
+#define TCP_RANGES 512u                       /* out-of-order ranges of a flow */
+#define TCP_CHUNKS 16384u
+#define TCP_RTO_MIN (200 * NS_PER_MS)
+#define TCP_RTO_FIRST NS_PER_SEC              /* RFC 6298 §2.1 */
+#define TCP_RTO_MAX (60 * NS_PER_SEC)
+#define TCP_RETRIES 12u                       /* then the guest is taken for dead */
+#define TCP_SYN_TRIES 4u                      /* hostfwd: a guest that stays silent for 1+2+4 s is not there */
+#define TCP_TIME_WAIT_NS (5 * NS_PER_SEC)     /* nothing can be delayed longer on this path */
+#define TCP_KEEPALIVE_NS (7200 * NS_PER_SEC)  /* RFC 9293 §3.8.4 */
+#define TCP_KEEPALIVE_STEP_NS (75 * NS_PER_SEC)
+#define TCP_KEEPALIVE_TRIES 9u
+#define TCP_CONNECT_HOST_NS (150 * NS_PER_SEC) /* the host's kernel gives up before */
+
+enum { TCP_FIN = 1, TCP_SYN = 2, TCP_RST = 4, TCP_PSH = 8, TCP_ACK = 16 };
+enum tcp_state { TCP_CONNECTING, TCP_SYN_SENT, TCP_SYN_RCVD, TCP_OPEN, TCP_TIME_WAIT, TCP_DEAD };
+enum tcp_chunk_flag { TCP_CHUNK_SACKED = 1, TCP_CHUNK_LOST = 2, TCP_CHUNK_AGAIN = 4 };
+
+struct tcp_chunk {
+    uint32_t seq, end; /* end counts a FIN */
+    int64_t sent_ns;
+    uint8_t flags;
+};
+struct tcp_ring {
+    uint8_t *data; /* byte of sequence number s stands at s & (capacity - 1); NULL until first used */
+    uint32_t capacity;
+};
+struct tcp_range {
+    uint32_t from, to;
+};
+struct tcp_segment { /* a segment of the guest's, taken apart */
+    uint32_t seq, ack, window;
+    uint8_t flags;
+    size_t data, size; /* payload: offset in the frame, bytes */
+    uint16_t mss;
+    bool has_scale, sack_ok;
+    uint8_t scale;
+    unsigned sacks;
+    struct tcp_range sack[4];
+};
+struct tcp_flow {
+    struct nat *nat;
+    struct tcp_flow *hash_next, *next, **link, *work_next;
+    bool in_work, from_host, watching;
+    uint8_t state;
+    struct nat_addr guest, remote; /* remote: as the guest sees it */
+    uint16_t guest_port, remote_port;
+    unsigned bucket;
+    /* host side */
+    host_fd fd;
+    struct watch watch;
+    struct host_addr peer;
+    struct nat_guestfwd *guestfwd;
+    struct chr *chr;
+    long pid;
+    size_t resolver; /* DNS: which one is being tried */
+    bool is_dns, host_blocked, host_eof, host_reset, shut_down;
+    int64_t connect_until_host_ns;
+    /* sender */
+    struct tcp_ring tx;
+    uint32_t iss, snd_una, snd_nxt, snd_max, tx_end, snd_wnd, max_wnd, snd_wl1, snd_wl2;
+    unsigned snd_shift, mss;
+    bool sack_ok, scale_ok, fin_sent, fin_acked;
+    struct tcp_chunk *chunks;
+    unsigned chunk_first, chunk_count, chunk_capacity;
+    uint32_t pipe, sacked_bytes, cwnd, ssthresh, recover;
+    bool in_recovery, reordered, any_again;
+    unsigned dupacks, retries, backoff;
+    int64_t srtt_ns, rttvar_ns, rto_ns, min_rtt_ns, rack_sent_ns, rack_rtt_ns;
+    uint32_t rack_end;
+    bool rtt_known, rack_known, tail_probe_done;
+    /* receiver */
+    struct tcp_ring rx;
+    uint32_t irs, rcv_nxt, rcv_adv, rx_head, rx_since_grow, fin_seq;
+    bool fin_known, guest_fin, fin_first; /* fin_known: seen, maybe out of order; fin_first: we sent ours before the guest's came */
+    bool need_ack, closed_window;
+    struct tcp_range *ranges;
+    unsigned range_count, range_capacity;
+    uint32_t newest_range;
+    bool has_newest;
+    struct tcp_range duplicate; /* RFC 2883: to be reported once; from == to: none */
+    /* time, virtual: 0 = off */
+    struct timer timer;
+    int64_t rto_at, rack_at, life_at, heard_ns;
+    bool rto_is_probe; /* rto_at is a tail loss probe's time */
+    unsigned keepalives;
+    uint64_t bytes_out, bytes_in;
+};
+
+static bool tcp_lt(uint32_t a, uint32_t b) { return (a - b) >> 31; }
+static bool tcp_le(uint32_t a, uint32_t b) { return !((b - a) >> 31); }
+
+static void tcp_settle(struct tcp_flow *f);
+static void tcp_output(struct tcp_flow *f);
+static void tcp_ready(void *opaque, unsigned events);
+static void tcp_on_timer(void *opaque);
+static bool tcp_connect_host(struct tcp_flow *f);
+
+/* ---- rings ---- */
+
+static int tcp_ring_pieces(const struct tcp_ring *r, uint32_t seq, uint32_t size, struct host_iov v[2])
+{
+    uint32_t at = seq & (r->capacity - 1), first = EMU_MIN(size, r->capacity - at);
+    v[0].base = r->data + at;
+    v[0].size = first;
+    v[1].base = r->data;
+    v[1].size = size - first;
+    return size > first ? 2 : 1;
+}
+
+/* Doubles it; [seq, seq + size) keeps its contents. */
+static void tcp_ring_grow(struct nat *n, struct tcp_ring *r, uint32_t seq, uint32_t size)
+{
+    struct tcp_ring bigger;
+    struct host_iov v[2];
+    uint32_t done = 0;
+    int i, count;
+    bigger.capacity = r->capacity * 2;
+    if (!r->data) {
+        r->capacity = bigger.capacity;
+        return;
+    }
+    bigger.data = emu_realloc(n->emu, NULL, bigger.capacity);
+    if (!bigger.data)
+        return;
+    while (done < size) {
+        uint32_t left = size - done;
+        tcp_ring_pieces(r, seq + done, left, v);
+        left = (uint32_t)v[0].size;
+        count = tcp_ring_pieces(&bigger, seq + done, left, v);
+        for (i = 0; i < count; i++) {
+            memcpy(v[i].base, r->data + ((seq + done) & (r->capacity - 1)), v[i].size);
+            done += (uint32_t)v[i].size;
+        }
+    }
+    emu_free(n->emu, r->data);
+    *r = bigger;
+}
+
+static bool tcp_ring_use(struct nat *n, struct tcp_ring *r)
+{
+    if (!r->data)
+        r->data = emu_realloc(n->emu, NULL, r->capacity);
+    return r->data != NULL;
+}
+
+static uint32_t tcp_rx_end(const struct tcp_flow *f) { return f->range_count ? f->ranges[f->range_count - 1].to : f->rcv_nxt; }
+/* In-order bytes that the host has not taken; the guest's FIN is none. */
+static uint32_t tcp_rx_size(const struct tcp_flow *f) { return f->rcv_nxt - (f->guest_fin ? 1 : 0) - f->rx_head; }
+
+/* ---- flows ---- */
+
+static unsigned tcp_bucket(struct nat *n, const struct nat_addr *guest, uint16_t guest_port, const struct nat_addr *remote, uint16_t remote_port)
+{
+    uint8_t key[36];
+    memcpy(key, guest->b, 16);
+    memcpy(key + 16, remote->b, 16);
+    st16be(key + 32, guest_port);
+    st16be(key + 34, remote_port);
+    return (unsigned)(nat_siphash(n->secret, key, sizeof key) % NAT_HASH);
+}
+
+static struct tcp_flow *tcp_find(struct nat *n, const struct nat_addr *guest, uint16_t guest_port, const struct nat_addr *remote, uint16_t remote_port)
+{
+    struct tcp_flow *f;
+    for (f = n->tcp_hash[tcp_bucket(n, guest, guest_port, remote, remote_port)]; f; f = f->hash_next)
+        if (f->state != TCP_DEAD && f->guest_port == guest_port && f->remote_port == remote_port && nat_addr_eq(&f->guest, guest) && nat_addr_eq(&f->remote, remote))
+            return f;
+    return NULL;
+}
+
+/* RFC 6528 §3: a clock of 4 us plus a secret function of the connection. */
+static uint32_t tcp_first_seq(struct tcp_flow *f)
+{
+    uint8_t key[37];
+    memcpy(key, f->guest.b, 16);
+    memcpy(key + 16, f->remote.b, 16);
+    st16be(key + 32, f->guest_port);
+    st16be(key + 34, f->remote_port);
+    key[36] = 1;
+    return (uint32_t)nat_siphash(f->nat->secret, key, sizeof key) + (uint32_t)(emu_now_ns(f->nat->emu) / 4000);
+}
+
+static void tcp_close_host(struct tcp_flow *f)
+{
+    if (f->watching)
+        watch_remove(f->nat->emu, &f->watch);
+    f->watching = false;
+    if (f->fd != HOST_FD_NONE) {
+        host_fd_close(f->fd);
+        if (f->pid > 0)
+            host_reap(f->pid);
+    }
+    f->fd = HOST_FD_NONE;
+    f->pid = 0;
+    if (f->chr && f->guestfwd && f->guestfwd->flow == f)
+        f->guestfwd->flow = NULL;
+    f->chr = NULL;
+}
+
+static void tcp_want_work(struct tcp_flow *f)
+{
+    struct nat *n = f->nat;
+    if (f->in_work)
+        return;
+    f->in_work = true;
+    f->work_next = NULL;
+    if (n->tcp_work)
+        n->tcp_work_last->work_next = f;
+    else
+        n->tcp_work = f;
+    n->tcp_work_last = f;
+    nat_work_soon(n);
+}
+
+static void tcp_free_rings(struct tcp_flow *f)
+{
+    struct emu *e = f->nat->emu;
+    emu_free(e, f->tx.data);
+    emu_free(e, f->rx.data);
+    emu_free(e, f->chunks);
+    emu_free(e, f->ranges);
+    f->tx.data = f->rx.data = NULL;
+    f->chunks = NULL;
+    f->ranges = NULL;
+    f->chunk_count = f->chunk_first = f->chunk_capacity = f->range_count = f->range_capacity = 0;
+}
+
+/* The flow ends here; its memory goes with the next work round. */
+static void tcp_kill(struct tcp_flow *f)
+{
+    if (f->state == TCP_DEAD)
+        return;
+    f->state = TCP_DEAD;
+    tcp_close_host(f);
+    timer_cancel(&f->timer);
+    tcp_want_work(f);
+}
+
+static void tcp_free(struct tcp_flow *f)
+{
+    struct nat *n = f->nat;
+    struct tcp_flow **at = &n->tcp_hash[f->bucket];
+    while (*at && *at != f)
+        at = &(*at)->hash_next;
+    if (*at)
+        *at = f->hash_next;
+    *f->link = f->next;
+    if (f->next)
+        f->next->link = f->link;
+    n->tcp_count--;
+    tcp_close_host(f);
+    timer_cancel(&f->timer);
+    tcp_free_rings(f);
+    emu_free(n->emu, f);
+}
+
+static struct tcp_flow *tcp_new(struct nat *n, const struct nat_addr *guest, uint16_t guest_port, const struct nat_addr *remote, uint16_t remote_port)
+{
+    struct tcp_flow *f, *old;
+    if (n->tcp_count >= TCP_MAX_FLOWS) { /* the oldest that only waits for stragglers goes */
+        struct tcp_flow *victim = NULL;
+        for (old = n->tcp_list; old; old = old->next)
+            if (old->state == TCP_TIME_WAIT)
+                victim = old;
+        if (!victim) {
+            emu_log_once(n->emu, &n->said_flows, LOG_NOTICE, "%s: the guest has %u TCP connections open; more are refused", n->port.name, n->tcp_count);
+            return NULL;
+        }
+        tcp_kill(victim);
+        if (n->tcp_count >= TCP_MAX_FLOWS * 2)
+            return NULL;
+    }
+    f = emu_alloc(n->emu, sizeof *f);
+    if (!f)
+        return NULL;
+    f->nat = n;
+    f->guest = *guest;
+    f->guest_port = guest_port;
+    f->remote = *remote;
+    f->remote_port = remote_port;
+    f->fd = HOST_FD_NONE;
+    f->tx.capacity = f->rx.capacity = TCP_RING_FIRST;
+    timer_init(&f->timer, n->emu, tcp_on_timer, f);
+    f->iss = tcp_first_seq(f);
+    f->snd_una = f->snd_nxt = f->snd_max = f->iss;
+    f->tx_end = f->iss + 1;
+    f->rto_ns = TCP_RTO_FIRST;
+    f->mss = 536;
+    f->ssthresh = UINT32_MAX / 2;
+    f->heard_ns = emu_now_ns(n->emu);
+    f->bucket = tcp_bucket(n, guest, guest_port, remote, remote_port);
+    f->hash_next = n->tcp_hash[f->bucket];
+    n->tcp_hash[f->bucket] = f;
+    f->next = n->tcp_list;
+    f->link = &n->tcp_list;
+    if (f->next)
+        f->next->link = &f->next;
+    n->tcp_list = f;
+    n->tcp_count++;
+    return f;
+}
+
+/* ---- timers ---- */
+
+static void tcp_arm(struct tcp_flow *f)
+{
+    int64_t at = 0;
+    if (f->rto_at)
+        at = f->rto_at;
+    if (f->rack_at && (!at || f->rack_at < at))
+        at = f->rack_at;
+    if (f->life_at && (!at || f->life_at < at))
+        at = f->life_at;
+    if (!at || f->state == TCP_DEAD)
+        return; /* an armed timer finds nothing to do */
+    if (!timer_armed(&f->timer) || f->timer.deadline_ns > at)
+        timer_arm(&f->timer, at);
+}
+
+/* ---- building segments ---- */
+
+static unsigned tcp_header_bytes(const struct tcp_flow *f) { return NAT_ETHER_BYTES + (nat_is_v4(&f->guest) ? NAT_IP4_BYTES : NAT_IP6_BYTES); }
+
+static unsigned tcp_our_mss(const struct tcp_flow *f) { return f->nat->mtu - tcp_header_bytes(f) + NAT_ETHER_BYTES - 20; }
+
+/* Ethernet, IP and TCP header for l4_bytes (header and payload); checksum left as the pseudo header's sum. */
+static void tcp_build(struct nat *n, uint8_t *frame, const uint8_t mac[6], const struct nat_addr *src, uint16_t src_port, const struct nat_addr *dst, uint16_t dst_port,
+                      uint32_t seq, uint32_t ack, uint8_t flags, uint16_t window, unsigned option_bytes, size_t l4_bytes)
+{
+    uint8_t *ip = frame + NAT_ETHER_BYTES, *t;
+    if (nat_is_v4(dst)) {
+        nat_frame_start(n, frame, mac, NAT_ETHERTYPE_IP4);
+        memset(ip, 0, NAT_IP4_BYTES);
+        ip[0] = 0x45;
+        st16be(ip + 2, (uint16_t)(NAT_IP4_BYTES + l4_bytes));
+        st16be(ip + 4, n->next_id);
+        st16be(ip + 6, 0x4000); /* don't fragment */
+        ip[8] = NAT_TTL;
+        ip[9] = NAT_PROTO_TCP;
+        memcpy(ip + 12, src->b + 12, 4);
+        memcpy(ip + 16, dst->b + 12, 4);
+        st16be(ip + 10, net_checksum(ip, NAT_IP4_BYTES, 0));
+        t = ip + NAT_IP4_BYTES;
+    } else {
+        nat_frame_start(n, frame, mac, NAT_ETHERTYPE_IP6);
+        memset(ip, 0, NAT_IP6_BYTES);
+        ip[0] = 0x60;
+        st16be(ip + 4, (uint16_t)l4_bytes);
+        ip[6] = NAT_PROTO_TCP;
+        ip[7] = NAT_TTL;
+        memcpy(ip + 8, src->b, 16);
+        memcpy(ip + 24, dst->b, 16);
+        t = ip + NAT_IP6_BYTES;
+    }
+    st16be(t, src_port);
+    st16be(t + 2, dst_port);
+    st32be(t + 4, seq);
+    st32be(t + 8, ack);
+    t[12] = (uint8_t)((20 + option_bytes) / 4 << 4);
+    t[13] = flags;
+    st16be(t + 14, window);
+    st16be(t + 16, net_checksum_fold(pkt_pseudo_sum(src, dst, NAT_PROTO_TCP, l4_bytes)));
+    st16be(t + 18, 0);
+}
+
+/* The window to advertise now; moves rcv_adv (invariant 4). RFC 9293 §3.8.6.2.2: the edge moves by a segment or half the ring at least. */
+static uint16_t tcp_window(struct tcp_flow *f, bool syn)
+{
+    uint32_t edge = f->rx_head + f->rx.capacity, step = EMU_MIN(f->rx.capacity / 2, tcp_our_mss(f)), w;
+    unsigned shift = f->scale_ok && !syn ? TCP_SHIFT : 0;
+    if (edge - f->rcv_adv < step || tcp_lt(edge, f->rcv_adv))
+        edge = f->rcv_adv;
+    w = tcp_lt(edge, f->rcv_nxt) ? 0 : edge - f->rcv_nxt;
+    w = EMU_MIN(w >> shift, 0xFFFFu);
+    if (tcp_lt(f->rcv_adv, f->rcv_nxt + (w << shift)))
+        f->rcv_adv = f->rcv_nxt + (w << shift);
+    f->closed_window = (w << shift) < step;
+    return (uint16_t)w;
+}
+
+static bool tcp_send_pieces(struct tcp_flow *f, struct host_iov *v, int count, size_t size, unsigned headers, size_t payload)
+{
+    struct net_frame out;
+    bool v4 = nat_is_v4(&f->guest);
+    memset(&out, 0, sizeof out);
+    out.pieces = v;
+    out.count = count;
+    out.size = size;
+    out.needs_csum = true;
+    out.csum_start = (uint16_t)tcp_header_bytes(f);
+    out.csum_offset = 16;
+    if (payload > f->mss) {
+        out.gso = v4 ? NET_GSO_TCP4 : NET_GSO_TCP6;
+        out.gso_size = (uint16_t)f->mss;
+        out.header_bytes = (uint16_t)headers;
+    }
+    if (!net_send(&f->nat->port, &out)) {
+        f->nat->blocked = true;
+        return false;
+    }
+    if (v4)
+        f->nat->next_id = (uint16_t)(f->nat->next_id + (payload > f->mss ? payload / f->mss + 1 : 1));
+    return true;
+}
+
+/* SACK option, most recent range first (RFC 2018 §4), a duplicate before it (RFC 2883). */
+static unsigned tcp_sack_option(struct tcp_flow *f, uint8_t *o)
+{
+    unsigned blocks = 0, i;
+    struct tcp_range b[4];
+    if (!f->sack_ok || (!f->range_count && f->duplicate.from == f->duplicate.to))
+        return 0;
+    if (f->duplicate.from != f->duplicate.to)
+        b[blocks++] = f->duplicate;
+    f->duplicate.from = f->duplicate.to = 0;
+    if (f->has_newest)
+        for (i = 0; i < f->range_count; i++)
+            if (tcp_le(f->ranges[i].from, f->newest_range) && tcp_lt(f->newest_range, f->ranges[i].to)) {
+                b[blocks++] = f->ranges[i];
+                break;
+            }
+    for (i = 0; i < f->range_count && blocks < 4; i++)
+        if (!f->has_newest || !(tcp_le(f->ranges[i].from, f->newest_range) && tcp_lt(f->newest_range, f->ranges[i].to)))
+            b[blocks++] = f->ranges[i];
+    if (!blocks)
+        return 0;
+    o[0] = o[1] = 1;
+    o[2] = 5;
+    o[3] = (uint8_t)(2 + 8 * blocks);
+    for (i = 0; i < blocks; i++) {
+        st32be(o + 4 + 8 * i, b[i].from);
+        st32be(o + 8 + 8 * i, b[i].to);
+    }
+    return 4 + 8 * blocks;
+}
+
+/* A segment of [seq, seq + size) of tx, with flags. false: the guest's NIC is full. */
+static bool tcp_send_segment(struct tcp_flow *f, uint32_t seq, uint32_t size, uint8_t flags)
+{
+    struct nat *n = f->nat;
+    uint8_t frame[NAT_ETHER_BYTES + NAT_IP6_BYTES + 60 + NAT_FRAME_MIN];
+    static const uint8_t zeros[NAT_FRAME_MIN];
+    const uint8_t *mac;
+    unsigned base = tcp_header_bytes(f), options = 0;
+    struct host_iov v[4];
+    size_t total;
+    int count = 1;
+    if (n->blocked)
+        return false;
+    mac = arp_lookup(n, &f->guest);
+    if (!mac)
+        return true; /* as good as lost: it is sent again */
+    if (flags & TCP_SYN) {
+        uint8_t *o = frame + base + 20;
+        o[0] = 2;
+        o[1] = 4;
+        st16be(o + 2, (uint16_t)tcp_our_mss(f));
+        options = 4;
+        if (f->state == TCP_SYN_SENT || f->sack_ok) {
+            o[options] = 4;
+            o[options + 1] = 2;
+            o[options + 2] = o[options + 3] = 1;
+            options += 4;
+        }
+        if (f->state == TCP_SYN_SENT || f->scale_ok) {
+            o[options] = 3;
+            o[options + 1] = 3;
+            o[options + 2] = TCP_SHIFT;
+            o[options + 3] = 1;
+            options += 4;
+        }
+    } else if (!size && (flags & TCP_ACK)) {
+        options = tcp_sack_option(f, frame + base + 20);
+    }
+    tcp_build(n, frame, mac, &f->remote, f->remote_port, &f->guest, f->guest_port, seq, flags & TCP_ACK ? f->rcv_nxt : 0, flags,
+              tcp_window(f, (flags & TCP_SYN) != 0), options, 20 + options + size);
+    v[0].base = frame;
+    v[0].size = base + 20 + options;
+    total = v[0].size + size;
+    if (size)
+        count += tcp_ring_pieces(&f->tx, seq, size, v + 1);
+    if (total < NAT_FRAME_MIN) {
+        v[count].base = (void *)(uintptr_t)zeros;
+        v[count++].size = NAT_FRAME_MIN - total;
+        total = NAT_FRAME_MIN;
+    }
+    if (!tcp_send_pieces(f, v, count, total, base + 20 + options, size))
+        return false;
+    if (flags & TCP_ACK)
+        f->need_ack = false;
+    f->bytes_in += size;
+    return true;
+}
+
+static void tcp_send_ack(struct tcp_flow *f)
+{
+    if (!tcp_send_segment(f, f->snd_nxt, 0, TCP_ACK)) {
+        f->need_ack = true;
+        tcp_want_work(f);
+    }
+}
+
+/* RST without a flow's help, in answer to a segment (RFC 9293 §3.10.7.1). */
+static void tcp_refuse(struct nat *n, struct pkt *p, const struct tcp_segment *s)
+{
+    uint8_t frame[NAT_ETHER_BYTES + NAT_IP6_BYTES + 20];
+    size_t base = NAT_ETHER_BYTES + (nat_is_v4(&p->src) ? NAT_IP4_BYTES : NAT_IP6_BYTES), sum;
+    const uint8_t *t = pkt_bytes(p, p->l4, 20);
+    if (!t || (s->flags & TCP_RST))
+        return;
+    if (s->flags & TCP_ACK)
+        tcp_build(n, frame, p->src_mac, &p->dst, ld16be(t + 2), &p->src, ld16be(t), s->ack, 0, TCP_RST, 0, 0, 20);
+    else
+        tcp_build(n, frame, p->src_mac, &p->dst, ld16be(t + 2), &p->src, ld16be(t), 0,
+                  s->seq + (uint32_t)s->size + ((s->flags & TCP_SYN) ? 1 : 0) + ((s->flags & TCP_FIN) ? 1 : 0), TCP_RST | TCP_ACK, 0, 0, 20);
+    n->next_id++;
+    sum = net_checksum(frame + base, 20, 0); /* the field holds the pseudo header's sum */
+    st16be(frame + base + 16, (uint16_t)sum);
+    nat_send_flat(n, frame, base + 20);
+}
+
+/* RST to the guest, and the end. */
+static void tcp_reset_guest(struct tcp_flow *f)
+{
+    if (f->state == TCP_DEAD)
+        return;
+    if (f->state == TCP_CONNECTING) { /* nothing of ours was sent yet: it answers the SYN */
+        uint8_t frame[NAT_ETHER_BYTES + NAT_IP6_BYTES + 20];
+        size_t base = tcp_header_bytes(f);
+        const uint8_t *mac = arp_lookup(f->nat, &f->guest);
+        if (mac) {
+            tcp_build(f->nat, frame, mac, &f->remote, f->remote_port, &f->guest, f->guest_port, 0, f->rcv_nxt, TCP_RST | TCP_ACK, 0, 0, 20);
+            st16be(frame + base + 16, net_checksum(frame + base, 20, 0));
+            nat_send_flat(f->nat, frame, base + 20);
+        }
+    } else {
+        tcp_send_segment(f, f->snd_nxt, 0, TCP_RST | TCP_ACK);
+    }
+    tcp_kill(f);
+}
+
+/* The guest is gone or refuses: the host's peer sees a reset too. */
+static void tcp_reset_host(struct tcp_flow *f)
+{
+    if (f->fd != HOST_FD_NONE && !f->pid)
+        host_set_option(f->fd, HOST_OPT_LINGER0, 1);
+    tcp_kill(f);
+}
+
+/* ---- chunks: what is in flight ---- */
+
+static struct tcp_chunk *tcp_chunk(struct tcp_flow *f, unsigned i) { return &f->chunks[f->chunk_first + i]; }
+
+static bool tcp_chunk_room(struct tcp_flow *f)
+{
+    if (f->chunk_first + f->chunk_count < f->chunk_capacity)
+        return true;
+    if (f->chunk_first > f->chunk_capacity / 2) {
+        memmove(f->chunks, f->chunks + f->chunk_first, f->chunk_count * sizeof *f->chunks);
+        f->chunk_first = 0;
+        return true;
+    }
+    if (f->chunk_capacity < TCP_CHUNKS) {
+        unsigned capacity = f->chunk_capacity ? f->chunk_capacity * 2 : 32;
+        struct tcp_chunk *chunks = emu_realloc(f->nat->emu, f->chunks, capacity * sizeof *chunks);
+        if (!chunks)
+            return false;
+        f->chunks = chunks;
+        f->chunk_capacity = capacity;
+        return true;
+    }
+    if (!f->chunk_first)
+        return false;
+    memmove(f->chunks, f->chunks + f->chunk_first, f->chunk_count * sizeof *f->chunks);
+    f->chunk_first = 0;
+    return true;
+}
+
+/* Cuts chunk i at seq, which lies inside; false: no room. */
+static bool tcp_chunk_split(struct tcp_flow *f, unsigned i, uint32_t seq)
+{
+    struct tcp_chunk *c;
+    if (!tcp_chunk_room(f))
+        return false;
+    c = tcp_chunk(f, i);
+    memmove(c + 1, c, (f->chunk_count - i) * sizeof *c);
+    f->chunk_count++;
+    c[0].end = seq;
+    c[1].seq = seq;
+    return true;
+}
+
+static void tcp_chunk_lost(struct tcp_flow *f, struct tcp_chunk *c)
+{
+    if (c->flags & (TCP_CHUNK_LOST | TCP_CHUNK_SACKED))
+        return;
+    c->flags |= TCP_CHUNK_LOST;
+    f->pipe -= c->end - c->seq;
+}
+
+/* A chunk reached the guest: time measurement and RACK (RFC 8985 §6.2). */
+static void tcp_chunk_delivered(struct tcp_flow *f, const struct tcp_chunk *c, int64_t now, int64_t *sample)
+{
+    int64_t rtt = now - c->sent_ns;
+    if (c->flags & TCP_CHUNK_AGAIN) {
+        if (rtt < f->min_rtt_ns) /* an answer to the first sending */
+            return;
+    } else {
+        *sample = rtt;
+        if (!f->min_rtt_ns || rtt < f->min_rtt_ns)
+            f->min_rtt_ns = rtt;
+    }
+    if (!f->rack_known || c->sent_ns > f->rack_sent_ns || (c->sent_ns == f->rack_sent_ns && tcp_lt(f->rack_end, c->end))) {
+        f->rack_known = true;
+        f->rack_sent_ns = c->sent_ns;
+        f->rack_end = c->end;
+        f->rack_rtt_ns = rtt;
+    }
+}
+
+static void tcp_measured(struct tcp_flow *f, int64_t rtt)
+{
+    if (!f->rtt_known) {
+        f->srtt_ns = rtt;
+        f->rttvar_ns = rtt / 2;
+        f->rtt_known = true;
+    } else {
+        int64_t d = f->srtt_ns > rtt ? f->srtt_ns - rtt : rtt - f->srtt_ns;
+        f->rttvar_ns += (d - f->rttvar_ns) / 4;
+        f->srtt_ns += (rtt - f->srtt_ns) / 8;
+    }
+    f->rto_ns = f->srtt_ns + EMU_MAX(NS_PER_MS, 4 * f->rttvar_ns);
+    f->rto_ns = EMU_MIN(EMU_MAX(f->rto_ns, TCP_RTO_MIN), TCP_RTO_MAX);
+}
+
+static void tcp_enter_recovery(struct tcp_flow *f)
+{
+    if (f->in_recovery)
+        return;
+    f->in_recovery = true;
+    f->recover = f->snd_nxt;
+    f->ssthresh = EMU_MAX(f->cwnd / 10 * 7, 2 * f->mss); /* CUBIC's factor, RFC 9438 §4.6 */
+    f->cwnd = f->ssthresh;
+}
+
+/* RFC 8985 §6.2 step 5, and RFC 6675's duplicate threshold while no reordering was seen. */
+static void tcp_find_lost(struct tcp_flow *f, int64_t now)
+{
+    int64_t window = f->reordered ? EMU_MAX(f->srtt_ns / 2, 2 * NS_PER_MS) : f->min_rtt_ns / 4;
+    uint32_t above = 0;
+    bool lost = false;
+    unsigned i;
+    f->rack_at = 0;
+    for (i = f->chunk_count; i-- > 0;) {
+        struct tcp_chunk *c = tcp_chunk(f, i);
+        if (c->flags & TCP_CHUNK_SACKED) {
+            above += c->end - c->seq;
+            continue;
+        }
+        if (c->flags & TCP_CHUNK_LOST)
+            continue;
+        if (!(c->flags & TCP_CHUNK_AGAIN) && !f->reordered && above >= 3 * f->mss) {
+            tcp_chunk_lost(f, c);
+            lost = true;
+        } else if (f->rack_known && (c->sent_ns < f->rack_sent_ns || (c->sent_ns == f->rack_sent_ns && tcp_lt(c->end, f->rack_end)))) {
+            int64_t due = c->sent_ns + f->rack_rtt_ns + window;
+            if (now >= due) {
+                tcp_chunk_lost(f, c);
+                lost = true;
+            } else if (!f->rack_at || due < f->rack_at) {
+                f->rack_at = due;
+            }
+        }
+    }
+    if (lost)
+        tcp_enter_recovery(f);
+}
+
+/* Marks [from, to) as arrived. */
+static void tcp_take_sack(struct tcp_flow *f, uint32_t from, uint32_t to, int64_t now, int64_t *sample, uint32_t *delivered)
+{
+    unsigned i, low = 0, high = f->chunk_count;
+    while (low < high) { /* first chunk that ends behind `from` */
+        unsigned mid = (low + high) / 2;
+        if (tcp_le(tcp_chunk(f, mid)->end, from))
+            low = mid + 1;
+        else
+            high = mid;
+    }
+    for (i = low; i < f->chunk_count; i++) {
+        struct tcp_chunk *c = tcp_chunk(f, i);
+        if (tcp_le(to, c->seq))
+            break;
+        if (c->flags & TCP_CHUNK_SACKED)
+            continue;
+        if (tcp_lt(c->seq, from)) {
+            if (!tcp_chunk_split(f, i, from))
+                return;
+            continue; /* the part behind `from` comes next */
+        }
+        if (tcp_lt(to, c->end)) {
+            if (!tcp_chunk_split(f, i, to))
+                return;
+            c = tcp_chunk(f, i);
+        }
+        if (!(c->flags & TCP_CHUNK_LOST))
+            f->pipe -= c->end - c->seq;
+        if (!(c->flags & TCP_CHUNK_AGAIN) && i + 1 < f->chunk_count && (tcp_chunk(f, i + 1)->flags & TCP_CHUNK_SACKED))
+            f->reordered = f->reordered || !(c->flags & TCP_CHUNK_LOST); /* came after one that was sent later */
+        c->flags = (uint8_t)((c->flags & ~TCP_CHUNK_LOST) | TCP_CHUNK_SACKED);
+        f->sacked_bytes += c->end - c->seq;
+        *delivered += c->end - c->seq;
+        tcp_chunk_delivered(f, c, now, sample);
+    }
+}
+
+static void tcp_restart_rto(struct tcp_flow *f, int64_t now)
+{
+    f->rto_is_probe = false;
+    if (!f->chunk_count) {
+        f->rto_at = 0;
+        return;
+    }
+    f->rto_at = now + EMU_MIN(f->rto_ns << f->backoff, TCP_RTO_MAX);
+    if (f->sack_ok && f->rtt_known && !f->tail_probe_done && !f->in_recovery && !f->backoff) { /* RFC 8985 §7.2 */
+        int64_t probe = now + EMU_MAX(2 * f->srtt_ns, 10 * NS_PER_MS) + (f->pipe <= f->mss ? 40 * NS_PER_MS : 0);
+        if (probe < f->rto_at) {
+            f->rto_at = probe;
+            f->rto_is_probe = true;
+        }
+    }
+}
+
+/* RFC 5681 §3.1, with bytes counted (RFC 3465). */
+static void tcp_grow_cwnd(struct tcp_flow *f, uint32_t delivered, uint32_t pipe_before)
+{
+    if (f->in_recovery || pipe_before < f->cwnd / 2) /* not what limits us */
+        return;
+    if (f->cwnd < f->ssthresh)
+        f->cwnd += delivered;
+    else
+        f->cwnd += (uint32_t)EMU_MAX((uint64_t)f->mss * delivered / f->cwnd, (uint64_t)1);
+    f->cwnd = EMU_MIN(f->cwnd, 2 * TCP_RING_MAX);
+}
+
+static void tcp_take_ack(struct tcp_flow *f, const struct tcp_segment *s)
+{
+    int64_t now = emu_now_ns(f->nat->emu), sample = -1;
+    uint32_t delivered = 0, pipe_before = f->pipe;
+    bool advanced = tcp_lt(f->snd_una, s->ack), was_zero = f->snd_wnd == 0;
+    unsigned i;
+    if (tcp_lt(f->snd_wl1, s->seq) || (f->snd_wl1 == s->seq && tcp_le(f->snd_wl2, s->ack))) {
+        bool same = f->snd_wnd == s->window;
+        if (!advanced && same && !s->size && !(s->flags & TCP_FIN) && f->chunk_count)
+            f->dupacks++;
+        f->snd_wnd = s->window;
+        f->max_wnd = EMU_MAX(f->max_wnd, s->window);
+        f->snd_wl1 = s->seq;
+        f->snd_wl2 = s->ack;
+    }
+    if (advanced) {
+        if (tcp_lt(f->snd_nxt, s->ack)) /* a window probe was taken */
+            f->snd_nxt = s->ack;
+        while (f->chunk_count) {
+            struct tcp_chunk *c = tcp_chunk(f, 0);
+            uint32_t gone;
+            if (tcp_le(s->ack, c->seq))
+                break;
+            gone = tcp_le(c->end, s->ack) ? c->end - c->seq : s->ack - c->seq;
+            if (c->flags & TCP_CHUNK_SACKED)
+                f->sacked_bytes -= gone;
+            else {
+                delivered += gone;
+                if (!(c->flags & TCP_CHUNK_LOST))
+                    f->pipe -= gone;
+            }
+            if (tcp_lt(s->ack, c->end)) {
+                c->seq = s->ack;
+                break;
+            }
+            if (!(c->flags & TCP_CHUNK_SACKED)) {
+                if (f->sacked_bytes && !(c->flags & (TCP_CHUNK_AGAIN | TCP_CHUNK_LOST)))
+                    f->reordered = true;
+                tcp_chunk_delivered(f, c, now, &sample);
+            }
+            f->chunk_first++;
+            f->chunk_count--;
+        }
+        if (!f->chunk_count) {
+            f->chunk_first = 0;
+            f->any_again = false;
+        }
+        f->snd_una = s->ack;
+        f->dupacks = 0;
+        f->retries = 0;
+        f->backoff = 0;
+        f->tail_probe_done = false;
+        if (f->fin_sent && s->ack == f->tx_end + 1)
+            f->fin_acked = true;
+    } else if (was_zero) {
+        f->retries = 0;
+    }
+    if (f->sack_ok)
+        for (i = 0; i < s->sacks; i++)
+            if (tcp_lt(f->snd_una, s->sack[i].to) && tcp_le(f->snd_una, s->sack[i].from) && tcp_lt(s->sack[i].from, s->sack[i].to) && tcp_le(s->sack[i].to, f->snd_nxt))
+                tcp_take_sack(f, s->sack[i].from, s->sack[i].to, now, &sample, &delivered);
+    if (sample >= 0)
+        tcp_measured(f, sample);
+    if (f->in_recovery && tcp_le(f->recover, f->snd_una))
+        f->in_recovery = false;
+    if (f->sacked_bytes || f->any_again)
+        tcp_find_lost(f, now);
+    else
+        f->rack_at = 0;
+    if (!f->sack_ok && f->chunk_count && (f->in_recovery ? advanced : f->dupacks == 3)) { /* RFC 6582 */
+        struct tcp_chunk *c = tcp_chunk(f, 0);
+        if (c->end - c->seq > f->mss && !(c->flags & TCP_CHUNK_LOST))
+            tcp_chunk_split(f, 0, c->seq + f->mss);
+        tcp_chunk_lost(f, tcp_chunk(f, 0));
+        tcp_enter_recovery(f);
+    }
+    if (delivered)
+        tcp_grow_cwnd(f, delivered, pipe_before);
+    if (advanced || delivered)
+        tcp_restart_rto(f, now);
+    else if (was_zero && f->snd_wnd && !f->chunk_count) {
+        f->rto_at = 0;
+        f->backoff = 0;
+    }
+}
+
+/* ---- sending ---- */
+
+static uint32_t tcp_largest(const struct tcp_flow *f)
+{
+    const struct net_port *peer = f->nat->port.peer;
+    uint32_t most = 65535 - 60 - NAT_IP6_BYTES;
+    if (!peer || !peer->takes_gso)
+        return f->mss;
+    return most > f->mss ? most - most % f->mss : f->mss;
+}
+
+/* Lost chunks go first. false: stop sending. */
+static bool tcp_send_again(struct tcp_flow *f, int64_t now)
+{
+    unsigned i;
+    bool first = true;
+    if (!f->chunk_count || tcp_chunk(f, f->chunk_count - 1)->end - tcp_chunk(f, 0)->seq == f->pipe + f->sacked_bytes) /* invariant 3: none is lost */
+        return true;
+    for (i = 0; i < f->chunk_count; i++) {
+        struct tcp_chunk *c = tcp_chunk(f, i);
+        uint32_t room, size, data;
+        bool fin;
+        if (!(c->flags & TCP_CHUNK_LOST))
+            continue;
+        room = f->cwnd > f->pipe ? f->cwnd - f->pipe : 0;
+        if (room < f->mss) {
+            if (!(first && !f->pipe))
+                return false;
+            room = f->mss;
+        }
+        room = EMU_MIN(room, tcp_largest(f));
+        if (c->end - c->seq > room + 1 || (c->end - c->seq == room + 1 && !tcp_lt(f->tx_end, c->end))) {
+            if (!tcp_chunk_split(f, i, c->seq + room))
+                return false;
+            c = tcp_chunk(f, i);
+        }
+        size = c->end - c->seq;
+        fin = f->fin_sent && tcp_lt(f->tx_end, c->end);
+        data = size - (fin ? 1 : 0);
+        if (!tcp_send_segment(f, c->seq, data, (uint8_t)(TCP_ACK | (fin ? TCP_FIN : 0) | TCP_PSH)))
+            return false;
+        c->flags = (uint8_t)((c->flags & ~TCP_CHUNK_LOST) | TCP_CHUNK_AGAIN);
+        c->sent_ns = now;
+        f->any_again = true;
+        f->pipe += size;
+        first = false;
+        if (!f->rto_at || f->rto_is_probe)
+            tcp_restart_rto(f, now);
+    }
+    return true;
+}
+
+/* New data, up to size bytes of it. false: blocked. */
+static bool tcp_send_new(struct tcp_flow *f, uint32_t size, bool fin, int64_t now)
+{
+    struct tcp_chunk *c;
+    if (!tcp_chunk_room(f))
+        return false;
+    if (!tcp_send_segment(f, f->snd_nxt, size, (uint8_t)(TCP_ACK | (fin ? TCP_FIN : 0) | (f->snd_nxt + size == f->tx_end && size ? TCP_PSH : 0))))
+        return false;
+    c = &f->chunks[f->chunk_first + f->chunk_count++];
+    c->seq = f->snd_nxt;
+    c->end = f->snd_nxt + size + (fin ? 1 : 0);
+    c->sent_ns = now;
+    c->flags = 0;
+    f->snd_nxt = c->end;
+    if (tcp_lt(f->snd_max, f->snd_nxt))
+        f->snd_max = f->snd_nxt;
+    f->pipe += c->end - c->seq;
+    if (fin) {
+        f->fin_sent = true;
+        f->fin_first = !f->guest_fin;
+    }
+    if (f->chunk_count == 1 || !f->rto_at || f->rto_is_probe)
+        tcp_restart_rto(f, now);
+    return true;
+}
+
+static void tcp_send_data(struct tcp_flow *f, int64_t now)
+{
+    uint32_t largest = tcp_largest(f);
+    while (!f->fin_sent) {
+        uint32_t left = f->tx_end - f->snd_nxt, edge = f->snd_una + f->snd_wnd, room, size;
+        bool fin = false;
+        room = tcp_lt(f->snd_nxt, edge) ? edge - f->snd_nxt : 0;
+        if (f->pipe >= f->cwnd) {
+            /* RFC 3042: two segments beyond the window keep duplicate ACKs coming */
+            if (f->sack_ok || !f->dupacks || f->dupacks > 2 || f->pipe >= f->cwnd + 2 * f->mss)
+                break;
+            room = EMU_MIN(room, f->mss);
+        } else {
+            room = EMU_MIN(room, f->cwnd - f->pipe);
+        }
+        size = EMU_MIN(EMU_MIN(left, room), largest);
+        if (size == left && f->host_eof && !f->host_reset) {
+            if (size == left && size < room + (size == 0))
+                fin = true;
+        }
+        if (!size && !fin)
+            break;
+        if (size < left && size < largest) { /* silly window and super-frame economy: more room comes with the next ACK */
+            if (size < f->mss && size < f->max_wnd / 2)
+                break;
+            if (f->pipe && size < EMU_MIN(largest, f->cwnd / 4))
+                break;
+            if (size > f->mss)
+                size -= size % f->mss;
+        }
+        if (!tcp_send_new(f, size, fin, now))
+            return;
+        if (fin)
+            return;
+    }
+    if (!f->chunk_count && (f->tx_end != f->snd_nxt || (f->host_eof && !f->fin_sent)) && !f->rto_at && !f->nat->blocked) { /* persist: RFC 9293 §3.8.6.1 */
+        f->rto_at = now + EMU_MIN(f->rto_ns << f->backoff, TCP_RTO_MAX);
+        f->rto_is_probe = false;
+    }
+}
+
+static void tcp_output(struct tcp_flow *f)
+{
+    struct nat *n = f->nat;
+    int64_t now = emu_now_ns(n->emu);
+    if (f->state == TCP_OPEN) {
+        if (!n->blocked && tcp_send_again(f, now))
+            tcp_send_data(f, now);
+        if (f->host_reset && f->snd_nxt == f->tx_end && !n->blocked) {
+            tcp_reset_guest(f);
+            return;
+        }
+    }
+    if (f->need_ack && f->state >= TCP_OPEN && f->state != TCP_DEAD)
+        tcp_send_ack(f);
+    if (n->blocked)
+        tcp_want_work(f);
+    tcp_arm(f);
+}
+
+static void tcp_send_syn(struct tcp_flow *f)
+{
+    int64_t now = emu_now_ns(f->nat->emu);
+    bool sent = tcp_send_segment(f, f->iss, 0, f->state == TCP_SYN_SENT ? TCP_SYN : TCP_SYN | TCP_ACK);
+    f->snd_nxt = f->iss + 1;
+    f->snd_max = f->snd_nxt;
+    f->rto_at = now + (TCP_RTO_FIRST << EMU_MIN(f->retries, 6u));
+    if (!sent) { /* the NIC is full: not a try */
+        f->rto_at = now + 20 * NS_PER_MS;
+        if (f->retries)
+            f->retries--;
+    }
+    tcp_arm(f);
+}
+
+/* ---- timers ---- */
+
+static void tcp_tail_probe(struct tcp_flow *f, int64_t now)
+{
+    struct tcp_chunk *c = tcp_chunk(f, f->chunk_count - 1);
+    uint32_t size;
+    bool fin;
+    f->tail_probe_done = true;
+    f->rto_at = now + EMU_MIN(f->rto_ns << f->backoff, TCP_RTO_MAX);
+    f->rto_is_probe = false;
+    if (c->flags & (TCP_CHUNK_SACKED | TCP_CHUNK_LOST))
+        return;
+    if (c->end - c->seq > f->mss && tcp_chunk_split(f, f->chunk_count - 1, c->end - f->mss))
+        c = tcp_chunk(f, f->chunk_count - 1);
+    fin = f->fin_sent && tcp_lt(f->tx_end, c->end);
+    size = c->end - c->seq - (fin ? 1 : 0);
+    if (tcp_send_segment(f, c->seq, size, (uint8_t)(TCP_ACK | TCP_PSH | (fin ? TCP_FIN : 0)))) {
+        c->flags |= TCP_CHUNK_AGAIN;
+        c->sent_ns = now;
+        f->any_again = true;
+    }
+}
+
+/* RFC 6298 §5, RFC 5681 §3.1: everything in flight is taken for lost. */
+static void tcp_timeout(struct tcp_flow *f, int64_t now)
+{
+    unsigned i;
+    if (!f->chunk_count) { /* persist */
+        uint32_t left = f->tx_end - f->snd_nxt;
+        if (++f->retries > TCP_RETRIES) {
+            tcp_reset_guest(f);
+            return;
+        }
+        if (f->backoff < 8)
+            f->backoff++;
+        f->rto_at = now + EMU_MIN(f->rto_ns << f->backoff, TCP_RTO_MAX);
+        if (left) {
+            if (tcp_send_segment(f, f->snd_nxt, 1, TCP_ACK | TCP_PSH) && f->snd_max == f->snd_nxt)
+                f->snd_max = f->snd_nxt + 1;
+        } else if (f->host_eof && !f->fin_sent) {
+            f->rto_at = 0;
+            tcp_send_new(f, 0, true, now);
+        } else {
+            f->rto_at = 0;
+        }
+        return;
+    }
+    if (++f->retries > TCP_RETRIES) {
+        tcp_reset_host(f);
+        return;
+    }
+    for (i = 0; i < f->chunk_count; i++) {
+        struct tcp_chunk *c = tcp_chunk(f, i);
+        if (f->retries > 1 && (c->flags & TCP_CHUNK_SACKED)) { /* RFC 2018 §8: the guest may have changed its mind */
+            c->flags &= (uint8_t)~TCP_CHUNK_SACKED;
+            c->flags |= TCP_CHUNK_LOST;
+            f->sacked_bytes -= c->end - c->seq;
+        } else {
+            tcp_chunk_lost(f, c);
+        }
+    }
+    if (f->retries == 1)
+        f->ssthresh = EMU_MAX(f->cwnd / 10 * 7, 2 * f->mss);
+    f->cwnd = f->mss;
+    f->in_recovery = true;
+    f->recover = f->snd_nxt;
+    f->rack_at = 0;
+    f->dupacks = 0;
+    if (f->backoff < 8)
+        f->backoff++;
+    f->rto_at = now + EMU_MIN(f->rto_ns << f->backoff, TCP_RTO_MAX);
+    f->rto_is_probe = false;
+}
+
+static void tcp_life(struct tcp_flow *f, int64_t now)
+{
+    int64_t quiet;
+    f->life_at = 0;
+    if (f->state == TCP_TIME_WAIT) {
+        tcp_kill(f);
+        return;
+    }
+    quiet = now - f->heard_ns;
+    if (quiet < TCP_KEEPALIVE_NS) {
+        f->keepalives = 0;
+        f->life_at = f->heard_ns + TCP_KEEPALIVE_NS;
+        return;
+    }
+    if (f->keepalives++ >= TCP_KEEPALIVE_TRIES) {
+        tcp_send_segment(f, f->snd_nxt, 0, TCP_RST | TCP_ACK);
+        tcp_reset_host(f);
+        return;
+    }
+    tcp_send_segment(f, f->snd_una - 1, 0, TCP_ACK);
+    f->life_at = now + TCP_KEEPALIVE_STEP_NS;
+}
+
+static void tcp_on_timer(void *opaque)
+{
+    struct tcp_flow *f = opaque;
+    int64_t now = emu_now_ns(f->nat->emu);
+    if (f->life_at && now >= f->life_at)
+        tcp_life(f, now);
+    if (f->state == TCP_DEAD)
+        return;
+    if (f->rack_at && now >= f->rack_at)
+        tcp_find_lost(f, now);
+    if (f->rto_at && now >= f->rto_at) {
+        f->rto_at = 0;
+        switch (f->state) {
+        case TCP_SYN_SENT:
+            if (++f->retries >= TCP_SYN_TRIES) {
+                tcp_reset_host(f);
+                return;
+            }
+            tcp_send_syn(f);
+            break;
+        case TCP_SYN_RCVD:
+            if (++f->retries >= 7) {
+                tcp_reset_host(f);
+                return;
+            }
+            tcp_send_syn(f);
+            break;
+        case TCP_OPEN:
+            if (f->rto_is_probe && f->chunk_count)
+                tcp_tail_probe(f, now);
+            else
+                tcp_timeout(f, now);
+            break;
+        default: break;
+        }
+    }
+    if (f->state != TCP_DEAD)
+        tcp_settle(f);
+}
+
+/* ---- the host's side ---- */
+
+static void tcp_watch(struct tcp_flow *f)
+{
+    unsigned want = 0;
+    uint32_t space = f->tx.capacity - (f->tx_end - f->snd_una);
+    if (!f->watching)
+        return;
+    if (f->state == TCP_CONNECTING)
+        want = HOST_WRITE;
+    else if (f->state == TCP_OPEN) {
+        if (!f->host_eof && !f->host_reset && space >= f->tx.capacity / 8)
+            want |= HOST_READ;
+        if (f->host_blocked)
+            want |= HOST_WRITE;
+    }
+    if (want != f->watch.want)
+        watch_want(&f->watch, want);
+}
+
+/* The host's socket broke while the guest still has something to say to it. */
+static void tcp_host_failed(struct tcp_flow *f)
+{
+    tcp_reset_guest(f);
+}
+
+/* rx -> host. */
+static void tcp_push(struct tcp_flow *f)
+{
+    struct host_iov v[2];
+    while (tcp_rx_size(f) && !f->host_blocked && f->state == TCP_OPEN) {
+        int count = tcp_ring_pieces(&f->rx, f->rx_head, tcp_rx_size(f), v), done;
+        if (f->chr)
+            done = chr_write(f->chr, v[0].base, EMU_MIN(v[0].size, (size_t)65536));
+        else
+            done = host_writev(f->fd, v, count);
+        if (done == EMU_EAGAIN || (done == 0 && f->chr)) {
+            f->host_blocked = true;
+            break;
+        }
+        if (done < 0) {
+            tcp_host_failed(f);
+            return;
+        }
+        f->rx_head += (uint32_t)done;
+        f->bytes_out += (uint32_t)done;
+    }
+    if (f->state == TCP_OPEN && f->guest_fin && !tcp_rx_size(f) && !f->shut_down) {
+        f->shut_down = true;
+        if (f->fd != HOST_FD_NONE)
+            host_shutdown_write(f->fd);
+        if (f->chr) /* a character device has no half-close: its stream ends with the guest's */
+            f->host_eof = true;
+    }
+}
+
+/* host -> tx. */
+static void tcp_pull(struct tcp_flow *f)
+{
+    struct host_iov v[2];
+    uint32_t used = f->tx_end - f->snd_una, space;
+    int count, got;
+    if (f->fd == HOST_FD_NONE || f->host_eof || f->state != TCP_OPEN || !tcp_ring_use(f->nat, &f->tx))
+        return;
+    if (used > f->tx.capacity / 2 && f->tx.capacity < TCP_RING_MAX && f->cwnd > f->tx.capacity / 2 && f->snd_wnd > f->tx.capacity / 2)
+        tcp_ring_grow(f->nat, &f->tx, f->snd_una, used);
+    space = f->tx.capacity - used;
+    if (!space)
+        return;
+    count = tcp_ring_pieces(&f->tx, f->tx_end, space, v);
+    got = host_readv(f->fd, v, count);
+    if (got > 0) {
+        f->tx_end += (uint32_t)got;
+    } else if (got == 0) {
+        f->host_eof = true;
+    } else if (got != EMU_EAGAIN) {
+        f->host_reset = true; /* after what was read before */
+    }
+}
+
+static void tcp_ready(void *opaque, unsigned events)
+{
+    struct tcp_flow *f = opaque;
+    if (f->state == TCP_DEAD)
+        return;
+    if (f->state == TCP_CONNECTING) {
+        int r;
+        if (!(events & (HOST_WRITE | HOST_ERROR)))
+            return;
+        r = host_socket_error(f->fd);
+        if (r) {
+            if (f->is_dns && ++f->resolver < f->nat->resolver_count) {
+                tcp_close_host(f);
+                tcp_connect_host(f);
+                return;
+            }
+            if (r == EMU_EUNREACH || r == EMU_ETIMEDOUT || r == EMU_EACCES) {
+                uint8_t quote[8];
+                st16be(quote, f->guest_port);
+                st16be(quote + 2, f->remote_port);
+                st32be(quote + 4, f->irs);
+                icmp_error_about(f->nat, NAT_UNREACH_HOST, NULL, &f->guest, &f->remote, NAT_PROTO_TCP, quote, 20);
+                tcp_kill(f);
+            } else {
+                tcp_reset_guest(f);
+            }
+            return;
+        }
+        f->state = TCP_SYN_RCVD;
+        f->connect_until_host_ns = 0;
+        tcp_watch(f);
+        tcp_want_work(f);
+        f->need_ack = true; /* the work round sends the SYN-ACK */
+        return;
+    }
+    if (events & (HOST_READ | HOST_ERROR))
+        tcp_pull(f);
+    if (events & (HOST_WRITE | HOST_ERROR)) {
+        f->host_blocked = false;
+        tcp_push(f);
+    }
+    if (f->state != TCP_DEAD)
+        tcp_watch(f);
+    tcp_want_work(f);
+}
+
+/* What follows from the flow's present state: output, watches, growth, the end. */
+static void tcp_settle(struct tcp_flow *f)
+{
+    if (f->state == TCP_OPEN) {
+        uint32_t edge;
+        tcp_push(f);
+        if (f->state == TCP_OPEN) {
+            edge = f->rx_head + f->rx.capacity;
+            if (tcp_lt(f->rcv_adv, edge) && !f->guest_fin &&
+                edge - f->rcv_adv >= (f->closed_window ? EMU_MIN(f->rx.capacity / 2, tcp_our_mss(f)) : EMU_MAX(f->rx.capacity / 4, 2 * tcp_our_mss(f))))
+                f->need_ack = true; /* the window opened */
+            tcp_output(f);
+        }
+        if (f->state == TCP_OPEN && f->guest_fin && f->fin_acked && !tcp_rx_size(f)) {
+            if (f->need_ack)
+                tcp_send_ack(f);
+            tcp_close_host(f);
+            if (f->fin_first) {
+                f->state = TCP_TIME_WAIT;
+                f->rto_at = f->rack_at = 0;
+                f->life_at = emu_now_ns(f->nat->emu) + TCP_TIME_WAIT_NS;
+                tcp_free_rings(f);
+                tcp_arm(f);
+            } else {
+                tcp_kill(f);
+            }
+        }
+    } else if (f->state == TCP_TIME_WAIT) {
+        if (f->need_ack)
+            tcp_send_ack(f);
+        tcp_arm(f);
+    } else if (f->state == TCP_SYN_RCVD && f->need_ack) {
+        f->need_ack = false;
+        tcp_send_syn(f);
+    } else {
+        tcp_arm(f);
+    }
+    if (f->state != TCP_DEAD)
+        tcp_watch(f);
+}
+
+/* A work round: every flow that asked, once. Called by nat.c's timer and by kick. */
+EMU_PRIV void tcp_kick(struct nat *n)
+{
+    struct tcp_flow *list = n->tcp_work, *f;
+    n->tcp_work = n->tcp_work_last = NULL;
+    while ((f = list)) {
+        list = f->work_next;
+        f->in_work = false;
+        if (f->state == TCP_DEAD)
+            tcp_free(f);
+        else
+            tcp_settle(f);
+    }
+}
+
+/* ---- receiving ---- */
+
+/* Puts [from, to) into the list of out-of-order ranges. false: too many. */
+static bool tcp_range_add(struct tcp_flow *f, uint32_t from, uint32_t to)
+{
+    unsigned i = 0, j;
+    while (i < f->range_count && tcp_lt(f->ranges[i].to, from))
+        i++;
+    for (j = i; j < f->range_count && tcp_le(f->ranges[j].from, to); j++) {
+        if (tcp_lt(f->ranges[j].from, from))
+            from = f->ranges[j].from;
+        if (tcp_lt(to, f->ranges[j].to))
+            to = f->ranges[j].to;
+    }
+    if (j == i) { /* touches none */
+        if (f->range_count == f->range_capacity) {
+            unsigned capacity = f->range_capacity ? f->range_capacity * 2 : 8;
+            struct tcp_range *r = f->range_capacity < TCP_RANGES ? emu_realloc(f->nat->emu, f->ranges, capacity * sizeof *r) : NULL;
+            if (!r)
+                return false;
+            f->ranges = r;
+            f->range_capacity = capacity;
+        }
+        memmove(&f->ranges[i + 1], &f->ranges[i], (f->range_count - i) * sizeof *f->ranges);
+        f->range_count++;
+    } else if (j > i + 1) {
+        memmove(&f->ranges[i + 1], &f->ranges[j], (f->range_count - j) * sizeof *f->ranges);
+        f->range_count -= j - i - 1;
+    }
+    f->ranges[i].from = from;
+    f->ranges[i].to = to;
+    return true;
+}
+
+/* Ranges that rcv_nxt reached belong to the stream now. */
+static void tcp_range_join(struct tcp_flow *f)
+{
+    unsigned gone = 0;
+    while (gone < f->range_count && tcp_le(f->ranges[gone].from, f->rcv_nxt)) {
+        if (tcp_lt(f->rcv_nxt, f->ranges[gone].to))
+            f->rcv_nxt = f->ranges[gone].to;
+        gone++;
+    }
+    if (gone) {
+        f->range_count -= gone;
+        memmove(f->ranges, f->ranges + gone, f->range_count * sizeof *f->ranges);
+    }
+}
+
+static void tcp_copy_in(struct tcp_flow *f, struct pkt *p, size_t offset, uint32_t seq, uint32_t size)
+{
+    struct host_iov v[2];
+    int i, count = tcp_ring_pieces(&f->rx, seq, size, v);
+    for (i = 0; i < count; i++) {
+        net_frame_copy(p->frame, offset, v[i].base, v[i].size);
+        offset += v[i].size;
+    }
+}
+
+/* In-order payload straight from the frame to the socket; bytes that it took. */
+static uint32_t tcp_write_direct(struct tcp_flow *f, struct pkt *p, size_t offset, uint32_t size)
+{
+    struct host_iov v[NET_FRAME_MAX_PIECES];
+    int i, count = 0, done;
+    size_t left = size;
+    for (i = 0; i < p->frame->count && left; i++) {
+        const struct host_iov *from = &p->frame->pieces[i];
+        if (offset >= from->size) {
+            offset -= from->size;
+            continue;
+        }
+        if (count == NET_FRAME_MAX_PIECES)
+            break;
+        v[count].base = (uint8_t *)from->base + offset;
+        v[count].size = EMU_MIN(from->size - offset, left);
+        left -= v[count++].size;
+        offset = 0;
+    }
+    done = host_writev(f->fd, v, count);
+    if (done == EMU_EAGAIN) {
+        f->host_blocked = true;
+        return 0;
+    }
+    if (done < 0) {
+        tcp_host_failed(f);
+        return 0;
+    }
+    if ((uint32_t)done < size)
+        f->host_blocked = true;
+    f->bytes_out += (uint32_t)done;
+    return (uint32_t)done;
+}
+
+static void tcp_take_data(struct tcp_flow *f, struct pkt *p, const struct tcp_segment *s)
+{
+    uint32_t seq = s->seq, size = (uint32_t)s->size, skip;
+    size_t offset = s->data;
+    bool fin = (s->flags & TCP_FIN) != 0;
+    if (!size && !fin)
+        return;
+    f->need_ack = true;
+    if (f->guest_fin) /* nothing can follow */
+        return;
+    if (fin) {
+        f->fin_known = true;
+        f->fin_seq = seq + size;
+    }
+    if (tcp_lt(seq, f->rcv_nxt)) {
+        skip = EMU_MIN(f->rcv_nxt - seq, size);
+        if (skip && f->sack_ok) {
+            f->duplicate.from = seq;
+            f->duplicate.to = seq + skip;
+        }
+        seq += skip;
+        offset += skip;
+        size -= skip;
+    }
+    if (size && tcp_lt(f->rcv_adv, seq + size)) { /* beyond the window */
+        size = tcp_lt(seq, f->rcv_adv) ? f->rcv_adv - seq : 0;
+        if (fin && tcp_lt(f->rcv_adv, f->fin_seq))
+            f->fin_known = false;
+    }
+    if (size && seq == f->rcv_nxt) {
+        if (size >= TCP_DIRECT && f->rx_head == f->rcv_nxt && !f->range_count && !f->host_blocked && f->fd != HOST_FD_NONE) {
+            uint32_t done = tcp_write_direct(f, p, offset, size);
+            if (f->state == TCP_DEAD)
+                return;
+            f->rx_head += done;
+            f->rcv_nxt += done;
+            f->rx_since_grow += done;
+            seq += done;
+            offset += done;
+            size -= done;
+        }
+        if (size && !tcp_ring_use(f->nat, &f->rx))
+            return;
+        if (size) {
+            tcp_copy_in(f, p, offset, seq, size);
+            f->rcv_nxt += size;
+            f->rx_since_grow += size;
+            tcp_range_join(f);
+            if (tcp_rx_size(f) >= TCP_FLUSH)
+                tcp_push(f);
+        }
+    } else if (size && tcp_lt(f->rcv_nxt, seq)) {
+        if (tcp_ring_use(f->nat, &f->rx) && tcp_range_add(f, seq, seq + size)) {
+            tcp_copy_in(f, p, offset, seq, size);
+            f->newest_range = seq;
+            f->has_newest = true;
+        }
+    }
+    if (f->state != TCP_OPEN)
+        return;
+    if (f->fin_known && f->fin_seq == f->rcv_nxt) {
+        f->rcv_nxt++;
+        f->guest_fin = true;
+        f->range_count = 0;
+    }
+    if (f->rx_since_grow >= f->rx.capacity && f->rx.capacity < TCP_RING_MAX && f->scale_ok && tcp_rx_size(f) <= f->rx.capacity / 4) {
+        tcp_ring_grow(f->nat, &f->rx, f->rx_head, tcp_rx_end(f) - f->rx_head);
+        f->rx_since_grow = 0;
+    }
+}
+
+/* false: malformed. */
+static bool tcp_parse(struct pkt *p, struct tcp_segment *s)
+{
+    const uint8_t *t = pkt_bytes(p, p->l4, 20);
+    size_t header, i;
+    memset(s, 0, sizeof *s);
+    if (!t || p->end - p->l4 < 20)
+        return false;
+    header = (size_t)(t[12] >> 4) * 4;
+    if (header < 20 || header > p->end - p->l4 || !(t = pkt_bytes(p, p->l4, header)))
+        return false;
+    s->seq = ld32be(t + 4);
+    s->ack = ld32be(t + 8);
+    s->flags = t[13] & 0x3F;
+    s->window = ld16be(t + 14);
+    s->data = p->l4 + header;
+    s->size = p->end - s->data;
+    for (i = 20; i < header && t[i];) {
+        size_t left = header - i, size;
+        if (t[i] == 1) {
+            i++;
+            continue;
+        }
+        if (left < 2 || (size = t[i + 1]) < 2 || size > left) /* RFC 9293 §3.1: a length that cannot be ends the list */
+            break;
+        switch (t[i]) {
+        case 2:
+            if (size == 4)
+                s->mss = ld16be(t + i + 2);
+            break;
+        case 3:
+            if (size == 3) {
+                s->has_scale = true;
+                s->scale = (uint8_t)EMU_MIN(t[i + 2], 14);
+            }
+            break;
+        case 4: s->sack_ok = s->sack_ok || size == 2; break;
+        case 5:
+            for (size = 2; size + 8 <= t[i + 1] && s->sacks < 4; size += 8) {
+                s->sack[s->sacks].from = ld32be(t + i + size);
+                s->sack[s->sacks++].to = ld32be(t + i + size + 4);
+            }
+            size = t[i + 1];
+            break;
+        default: break;
+        }
+        i += size;
+    }
+    return true;
+}
+
+static void tcp_take_syn(struct tcp_flow *f, const struct tcp_segment *s)
+{
+    unsigned mss = s->mss ? s->mss : 536; /* RFC 9293 §3.7.1 */
+    f->irs = s->seq;
+    f->rcv_nxt = s->seq + 1;
+    f->rcv_adv = f->rx_head = f->rcv_nxt;
+    f->mss = EMU_MAX(EMU_MIN(mss, tcp_our_mss(f)), 64u);
+    f->sack_ok = s->sack_ok;
+    f->scale_ok = s->has_scale;
+    f->snd_shift = s->has_scale ? s->scale : 0;
+    if (!f->scale_ok)
+        f->rx.capacity = EMU_MIN(f->rx.capacity, 65536u);
+    f->snd_wnd = s->window;
+    f->max_wnd = s->window;
+    f->snd_wl1 = s->seq;
+    f->snd_wl2 = s->ack;
+    f->cwnd = 10 * f->mss; /* RFC 6928 */
+}
+
+static void tcp_opened(struct tcp_flow *f, const struct tcp_segment *s)
+{
+    f->state = TCP_OPEN;
+    f->snd_una = f->iss + 1;
+    f->retries = 0;
+    f->rto_at = 0;
+    f->rto_ns = TCP_RTO_MIN;
+    f->snd_wnd = s->window;
+    f->max_wnd = EMU_MAX(f->max_wnd, s->window);
+    f->snd_wl1 = s->seq;
+    f->snd_wl2 = s->ack;
+    f->life_at = f->heard_ns + TCP_KEEPALIVE_NS;
+    tcp_watch(f);
+}
+
+/* ---- connecting the host's side of a guest's connection ---- */
+
+static bool tcp_watch_start(struct tcp_flow *f)
+{
+    host_set_option(f->fd, HOST_OPT_NODELAY, 1);
+    host_set_option(f->fd, HOST_OPT_OOBINLINE, 1);
+    watch_add(f->nat->emu, &f->watch, f->fd, HOST_WRITE, tcp_ready, f);
+    f->watching = true;
+    return true;
+}
+
+/* Starts or continues with f->peer or the next resolver. false: failed at once, and the guest was told. */
+static bool tcp_connect_host(struct tcp_flow *f)
+{
+    struct nat *n = f->nat;
+    int r;
+    for (;;) {
+        if (f->is_dns) {
+            if (f->resolver >= n->resolver_count) {
+                tcp_reset_guest(f);
+                return false;
+            }
+            f->peer = n->resolvers[f->resolver];
+        }
+        r = host_socket(&f->fd, f->peer.family, HOST_STREAM);
+        if (r < 0) {
+            if (r != EMU_EINVAL && r != EMU_ENOTSUP)
+                nat_no_descriptors(n);
+            break;
+        }
+        r = host_connect(f->fd, &f->peer);
+        if (!r || r == EMU_EAGAIN) {
+            f->connect_until_host_ns = host_clock_ns() + TCP_CONNECT_HOST_NS;
+            tcp_watch_start(f);
+            emu_poll_now(n->emu);
+            if (!r)
+                tcp_ready(f, HOST_WRITE);
+            return true;
+        }
+        tcp_close_host(f);
+        if (!f->is_dns)
+            break;
+        f->resolver++;
+    }
+    if (r == EMU_EUNREACH || r == EMU_EACCES || r == EMU_ETIMEDOUT) {
+        uint8_t quote[8];
+        st16be(quote, f->guest_port);
+        st16be(quote + 2, f->remote_port);
+        st32be(quote + 4, f->irs);
+        icmp_error_about(n, NAT_UNREACH_HOST, NULL, &f->guest, &f->remote, NAT_PROTO_TCP, quote, 20);
+        tcp_kill(f);
+    } else {
+        tcp_reset_guest(f);
+    }
+    return false;
+}
+
+static size_t tcp_chr_can_receive(void *opaque)
+{
+    struct nat_guestfwd *g = opaque;
+    struct tcp_flow *f = g->flow;
+    return f && f->state == TCP_OPEN && !f->host_eof ? f->tx.capacity - (f->tx_end - f->snd_una) : 0;
+}
+
+static void tcp_chr_receive(void *opaque, const uint8_t *buf, size_t size)
+{
+    struct nat_guestfwd *g = opaque;
+    struct tcp_flow *f = g->flow;
+    struct host_iov v[2];
+    size_t room = tcp_chr_can_receive(opaque);
+    if (!room || !tcp_ring_use(f->nat, &f->tx))
+        return;
+    size = EMU_MIN(size, room);
+    tcp_ring_pieces(&f->tx, f->tx_end, (uint32_t)size, v);
+    memcpy(v[0].base, buf, v[0].size);
+    memcpy(v[1].base, buf + v[0].size, v[1].size);
+    f->tx_end += (uint32_t)size;
+    tcp_want_work(f);
+}
+
+static void tcp_chr_writable(void *opaque)
+{
+    struct nat_guestfwd *g = opaque;
+    if (g->flow) {
+        g->flow->host_blocked = false;
+        tcp_want_work(g->flow);
+    }
+}
+
+static void tcp_chr_event(void *opaque, enum chr_event ev)
+{
+    struct nat_guestfwd *g = opaque;
+    if (ev == CHR_CLOSED && g->flow) {
+        g->flow->host_eof = true;
+        tcp_want_work(g->flow);
+    }
+}
+
+static void tcp_connect_guestfwd(struct tcp_flow *f, struct nat_guestfwd *g)
+{
+    struct err err;
+    f->guestfwd = g;
+    if (g->argv) {
+        if (host_spawn(&f->fd, &f->pid, (const char *const *)g->argv, &err) < 0) {
+            emu_log(f->nat->emu, LOG_NOTICE, "%s: guestfwd: %s", f->nat->port.name, err.text);
+            f->fd = HOST_FD_NONE;
+            tcp_reset_guest(f);
+            return;
+        }
+        watch_add(f->nat->emu, &f->watch, f->fd, 0, tcp_ready, f);
+        f->watching = true;
+    } else {
+        if (g->flow) { /* one stream, one user */
+            tcp_reset_guest(f);
+            return;
+        }
+        g->flow = f;
+        f->chr = g->chr;
+        g->chr->can_receive = tcp_chr_can_receive;
+        g->chr->receive = tcp_chr_receive;
+        g->chr->writable = tcp_chr_writable;
+        g->chr->event = tcp_chr_event;
+        g->chr->opaque = g;
+    }
+    f->state = TCP_SYN_RCVD;
+    f->need_ack = true;
+    tcp_want_work(f);
+}
+
+static void tcp_new_from_guest(struct nat *n, struct pkt *p, const struct tcp_segment *s, uint16_t guest_port, uint16_t remote_port)
+{
+    struct nat_guestfwd *g = nat_find_guestfwd(n, &p->dst, remote_port);
+    struct nat_addr dns = nat_is_v4(&p->dst) ? nat_v4(n->dns4) : nat_v6(n->dns6);
+    bool is_dns = !g && !n->restricted && remote_port == 53 && nat_addr_eq(&p->dst, &dns);
+    struct host_addr peer;
+    struct tcp_flow *f;
+    memset(&peer, 0, sizeof peer);
+    if (!g && !is_dns && !nat_to_host(n, &p->dst, remote_port, &peer)) {
+        if (n->restricted)
+            icmp_error(n, p, NAT_UNREACH_ADMIN);
+        else if (nat_is_ours(n, &p->dst))
+            tcp_refuse(n, p, s);
+        else
+            icmp_error(n, p, NAT_UNREACH_HOST);
+        return;
+    }
+    f = tcp_new(n, &p->src, guest_port, &p->dst, remote_port);
+    if (!f) {
+        tcp_refuse(n, p, s);
+        return;
+    }
+    f->state = TCP_CONNECTING;
+    tcp_take_syn(f, s);
+    f->peer = peer;
+    if (g) {
+        tcp_connect_guestfwd(f, g);
+        return;
+    }
+    if (is_dns) {
+        f->is_dns = true;
+        dns_resolvers(n);
+        f->resolver = 0;
+    }
+    tcp_connect_host(f);
+}
+
+EMU_PRIV void tcp_accept(struct nat *n, struct nat_hostfwd *fwd, host_fd fd, const struct host_addr *peer)
+{
+    struct nat_addr guest = fwd->guest, zero, remote;
+    uint16_t port = peer->port;
+    struct tcp_flow *f;
+    unsigned tries;
+    memset(&zero, 0, sizeof zero);
+    if (nat_addr_eq(&guest, &zero))
+        guest = nat_first_guest(n);
+    remote = nat_from_host(n, peer, nat_is_v4(&guest));
+    if (!port)
+        port = (uint16_t)(49152 + nat_random(n) % 16384);
+    for (tries = 0; tries < 1000 && tcp_find(n, &guest, fwd->guest_port, &remote, port); tries++)
+        port = (uint16_t)(49152 + nat_random(n) % 16384);
+    f = tcp_find(n, &guest, fwd->guest_port, &remote, port) ? NULL : tcp_new(n, &guest, fwd->guest_port, &remote, port);
+    if (!f) {
+        host_set_option(fd, HOST_OPT_LINGER0, 1);
+        host_fd_close(fd);
+        return;
+    }
+    f->from_host = true;
+    f->fd = fd;
+    f->peer = *peer;
+    f->state = TCP_SYN_SENT;
+    tcp_watch_start(f);
+    tcp_watch(f);
+    f->rcv_nxt = 0;
+    tcp_send_syn(f);
+}
+
+EMU_PRIV void tcp_arp_known(struct nat *n, const struct nat_addr *ip)
+{
+    struct tcp_flow *f;
+    for (f = n->tcp_list; f; f = f->next)
+        if (f->state == TCP_SYN_SENT && nat_addr_eq(&f->guest, ip)) {
+            f->rto_at = emu_now_ns(n->emu); /* its timer sends the SYN; the try that nobody could hear doesn't count */
+            if (f->retries)
+                f->retries--;
+            tcp_arm(f);
+        }
+}
+
+/* RFC 5961 §7: a few a second are enough for an honest peer. */
+static void tcp_challenge(struct tcp_flow *f)
+{
+    if (!f->nat->challenge_left)
+        return;
+    f->nat->challenge_left--;
+    tcp_send_ack(f);
+}
+
+static void tcp_input_syn_sent(struct tcp_flow *f, struct pkt *p, struct tcp_segment *s)
+{
+    if ((s->flags & TCP_ACK) && s->ack != f->iss + 1) {
+        tcp_refuse(f->nat, p, s);
+        return;
+    }
+    if (s->flags & TCP_RST) {
+        if (s->flags & TCP_ACK)
+            tcp_reset_host(f);
+        return;
+    }
+    if (!(s->flags & TCP_SYN))
+        return;
+    tcp_take_syn(f, s);
+    if (!(s->flags & TCP_ACK)) { /* both opened at once */
+        f->state = TCP_SYN_RCVD;
+        f->need_ack = true;
+        tcp_want_work(f);
+        return;
+    }
+    tcp_opened(f, s);
+    f->need_ack = true;
+    tcp_want_work(f);
+}
+
+/* RFC 9293 §3.10.7.4, first to fourth; false: the segment is dropped. */
+static bool tcp_acceptable(struct tcp_flow *f, struct pkt *p, struct tcp_segment *s)
+{
+    uint32_t length = (uint32_t)s->size + ((s->flags & TCP_FIN) ? 1 : 0), edge = f->rcv_adv;
+    bool in_window;
+    if (tcp_lt(edge, f->rcv_nxt))
+        edge = f->rcv_nxt;
+    if (length == 0)
+        in_window = s->seq == f->rcv_nxt || (tcp_le(f->rcv_nxt, s->seq) && tcp_lt(s->seq, edge));
+    else
+        in_window = tcp_lt(f->rcv_nxt, s->seq + length) && tcp_lt(s->seq, edge);
+    if (s->flags & TCP_RST) { /* RFC 5961 §3 */
+        if (s->seq == f->rcv_nxt)
+            tcp_reset_host(f);
+        else if (tcp_le(f->rcv_nxt, s->seq) && tcp_lt(s->seq, edge))
+            tcp_challenge(f);
+        return false;
+    }
+    if (s->flags & TCP_SYN) {
+        if (f->state == TCP_SYN_RCVD && s->seq == f->irs && !(s->flags & TCP_ACK)) { /* its SYN again: our answer was lost */
+            f->need_ack = true;
+            tcp_want_work(f);
+        } else {
+            tcp_challenge(f); /* RFC 5961 §4 */
+        }
+        return false;
+    }
+    if (!(s->flags & TCP_ACK))
+        return false;
+    if (f->state == TCP_SYN_RCVD) {
+        if (s->ack != f->iss + 1) {
+            tcp_refuse(f->nat, p, s);
+            return false;
+        }
+        tcp_opened(f, s);
+    }
+    if (tcp_lt(f->snd_max, s->ack) || (s->ack - f->snd_una) >> 31) {
+        /* RFC 5961 §5: acknowledges what was never sent, or is very old */
+        if (tcp_lt(f->snd_max, s->ack) || f->snd_una - s->ack > f->max_wnd + 65536) {
+            tcp_challenge(f);
+            return false;
+        }
+    }
+    if (!in_window) {
+        if (length && tcp_le(s->seq + length, f->rcv_nxt) && s->size && f->sack_ok) {
+            f->duplicate.from = s->seq;
+            f->duplicate.to = s->seq + (uint32_t)s->size;
+        }
+        if (tcp_le(f->snd_una, s->ack) && f->state == TCP_OPEN && tcp_lt(s->seq, edge + 1))
+            tcp_take_ack(f, s); /* a valid acknowledgement on a segment that finds our window closed */
+        tcp_send_ack(f);
+        tcp_want_work(f);
+        return false;
+    }
+    return true;
+}
+
+EMU_PRIV void tcp_input(struct nat *n, struct pkt *p)
+{
+    struct tcp_segment s;
+    struct tcp_flow *f;
+    const uint8_t *t;
+    uint16_t guest_port, remote_port;
+    bool ordered;
+    if (!tcp_parse(p, &s) || !pkt_l4_sum_ok(p)) {
+        n->bad_packets++;
+        return;
+    }
+    t = pkt_bytes(p, p->l4, 4);
+    guest_port = ld16be(t);
+    remote_port = ld16be(t + 2);
+    if (!guest_port || !remote_port) {
+        n->bad_packets++;
+        return;
+    }
+    f = tcp_find(n, &p->src, guest_port, &p->dst, remote_port);
+    if (f && f->state == TCP_TIME_WAIT && (s.flags & (TCP_SYN | TCP_ACK | TCP_RST)) == TCP_SYN && tcp_lt(f->rcv_nxt, s.seq)) {
+        tcp_kill(f); /* RFC 9293 §3.6.1: a new connection on the old pair */
+        f = NULL;
+    }
+    if (!f) {
+        if ((s.flags & (TCP_SYN | TCP_ACK | TCP_RST | TCP_FIN)) == TCP_SYN)
+            tcp_new_from_guest(n, p, &s, guest_port, remote_port);
+        else
+            tcp_refuse(n, p, &s);
+        return;
+    }
+    f->heard_ns = emu_now_ns(n->emu);
+    f->keepalives = 0;
+    emu_poll_now(n->emu);
+    if (f->state == TCP_CONNECTING) {
+        if ((s.flags & TCP_RST) && (s.seq == f->rcv_nxt || s.seq == f->irs))
+            tcp_kill(f);
+        return;
+    }
+    if (f->state == TCP_SYN_SENT) {
+        tcp_input_syn_sent(f, p, &s);
+        return;
+    }
+    if (!(s.flags & TCP_SYN))
+        s.window <<= f->snd_shift;
+    if (!tcp_acceptable(f, p, &s))
+        return;
+    if (f->state != TCP_OPEN) { /* TIME_WAIT: only the guest's FIN again is of interest */
+        f->need_ack = f->need_ack || (s.flags & TCP_FIN);
+        tcp_want_work(f);
+        return;
+    }
+    if (tcp_le(f->snd_una, s.ack))
+        tcp_take_ack(f, &s);
+    ordered = s.seq == f->rcv_nxt && !f->range_count;
+    tcp_take_data(f, p, &s);
+    if (f->state == TCP_DEAD)
+        return;
+    if (!ordered && f->need_ack) /* RFC 5681 §4.2: at once, so that the guest counts duplicates */
+        tcp_send_ack(f);
+    tcp_want_work(f);
+}
+
+/* ---- housekeeping ---- */
+
+EMU_PRIV void tcp_tick(struct nat *n, int64_t host_now)
+{
+    struct tcp_flow *f;
+    for (f = n->tcp_list; f; f = f->next)
+        if (f->state == TCP_CONNECTING && f->connect_until_host_ns && host_now >= f->connect_until_host_ns) {
+            f->connect_until_host_ns = 0;
+            tcp_reset_guest(f);
+        }
+}
+
+EMU_PRIV void tcp_close_guestfwd(struct nat *n, struct nat_guestfwd *g)
+{
+    struct tcp_flow *f;
+    for (f = n->tcp_list; f; f = f->next)
+        if (f->guestfwd == g) {
+            tcp_kill(f);
+            f->guestfwd = NULL;
+        }
+    if (g->chr) {
+        g->chr->can_receive = NULL;
+        g->chr->receive = NULL;
+        g->chr->writable = NULL;
+        g->chr->event = NULL;
+    }
+}
+
+EMU_PRIV void tcp_destroy(struct nat *n)
+{
+    while (n->tcp_list)
+        tcp_free(n->tcp_list);
+    n->tcp_work = n->tcp_work_last = NULL;
+}
+
+static const char *tcp_state_name(const struct tcp_flow *f)
+{
+    switch (f->state) {
+    case TCP_CONNECTING: return "SYN_SENT"; /* of the host's side */
+    case TCP_SYN_SENT: return "SYN_SENT";
+    case TCP_SYN_RCVD: return "SYN_RCVD";
+    case TCP_TIME_WAIT: return "TIME_WAIT";
+    case TCP_DEAD: return "CLOSED";
+    default: break;
+    }
+    if (f->guest_fin)
+        return !f->fin_sent ? "CLOSE_WAIT" : f->fin_first ? "CLOSING" : "LAST_ACK";
+    return !f->fin_sent ? "ESTABLISHED" : f->fin_acked ? "FIN_WAIT_2" : "FIN_WAIT_1";
+}
+
+EMU_PRIV void tcp_print_info(struct nat *n, struct buf *out)
+{
+    struct tcp_flow *f;
+    char text[32], source[64], dest[64];
+    for (f = n->tcp_list; f; f = f->next) {
+        const struct nat_addr *src = f->from_host ? &f->remote : &f->guest, *dst = f->from_host ? &f->guest : &f->remote;
+        if (f->state == TCP_DEAD)
+            continue;
+        snprintf(text, sizeof text, "TCP[%s]", tcp_state_name(f));
+        nat_format(src, source, sizeof source);
+        nat_format(dst, dest, sizeof dest);
+        buf_printf(out, "  %-19s %3d %15s %5u %15s %5u %5u %5u\n", text, (int)f->fd, source, f->from_host ? f->remote_port : f->guest_port, dest,
+                   f->from_host ? f->guest_port : f->remote_port, f->state == TCP_OPEN ? f->tx_end - f->snd_una : 0, f->state == TCP_OPEN ? tcp_rx_size(f) : 0);
+    }
+}
+
+EMU_PRIV bool tcp_check(struct nat *n)
+{
+    struct tcp_flow *f;
+    unsigned i;
+    for (f = n->tcp_list; f; f = f->next) {
+        uint32_t at = f->snd_una, pipe = 0, sacked = 0;
+        if (f->state != TCP_OPEN)
+            continue;
+        if (!tcp_le(f->snd_una, f->snd_nxt) || !tcp_le(f->snd_nxt, f->snd_max) || f->tx_end + 1 - f->snd_una > f->tx.capacity + 1)
+            return false;
+        for (i = 0; i < f->chunk_count; i++) {
+            const struct tcp_chunk *c = tcp_chunk(f, i);
+            if (c->seq != at || !tcp_lt(c->seq, c->end))
+                return false;
+            at = c->end;
+            if (c->flags & TCP_CHUNK_SACKED)
+                sacked += c->end - c->seq;
+            else if (!(c->flags & TCP_CHUNK_LOST))
+                pipe += c->end - c->seq;
+        }
+        if ((f->chunk_count && at != f->snd_nxt) || pipe != f->pipe || sacked != f->sacked_bytes)
+            return false;
+        if (tcp_lt(f->rcv_nxt, f->rx_head))
+            return false;
+        at = f->rcv_nxt;
+        for (i = 0; i < f->range_count; i++) {
+            if (!tcp_lt(at, f->ranges[i].from) || !tcp_lt(f->ranges[i].from, f->ranges[i].to))
+                return false;
+            at = f->ranges[i].to;
+        }
+        if (at - f->rx_head > f->rx.capacity + 1)
+            return false;
+    }
+    return true;
+}
+
+#undef TCP_RING_FIRST
+#undef TCP_RING_MAX
+#undef TCP_MAX_FLOWS
+#undef TCP_SHIFT
+#undef TCP_DIRECT
+#undef TCP_FLUSH
+#undef TCP_RANGES
+#undef TCP_CHUNKS
+#undef TCP_RTO_MIN
+#undef TCP_RTO_FIRST
+#undef TCP_RTO_MAX
+#undef TCP_RETRIES
+#undef TCP_SYN_TRIES
+#undef TCP_TIME_WAIT_NS
+#undef TCP_KEEPALIVE_NS
+#undef TCP_KEEPALIVE_STEP_NS
+#undef TCP_KEEPALIVE_TRIES
+#undef TCP_CONNECT_HOST_NS
+
+/* ======================================== src/net/dhcp.c ======================================== */
+
+/* net/dhcp.c - the DHCP and BOOTP server that the guest sees.
+ *
+ * Models     RFC 2131, RFC 2132 (options), RFC 951 (plain BOOTP), RFC 3397 (option 119), RFC 6842 (client id comes back), RFC 4578 clients (PXE) as they
+ *            find bootfile and server in the fixed fields and in options 66 and 67.
+ * Contract   udp.c gives it what goes to port 67. What it answers follows -netdev user's net, host, dns, dhcpstart, hostname, ...
+ * Theory     A lease belongs to a hardware address. Leases rise from dhcpstart; an address asked for by name is granted if it lies in the network
+ *            and is free, also in a REQUEST that no DISCOVER came before (Windows after a resume). Leases last a day and are remembered longer,
+ *            so a guest finds its address again.
+ * Invariants 1. No two leases have one address; none is the host's, the DNS's, a guestfwd server's, the network's or the broadcast's.
+ *            2. Options are read by tag, length and bounds; what does not fit ends the list.
+ */
+
+#define DHCP_LEASE_S 86400u
+
+enum {
+    DHCP_FIXED = 240, /* up to and with the cookie */
+    DHCP_BOOTP_MIN = 300,
+    DHCP_REPLY_MAX = 576 - 28,
+    DHCP_DISCOVER = 1,
+    DHCP_OFFER = 2,
+    DHCP_REQUEST = 3,
+    DHCP_DECLINE = 4,
+    DHCP_ACK = 5,
+    DHCP_NAK = 6,
+    DHCP_RELEASE = 7,
+    DHCP_INFORM = 8
+};
+
+struct dhcp_request {
+    uint8_t type; /* 0: BOOTP */
+    const uint8_t *mac;
+    uint32_t wanted, server, client; /* options 50 and 54, ciaddr */
+    const uint8_t *id;
+    size_t id_size;
+    size_t room; /* bytes an answer may have */
+};
+
+static const uint8_t *dhcp_option(const uint8_t *o, size_t size, uint8_t tag, size_t *length)
+{
+    size_t i = 0;
+    while (i < size && o[i] != 255) {
+        if (!o[i]) {
+            i++;
+            continue;
+        }
+        if (size - i < 2 || (size_t)o[i + 1] > size - i - 2)
+            return NULL;
+        if (o[i] == tag) {
+            *length = o[i + 1];
+            return o + i + 2;
+        }
+        i += (size_t)2 + o[i + 1];
+    }
+    return NULL;
+}
+
+static bool dhcp_usable(struct nat *n, uint32_t ip)
+{
+    struct nat_addr a = nat_v4(ip);
+    return (ip & n->mask4) == n->net4 && ip != n->net4 && ip != (n->net4 | ~n->mask4) && ip != n->host4 && ip != n->dns4 && !nat_find_guestfwd(n, &a, 0);
+}
+
+static struct nat_lease *dhcp_by_mac(struct nat *n, const uint8_t mac[6])
+{
+    unsigned i;
+    for (i = 0; i < NAT_LEASES; i++)
+        if (n->leases[i].used && !n->leases[i].declined && !memcmp(n->leases[i].mac, mac, 6))
+            return &n->leases[i];
+    return NULL;
+}
+
+static struct nat_lease *dhcp_by_ip(struct nat *n, uint32_t ip)
+{
+    unsigned i;
+    for (i = 0; i < NAT_LEASES; i++)
+        if (n->leases[i].used && n->leases[i].ip == ip)
+            return &n->leases[i];
+    return NULL;
+}
+
+static struct nat_lease *dhcp_grant(struct nat *n, const uint8_t mac[6], uint32_t ip)
+{
+    struct nat_lease *l = dhcp_by_mac(n, mac);
+    unsigned i, oldest = 0;
+    if (!l) {
+        for (i = 0; i < NAT_LEASES && n->leases[i].used; i++)
+            if (n->leases[i].until_ns < n->leases[oldest].until_ns)
+                oldest = i;
+        if (i == NAT_LEASES) { /* all places taken: only one that ran out may go */
+            if (n->leases[oldest].until_ns > emu_now_ns(n->emu))
+                return NULL;
+            i = oldest;
+        }
+        l = &n->leases[i];
+    }
+    l->used = true;
+    l->declined = false;
+    memcpy(l->mac, mac, 6);
+    l->ip = ip;
+    l->until_ns = emu_now_ns(n->emu) + (int64_t)DHCP_LEASE_S * NS_PER_SEC;
+    return l;
+}
+
+/* A lease for the client: its own, the one it asks for, or the first free one. NULL: none left. */
+static struct nat_lease *dhcp_find_lease(struct nat *n, const struct dhcp_request *q)
+{
+    struct nat_lease *l = dhcp_by_mac(n, q->mac), *other;
+    uint32_t ip, last = (n->net4 | ~n->mask4) - 1, tried;
+    if (l)
+        return dhcp_grant(n, q->mac, l->ip);
+    if (q->wanted && dhcp_usable(n, q->wanted) && !dhcp_by_ip(n, q->wanted))
+        return dhcp_grant(n, q->mac, q->wanted);
+    for (tried = 0, ip = n->dhcp4; tried < 1024; tried++, ip = ip >= last ? n->net4 + 1 : ip + 1) {
+        if (!dhcp_usable(n, ip))
+            continue;
+        other = dhcp_by_ip(n, ip);
+        if (!other)
+            return dhcp_grant(n, q->mac, ip);
+        if (other->until_ns <= emu_now_ns(n->emu)) {
+            other->used = false;
+            return dhcp_grant(n, q->mac, ip);
+        }
+    }
+    return NULL;
+}
+
+struct dhcp_reply {
+    uint8_t bytes[DHCP_REPLY_MAX];
+    size_t size, room;
+};
+
+static void dhcp_put(struct dhcp_reply *r, uint8_t tag, const void *value, size_t size)
+{
+    if (size > 255 || r->size + 2 + size + 1 > r->room) /* invariant: room for the end mark stays */
+        return;
+    r->bytes[r->size] = tag;
+    r->bytes[r->size + 1] = (uint8_t)size;
+    memcpy(r->bytes + r->size + 2, value, size);
+    r->size += 2 + size;
+}
+
+static void dhcp_put32(struct dhcp_reply *r, uint8_t tag, uint32_t v)
+{
+    uint8_t b[4];
+    st32be(b, v);
+    dhcp_put(r, tag, b, 4);
+}
+
+static void dhcp_put_network(struct nat *n, struct dhcp_reply *r)
+{
+    uint8_t mtu[2];
+    dhcp_put32(r, 1, n->mask4);
+    if (!n->restricted) {
+        dhcp_put32(r, 3, n->host4);
+        dhcp_put32(r, 6, n->dns4);
+    }
+    if (n->hostname)
+        dhcp_put(r, 12, n->hostname, strlen(n->hostname));
+    if (n->domainname)
+        dhcp_put(r, 15, n->domainname, strlen(n->domainname));
+    if (n->mtu != 1500) {
+        st16be(mtu, (uint16_t)n->mtu);
+        dhcp_put(r, 26, mtu, 2);
+    }
+    if (n->tftp_server_name)
+        dhcp_put(r, 66, n->tftp_server_name, strlen(n->tftp_server_name));
+    if (n->bootfile)
+        dhcp_put(r, 67, n->bootfile, strlen(n->bootfile));
+    if (n->search)
+        dhcp_put(r, 119, n->search, n->search_size);
+}
+
+static void dhcp_answer(struct nat *n, const uint8_t *m, const struct dhcp_request *q, uint8_t type, uint32_t ip)
+{
+    static const uint8_t all[6] = { 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF };
+    struct dhcp_reply r;
+    struct nat_addr src = nat_v4(n->host4), dst;
+    uint32_t relay = ld32be(m + 24);
+    uint8_t t = type;
+    bool broadcast = (ld16be(m + 10) & 0x8000) != 0 || type == DHCP_NAK;
+    memset(&r, 0, sizeof r);
+    r.room = EMU_MIN(sizeof r.bytes, q->room);
+    r.bytes[0] = 2;
+    r.bytes[1] = m[1];
+    r.bytes[2] = m[2];
+    memcpy(r.bytes + 4, m + 4, 4);   /* xid */
+    memcpy(r.bytes + 10, m + 10, 2); /* flags */
+    if (type != DHCP_NAK) {
+        memcpy(r.bytes + 12, m + 12, 4);
+        if (type != DHCP_INFORM)
+            st32be(r.bytes + 16, ip);
+        st32be(r.bytes + 20, n->host4);
+        if (n->tftp_server_name)
+            snprintf((char *)r.bytes + 44, 64, "%s", n->tftp_server_name);
+        if (n->bootfile)
+            snprintf((char *)r.bytes + 108, 128, "%s", n->bootfile);
+    }
+    st32be(r.bytes + 24, relay);
+    memcpy(r.bytes + 28, m + 28, 16);
+    st32be(r.bytes + 236, UINT32_C(0x63825363)); /* RFC 1497's cookie */
+    r.size = DHCP_FIXED;
+    if (type) {
+        if (type == DHCP_INFORM)
+            t = DHCP_ACK;
+        dhcp_put(&r, 53, &t, 1);
+        dhcp_put32(&r, 54, n->host4);
+    }
+    if (type == DHCP_OFFER || type == DHCP_ACK) {
+        dhcp_put32(&r, 51, DHCP_LEASE_S);
+        dhcp_put32(&r, 58, DHCP_LEASE_S / 2);
+        dhcp_put32(&r, 59, DHCP_LEASE_S / 8 * 7);
+    }
+    if (q->id)
+        dhcp_put(&r, 61, q->id, q->id_size);
+    if (type != DHCP_NAK)
+        dhcp_put_network(n, &r);
+    else
+        dhcp_put(&r, 56, "address not available", 21);
+    if (r.size < r.room)
+        r.bytes[r.size++] = 255;
+    if (r.size < DHCP_BOOTP_MIN)
+        r.size = DHCP_BOOTP_MIN;
+    /* RFC 2131 §4.1: unicast to the hardware address unless the client can't */
+    if (q->client && type != DHCP_NAK)
+        dst = nat_v4(q->client);
+    else if (broadcast || !ip)
+        dst = nat_v4(UINT32_MAX);
+    else
+        dst = nat_v4(ip);
+    udp_send(n, &src, 67, &dst, 68, nat_get_v4(&dst) == UINT32_MAX ? all : q->mac, r.bytes, r.size);
+}
+
+EMU_PRIV void dhcp_input(struct nat *n, struct pkt *p, const uint8_t *m, size_t size)
+{
+    struct dhcp_request q;
+    struct nat_lease *l;
+    const uint8_t *o, *v;
+    size_t osize, length;
+    (void)p;
+    if (!n->ip4 || size < 236 || m[0] != 1 || m[1] != 1 || m[2] != 6 || (m[28] & 1))
+        return;
+    memset(&q, 0, sizeof q);
+    q.mac = m + 28;
+    q.client = ld32be(m + 12);
+    q.room = DHCP_REPLY_MAX;
+    o = m + DHCP_FIXED;
+    osize = size >= DHCP_FIXED && ld32be(m + 236) == UINT32_C(0x63825363) ? size - DHCP_FIXED : 0;
+    if ((v = dhcp_option(o, osize, 53, &length)) && length == 1)
+        q.type = v[0];
+    if ((v = dhcp_option(o, osize, 50, &length)) && length == 4)
+        q.wanted = ld32be(v);
+    if ((v = dhcp_option(o, osize, 54, &length)) && length == 4)
+        q.server = ld32be(v);
+    if ((v = dhcp_option(o, osize, 61, &length)) && length) {
+        q.id = v;
+        q.id_size = length;
+    }
+    switch (q.type) {
+    case 0:
+    case DHCP_DISCOVER:
+        if ((l = dhcp_find_lease(n, &q)))
+            dhcp_answer(n, m, &q, q.type ? DHCP_OFFER : 0, l->ip);
+        return;
+    case DHCP_REQUEST: {
+        uint32_t ip = q.wanted ? q.wanted : q.client;
+        struct nat_lease *mine = dhcp_by_mac(n, q.mac), *other;
+        if (q.server && q.server != n->host4) { /* it took another server's offer */
+            if (mine && !q.client)
+                mine->used = false;
+            return;
+        }
+        other = dhcp_by_ip(n, ip);
+        if (!ip || !dhcp_usable(n, ip) || (other && other != mine && other->until_ns > emu_now_ns(n->emu)) || (other && other->declined)) {
+            dhcp_answer(n, m, &q, DHCP_NAK, 0);
+            return;
+        }
+        if (other && other != mine)
+            other->used = false;
+        if (!(l = dhcp_grant(n, q.mac, ip))) {
+            dhcp_answer(n, m, &q, DHCP_NAK, 0);
+            return;
+        }
+        {
+            struct nat_addr a = nat_v4(ip);
+            if (q.client == ip) /* it has the address already: RENEWING */
+                arp_learn(n, &a, q.mac);
+        }
+        dhcp_answer(n, m, &q, DHCP_ACK, l->ip);
+        return;
+    }
+    case DHCP_DECLINE: /* somebody else uses it: never offered again while the machine runs */
+        l = dhcp_by_ip(n, q.wanted);
+        if (l && !memcmp(l->mac, q.mac, 6)) {
+            l->declined = true;
+            l->until_ns = INT64_MAX;
+        }
+        return;
+    case DHCP_RELEASE:
+        l = dhcp_by_mac(n, q.mac);
+        if (l && l->ip == q.client)
+            l->until_ns = emu_now_ns(n->emu); /* remembered for the same client, free for others */
+        return;
+    case DHCP_INFORM:
+        if (q.client)
+            dhcp_answer(n, m, &q, DHCP_INFORM, 0);
+        return;
+    default: return;
+    }
+}
+#undef DHCP_LEASE_S
+
+/* ======================================== src/net/dns.c ======================================== */
+
+/* net/dns.c - the name server that the guest sees: every question goes on to the host's resolvers.
+ *
+ * Models     RFC 1035 §4 (only the header and the question's bytes are looked at), RFC 5452 (an answer counts only from the server that was asked, with
+ *            our random number and the same question).
+ * Contract   udp.c hands in questions to the DNS address, port 53; TCP to it is tcp.c's, which asks dns_resolvers() for where to connect.
+ * Theory     A question gets a socket of its own (a fresh source port) and a fresh number. The resolver that answered last is asked first; one that is
+ *            silent for 1.5 s, unreachable, or answers "server failure" or "refused" is followed by the next; after two rounds or 10 s the guest is
+ *            told "server failure". The host's list is read again when its stamp moves, so a host that roams keeps working.
+ * Invariants 1. At most DNS_MAX questions are open; the oldest goes first.
+ *            2. Answers pass unchanged but for the number: we rewrite no names and no addresses.
+ */
+
+#define DNS_MAX 256u
+#define DNS_TRY_NS (1500 * NS_PER_MS)
+#define DNS_LIFE_NS (10 * NS_PER_SEC)
+#define DNS_REREAD_NS NS_PER_SEC
+
+enum { DNS_HEADER = 12, DNS_QUESTION_MAX = 4096, DNS_SERVFAIL = 2, DNS_REFUSED = 5 };
+
+struct dns_query {
+    struct nat *nat;
+    struct dns_query *next;
+    struct nat_addr guest, server; /* server: as the guest addressed it */
+    uint16_t guest_port, guest_id, id;
+    host_fd fd;
+    int family;
+    struct watch watch;
+    size_t resolver; /* the one being asked */
+    unsigned tries;
+    int64_t next_host_ns, end_host_ns;
+    size_t size;
+    uint8_t bytes[DNS_QUESTION_MAX]; /* with our number */
+};
+
+EMU_PRIV size_t dns_encode_name(const char *name, uint8_t *out, size_t max)
+{
+    size_t size = 0;
+    while (*name) {
+        const char *dot = strchr(name, '.');
+        size_t part = dot ? (size_t)(dot - name) : strlen(name);
+        if (!part || part > 63 || size + part + 2 > max)
+            return 0;
+        out[size++] = (uint8_t)part;
+        memcpy(out + size, name, part);
+        size += part;
+        name += part + (dot ? 1 : 0);
+    }
+    if (!size || size + 1 > max)
+        return 0;
+    out[size++] = 0;
+    return size;
+}
+
+EMU_PRIV size_t dns_resolvers(struct nat *n)
+{
+    int64_t now = host_clock_ns(), stamp = 0;
+    int r;
+    if (n->resolvers_fixed || (n->resolvers_host_ns && now - n->resolvers_host_ns < DNS_REREAD_NS))
+        return n->resolver_count;
+    n->resolvers_host_ns = now;
+    r = host_resolvers(n->resolvers, NAT_RESOLVERS, &stamp);
+    n->resolver_count = r > 0 ? (size_t)r : 0;
+    if (stamp != n->resolvers_stamp)
+        n->resolver_good = 0;
+    n->resolvers_stamp = stamp;
+    if (!n->resolver_count)
+        emu_log_once(n->emu, &n->said_resolvers, LOG_NOTICE, "%s: the host has no name server; the guest's DNS questions fail", n->port.name);
+    return n->resolver_count;
+}
+
+static void dns_free(struct dns_query *q)
+{
+    struct nat *n = q->nat;
+    struct dns_query **at = &n->dns_list;
+    while (*at != q)
+        at = &(*at)->next;
+    *at = q->next;
+    n->dns_count--;
+    if (q->fd != HOST_FD_NONE) {
+        watch_remove(n->emu, &q->watch);
+        host_fd_close(q->fd);
+    }
+    emu_free(n->emu, q);
+}
+
+/* "Server failure", with the question in it. */
+static void dns_fail(struct dns_query *q)
+{
+    uint8_t *m = q->bytes;
+    st16be(m, q->guest_id);
+    m[2] = (uint8_t)(0x80 | (m[2] & 0x79)); /* answer, same operation and recursion bit */
+    m[3] = 0x80 | DNS_SERVFAIL;
+    st16be(m + 6, 0);
+    st16be(m + 8, 0);
+    if (ld16be(m + 10)) { /* EDNS: the additional part is left out, the count says so */
+        size_t at = DNS_HEADER;
+        while (at < q->size && m[at] && m[at] < 64)
+            at += m[at] + (size_t)1;
+        at += 5;
+        if (ld16be(m + 4) == 1 && at <= q->size)
+            q->size = at;
+        st16be(m + 10, 0);
+    }
+    udp_send(q->nat, &q->server, 53, &q->guest, q->guest_port, NULL, m, q->size);
+    dns_free(q);
+}
+
+static void dns_ready(void *opaque, unsigned events);
+
+/* Asks the next resolver that can be asked; the question may end here. */
+static void dns_ask(struct dns_query *q)
+{
+    struct nat *n = q->nat;
+    size_t count = dns_resolvers(n);
+    while (q->tries < 2 * count) {
+        const struct host_addr *to = &n->resolvers[(n->resolver_good + q->tries) % count];
+        q->resolver = (n->resolver_good + q->tries) % count;
+        q->tries++;
+        if (q->fd != HOST_FD_NONE && q->family != to->family) {
+            watch_remove(n->emu, &q->watch);
+            host_fd_close(q->fd);
+            q->fd = HOST_FD_NONE;
+        }
+        if (q->fd == HOST_FD_NONE) {
+            if (host_socket(&q->fd, to->family, HOST_DGRAM)) {
+                q->fd = HOST_FD_NONE;
+                continue;
+            }
+            q->family = to->family;
+            host_set_option(q->fd, HOST_OPT_RECVERR, 1);
+            watch_add(n->emu, &q->watch, q->fd, HOST_READ, dns_ready, q);
+        }
+        if (host_send_to(q->fd, q->bytes, q->size, to) >= 0) {
+            q->next_host_ns = host_clock_ns() + DNS_TRY_NS;
+            emu_poll_now(n->emu);
+            return;
+        }
+    }
+    dns_fail(q);
+}
+
+EMU_PRIV void dns_answer(struct nat *n, struct dns_query *q, const uint8_t *m, size_t size, const struct host_addr *from)
+{
+    size_t i, at = DNS_HEADER;
+    unsigned code;
+    bool asked = false;
+    for (i = 0; i < n->resolver_count; i++)
+        asked = asked || (from->family == n->resolvers[i].family && from->port == n->resolvers[i].port && !memcmp(from->ip, n->resolvers[i].ip, 16));
+    if (!asked || size < DNS_HEADER || ld16be(m) != q->id || !(m[2] & 0x80))
+        return;
+    if (ld16be(m + 4) == 1 && ld16be(q->bytes + 4) == 1) { /* the question must be ours; letters' case may differ */
+        while (at < q->size && q->bytes[at] && q->bytes[at] < 64)
+            at += q->bytes[at] + (size_t)1;
+        at += 5;
+        if (at > q->size || at > size)
+            return;
+        for (i = DNS_HEADER; i < at; i++) {
+            uint8_t a = q->bytes[i], b = m[i];
+            if (a >= 'A' && a <= 'Z')
+                a = (uint8_t)(a + 32);
+            if (b >= 'A' && b <= 'Z')
+                b = (uint8_t)(b + 32);
+            if (a != b)
+                return;
+        }
+    }
+    code = m[3] & 15;
+    if ((code == DNS_SERVFAIL || code == DNS_REFUSED) && q->tries < n->resolver_count) {
+        dns_ask(q);
+        return;
+    }
+    if (code != DNS_SERVFAIL && code != DNS_REFUSED)
+        n->resolver_good = q->resolver < n->resolver_count ? q->resolver : 0;
+    if (size > NAT_L4_MAX - 64)
+        return;
+    memmove(n->scratch + 8, m, size);
+    st16be(n->scratch + 8, q->guest_id);
+    udp_send(n, &q->server, 53, &q->guest, q->guest_port, NULL, n->scratch + 8, size);
+    dns_free(q);
+}
+
+static void dns_ready(void *opaque, unsigned events)
+{
+    struct dns_query *q = opaque;
+    struct nat *n = q->nat;
+    struct host_addr from;
+    struct host_icmp_error e;
+    int got;
+    (void)events;
+    memset(&from, 0, sizeof from);
+    got = host_recv_from(q->fd, n->scratch + 8, NAT_L4_MAX, &from);
+    if (got >= 0) {
+        dns_answer(n, q, n->scratch + 8, (size_t)got, &from);
+        return;
+    }
+    while (!host_recv_error(q->fd, &e)) {
+    }
+    if (got != EMU_EAGAIN || (events & HOST_ERROR)) /* that one is not there */
+        dns_ask(q);
+}
+
+EMU_PRIV void dns_input(struct nat *n, struct pkt *p, uint16_t guest_port, const uint8_t *bytes, size_t size)
+{
+    struct dns_query *q, *oldest;
+    if (size < DNS_HEADER || size > DNS_QUESTION_MAX || (bytes[2] & 0x80))
+        return;
+    for (q = n->dns_list; q; q = q->next) /* asked again while we still wait */
+        if (q->guest_port == guest_port && q->guest_id == ld16be(bytes) && nat_addr_eq(&q->guest, &p->src) && q->size == size)
+            return;
+    if (n->dns_count >= DNS_MAX) {
+        for (oldest = n->dns_list; oldest->next; oldest = oldest->next) {
+        }
+        dns_free(oldest);
+    }
+    q = emu_alloc(n->emu, sizeof *q);
+    if (!q)
+        return;
+    q->nat = n;
+    q->guest = p->src;
+    q->server = p->dst;
+    q->guest_port = guest_port;
+    q->guest_id = ld16be(bytes);
+    q->id = (uint16_t)nat_random(n);
+    q->fd = HOST_FD_NONE;
+    q->size = size;
+    memcpy(q->bytes, bytes, size);
+    st16be(q->bytes, q->id);
+    q->end_host_ns = host_clock_ns() + DNS_LIFE_NS;
+    q->next = n->dns_list;
+    n->dns_list = q;
+    n->dns_count++;
+    dns_ask(q);
+}
+
+EMU_PRIV void dns_tick(struct nat *n, int64_t host_now)
+{
+    struct dns_query *q, *next;
+    for (q = n->dns_list; q; q = next) {
+        next = q->next;
+        if (host_now >= q->end_host_ns)
+            dns_fail(q);
+        else if (host_now >= q->next_host_ns)
+            dns_ask(q);
+    }
+}
+
+EMU_PRIV void dns_destroy(struct nat *n)
+{
+    while (n->dns_list)
+        dns_free(n->dns_list);
+}
+#undef DNS_MAX
+#undef DNS_TRY_NS
+#undef DNS_LIFE_NS
+#undef DNS_REREAD_NS
+
+/* ======================================== src/net/tftp.c ======================================== */
+
+/* net/tftp.c - a read-only TFTP server at the host's address.
+ *
+ * Models     RFC 1350, RFC 2347 (options), 2348 (blksize), 2349 (timeout, tsize), 7440 (windowsize).
+ * Contract   udp.c offers it every datagram; it takes those for port 69 of the host's address and those of its sessions. Files come from -netdev
+ *            user,tftp=FOLDER through host_file_open_beneath() only.
+ * Theory     A session is a guest's port and a port of ours (RFC 1350's transfer identifiers). It sends a window of blocks and goes on at each ACK; its virtual timer sends
+ *            the window again, and gives up after TFTP_TRIES.
+ * Invariants 1. Nothing outside the folder is opened: no "..", no symbolic link, no device.
+ *            2. A session sends only in answer to its guest or its timer; an ACK for a block that was not sent changes nothing.
+ *            3. At most TFTP_MAX sessions; the one idle longest goes first.
+ * Missing    Writing: refused with error 2.
+ */
+
+enum { TFTP_MAX = 16, TFTP_TRIES = 6, TFTP_BLOCK_MAX = 65464, TFTP_RRQ = 1, TFTP_WRQ = 2, TFTP_DATA = 3, TFTP_ACK = 4, TFTP_ERROR = 5, TFTP_OACK = 6 };
+
+struct tftp_session {
+    struct nat *nat;
+    struct tftp_session *next;
+    struct nat_addr guest, server;
+    uint16_t guest_port, port;
+    struct host_file *file;
+    uint64_t size, acked; /* acked: blocks, counted from 1 */
+    unsigned block, window, tries;
+    int64_t timeout_ns, used_ns;
+    bool netascii, options; /* options: the OACK is not acknowledged yet */
+    uint8_t oack[128];
+    size_t oack_size;
+    uint8_t *text; /* netascii: the whole file, converted */
+    struct timer timer;
+};
+
+static void tftp_free(struct tftp_session *s)
+{
+    struct nat *n = s->nat;
+    struct tftp_session **at = &n->tftp_list;
+    while (*at && *at != s)
+        at = &(*at)->next;
+    if (*at) {
+        *at = s->next;
+        n->tftp_count--;
+    }
+    timer_cancel(&s->timer);
+    if (s->file)
+        host_file_close(s->file);
+    emu_free(n->emu, s->text);
+    emu_free(n->emu, s);
+}
+
+static void tftp_send_error(struct nat *n, const struct nat_addr *from, uint16_t port, const struct nat_addr *guest, uint16_t guest_port, uint16_t code, const char *text)
+{
+    uint8_t m[64];
+    size_t size = strlen(text) + 1;
+    st16be(m, TFTP_ERROR);
+    st16be(m + 2, code);
+    memcpy(m + 4, text, EMU_MIN(size, sizeof m - 4));
+    udp_send(n, from, port, guest, guest_port, NULL, m, 4 + EMU_MIN(size, sizeof m - 4));
+}
+
+/* The window behind what was acknowledged, or the OACK. */
+static void tftp_send(struct tftp_session *s)
+{
+    struct nat *n = s->nat;
+    unsigned i;
+    timer_arm(&s->timer, emu_now_ns(n->emu) + s->timeout_ns);
+    if (s->options) {
+        udp_send(n, &s->server, s->port, &s->guest, s->guest_port, NULL, s->oack, s->oack_size);
+        return;
+    }
+    for (i = 0; i < s->window; i++) {
+        uint64_t block = s->acked + 1 + i, offset = (block - 1) * s->block;
+        uint8_t *m = n->scratch + 8; /* where udp_send() wants it */
+        size_t size;
+        if (offset > s->size)
+            break;
+        size = (size_t)EMU_MIN(s->size - offset, (uint64_t)s->block);
+        st16be(m, TFTP_DATA);
+        st16be(m + 2, (uint16_t)block);
+        if (s->text) {
+            memcpy(m + 4, s->text + offset, size);
+        } else if (size && host_file_read(s->file, offset, m + 4, size) < 0) {
+            tftp_send_error(n, &s->server, s->port, &s->guest, s->guest_port, 0, "the file can't be read");
+            tftp_free(s);
+            return;
+        }
+        udp_send(n, &s->server, s->port, &s->guest, s->guest_port, NULL, m, size + 4);
+        if (size < s->block)
+            break;
+    }
+}
+
+static void tftp_on_timer(void *opaque)
+{
+    struct tftp_session *s = opaque;
+    if (++s->tries >= TFTP_TRIES)
+        tftp_free(s);
+    else
+        tftp_send(s);
+}
+
+static bool tftp_same_word(const char *a, const char *b)
+{
+    for (; *a && *b; a++, b++)
+        if ((*a | 0x20) != (*b | 0x20))
+            return false;
+    return *a == *b;
+}
+
+static void tftp_add_option(struct tftp_session *s, const char *name, uint64_t value)
+{
+    char text[24];
+    size_t a = strlen(name) + 1, b;
+    snprintf(text, sizeof text, "%" PRIu64, value);
+    b = strlen(text) + 1;
+    if (!s->oack_size) {
+        st16be(s->oack, TFTP_OACK);
+        s->oack_size = 2;
+    }
+    if (s->oack_size + a + b > sizeof s->oack)
+        return;
+    memcpy(s->oack + s->oack_size, name, a);
+    memcpy(s->oack + s->oack_size + a, text, b);
+    s->oack_size += a + b;
+    s->options = true;
+}
+
+/* LF -> CR LF, CR -> CR NUL (RFC 764). false: too large or out of memory. */
+static bool tftp_convert(struct tftp_session *s)
+{
+    static const uint64_t limit = 64 * 1024 * 1024;
+    uint8_t *raw, *to;
+    size_t i, size = 0;
+    if (s->size > limit || !(raw = emu_alloc(s->nat->emu, (size_t)s->size + 1)))
+        return false;
+    to = emu_alloc(s->nat->emu, (size_t)s->size * 2 + 1);
+    if (!to || (s->size && host_file_read(s->file, 0, raw, (size_t)s->size) < 0)) {
+        emu_free(s->nat->emu, raw);
+        emu_free(s->nat->emu, to);
+        return false;
+    }
+    for (i = 0; i < s->size; i++) {
+        if (raw[i] == '\n')
+            to[size++] = '\r';
+        to[size++] = raw[i];
+        if (raw[i] == '\r')
+            to[size++] = 0;
+    }
+    emu_free(s->nat->emu, raw);
+    s->text = to;
+    s->size = size;
+    return true;
+}
+
+/* Next NUL-terminated word; NULL at the end. */
+static const char *tftp_word(const uint8_t *m, size_t size, size_t *at)
+{
+    size_t from = *at;
+    const uint8_t *end = from < size ? memchr(m + from, 0, size - from) : NULL;
+    if (!end)
+        return NULL;
+    *at = (size_t)(end - m) + 1;
+    return (const char *)m + from;
+}
+
+static void tftp_request(struct nat *n, struct pkt *p, uint16_t guest_port, const uint8_t *m, size_t size)
+{
+    struct tftp_session *s, *old;
+    struct nat_addr guest = p->src, server = p->dst;
+    const char *name, *mode, *key, *value;
+    size_t at = 2, fragment_free = n->mtu - (size_t)(nat_is_v4(&p->dst) ? NAT_IP4_BYTES : NAT_IP6_BYTES) - 12;
+    uint64_t v;
+    int64_t length;
+    int r;
+    name = tftp_word(m, size, &at);
+    mode = name ? tftp_word(m, size, &at) : NULL;
+    if (!mode)
+        return;
+    if (ld16be(m) != TFTP_RRQ) {
+        tftp_send_error(n, &server, 69, &guest, guest_port, 2, "this server is read-only");
+        return;
+    }
+    for (old = n->tftp_list; old; old = old->next) /* the same request again replaces its session */
+        if (old->guest_port == guest_port && nat_addr_eq(&old->guest, &guest)) {
+            tftp_free(old);
+            break;
+        }
+    if (n->tftp_count >= TFTP_MAX) {
+        struct tftp_session *oldest = n->tftp_list;
+        for (old = n->tftp_list; old; old = old->next)
+            if (old->used_ns < oldest->used_ns)
+                oldest = old;
+        tftp_free(oldest);
+    }
+    s = emu_alloc(n->emu, sizeof *s);
+    if (!s)
+        return;
+    s->nat = n;
+    s->guest = guest;
+    s->server = server;
+    s->guest_port = guest_port;
+    s->block = 512;
+    s->window = 1;
+    s->timeout_ns = NS_PER_SEC;
+    s->used_ns = emu_now_ns(n->emu);
+    timer_init(&s->timer, n->emu, tftp_on_timer, s);
+    s->netascii = tftp_same_word(mode, "netascii");
+    if (!s->netascii && !tftp_same_word(mode, "octet")) {
+        tftp_send_error(n, &server, 69, &guest, guest_port, 4, "unknown mode");
+        tftp_free(s);
+        return;
+    }
+    r = host_file_open_beneath(&s->file, n->tftp, name);
+    if (r < 0 || (length = host_file_size(s->file)) < 0) {
+        tftp_send_error(n, &server, 69, &guest, guest_port, r == EMU_EACCES ? 2 : 1, r == EMU_EACCES ? "access violation" : "file not found");
+        tftp_free(s);
+        return;
+    }
+    s->size = (uint64_t)length;
+    if (s->netascii && !tftp_convert(s)) {
+        tftp_send_error(n, &server, 69, &guest, guest_port, 0, "file too large for netascii");
+        tftp_free(s);
+        return;
+    }
+    while ((key = tftp_word(m, size, &at)) && (value = tftp_word(m, size, &at))) {
+        if (parse_u64(value, 0, UINT32_MAX, &v))
+            continue;
+        if (tftp_same_word(key, "blksize") && v >= 8) {
+            s->block = (unsigned)EMU_MIN(EMU_MIN(v, (uint64_t)TFTP_BLOCK_MAX), (uint64_t)fragment_free);
+            tftp_add_option(s, "blksize", s->block);
+        } else if (tftp_same_word(key, "tsize")) {
+            tftp_add_option(s, "tsize", s->size);
+        } else if (tftp_same_word(key, "timeout") && v >= 1 && v <= 255) {
+            s->timeout_ns = (int64_t)v * NS_PER_SEC;
+            tftp_add_option(s, "timeout", v);
+        } else if (tftp_same_word(key, "windowsize") && v >= 1 && v <= 65535) {
+            s->window = (unsigned)EMU_MIN(v, (uint64_t)64);
+            tftp_add_option(s, "windowsize", s->window);
+        }
+    }
+    s->port = (uint16_t)(49152 + nat_random(n) % 16384);
+    s->next = n->tftp_list;
+    n->tftp_list = s;
+    n->tftp_count++;
+    tftp_send(s);
+}
+
+static void tftp_ack(struct tftp_session *s, uint16_t block)
+{
+    uint64_t last = s->size / s->block + 1; /* the short block that ends it */
+    uint64_t acked;
+    s->used_ns = emu_now_ns(s->nat->emu);
+    if (s->options) {
+        if (block)
+            return;
+        s->options = false;
+        s->tries = 0;
+        tftp_send(s);
+        return;
+    }
+    acked = s->acked + (uint16_t)(block - (uint16_t)s->acked); /* numbers wrap in files beyond 65535 blocks */
+    if (acked == s->acked || acked > s->acked + s->window || acked > last)
+        return;
+    s->acked = acked;
+    s->tries = 0;
+    if (acked == last)
+        tftp_free(s);
+    else
+        tftp_send(s);
+}
+
+EMU_PRIV bool tftp_input(struct nat *n, struct pkt *p, uint16_t guest_port, uint16_t port, const uint8_t *m, size_t size)
+{
+    struct nat_addr host = nat_own_addr(n, nat_is_v4(&p->dst));
+    struct tftp_session *s;
+    if (!n->tftp || !nat_addr_eq(&p->dst, &host))
+        return false;
+    if (port == 69) {
+        if (size >= 4 && (ld16be(m) == TFTP_RRQ || ld16be(m) == TFTP_WRQ))
+            tftp_request(n, p, guest_port, m, size);
+        return true;
+    }
+    for (s = n->tftp_list; s; s = s->next)
+        if (s->port == port && s->guest_port == guest_port && nat_addr_eq(&s->guest, &p->src)) {
+            if (size >= 4 && ld16be(m) == TFTP_ACK)
+                tftp_ack(s, ld16be(m + 2));
+            else if (size >= 2 && ld16be(m) == TFTP_ERROR)
+                tftp_free(s);
+            return true;
+        }
+    return false;
+}
+
+EMU_PRIV void tftp_destroy(struct nat *n)
+{
+    while (n->tftp_list)
+        tftp_free(n->tftp_list);
+}
+
+/* ======================================== src/net/ipv6.c ======================================== */
+
+/* net/ipv6.c - IPv6 from the guest, neighbour discovery, router advertisement, stateless DHCPv6.
+ *
+ * Models     RFC 8200, RFC 4443 (ICMPv6), RFC 4861 and 4862 (neighbours, autoconfiguration, duplicate address detection), RFC 8106 (RDNSS, DNSSL),
+ *            RFC 8415 §18.3.9 (INFORMATION-REQUEST), RFC 5722.
+ * Contract   nat.c hands in frames; TCP, UDP and reassembly are shared with IPv4; arp.c keeps the neighbours.
+ * Theory     We are one router with the link-local address fe80::2 that announces one prefix, itself (unless restricted) and the DNS. Extension headers are walked
+ *            with a limit; a fragment header hands over to ip_fragment().
+ * Invariants 1. Neighbour and router messages count only with hop limit 255 (RFC 4861 §6.1, §7.1).
+ *            2. The walk over extension headers ends after IP6_HEADERS_MAX or at the end of the datagram.
+ */
+
+#define IP6_LIFETIME_S 1800u
+#define IP6_PREFIX_VALID_S 86400u
+#define IP6_PREFIX_PREFERRED_S 14400u
+
+enum {
+    IP6_HEADERS_MAX = 8,
+    ICMP6_RS = 133,
+    ICMP6_RA = 134,
+    ICMP6_NS = 135,
+    ICMP6_NA = 136,
+    ICMP6_IS_ECHO = 128,
+    ICMP6_IS_ECHO_REPLY = 129,
+    DHCP6_INFORMATION_REQUEST = 11,
+    DHCP6_REPLY = 7
+};
+
+static const uint8_t ip6_all_nodes[16] = { 0xFF, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1 };
+
+static void ip6_multicast_mac(const struct nat_addr *a, uint8_t mac[6])
+{
+    mac[0] = mac[1] = 0x33; /* RFC 2464 §7 */
+    memcpy(mac + 2, a->b + 12, 4);
+}
+
+EMU_PRIV void ip6_solicit(struct nat *n, const struct nat_addr *ip)
+{
+    uint8_t m[32], mac[6];
+    struct nat_addr src = nat_v6(n->link6), dst;
+    memset(&dst, 0, sizeof dst);
+    dst.b[0] = 0xFF; /* solicited-node address: RFC 4291 §2.7.1 */
+    dst.b[1] = 2;
+    dst.b[11] = 1;
+    dst.b[12] = 0xFF;
+    memcpy(dst.b + 13, ip->b + 13, 3);
+    memset(m, 0, sizeof m);
+    m[0] = ICMP6_NS;
+    memcpy(m + 8, ip->b, 16);
+    m[24] = 1;
+    m[25] = 1;
+    memcpy(m + 26, n->mac, 6);
+    ip6_multicast_mac(&dst, mac);
+    nat_send_l4(n, &src, &dst, NAT_PROTO_ICMP6, 255, mac, m, sizeof m, 2);
+}
+
+static void ip6_neighbour_advertise(struct nat *n, const struct nat_addr *target, const struct nat_addr *to, const uint8_t *mac)
+{
+    uint8_t m[32];
+    memset(m, 0, sizeof m);
+    m[0] = ICMP6_NA;
+    m[4] = (uint8_t)((n->restricted ? 0 : 0x80) | (to->b[0] == 0xFF ? 0 : 0x40) | 0x20); /* router, solicited, override */
+    memcpy(m + 8, target->b, 16);
+    m[24] = 2;
+    m[25] = 1;
+    memcpy(m + 26, n->mac, 6);
+    nat_send_l4(n, target, to, NAT_PROTO_ICMP6, 255, mac, m, sizeof m, 2);
+}
+
+EMU_PRIV void ip6_advertise(struct nat *n)
+{
+    uint8_t m[512], mac[6];
+    struct nat_addr src = nat_v6(n->link6), dst = nat_v6(ip6_all_nodes);
+    size_t size = 16;
+    memset(m, 0, sizeof m);
+    m[0] = ICMP6_RA;
+    m[4] = 64;
+    m[5] = 0x40; /* other configuration by DHCPv6 */
+    st16be(m + 6, n->restricted ? 0 : IP6_LIFETIME_S);
+    m[size] = 1; /* source link-layer address */
+    m[size + 1] = 1;
+    memcpy(m + size + 2, n->mac, 6);
+    size += 8;
+    m[size] = 5; /* MTU */
+    m[size + 1] = 1;
+    st32be(m + size + 4, n->mtu);
+    size += 8;
+    m[size] = 3; /* prefix: on link, autonomous where it has 64 bits */
+    m[size + 1] = 4;
+    m[size + 2] = (uint8_t)n->prefix6;
+    m[size + 3] = (uint8_t)(0x80 | (n->prefix6 == 64 ? 0x40 : 0));
+    st32be(m + size + 4, IP6_PREFIX_VALID_S);
+    st32be(m + size + 8, IP6_PREFIX_PREFERRED_S);
+    memcpy(m + size + 16, n->net6, 16);
+    size += 32;
+    if (!n->restricted) {
+        m[size] = 25; /* RDNSS */
+        m[size + 1] = 3;
+        st32be(m + size + 4, IP6_LIFETIME_S);
+        memcpy(m + size + 8, n->dns6, 16);
+        size += 24;
+    }
+    if (n->search && n->search_size <= 240) {
+        size_t padded = (n->search_size + 7) & ~(size_t)7;
+        m[size] = 31; /* DNSSL */
+        m[size + 1] = (uint8_t)(1 + padded / 8);
+        st32be(m + size + 4, IP6_LIFETIME_S);
+        memcpy(m + size + 8, n->search, n->search_size);
+        size += 8 + padded;
+    }
+    ip6_multicast_mac(&dst, mac);
+    nat_send_l4(n, &src, &dst, NAT_PROTO_ICMP6, 255, mac, m, size, 2);
+}
+
+EMU_PRIV void ip6_start(struct nat *n) { n->ra_left = 3; }
+
+/* The source or target link-layer address option; NULL: none. */
+static const uint8_t *ip6_link_option(const uint8_t *m, size_t size, size_t at, uint8_t kind)
+{
+    while (size - at >= 8 && at <= size) {
+        size_t length = (size_t)m[at + 1] * 8;
+        if (!length || length > size - at)
+            return NULL;
+        if (m[at] == kind)
+            return m + at + 2;
+        at += length;
+    }
+    return NULL;
+}
+
+static bool ip6_unspecified(const struct nat_addr *a) { return !ld64be(a->b) && !ld64be(a->b + 8); }
+
+static void ip6_neighbour_solicited(struct nat *n, struct pkt *p, const uint8_t *m, size_t size)
+{
+    struct nat_addr target, all = nat_v6(ip6_all_nodes);
+    uint8_t mac[6];
+    if (size < 24)
+        return;
+    target = nat_v6(m + 8);
+    if (!nat_is_ours(n, &target) && !nat_find_guestfwd(n, &target, 0))
+        return;
+    if (ip6_unspecified(&p->src)) { /* somebody is about to take our address */
+        ip6_multicast_mac(&all, mac);
+        ip6_neighbour_advertise(n, &target, &all, mac);
+    } else {
+        ip6_neighbour_advertise(n, &target, &p->src, p->src_mac);
+    }
+}
+
+EMU_PRIV void icmp6_input(struct nat *n, struct pkt *p)
+{
+    size_t size = p->end - p->l4;
+    const uint8_t *m = pkt_bytes(p, p->l4, size), *link;
+    struct nat_addr about;
+    if (!m || size < 8 || !pkt_l4_sum_ok(p)) {
+        n->bad_packets++;
+        return;
+    }
+    switch (m[0]) {
+    case ICMP6_RS:
+        if (p->ttl == 255)
+            ip6_advertise(n);
+        break;
+    case ICMP6_NS:
+        if (p->ttl == 255 && !m[1])
+            ip6_neighbour_solicited(n, p, m, size);
+        break;
+    case ICMP6_NA:
+        if (p->ttl != 255 || size < 24)
+            break;
+        about = nat_v6(m + 8);
+        link = ip6_link_option(m, size, 24, 2);
+        if (link)
+            arp_learn(n, &about, link);
+        break;
+    case ICMP6_IS_ECHO:
+        if (p->to_all || ip6_unspecified(&p->src))
+            break;
+        if (nat_is_ours(n, &p->dst) || nat_find_guestfwd(n, &p->dst, 0)) {
+            memcpy(n->scratch, m, size);
+            n->scratch[0] = ICMP6_IS_ECHO_REPLY;
+            nat_send_l4(n, &p->dst, &p->src, NAT_PROTO_ICMP6, NAT_TTL, NULL, n->scratch, size, 2);
+        } else {
+            icmp_forward_echo(n, p);
+        }
+        break;
+    default: break;
+    }
+}
+
+EMU_PRIV bool ip6_dhcp(struct nat *n, struct pkt *p)
+{
+    size_t size = p->end - p->l4 - 8, i, length, at = 4;
+    const uint8_t *m = pkt_bytes(p, p->l4 + 8, size);
+    struct nat_addr src = nat_v6(n->link6);
+    uint8_t r[512];
+    bool link_local = p->src.b[0] == 0xFE && (p->src.b[1] & 0xC0) == 0x80;
+    if (!m || size < 4 || !link_local)
+        return false;
+    if (m[0] != DHCP6_INFORMATION_REQUEST)
+        return true;
+    memset(r, 0, sizeof r);
+    memcpy(r, m, 4);
+    r[0] = DHCP6_REPLY;
+    for (i = 4; size - i >= 4 && i <= size; i += 4 + length) {
+        length = ld16be(m + i + 2);
+        if (length > size - i - 4)
+            break;
+        if (ld16be(m + i) == 1 && length <= 130 && at == 4) { /* the client's identifier comes back */
+            memcpy(r + at, m + i, 4 + length);
+            at += 4 + length;
+        }
+    }
+    st16be(r + at, 2); /* ours: DUID-LL */
+    st16be(r + at + 2, 10);
+    st16be(r + at + 4, 3);
+    st16be(r + at + 6, 1);
+    memcpy(r + at + 8, n->mac, 6);
+    at += 14;
+    if (!n->restricted) {
+        st16be(r + at, 23);
+        st16be(r + at + 2, 16);
+        memcpy(r + at + 4, n->dns6, 16);
+        at += 20;
+    }
+    if (n->search && at + 4 + n->search_size <= sizeof r) {
+        st16be(r + at, 24);
+        st16be(r + at + 2, (uint16_t)n->search_size);
+        memcpy(r + at + 4, n->search, n->search_size);
+        at += 4 + n->search_size;
+    }
+    udp_send(n, &src, 547, &p->src, 546, p->src_mac, r, at);
+    return true;
+}
+
+/* ---- the header and its extensions ---- */
+
+EMU_PRIV void ip6_input(struct nat *n, struct pkt *p)
+{
+    const uint8_t *ip = pkt_bytes(p, p->l3, NAT_IP6_BYTES), *h;
+    size_t total;
+    unsigned headers;
+    uint8_t next;
+    struct nat_addr mapped;
+    if (!n->ip6 || !ip || ip[0] >> 4 != 6)
+        return;
+    total = ld16be(ip + 4);
+    if (p->frame->gso != NET_GSO_NONE)
+        total = p->size - p->l3 - NAT_IP6_BYTES;
+    if (total > p->size - p->l3 - NAT_IP6_BYTES) {
+        n->bad_packets++;
+        return;
+    }
+    p->src = nat_v6(ip + 8);
+    p->dst = nat_v6(ip + 24);
+    p->ttl = ip[7];
+    p->tos = (uint8_t)(ip[0] << 4 | ip[1] >> 4);
+    p->l4 = p->l3 + NAT_IP6_BYTES;
+    p->end = p->l4 + total;
+    p->to_all = p->dst.b[0] == 0xFF;
+    mapped = p->dst;
+    if (p->src.b[0] == 0xFF || nat_is_v4(&p->src) || nat_is_v4(&mapped)) /* mapped addresses must not appear on a wire, and are IPv4's here */
+        return;
+    if (!ip6_unspecified(&p->src))
+        arp_learn(n, &p->src, p->src_mac);
+    next = ip[6];
+    for (headers = 0; headers < IP6_HEADERS_MAX; headers++) {
+        size_t size;
+        if (next != 0 && next != 43 && next != 44 && next != 60)
+            break;
+        h = pkt_bytes(p, p->l4, 8);
+        if (!h || p->end - p->l4 < 8)
+            return;
+        if (next == 44) {
+            unsigned field = ld16be(h + 2);
+            uint32_t id = ld32be(h + 4);
+            p->proto = h[0];
+            p->l4 += 8;
+            if (field & ~6u) {
+                ip_fragment(n, p, id, field & 0xFFF8, (field & 1) != 0);
+                return;
+            }
+            next = h[0]; /* an atomic fragment: RFC 6946 */
+            continue;
+        }
+        size = ((size_t)h[1] + 1) * 8;
+        if (size > p->end - p->l4 || (next == 43 && h[3])) /* no source routing */
+            return;
+        next = h[0];
+        p->l4 += size;
+    }
+    if (headers == IP6_HEADERS_MAX || next == 59 || p->l4 >= p->end)
+        return;
+    p->proto = next;
+    if (p->ttl <= 1 && !p->to_all && !nat_is_ours(n, &p->dst) && !nat_in_net(n, &p->dst)) {
+        if (pkt_flatten(n, p))
+            icmp_error(n, p, NAT_TTL_EXCEEDED);
+        return;
+    }
+    ip_deliver(n, p);
+}
+#undef IP6_LIFETIME_S
+#undef IP6_PREFIX_VALID_S
+#undef IP6_PREFIX_PREFERRED_S
+
+/* ======================================== src/net/nat.c ======================================== */
+
+/* net/nat.c - the user network: options, the port, forwarded ports, and what its protocols share.
+ *
+ * Models     The options of -netdev user as QEMU's manual gives them, with the additions of ours that the man page marks.
+ * Contract   link.c creates one per -netdev user through netdev_user_create(); the monitor calls nat_hostfwd_add(), nat_hostfwd_remove() and
+ *            nat_print_info(). Frames come in through the port's receive(), leave through net_send().
+ * Theory     No privileges: every connection, datagram and echo of the guest's becomes a call on an ordinary socket of the host's. TCP work is put off to
+ *            the work timer (deadline: now), so that a burst of frames is answered once. Once a host second the tick looks at what waits for the
+ *            host (connects, DNS, idle UDP); once a virtual second at what waits for the guest (reassembly, TFTP, RA).
+ * Invariants 1. A frame is never given to the port while n->blocked; kick() ends that, or a retry if a kick got lost.
+ *            2. All flows, queries and sessions die with the nat.
+ * Missing    smb= (said so).
+ */
+
+#define NAT_TICK_NS (250 * NS_PER_MS)
+#define NAT_RETRY_NS (20 * NS_PER_MS)
+#define NAT_CHALLENGES 100u /* a second: RFC 5961 §7 */
+
+/* ---- small helpers ---- */
+
+EMU_PRIV uint32_t nat_random(struct nat *n)
+{
+    uint8_t counter[8];
+    st64le(counter, n->random_state++);
+    return (uint32_t)nat_siphash(n->secret, counter, sizeof counter);
+}
+
+EMU_PRIV bool nat_is_ours(const struct nat *n, const struct nat_addr *a)
+{
+    if (nat_is_v4(a))
+        return n->ip4 && (nat_get_v4(a) == n->host4 || nat_get_v4(a) == n->dns4);
+    return n->ip6 && (!memcmp(a->b, n->host6, 16) || !memcmp(a->b, n->dns6, 16) || !memcmp(a->b, n->link6, 16));
+}
+
+EMU_PRIV bool nat_in_net(const struct nat *n, const struct nat_addr *a)
+{
+    unsigned whole = n->prefix6 / 8, bits = n->prefix6 % 8;
+    if (nat_is_v4(a))
+        return n->ip4 && (nat_get_v4(a) & n->mask4) == n->net4;
+    if (!n->ip6)
+        return false;
+    if (a->b[0] == 0xFE && (a->b[1] & 0xC0) == 0x80)
+        return true;
+    return !memcmp(a->b, n->net6, whole) && (!bits || ((a->b[whole] ^ n->net6[whole]) >> (8 - bits)) == 0);
+}
+
+EMU_PRIV struct nat_addr nat_own_addr(const struct nat *n, bool v4) { return v4 ? nat_v4(n->host4) : nat_v6(n->host6); }
+
+EMU_PRIV struct nat_addr nat_first_guest(const struct nat *n)
+{
+    unsigned i;
+    for (i = 0; i < ARP_ENTRIES; i++) /* a guest that set its address by hand, if the first lease was never taken */
+        if (!n->leases[0].used && n->arp[i].used && n->arp[i].known && nat_is_v4(&n->arp[i].ip) && nat_get_v4(&n->arp[i].ip) == n->dhcp4)
+            break;
+    return n->ip4 ? nat_v4(n->dhcp4) : nat_v6(n->net6);
+}
+
+EMU_PRIV struct nat_guestfwd *nat_find_guestfwd(struct nat *n, const struct nat_addr *a, uint16_t port)
+{
+    struct nat_guestfwd *g;
+    for (g = n->guestfwds; g; g = g->next)
+        if (nat_addr_eq(&g->server, a) && (!port || g->port == port))
+            return g;
+    return NULL;
+}
+
+EMU_PRIV bool nat_to_host(struct nat *n, const struct nat_addr *a, uint16_t port, struct host_addr *out)
+{
+    memset(out, 0, sizeof *out);
+    out->port = port;
+    if (n->restricted)
+        return false;
+    if (nat_is_v4(a)) {
+        out->family = HOST_INET;
+        if (nat_get_v4(a) == n->host4)
+            st32be(out->ip, UINT32_C(0x7F000001));
+        else if (nat_in_net(n, a))
+            return false;
+        else
+            st32be(out->ip, nat_get_v4(a));
+        return true;
+    }
+    out->family = HOST_INET6;
+    if (!memcmp(a->b, n->host6, 16) || !memcmp(a->b, n->link6, 16))
+        out->ip[15] = 1;
+    else if (nat_in_net(n, a))
+        return false;
+    else
+        memcpy(out->ip, a->b, 16);
+    return true;
+}
+
+EMU_PRIV struct nat_addr nat_from_host(struct nat *n, const struct host_addr *a, bool want_v4)
+{
+    static const uint8_t loopback6[16] = { 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1 };
+    struct nat_addr seen = nat_own_addr(n, want_v4);
+    if (a->family == HOST_INET && want_v4 && a->ip[0] != 127 && ld32be(a->ip))
+        seen = nat_v4(ld32be(a->ip));
+    else if (a->family == HOST_INET6 && memcmp(a->ip, loopback6, 16)) {
+        struct nat_addr mapped = nat_v6(a->ip);
+        if (nat_is_v4(&mapped)) {
+            if (want_v4 && a->ip[12] != 127)
+                seen = mapped;
+        } else if (!want_v4) {
+            seen = mapped;
+        }
+    }
+    return nat_in_net(n, &seen) ? nat_own_addr(n, want_v4) : seen;
+}
+
+EMU_PRIV void nat_format(const struct nat_addr *a, char *buf, size_t size)
+{
+    struct host_addr h;
+    char text[80], *end;
+    memset(&h, 0, sizeof h);
+    if (nat_is_v4(a)) {
+        snprintf(buf, size, "%u.%u.%u.%u", a->b[12], a->b[13], a->b[14], a->b[15]);
+        return;
+    }
+    h.family = HOST_INET6;
+    memcpy(h.ip, a->b, 16);
+    host_addr_format(&h, text, sizeof text);
+    end = strrchr(text, ':');
+    if (end)
+        *end = 0;
+    snprintf(buf, size, "%s", text);
+}
+
+EMU_PRIV void nat_no_descriptors(struct nat *n)
+{
+    emu_log_once(n->emu, &n->said_descriptors, LOG_NOTICE, "%s: the host gives no more sockets (ulimit -n); further connections of the guest are refused", n->port.name);
+}
+
+EMU_PRIV void nat_work_soon(struct nat *n)
+{
+    int64_t at = emu_now_ns(n->emu) + (n->blocked ? NAT_RETRY_NS : 0);
+    if (!timer_armed(&n->work) || n->work.deadline_ns > at)
+        timer_arm(&n->work, at);
+}
+
+/* ---- the port ---- */
+
+/* What waited for the guest's NIC, in order. */
+static void nat_drain(struct nat *n)
+{
+    n->blocked = false;
+    while (n->queue_count) {
+        struct nat_queued *q = &n->queue[n->queue_first];
+        struct host_iov piece;
+        struct net_frame f;
+        memset(&f, 0, sizeof f);
+        piece.base = q->bytes;
+        piece.size = q->size;
+        f.pieces = &piece;
+        f.count = 1;
+        f.size = q->size;
+        f.csum_valid = true;
+        if (!net_send(&n->port, &f)) {
+            n->blocked = true;
+            nat_work_soon(n);
+            return;
+        }
+        n->queue_bytes -= q->size;
+        emu_free(n->emu, q->bytes);
+        q->bytes = NULL;
+        n->queue_first = (n->queue_first + 1) % NAT_QUEUE;
+        n->queue_count--;
+    }
+}
+
+static void nat_on_work(void *opaque)
+{
+    struct nat *n = opaque;
+    nat_drain(n);
+    tcp_kick(n);
+}
+
+static void nat_port_kick(struct net_port *p)
+{
+    struct nat *n = p->opaque;
+    if (n->blocked || n->queue_count) {
+        n->blocked = false;
+        nat_work_soon(n);
+    }
+}
+
+static int nat_port_receive(struct net_port *p, const struct net_frame *f)
+{
+    struct nat *n = p->opaque;
+    struct pkt k;
+    const uint8_t *e;
+    pkt_init(&k, f);
+    e = pkt_bytes(&k, 0, NAT_ETHER_BYTES);
+    if (!e)
+        return 1;
+    memcpy(k.src_mac, e + 6, 6);
+    if ((e[6] & 1) || !memcmp(e + 6, n->mac, 6))
+        return 1;
+    if (!(e[0] & 1) && memcmp(e, n->mac, 6)) /* another guest's, on a hub */
+        return 1;
+    switch (ld16be(e + 12)) {
+    case NAT_ETHERTYPE_ARP: arp_input(n, &k); break;
+    case NAT_ETHERTYPE_IP4: ip_input(n, &k); break;
+    case NAT_ETHERTYPE_IP6: ip6_input(n, &k); break;
+    default: break;
+    }
+    return 1;
+}
+
+static void nat_port_info(struct net_port *p, struct buf *out)
+{
+    struct nat *n = p->opaque;
+    struct nat_addr net = nat_v4(n->net4);
+    char text[64];
+    nat_format(&net, text, sizeof text);
+    buf_printf(out, "net=%s,restrict=%s", n->ip4 ? text : "none", n->restricted ? "on" : "off");
+}
+
+static void nat_on_second(void *opaque)
+{
+    struct nat *n = opaque;
+    n->challenge_left = NAT_CHALLENGES;
+    n->seconds++;
+    ip_timeout(n);
+    if (n->ip6 && (n->seconds % 200 == 0 || (n->ra_left && n->seconds % 4 == 1))) {
+        if (n->ra_left)
+            n->ra_left--;
+        ip6_advertise(n);
+    }
+    timer_arm(&n->second, emu_now_ns(n->emu) + NS_PER_SEC);
+}
+
+static void nat_on_poll(void *opaque)
+{
+    struct nat *n = opaque;
+    int64_t now = host_clock_ns();
+    struct nat_hostfwd *f;
+    if (now < n->next_tick_host_ns)
+        return;
+    n->next_tick_host_ns = now + NAT_TICK_NS;
+    tcp_tick(n, now);
+    udp_tick(n, now);
+    icmp_tick(n, now);
+    dns_tick(n, now);
+    for (f = n->hostfwds; f; f = f->next)
+        if (f->paused_until_host_ns && now >= f->paused_until_host_ns) {
+            f->paused_until_host_ns = 0;
+            watch_want(&f->watch, HOST_READ);
+        }
+}
+
+/* ---- hostfwd ---- */
+
+
+
+static void nat_hostfwd_ready(void *opaque, unsigned events)
+{
+    struct nat_hostfwd *f = opaque;
+    int i;
+    (void)events;
+    if (f->udp) {
+        udp_forwarded(f->nat, f);
+        return;
+    }
+    for (i = 0; i < 32; i++) {
+        struct host_addr peer;
+        host_fd fd;
+        int r;
+        memset(&peer, 0, sizeof peer);
+        r = host_accept(f->fd, &fd, &peer);
+        if (r == EMU_EAGAIN)
+            return;
+        if (r < 0) { /* out of descriptors: looking again at once would spin */
+            nat_no_descriptors(f->nat);
+            f->paused_until_host_ns = host_clock_ns() + NS_PER_SEC;
+            watch_want(&f->watch, 0);
+            return;
+        }
+        tcp_accept(f->nat, f, fd, &peer);
+    }
+}
+
+static void nat_hostfwd_free(struct nat *n, struct nat_hostfwd *f)
+{
+    if (f->fd != HOST_FD_NONE) {
+        watch_remove(n->emu, &f->watch);
+        host_fd_close(f->fd);
+    }
+    if (f->listen.family == HOST_UNIX)
+        host_path_remove(f->listen.path);
+    emu_free(n->emu, f);
+}
+
+/* "addr:port" or "[v6]:port" or ":port"; *end behind it. Port 0..65535. */
+static bool nat_parse_endpoint(const char *text, const char *end, char *addr, size_t addr_size, unsigned *port)
+{
+    const char *colon = NULL, *p;
+    uint64_t v;
+    char digits[8];
+    for (p = end; p > text; p--)
+        if (p[-1] == ':') {
+            colon = p - 1;
+            break;
+        }
+    if (!colon || (size_t)(colon - text) >= addr_size || end - colon - 1 >= (ptrdiff_t)sizeof digits)
+        return false;
+    memcpy(addr, text, (size_t)(colon - text));
+    addr[colon - text] = 0;
+    memcpy(digits, colon + 1, (size_t)(end - colon - 1));
+    digits[end - colon - 1] = 0;
+    if (parse_u64(digits, 0, 9999999, &v))
+        return false;
+    *port = (unsigned)v;
+    return true;
+}
+
+static bool nat_addr_from_text(const char *text, struct nat_addr *out)
+{
+    struct host_addr h;
+    if (!host_addr_parse(text, &h))
+        return false;
+    *out = h.family == HOST_INET ? nat_v4(ld32be(h.ip)) : nat_v6(h.ip);
+    return true;
+}
+
+struct nat_rule {
+    bool udp;
+    struct host_addr listen;
+    struct nat_addr guest;
+    uint16_t guest_port;
+};
+
+static int nat_parse_rule(struct nat *n, const char *rule, bool with_guest, struct nat_rule *out, struct err *err)
+{
+    static const char form[] = "[tcp|udp]:[hostaddr]:hostport-[guestaddr]:guestport";
+    const char *rest, *dash, *p;
+    char addr[128];
+    unsigned port;
+    memset(out, 0, sizeof *out);
+    if (!strncmp(rule, "unix:", 5)) {
+        rest = rule + 5;
+        dash = with_guest ? strrchr(rest, '-') : rest + strlen(rest);
+        if (!dash || dash == rest || (size_t)(dash - rest) >= sizeof out->listen.path)
+            return err_set(err, EMU_EINVAL, "hostfwd=%s: wanted unix:/path-[guestaddr]:guestport, the path shorter than %u characters", rule,
+                           (unsigned)sizeof out->listen.path);
+        out->listen.family = HOST_UNIX;
+        memcpy(out->listen.path, rest, (size_t)(dash - rest));
+    } else {
+        if (!strncmp(rule, "udp:", 4))
+            out->udp = true;
+        else if (strncmp(rule, "tcp:", 4) && rule[0] != ':')
+            return err_set(err, EMU_EINVAL, "hostfwd=%s: unknown protocol; wanted %s", rule, form);
+        rest = strchr(rule, ':') + 1;
+        for (p = rest, dash = NULL; *p && !dash; p++) { /* a dash outside brackets (a scope's name may hold one) */
+            if (*p == '[' && strchr(p, ']'))
+                p = strchr(p, ']');
+            else if (*p == '-')
+                dash = p;
+        }
+        if (!with_guest)
+            dash = rest + strlen(rest);
+        if (!dash || !nat_parse_endpoint(rest, dash, addr, sizeof addr, &port))
+            return err_set(err, EMU_EINVAL, "hostfwd=%s: wanted %s", rule, with_guest ? form : "[tcp|udp]:[hostaddr]:hostport");
+        if (port > 65535)
+            return err_set(err, EMU_EINVAL, "hostfwd=%s: host port %u is not between 0 and 65535", rule, port);
+        if (!addr[0])
+            out->listen.family = HOST_INET;
+        else if (!host_addr_parse(addr, &out->listen))
+            return err_set(err, EMU_EINVAL, "hostfwd=%s: \"%s\" is not an IP address of the host's", rule, addr);
+        out->listen.port = (uint16_t)port;
+    }
+    if (!with_guest)
+        return 0;
+    if (!nat_parse_endpoint(dash + 1, dash + strlen(dash), addr, sizeof addr, &port))
+        return err_set(err, EMU_EINVAL, "hostfwd=%s: wanted %s", rule, form);
+    if (!port || port > 65535)
+        return err_set(err, EMU_EINVAL, "hostfwd=%s: guest port %u is not between 1 and 65535", rule, port);
+    out->guest_port = (uint16_t)port;
+    if (addr[0] && !nat_addr_from_text(addr, &out->guest))
+        return err_set(err, EMU_EINVAL, "hostfwd=%s: \"%s\" is not an IP address of the guest's", rule, addr);
+    if (addr[0] && !nat_in_net(n, &out->guest))
+        return err_set(err, EMU_EINVAL, "hostfwd=%s: guest address %s is not in this network", rule, addr);
+    return 0;
+}
+
+static int nat_hostfwd_open(struct nat *n, const char *rule, struct err *err)
+{
+    struct nat_rule r;
+    struct nat_hostfwd *f, **end;
+    char text[160];
+    host_fd fd;
+    int code = nat_parse_rule(n, rule, true, &r, err);
+    if (code)
+        return code;
+    if (r.listen.family == HOST_UNIX) { /* a socket that nobody listens on is a leftover; anything else is somebody's */
+        enum host_file_kind kind = host_path_kind(r.listen.path);
+        if (kind == HOST_KIND_SOCKET) {
+            if (!host_socket(&fd, HOST_UNIX, HOST_STREAM)) {
+                code = host_connect(fd, &r.listen);
+                host_fd_close(fd);
+                if (!code || code == EMU_EAGAIN)
+                    return err_set(err, EMU_EADDRINUSE, "hostfwd=%s: %s is in use by another program", rule, r.listen.path);
+            }
+            host_path_remove(r.listen.path);
+        } else if (kind != HOST_KIND_NONE) {
+            return err_set(err, EMU_EEXIST, "hostfwd=%s: %s exists and is no socket; remove it or choose another path", rule, r.listen.path);
+        }
+    }
+    code = host_socket(&fd, r.listen.family, r.udp ? HOST_DGRAM : HOST_STREAM);
+    if (code)
+        return err_set(err, code, "hostfwd=%s: the host gives no such socket: %s", rule, emu_strerror(code));
+    if (r.listen.family == HOST_INET6)
+        host_set_option(fd, HOST_OPT_V6ONLY, 1);
+    code = host_bind(fd, &r.listen, !r.udp);
+    if (!code && !r.udp)
+        code = host_listen(fd, 128);
+    if (code) {
+        host_fd_close(fd);
+        host_addr_format(&r.listen, text, sizeof text);
+        if (code == EMU_EADDRINUSE || code == EMU_EBUSY)
+            return err_set(err, code, "hostfwd=%s: %s is in use by another program; choose another host port", rule, text);
+        if (code == EMU_EACCES)
+            return err_set(err, code, "hostfwd=%s: no permission to listen on %s; choose a host port above 1023", rule, text);
+        return err_set(err, code, "hostfwd=%s: cannot listen on %s: %s", rule, text, emu_strerror(code));
+    }
+    f = emu_alloc(n->emu, sizeof *f);
+    if (!f) {
+        host_fd_close(fd);
+        return err_set(err, EMU_ENOMEM, "out of memory");
+    }
+    f->nat = n;
+    f->udp = r.udp;
+    f->fd = fd;
+    f->listen = r.listen;
+    f->guest = r.guest;
+    f->guest_port = r.guest_port;
+    if (r.listen.family != HOST_UNIX && !r.listen.port) {
+        host_local_addr(fd, &f->listen);
+        host_addr_format(&f->listen, text, sizeof text);
+        emu_log(n->emu, LOG_NOTICE, "%s: hostfwd=%s: the host's %s was chosen", n->port.name, rule, text);
+    }
+    watch_add(n->emu, &f->watch, fd, HOST_READ, nat_hostfwd_ready, f);
+    for (end = &n->hostfwds; *end; end = &(*end)->next) {
+    }
+    *end = f;
+    return 0;
+}
+
+static struct nat *nat_by_name(struct emu *e, const char *name, struct err *err)
+{
+    struct nat *n;
+    if (!e->nats) {
+        err_set(err, EMU_ENOENT, "there is no user network (-netdev user)");
+        return NULL;
+    }
+    if (!name)
+        return e->nats;
+    for (n = e->nats; n; n = n->next)
+        if (!strcmp(n->port.name, name))
+            return n;
+    err_set(err, EMU_ENOENT, "there is no user network with id %s", name);
+    return NULL;
+}
+
+EMU_PRIV int nat_hostfwd_add(struct emu *e, const char *netdev, const char *rule, struct err *err)
+{
+    struct nat *n = nat_by_name(e, netdev, err);
+    return n ? nat_hostfwd_open(n, rule, err) : EMU_ENOENT;
+}
+
+EMU_PRIV int nat_hostfwd_remove(struct emu *e, const char *netdev, const char *rule, struct err *err)
+{
+    struct nat *n = nat_by_name(e, netdev, err);
+    struct nat_rule r;
+    struct nat_hostfwd **at, *f;
+    int code;
+    if (!n)
+        return EMU_ENOENT;
+    if ((code = nat_parse_rule(n, rule, false, &r, err)))
+        return code;
+    for (at = &n->hostfwds; (f = *at); at = &f->next)
+        if (f->udp == r.udp && f->listen.family == r.listen.family && f->listen.port == r.listen.port && !memcmp(f->listen.ip, r.listen.ip, 16) &&
+            !strcmp(f->listen.path, r.listen.path)) {
+            *at = f->next;
+            udp_forget(n, f);
+            nat_hostfwd_free(n, f);
+            return 0;
+        }
+    return err_set(err, EMU_ENOENT, "host forwarding rule for %s not found", rule);
+}
+
+EMU_PRIV void nat_print_info(struct emu *e, struct buf *out)
+{
+    struct nat *n;
+    char source[128], guest[64];
+    for (n = e->nats; n; n = n->next) {
+        struct nat_hostfwd *f;
+        buf_printf(out, "%s:\n  Protocol[State]      FD  Source Address  Port   Dest. Address  Port RecvQ SendQ\n", n->port.name);
+        for (f = n->hostfwds; f; f = f->next) {
+            struct nat_addr to = f->guest, zero;
+            char *colon;
+            memset(&zero, 0, sizeof zero);
+            if (nat_addr_eq(&to, &zero))
+                to = nat_first_guest(n);
+            nat_format(&to, guest, sizeof guest);
+            host_addr_format(&f->listen, source, sizeof source);
+            colon = strrchr(source, ':');
+            if (f->listen.family != HOST_UNIX && colon)
+                *colon = 0;
+            if (!strcmp(source, "0.0.0.0"))
+                snprintf(source, sizeof source, "*");
+            buf_printf(out, "  %-19s %3d %15s %5u %15s %5u %5u %5u\n", f->udp ? "UDP[HOST_FORWARD]" : "TCP[HOST_FORWARD]", (int)f->fd, source, f->listen.port, guest,
+                       f->guest_port, 0u, 0u);
+        }
+        tcp_print_info(n, out);
+        udp_print_info(n, out);
+    }
+}
+
+/* ---- guestfwd ---- */
+
+static int nat_guestfwd_open(struct nat *n, const char *rule, struct err *err)
+{
+    const char *text = rule, *dash;
+    char addr[128], id[96];
+    unsigned port = 0;
+    struct nat_guestfwd *g;
+    size_t words = 0, i, size;
+    char *p;
+    if (!strncmp(text, "tcp:", 4))
+        text += 4;
+    else if (*text == ':')
+        text++;
+    for (dash = text; *dash && *dash != '-'; dash++)
+        if (*dash == '[' && strchr(dash, ']'))
+            dash = strchr(dash, ']');
+    if (!*dash || !dash[1] || !nat_parse_endpoint(text, dash, addr, sizeof addr, &port) || !port || port > 65535)
+        return err_set(err, EMU_EINVAL, "guestfwd=%s: wanted [tcp]:[server]:port-chardev or [tcp]:[server]:port-cmd:PROGRAM ARGUMENTS", rule);
+    g = emu_alloc(n->emu, sizeof *g);
+    if (!g)
+        return err_set(err, EMU_ENOMEM, "out of memory");
+    g->nat = n;
+    g->port = (uint16_t)port;
+    g->server = nat_v4(n->net4 | (UINT32_C(4) & ~n->mask4)); /* the manual's 10.0.2.4 */
+    g->next = n->guestfwds;
+    n->guestfwds = g;
+    if (addr[0] && !nat_addr_from_text(addr, &g->server))
+        return err_set(err, EMU_EINVAL, "guestfwd=%s: \"%s\" is not an IP address", rule, addr);
+    if (!nat_in_net(n, &g->server) || (nat_is_ours(n, &g->server) && g->port == 53))
+        return err_set(err, EMU_EINVAL, "guestfwd=%s: the server address must lie in the guest's network, and not be its DNS", rule);
+    dash++;
+    if (!strncmp(dash, "cmd:", 4)) {
+        size = strlen(dash + 4);
+        g->argv_text = emu_alloc(n->emu, size + 2);
+        g->argv = emu_alloc(n->emu, (size / 2 + 2) * sizeof *g->argv);
+        if (!g->argv_text || !g->argv)
+            return err_set(err, EMU_ENOMEM, "out of memory");
+        memcpy(g->argv_text, dash + 4, size);
+        for (i = 0, p = g->argv_text; i <= size; i++)
+            if (g->argv_text[i] == ' ' || !g->argv_text[i]) {
+                g->argv_text[i] = 0;
+                if (*p)
+                    g->argv[words++] = p;
+                p = g->argv_text + i + 1;
+            }
+        if (!words)
+            return err_set(err, EMU_EINVAL, "guestfwd=%s: cmd: needs a program", rule);
+        return 0;
+    }
+    if (!strncmp(dash, "chardev:", 8))
+        dash += 8;
+    g->chr = chr_find(n->emu, dash);
+    if (!g->chr) {
+        snprintf(id, sizeof id, "%s.guestfwd%u", n->port.name, port);
+        g->chr = chr_open(n->emu, id, dash, err);
+        if (!g->chr)
+            return err_prefix(err, EMU_ENOENT, "guestfwd=%s", rule);
+    }
+    if (g->chr->in_use)
+        return err_set(err, EMU_EBUSY, "guestfwd=%s: chardev %s is in use", rule, g->chr->id ? g->chr->id : dash);
+    g->chr->in_use = true;
+    return 0;
+}
+
+/* ---- creation ---- */
+
+static void nat_destroy(struct nat *n)
+{
+    struct emu *e = n->emu;
+    struct nat **at;
+    timer_cancel(&n->work);
+    timer_cancel(&n->second);
+    poll_hook_remove(e, &n->hook);
+    tcp_destroy(n);
+    timer_cancel(&n->work);
+    udp_destroy(n);
+    icmp_destroy(n);
+    dns_destroy(n);
+    tftp_destroy(n);
+    ip_destroy(n);
+    arp_destroy(n);
+    while (n->hostfwds) {
+        struct nat_hostfwd *f = n->hostfwds;
+        n->hostfwds = f->next;
+        nat_hostfwd_free(n, f);
+    }
+    while (n->guestfwds) {
+        struct nat_guestfwd *g = n->guestfwds;
+        n->guestfwds = g->next;
+        if (g->chr) {
+            g->chr->in_use = false;
+            tcp_close_guestfwd(n, g);
+        }
+        emu_free(e, g->argv);
+        emu_free(e, g->argv_text);
+        emu_free(e, g);
+    }
+    while (n->queue_count) {
+        emu_free(e, n->queue[n->queue_first].bytes);
+        n->queue_first = (n->queue_first + 1) % NAT_QUEUE;
+        n->queue_count--;
+    }
+    net_port_unregister(e, &n->port);
+    for (at = &e->nats; *at; at = &(*at)->next)
+        if (*at == n) {
+            *at = n->next;
+            break;
+        }
+    emu_free(e, n->hostname);
+    emu_free(e, n->domainname);
+    emu_free(e, n->tftp);
+    emu_free(e, n->tftp_server_name);
+    emu_free(e, n->bootfile);
+    emu_free(e, n->search);
+    emu_free(e, n->flat);
+    emu_free(e, n->scratch);
+    emu_free(e, n);
+}
+
+static void nat_port_destroy(struct net_port *p) { nat_destroy(p->opaque); }
+
+/* An IPv4 address option inside the network; *value unchanged where it is absent. */
+static int nat_option_v4(struct options *o, const char *key, uint32_t *value, struct err *err)
+{
+    const char *text = options_get(o, key);
+    struct host_addr a;
+    if (!text)
+        return 0;
+    if (!host_addr_parse(text, &a) || a.family != HOST_INET)
+        return err_set(err, EMU_EINVAL, "%s: %s=%s is not an IPv4 address", o->origin, key, text);
+    *value = ld32be(a.ip);
+    return 0;
+}
+
+static int nat_option_v6(struct options *o, const char *key, uint8_t value[16], struct err *err)
+{
+    const char *text = options_get(o, key);
+    struct host_addr a;
+    if (!text)
+        return 0;
+    if (!host_addr_parse(text, &a) || a.family != HOST_INET6)
+        return err_set(err, EMU_EINVAL, "%s: %s=%s is not an IPv6 address", o->origin, key, text);
+    memcpy(value, a.ip, 16);
+    return 0;
+}
+
+static int nat_options_v4(struct nat *n, struct options *o, struct err *err)
+{
+    const char *net = options_get(o, "net"), *slash;
+    uint64_t bits = 24;
+    int r;
+    n->net4 = UINT32_C(0x0A000200);
+    if (net) {
+        char addr[64];
+        struct host_addr a;
+        slash = strchr(net, '/');
+        snprintf(addr, sizeof addr, "%.*s", (int)(slash ? EMU_MIN(slash - net, 63) : 63), net);
+        if (!host_addr_parse(addr, &a) || a.family != HOST_INET)
+            return err_set(err, EMU_EINVAL, "%s: net=%s: wanted an IPv4 network, as 10.0.2.0/24", o->origin, net);
+        n->net4 = ld32be(a.ip);
+        if (slash && strchr(slash, '.')) {
+            uint32_t inverse;
+            if (!host_addr_parse(slash + 1, &a) || a.family != HOST_INET)
+                return err_set(err, EMU_EINVAL, "%s: net=%s: the mask is neither a number of bits nor an address", o->origin, net);
+            inverse = ~ld32be(a.ip);
+            if (inverse & (inverse + 1))
+                return err_set(err, EMU_EINVAL, "%s: net=%s: the mask has holes", o->origin, net);
+            for (bits = 32; inverse; inverse >>= 1)
+                bits--;
+        } else if (slash && parse_u64(slash + 1, 0, 32, &bits)) {
+            return err_set(err, EMU_EINVAL, "%s: net=%s: the mask is neither a number of bits nor an address", o->origin, net);
+        }
+        if (bits < 4 || bits > 29)
+            return err_set(err, EMU_EINVAL, "%s: net=%s: the mask must have 4 to 29 bits", o->origin, net);
+    }
+    n->mask4 = ~(UINT32_MAX >> bits);
+    n->net4 &= n->mask4;
+    n->host4 = n->net4 | (UINT32_C(0x0202) & ~n->mask4);
+    n->dns4 = n->net4 | (UINT32_C(0x0203) & ~n->mask4);
+    n->dhcp4 = n->net4 | (UINT32_C(0x020F) & ~n->mask4);
+    if ((r = nat_option_v4(o, "host", &n->host4, err)) || (r = nat_option_v4(o, "dns", &n->dns4, err)) || (r = nat_option_v4(o, "dhcpstart", &n->dhcp4, err)))
+        return r;
+    if (!options_get(o, "dhcpstart") && bits > 28) /* the net is too small for the usual place */
+        n->dhcp4 = n->net4 + 4;
+    if ((n->host4 & n->mask4) != n->net4 || n->host4 == n->net4 || n->host4 == (n->net4 | ~n->mask4))
+        return err_set(err, EMU_EINVAL, "%s: host= must lie in net=", o->origin);
+    if ((n->dhcp4 & n->mask4) != n->net4 || n->dhcp4 == n->net4 || n->dhcp4 == (n->net4 | ~n->mask4) || n->dhcp4 == n->host4 || n->dhcp4 == n->dns4)
+        return err_set(err, EMU_EINVAL, "%s: dhcpstart= must lie in net= and differ from host= and dns=", o->origin);
+    if (n->host4 == n->dns4)
+        return err_set(err, EMU_EINVAL, "%s: host= and dns= must differ", o->origin);
+    return 0;
+}
+
+static int nat_options_v6(struct nat *n, struct options *o, struct err *err)
+{
+    const char *net = options_get(o, "ipv6-net"), *slash;
+    uint64_t bits = 64;
+    char text[80];
+    struct host_addr a;
+    int r;
+    memset(n->net6, 0, 16);
+    n->net6[0] = 0xFE;
+    n->net6[1] = 0xC0;
+    if (net) {
+        slash = strchr(net, '/');
+        snprintf(text, sizeof text, "%.*s", (int)(slash ? EMU_MIN(slash - net, 79) : 79), net);
+        if (!host_addr_parse(text, &a) || a.family != HOST_INET6 || (slash && parse_u64(slash + 1, 16, 126, &bits)))
+            return err_set(err, EMU_EINVAL, "%s: ipv6-net=%s: wanted an IPv6 network, as fec0::/64", o->origin, net);
+        memcpy(n->net6, a.ip, 16);
+    }
+    if (options_get(o, "ipv6-prefix")) { /* the two older spellings */
+        if ((r = nat_option_v6(o, "ipv6-prefix", n->net6, err)))
+            return r;
+    }
+    if ((r = options_u64(o, "ipv6-prefixlen", 16, 126, &bits, err)))
+        return r;
+    n->prefix6 = (unsigned)bits;
+    {
+        unsigned i;
+        for (i = 0; i < 128; i++)
+            if (i >= n->prefix6)
+                n->net6[i / 8] &= (uint8_t)~(0x80 >> i % 8);
+    }
+    memcpy(n->host6, n->net6, 16);
+    memcpy(n->dns6, n->net6, 16);
+    n->host6[15] |= 2;
+    n->dns6[15] |= 3;
+    memset(n->link6, 0, 16);
+    n->link6[0] = 0xFE;
+    n->link6[1] = 0x80;
+    n->link6[15] = 2;
+    if ((r = nat_option_v6(o, "ipv6-host", n->host6, err)) || (r = nat_option_v6(o, "ipv6-dns", n->dns6, err)))
+        return r;
+    if (n->ip6) {
+        struct nat_addr host = nat_v6(n->host6);
+        if (!nat_in_net(n, &host) || !memcmp(n->host6, n->dns6, 16))
+            return err_set(err, EMU_EINVAL, "%s: ipv6-host= must lie in ipv6-net= and differ from ipv6-dns=", o->origin);
+    }
+    return 0;
+}
+
+static int nat_option_string(struct nat *n, struct options *o, const char *key, char **out, size_t max, struct err *err)
+{
+    const char *text = options_get(o, key);
+    if (!text)
+        return 0;
+    if (strlen(text) > max)
+        return err_set(err, EMU_EINVAL, "%s: %s= has more than %u characters", o->origin, key, (unsigned)max);
+    *out = emu_strdup(n->emu, text);
+    return *out ? 0 : err_set(err, EMU_ENOMEM, "out of memory");
+}
+
+static int nat_options(struct nat *n, struct options *o, struct err *err)
+{
+    uint64_t mtu = 1500;
+    const char *text;
+    size_t i;
+    int r;
+    n->ip4 = n->ip6 = true;
+    if ((text = options_get(o, "ipv4")) || options_get(o, "ipv6")) {
+        bool want4 = !options_get(o, "ipv6"), want6 = !text;
+        if ((r = options_bool(o, "ipv4", &want4, err)) || (r = options_bool(o, "ipv6", &want6, err)))
+            return r;
+        /* naming one family on means that one alone, as in QEMU; off leaves the other */
+        if (text && !options_get(o, "ipv6"))
+            want6 = !want4;
+        if (!text)
+            want4 = !want6;
+        n->ip4 = want4;
+        n->ip6 = want6;
+        if (!want4 && !want6)
+            return err_set(err, EMU_EINVAL, "%s: both ipv4 and ipv6 are off; one must be on", o->origin);
+    }
+    if ((r = nat_options_v4(n, o, err)) || (r = nat_options_v6(n, o, err)) || (r = options_bool(o, "restrict", &n->restricted, err)) ||
+        (r = options_u64(o, "mtu", 576, 65521, &mtu, err)))
+        return r;
+    n->mtu = (unsigned)mtu;
+    if (n->ip6 && n->mtu < 1280)
+        n->ip6 = false; /* RFC 8200 §5 */
+    if ((r = nat_option_string(n, o, "hostname", &n->hostname, 63, err)) || (r = nat_option_string(n, o, "domainname", &n->domainname, 253, err)) ||
+        (r = nat_option_string(n, o, "tftp", &n->tftp, 1024, err)) || (r = nat_option_string(n, o, "tftp-server-name", &n->tftp_server_name, 63, err)) ||
+        (r = nat_option_string(n, o, "bootfile", &n->bootfile, 127, err)))
+        return r;
+    if (n->tftp && host_path_kind(n->tftp) != HOST_KIND_DIR)
+        return err_set(err, EMU_ENOENT, "%s: tftp=%s is not a folder", o->origin, n->tftp);
+    for (i = 0; (text = options_get_nth(o, "dnssearch", i)); i++) {
+        uint8_t name[256];
+        size_t size = dns_encode_name(text, name, sizeof name);
+        uint8_t *grown;
+        if (!size || n->search_size + size > 255)
+            return err_set(err, EMU_EINVAL, "%s: dnssearch=%s: not a domain name, or the list is longer than DHCP can carry", o->origin, text);
+        grown = emu_realloc(n->emu, n->search, n->search_size + size);
+        if (!grown)
+            return err_set(err, EMU_ENOMEM, "out of memory");
+        memcpy(grown + n->search_size, name, size);
+        n->search = grown;
+        n->search_size += size;
+    }
+    if (options_get(o, "smb") || options_get(o, "smbserver"))
+        return err_set(err, EMU_ENOTSUP, "%s: smb= is not supported yet; use ssh, or a disk image", o->origin);
+    return 0;
+}
+
+EMU_PRIV int netdev_user_create(struct emu *e, const char *id, struct options *opts, struct net_port **out, struct err *err)
+{
+    struct nat *n = emu_alloc(e, sizeof *n), **end;
+    const char *rule;
+    size_t i;
+    int r;
+    if (!n)
+        return err_set(err, EMU_ENOMEM, "out of memory");
+    n->emu = e;
+    timer_init(&n->work, e, nat_on_work, n);
+    timer_init(&n->second, e, nat_on_second, n);
+    n->hook.fn = nat_on_poll;
+    n->hook.opaque = n;
+    snprintf(n->port.name, sizeof n->port.name, "%s", id);
+    snprintf(n->port.model, sizeof n->port.model, "user");
+    n->port.opaque = n;
+    n->port.takes_gso = n->port.takes_csum = true;
+    n->port.max_frame = 65550;
+    n->port.receive = nat_port_receive;
+    n->port.kick = nat_port_kick;
+    n->port.info = nat_port_info;
+    n->port.destroy = nat_port_destroy;
+    net_port_register(e, &n->port);
+    for (end = &e->nats; *end; end = &(*end)->next) {
+    }
+    *end = n;
+    poll_hook_add(e, &n->hook);
+    n->flat = emu_realloc(e, NULL, NAT_L4_MAX + 128);
+    n->scratch = emu_realloc(e, NULL, NAT_L4_MAX + 128);
+    if (e->config.seed_set) {
+        n->secret[0] = e->config.seed ^ UINT64_C(0x9E3779B97F4A7C15);
+        n->secret[1] = e->config.seed * UINT64_C(0xD1342543DE82EF95) + 1;
+    } else {
+        host_random(n->secret, sizeof n->secret);
+    }
+    r = n->flat && n->scratch ? nat_options(n, opts, err) : err_set(err, EMU_ENOMEM, "out of memory");
+    if (!r) {
+        n->mac[0] = 0x52;
+        n->mac[1] = 0x55;
+        st32be(n->mac + 2, n->host4);
+        n->challenge_left = NAT_CHALLENGES;
+        n->next_id = (uint16_t)nat_random(n);
+    }
+    for (i = 0; !r && (rule = options_get_nth(opts, "guestfwd", i)); i++)
+        if ((r = nat_guestfwd_open(n, rule, err)))
+            err_prefix(err, r, "-netdev user");
+    for (i = 0; !r && (rule = options_get_nth(opts, "hostfwd", i)); i++)
+        if ((r = nat_hostfwd_open(n, rule, err)))
+            err_prefix(err, r, "-netdev user");
+    if (r) {
+        nat_destroy(n);
+        return r;
+    }
+    if (n->ip6)
+        ip6_start(n);
+    timer_arm(&n->second, emu_now_ns(e) + NS_PER_SEC);
+    *out = &n->port;
+    return 0;
+}
+#undef NAT_TICK_NS
+#undef NAT_RETRY_NS
+#undef NAT_CHALLENGES
 
 /* ======================================== src/front/char_stream.c ======================================== */
 

@@ -21,6 +21,11 @@ EMU_PRIV int netdev_dgram_create(struct emu *e, const char *id, struct options *
 EMU_PRIV int netdev_hubport_create(struct emu *e, const char *id, struct options *opts, struct net_port **out, struct err *err); /* link.c */
 EMU_PRIV int netdev_embed_create(struct emu *e, const char *id, struct options *opts, struct net_port **out, struct err *err);  /* front/api.c */
 
+/* ---- nat.c: what the monitor asks of -netdev user; netdev NULL: the first ---- */
+EMU_PRIV int nat_hostfwd_add(struct emu *e, const char *netdev, const char *rule, struct err *err);
+EMU_PRIV int nat_hostfwd_remove(struct emu *e, const char *netdev, const char *rule, struct err *err); /* rule: [tcp|udp]:[hostaddr]:hostport */
+EMU_PRIV void nat_print_info(struct emu *e, struct buf *out); /* info usernet */
+
 /* ---- filters: look at, or hold, the frames of one port ---- */
 enum net_direction { NET_TO_PEER, NET_FROM_PEER }; /* seen from the port the filter is on */
 struct net_filter {
