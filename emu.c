@@ -26541,8 +26541,10 @@ static void lapic_receive(struct lapic *l, unsigned delivery, uint8_t vector, bo
         break;
     case APIC_INIT:
         lapic_registers_reset(l);
-        if (c)
+        if (c) {
+            cpu_set_interrupt(c, CPU_INT_SIPI, false); /* one from before the INIT is void; one after it must survive it */
             cpu_set_interrupt(c, CPU_INT_INIT, true);
+        }
         break;
     case APIC_STARTUP:
         if (c)
@@ -28728,7 +28730,8 @@ static uint64_t pm_block_read(void *opaque, uint64_t offset, unsigned size)
     struct pm *s = opaque;
     uint8_t bytes[PM_TMR + 8];
     memset(bytes, 0, sizeof bytes);
-    pm_update(s);
+    if (offset < PM_EN) /* the timer itself is read often */
+        pm_update(s);
     st16le(bytes + PM_STS, s->status);
     st16le(bytes + PM_EN, s->enable);
     st16le(bytes + PM_CNT, s->control);

@@ -122,7 +122,8 @@ static uint64_t pm_block_read(void *opaque, uint64_t offset, unsigned size)
     struct pm *s = opaque;
     uint8_t bytes[PM_TMR + 8];
     memset(bytes, 0, sizeof bytes);
-    pm_update(s);
+    if (offset < PM_EN) /* the timer itself is read often */
+        pm_update(s);
     st16le(bytes + PM_STS, s->status);
     st16le(bytes + PM_EN, s->enable);
     st16le(bytes + PM_CNT, s->control);

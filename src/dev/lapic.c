@@ -288,8 +288,10 @@ static void lapic_receive(struct lapic *l, unsigned delivery, uint8_t vector, bo
         break;
     case APIC_INIT:
         lapic_registers_reset(l);
-        if (c)
+        if (c) {
+            cpu_set_interrupt(c, CPU_INT_SIPI, false); /* one from before the INIT is void; one after it must survive it */
             cpu_set_interrupt(c, CPU_INT_INIT, true);
+        }
         break;
     case APIC_STARTUP:
         if (c)
