@@ -16269,11 +16269,12 @@ static void x87_unpack_env(struct cpu *c, unsigned opsize, const uint8_t *image)
         c->x87_ds = ld16le(image + 24);
     }
 }
-/* The environment's instructions touch the first byte, then the last: that tells which address a page fault reports. */
+/* The environment's instructions touch the first word, then the last byte: that tells which address a page fault reports. */
 static int x87_touch(struct cpu *c, const struct insn *i, unsigned size, bool write)
 {
     uint64_t first = insn_address(c, i), last = first + size - 1, value, wrap = i->addrsize == 8 ? UINT64_MAX : i->addrsize == 4 ? UINT32_MAX : UINT16_MAX;
-    int r = write ? cpu_check_store(c, i->seg, first, 1) : cpu_load(c, i->seg, first, 1, &value);
+    unsigned word = i->opsize == 2 ? 2 : 4;
+    int r = write ? cpu_check_store(c, i->seg, first, word) : cpu_load(c, i->seg, first, word, &value);
     if (!r)
         r = write ? cpu_check_store(c, i->seg, last & wrap, 1) : cpu_load(c, i->seg, last & wrap, 1, &value);
     return r;
@@ -16659,8 +16660,8 @@ static uint64_t mmx_count(uint64_t n, unsigned bits) { return n < bits ? n : bit
     }                                                                                                                  \
     VEC_FN(name) { return (void)c, (void)imm, mmx_do_##name(d, a, VQ(b, 0), 16), CPU_OK; }                             \
     VEC_FN(mmx_##name) { return (void)c, (void)imm, mmx_do_##name(d, a, VQ(b, 0), 8), CPU_OK; }                        \
-    VEC_FN(name##_i) { return (void)c, (void)b, mmx_do_##name(d, a, imm, 16), CPU_OK; }                                \
-    VEC_FN(mmx_##name##_i) { return (void)c, (void)b, mmx_do_##name(d, a, imm, 8), CPU_OK; }
+    VEC_FN(name##_i) { return (void)c, (void)a, mmx_do_##name(d, b, imm, 16), CPU_OK; }                                \
+    VEC_FN(mmx_##name##_i) { return (void)c, (void)a, mmx_do_##name(d, b, imm, 8), CPU_OK; }
 MMX_SHIFT(psrlw, uint16_t, 16, v[lane] >> n, 0)
 MMX_SHIFT(psrld, uint32_t, 32, v[lane] >> n, 0)
 MMX_SHIFT(psrlq, uint64_t, 64, v[lane] >> n, 0)
@@ -16673,18 +16674,18 @@ MMX_SHIFT(psrad, uint32_t, 32, v[lane] >> 31 ? ~(~v[lane] >> n) : v[lane] >> n, 
 
 VEC_FN(psrldq)
 {
-    uint64_t lo = VQ(a, 0), hi = VQ(a, 1);
+    uint64_t lo = VQ(b, 0), hi = VQ(b, 1);
     unsigned n = imm > 15 ? 16 : imm;
-    (void)c, (void)b;
+    (void)c, (void)a;
     VQ(d, 0) = n >= 16 ? 0 : n > 8 ? hi >> (8 * n - 64) : n == 8 ? hi : n ? lo >> (8 * n) | hi << (64 - 8 * n) : lo;
     VQ(d, 1) = n >= 8 ? 0 : hi >> (8 * n);
     return CPU_OK;
 }
 VEC_FN(pslldq)
 {
-    uint64_t lo = VQ(a, 0), hi = VQ(a, 1);
+    uint64_t lo = VQ(b, 0), hi = VQ(b, 1);
     unsigned n = imm > 15 ? 16 : imm;
-    (void)c, (void)b;
+    (void)c, (void)a;
     VQ(d, 1) = n >= 16 ? 0 : n > 8 ? lo << (8 * n - 64) : n == 8 ? lo : n ? hi << (8 * n) | lo >> (64 - 8 * n) : hi;
     VQ(d, 0) = n >= 8 ? 0 : lo << (8 * n);
     return CPU_OK;
@@ -16814,13 +16815,18 @@ VEC_FN(mmx_pmovmskb)
 
 /* ---- plain C ---- */
 
-/* Stores the bytes of src whose mask byte has its top bit set at segment:rDI. All bytes are checked first, those masked off too, as
+/* Stores the bytes of src whose mask byte has its top bit set at segment:rDI. These bytes are checked first, then the others too, as
  * hardware does; so a fault leaves memory as it was. */
 static int mmx_mask_store(struct cpu *c, const struct insn *i, const union vec *src, const union vec *mask, unsigned bytes)
 {
     uint64_t base = c->gpr[REG_RDI], wrap = i->addrsize == 8 ? UINT64_MAX : i->addrsize == 4 ? UINT32_MAX : UINT16_MAX;
     unsigned k;
-    int r = cpu_check_store(c, i->seg, base & wrap, bytes);
+    int r = CPU_OK;
+    for (k = 0; k < bytes && !r; k++)
+        if (VB(mask, k) & 0x80)
+            r = cpu_check_store(c, i->seg, (base + k) & wrap, 1);
+    if (!r)
+        r = cpu_check_store(c, i->seg, base & wrap, bytes);
     for (k = 0; k < bytes && !r; k++)
         if (VB(mask, k) & 0x80)
             r = cpu_store(c, i->seg, (base + k) & wrap, 1, VB(src, k));
@@ -22124,7 +22130,7 @@ UOP_FN_PRIV(uop_no_unit)
 
 UOP_FN_PRIV(uop_mmx_begin)
 {
-    if ((c->x87_status & 0x80) && x87_check_pending(c)) /* ES */
+    if (x87_check_pending(c))
         UOP_TAIL(uop_fault);
     c->x87_tags = 0;
     c->x87_top = 0;

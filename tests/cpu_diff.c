@@ -802,8 +802,8 @@ static int direct_vec(struct cpu *c, const struct insn *i)
             kb = row->opnd[k];
     if (row->attr & ROW_MMX && (r = x87_check_pending(c)) != 0)
         return r;
-    memset(&c->vtmp[0], 0, 32);
-    memset(&c->vtmp[1], 0, 32);
+    memset(&c->vtmp[0], 0xA5, 32);
+    memset(&c->vtmp[1], 0xA5, 32);
     size = operand_bytes(i, kb);
     /* b */
     if (i->memory && !operand_in_reg_field(kb) && kb != ka) {
@@ -838,6 +838,10 @@ static int direct_vec(struct cpu *c, const struct insn *i)
     } else {
         d = &c->xmm[n];
     }
+    if (row->attr & ROW_MMX) {
+        c->x87_top = 0;
+        c->x87_tags = 0;
+    }
     if (dmem && operand_bytes(i, ka) == 16 && !(row->attr & ROW_UNALIGNED) && (insn_address(c, i) & 15))
         return cpu_raise_error(c, EXC_GP, 0);
     if ((r = row->vec(c, d, d, b, (unsigned)i->imm & 0xFF)) != 0)
@@ -848,10 +852,6 @@ static int direct_vec(struct cpu *c, const struct insn *i)
         st64le(image + 8, d->q[1]);
         if ((r = cpu_store_bytes(c, i->seg, insn_address(c, i), image, operand_bytes(i, ka))) != 0)
             return r;
-    }
-    if (row->attr & ROW_MMX) {
-        c->x87_top = 0;
-        c->x87_tags = 0;
     }
     if (dmem)
         return CPU_OK;
@@ -1109,6 +1109,11 @@ static void normalise(const struct form *f, struct diff_state *s)
     s->flags &= ~form_ignored_flags(f);
     if (s->vector == EXC_PF && s->cr2 >> 63) /* Linux says "present" of every address that is the kernel's */
         s->error |= 1;
+    if (f->row->attr & ROW_MMX && f->mem && s->vector != EXC_BP && s->vector != EXC_MF && s->vector != EXC_XM) {
+        /* Hardware has begun to turn x87 state into MMX state when the operand faults: TOP is 0, the tags may be set. The OS restarts. */
+        memset(s->fx, 0, 24);
+        memset(s->fx + 32, 0, 128);
+    }
     memset(s->fx + 5, 0, 1);
     memset(s->fx + 6, 0, 18); /* FOP, FIP, FDP: see diff_unseen */
     memset(s->fx + 28, 0, 4);

@@ -410,7 +410,7 @@ UOP_FN_PRIV(uop_no_unit)
 
 UOP_FN_PRIV(uop_mmx_begin)
 {
-    if ((c->x87_status & 0x80) && x87_check_pending(c)) /* ES */
+    if (x87_check_pending(c))
         UOP_TAIL(uop_fault);
     c->x87_tags = 0;
     c->x87_top = 0;

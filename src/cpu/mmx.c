@@ -113,8 +113,8 @@ static uint64_t mmx_count(uint64_t n, unsigned bits) { return n < bits ? n : bit
     }                                                                                                                  \
     VEC_FN(name) { return (void)c, (void)imm, mmx_do_##name(d, a, VQ(b, 0), 16), CPU_OK; }                             \
     VEC_FN(mmx_##name) { return (void)c, (void)imm, mmx_do_##name(d, a, VQ(b, 0), 8), CPU_OK; }                        \
-    VEC_FN(name##_i) { return (void)c, (void)b, mmx_do_##name(d, a, imm, 16), CPU_OK; }                                \
-    VEC_FN(mmx_##name##_i) { return (void)c, (void)b, mmx_do_##name(d, a, imm, 8), CPU_OK; }
+    VEC_FN(name##_i) { return (void)c, (void)a, mmx_do_##name(d, b, imm, 16), CPU_OK; }                                \
+    VEC_FN(mmx_##name##_i) { return (void)c, (void)a, mmx_do_##name(d, b, imm, 8), CPU_OK; }
 MMX_SHIFT(psrlw, uint16_t, 16, v[lane] >> n, 0)
 MMX_SHIFT(psrld, uint32_t, 32, v[lane] >> n, 0)
 MMX_SHIFT(psrlq, uint64_t, 64, v[lane] >> n, 0)
@@ -127,18 +127,18 @@ MMX_SHIFT(psrad, uint32_t, 32, v[lane] >> 31 ? ~(~v[lane] >> n) : v[lane] >> n, 
 
 VEC_FN(psrldq)
 {
-    uint64_t lo = VQ(a, 0), hi = VQ(a, 1);
+    uint64_t lo = VQ(b, 0), hi = VQ(b, 1);
     unsigned n = imm > 15 ? 16 : imm;
-    (void)c, (void)b;
+    (void)c, (void)a;
     VQ(d, 0) = n >= 16 ? 0 : n > 8 ? hi >> (8 * n - 64) : n == 8 ? hi : n ? lo >> (8 * n) | hi << (64 - 8 * n) : lo;
     VQ(d, 1) = n >= 8 ? 0 : hi >> (8 * n);
     return CPU_OK;
 }
 VEC_FN(pslldq)
 {
-    uint64_t lo = VQ(a, 0), hi = VQ(a, 1);
+    uint64_t lo = VQ(b, 0), hi = VQ(b, 1);
     unsigned n = imm > 15 ? 16 : imm;
-    (void)c, (void)b;
+    (void)c, (void)a;
     VQ(d, 1) = n >= 16 ? 0 : n > 8 ? lo << (8 * n - 64) : n == 8 ? lo : n ? hi << (8 * n) | lo >> (64 - 8 * n) : hi;
     VQ(d, 0) = n >= 8 ? 0 : lo << (8 * n);
     return CPU_OK;
@@ -268,13 +268,18 @@ VEC_FN(mmx_pmovmskb)
 
 /* ---- plain C ---- */
 
-/* Stores the bytes of src whose mask byte has its top bit set at segment:rDI. All bytes are checked first, those masked off too, as
+/* Stores the bytes of src whose mask byte has its top bit set at segment:rDI. These bytes are checked first, then the others too, as
  * hardware does; so a fault leaves memory as it was. */
 static int mmx_mask_store(struct cpu *c, const struct insn *i, const union vec *src, const union vec *mask, unsigned bytes)
 {
     uint64_t base = c->gpr[REG_RDI], wrap = i->addrsize == 8 ? UINT64_MAX : i->addrsize == 4 ? UINT32_MAX : UINT16_MAX;
     unsigned k;
-    int r = cpu_check_store(c, i->seg, base & wrap, bytes);
+    int r = CPU_OK;
+    for (k = 0; k < bytes && !r; k++)
+        if (VB(mask, k) & 0x80)
+            r = cpu_check_store(c, i->seg, (base + k) & wrap, 1);
+    if (!r)
+        r = cpu_check_store(c, i->seg, base & wrap, bytes);
     for (k = 0; k < bytes && !r; k++)
         if (VB(mask, k) & 0x80)
             r = cpu_store(c, i->seg, (base + k) & wrap, 1, VB(src, k));

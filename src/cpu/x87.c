@@ -1356,11 +1356,12 @@ static void x87_unpack_env(struct cpu *c, unsigned opsize, const uint8_t *image)
         c->x87_ds = ld16le(image + 24);
     }
 }
-/* The environment's instructions touch the first byte, then the last: that tells which address a page fault reports. */
+/* The environment's instructions touch the first word, then the last byte: that tells which address a page fault reports. */
 static int x87_touch(struct cpu *c, const struct insn *i, unsigned size, bool write)
 {
     uint64_t first = insn_address(c, i), last = first + size - 1, value, wrap = i->addrsize == 8 ? UINT64_MAX : i->addrsize == 4 ? UINT32_MAX : UINT16_MAX;
-    int r = write ? cpu_check_store(c, i->seg, first, 1) : cpu_load(c, i->seg, first, 1, &value);
+    unsigned word = i->opsize == 2 ? 2 : 4;
+    int r = write ? cpu_check_store(c, i->seg, first, word) : cpu_load(c, i->seg, first, word, &value);
     if (!r)
         r = write ? cpu_check_store(c, i->seg, last & wrap, 1) : cpu_load(c, i->seg, last & wrap, 1, &value);
     return r;
