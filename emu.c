@@ -1923,7 +1923,8 @@ enum { SLOT_REG0 = REG_RAX, SLOT_REG1 = REG_RDX, SLOT_REG2 = REG_RCX, SLOT_REG3 
 #define GETS(k, f, sz) ((UTYPE_##sz)GET(k, f))
 #define UOP_SX(v, sz) ((uint64_t)(int64_t)(STYPE_##sz)(v))
 #define UOP_IMM ((uint64_t)(int64_t)u->disp)
-#define SETF(kind, sz, r, s) (c->flag_kind = (kind) | LOG_##sz, c->flag_result = UOP_SX(r, sz), c->flag_source = (s))
+/* The source first: that of INC and DEC is the carry that the old record gives. */
+#define SETF(kind, sz, r, s) (c->flag_source = (s), c->flag_kind = (kind) | LOG_##sz, c->flag_result = UOP_SX(r, sz))
 
 #define EXPR_add(d, s) ((d) + (s))
 #define EXPR_sub(d, s) ((d) - (s))
