@@ -12113,11 +12113,13 @@ static int sys_bound(struct cpu *c, const struct insn *i)
     uint64_t a = insn_address(c, i), low, high;
     unsigned bits = i->opsize * 8u;
     int64_t index = sext64(c->gpr[i->reg], bits);
-    if (cpu_load(c, i->seg, a, i->opsize, &low) || cpu_load(c, i->seg, sys_wrap(i, a + i->opsize), i->opsize, &high))
+    if (cpu_load(c, i->seg, a, i->opsize, &low))
         return CPU_FAULT;
-    if (index < sext64(low, bits) || index > sext64(high, bits))
+    if (index < sext64(low, bits)) /* before the upper bound is read (tests/cpu_diff.c) */
         return cpu_raise(c, EXC_BR);
-    return CPU_OK;
+    if (cpu_load(c, i->seg, sys_wrap(i, a + i->opsize), i->opsize, &high))
+        return CPU_FAULT;
+    return index > sext64(high, bits) ? cpu_raise(c, EXC_BR) : CPU_OK;
 }
 
 static int sys_xlat(struct cpu *c, const struct insn *i)
@@ -12212,9 +12214,12 @@ static int sys_aam(struct cpu *c, const struct insn *i)
 static int sys_aad(struct cpu *c, const struct insn *i)
 {
     unsigned al = (unsigned)c->gpr[REG_RAX] & 0xFF, ah = (unsigned)(c->gpr[REG_RAX] >> 8) & 0xFF;
-    al = (al + ah * ((unsigned)i->imm & 0xFF)) & 0xFF;
-    cpu_put16(c, REG_RAX, (uint16_t)al);
-    cpu_set_arith_flags(c, sys_szp((uint8_t)al));
+    unsigned product = ah * ((unsigned)i->imm & 0xFF) & 0xFF, sum = al + product;
+    /* CF, OF, AF are undefined; hardware gives those of the addition (tests/cpu_diff.c) */
+    uint32_t flags = sys_szp((uint8_t)sum) | (sum >> 8 ? FLAG_CF : 0u) | ((al ^ product ^ sum) & FLAG_AF) |
+                     (~(al ^ product) & (al ^ sum) & 0x80 ? FLAG_OF : 0u);
+    cpu_put16(c, REG_RAX, (uint16_t)(sum & 0xFF));
+    cpu_set_arith_flags(c, flags);
     return CPU_OK;
 }
 
@@ -16816,18 +16821,17 @@ VEC_FN(mmx_pmovmskb)
 
 /* ---- plain C ---- */
 
-/* Stores the bytes of src whose mask byte has its top bit set at segment:rDI. These bytes are checked first, then the others too, as
- * hardware does; so a fault leaves memory as it was. */
+/* Stores the bytes of src whose mask byte has its top bit set at segment:rDI. All of the operand is checked first, the upper half before
+ * the lower, whatever the mask says, as hardware does; so a fault leaves memory as it was. */
 static int mmx_mask_store(struct cpu *c, const struct insn *i, const union vec *src, const union vec *mask, unsigned bytes)
 {
     uint64_t base = c->gpr[REG_RDI], wrap = i->addrsize == 8 ? UINT64_MAX : i->addrsize == 4 ? UINT32_MAX : UINT16_MAX;
     unsigned k;
     int r = CPU_OK;
-    for (k = 0; k < bytes && !r; k++)
-        if (VB(mask, k) & 0x80)
-            r = cpu_check_store(c, i->seg, (base + k) & wrap, 1);
+    if (bytes == 16)
+        r = cpu_check_store(c, i->seg, (base + 8) & wrap, 8);
     if (!r)
-        r = cpu_check_store(c, i->seg, base & wrap, bytes);
+        r = cpu_check_store(c, i->seg, base & wrap, 8);
     for (k = 0; k < bytes && !r; k++)
         if (VB(mask, k) & 0x80)
             r = cpu_store(c, i->seg, (base + k) & wrap, 1, VB(src, k));
@@ -19783,6 +19787,7 @@ EMU_PRIV int string_run(struct cpu *c, const struct insn *i)
 {
     struct string_state s;
     uint64_t n, done = 0, limit;
+    uint32_t flags;
     bool compares = (i->opcode & 0xFE) == 0xA6 || (i->opcode & 0xFE) == 0xAE, io = (i->opcode & 0xFC) == 0x6C, stop = false;
     s.size = i->opcode & 1 ? i->opsize : 1;
     if (io && s.size == 8)
@@ -19799,11 +19804,15 @@ EMU_PRIV int string_run(struct cpu *c, const struct insn *i)
     if (io && cpu_check_io(c, (uint16_t)c->gpr[REG_RDX], s.size))
         return CPU_FAULT;
     limit = c->eflags & FLAG_TF || c->mode_key & KEY_DEBUG ? 1 : STRING_SLICE_BYTES / s.size;
+    flags = compares ? cpu_arith_flags(c) : 0;
     while (n && done < limit && !stop) {
         uint64_t k = limit > 1 && n > 1 && !io ? string_stretch(c, i, &s, EMU_MIN(n, limit - done), &stop) : 0;
         if (k == 0) {
-            if (string_element(c, i, &s))
+            if (string_element(c, i, &s)) {
+                if (compares && done) /* hardware shows the flags of before the instruction (tests/cpu_diff.c) */
+                    cpu_set_arith_flags(c, flags);
                 return CPU_FAULT;
+            }
             if (compares)
                 stop = (c->flag_result == 0) == ((i->prefixes & INSN_REPNE) != 0);
             k = 1;

@@ -268,18 +268,17 @@ VEC_FN(mmx_pmovmskb)
 
 /* ---- plain C ---- */
 
-/* Stores the bytes of src whose mask byte has its top bit set at segment:rDI. These bytes are checked first, then the others too, as
- * hardware does; so a fault leaves memory as it was. */
+/* Stores the bytes of src whose mask byte has its top bit set at segment:rDI. All of the operand is checked first, the upper half before
+ * the lower, whatever the mask says, as hardware does; so a fault leaves memory as it was. */
 static int mmx_mask_store(struct cpu *c, const struct insn *i, const union vec *src, const union vec *mask, unsigned bytes)
 {
     uint64_t base = c->gpr[REG_RDI], wrap = i->addrsize == 8 ? UINT64_MAX : i->addrsize == 4 ? UINT32_MAX : UINT16_MAX;
     unsigned k;
     int r = CPU_OK;
-    for (k = 0; k < bytes && !r; k++)
-        if (VB(mask, k) & 0x80)
-            r = cpu_check_store(c, i->seg, (base + k) & wrap, 1);
+    if (bytes == 16)
+        r = cpu_check_store(c, i->seg, (base + 8) & wrap, 8);
     if (!r)
-        r = cpu_check_store(c, i->seg, base & wrap, bytes);
+        r = cpu_check_store(c, i->seg, base & wrap, 8);
     for (k = 0; k < bytes && !r; k++)
         if (VB(mask, k) & 0x80)
             r = cpu_store(c, i->seg, (base + k) & wrap, 1, VB(src, k));

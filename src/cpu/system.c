@@ -923,11 +923,13 @@ static int sys_bound(struct cpu *c, const struct insn *i)
     uint64_t a = insn_address(c, i), low, high;
     unsigned bits = i->opsize * 8u;
     int64_t index = sext64(c->gpr[i->reg], bits);
-    if (cpu_load(c, i->seg, a, i->opsize, &low) || cpu_load(c, i->seg, sys_wrap(i, a + i->opsize), i->opsize, &high))
+    if (cpu_load(c, i->seg, a, i->opsize, &low))
         return CPU_FAULT;
-    if (index < sext64(low, bits) || index > sext64(high, bits))
+    if (index < sext64(low, bits)) /* before the upper bound is read (tests/cpu_diff.c) */
         return cpu_raise(c, EXC_BR);
-    return CPU_OK;
+    if (cpu_load(c, i->seg, sys_wrap(i, a + i->opsize), i->opsize, &high))
+        return CPU_FAULT;
+    return index > sext64(high, bits) ? cpu_raise(c, EXC_BR) : CPU_OK;
 }
 
 static int sys_xlat(struct cpu *c, const struct insn *i)
@@ -1022,9 +1024,12 @@ static int sys_aam(struct cpu *c, const struct insn *i)
 static int sys_aad(struct cpu *c, const struct insn *i)
 {
     unsigned al = (unsigned)c->gpr[REG_RAX] & 0xFF, ah = (unsigned)(c->gpr[REG_RAX] >> 8) & 0xFF;
-    al = (al + ah * ((unsigned)i->imm & 0xFF)) & 0xFF;
-    cpu_put16(c, REG_RAX, (uint16_t)al);
-    cpu_set_arith_flags(c, sys_szp((uint8_t)al));
+    unsigned product = ah * ((unsigned)i->imm & 0xFF) & 0xFF, sum = al + product;
+    /* CF, OF, AF are undefined; hardware gives those of the addition (tests/cpu_diff.c) */
+    uint32_t flags = sys_szp((uint8_t)sum) | (sum >> 8 ? FLAG_CF : 0u) | ((al ^ product ^ sum) & FLAG_AF) |
+                     (~(al ^ product) & (al ^ sum) & 0x80 ? FLAG_OF : 0u);
+    cpu_put16(c, REG_RAX, (uint16_t)(sum & 0xFF));
+    cpu_set_arith_flags(c, flags);
     return CPU_OK;
 }
 
