@@ -9,6 +9,7 @@
  */
 #include "../machine.h"
 #include "../cpu/cpu.h"
+#include "../net/net.h"
 #include "front.h"
 
 /* ---- life ---- */
@@ -516,6 +517,77 @@ int emu_net_input(struct emu *e, const char *name, const void *frame, size_t byt
     f.count = 1;
     f.size = bytes;
     return net_send(p->port, &f);
+}
+
+/* ---- -netdev embed,name=NAME: the host program's end of a line ---- */
+
+struct api_net {
+    struct net_port port;
+    struct provided *provided;
+    uint8_t *flat; /* a frame in one piece */
+};
+
+static int api_net_frame(void *opaque, const struct net_frame *f)
+{
+    struct api_net *n = opaque;
+    const void *bytes = f->pieces[0].base;
+    if (f->count > 1) {
+        if (f->size > 65550) {
+            n->port.drops_in++;
+            return 1;
+        }
+        net_frame_copy(f, 0, n->flat, f->size);
+        bytes = n->flat;
+    }
+    n->provided->output(n->provided->opaque, bytes, f->size);
+    return 1;
+}
+
+static int api_net_receive(struct net_port *p, const struct net_frame *f)
+{
+    if (f->gso != NET_GSO_NONE || f->needs_csum)
+        net_frame_cut(f, api_net_frame, p->opaque);
+    else
+        api_net_frame(p->opaque, f);
+    return 1;
+}
+
+static void api_net_destroy(struct net_port *p)
+{
+    struct api_net *n = p->opaque;
+    struct emu *e = p->emu;
+    n->provided->port = NULL;
+    net_port_unregister(e, p);
+    emu_free(e, n->flat);
+    emu_free(e, n);
+}
+
+EMU_PRIV int netdev_embed_create(struct emu *e, const char *id, struct options *opts, struct net_port **out, struct err *err)
+{
+    const char *name = options_get(opts, "name");
+    struct provided *p = name ? front_provided(e, PROVIDED_NET, name) : NULL;
+    struct api_net *n;
+    if (!p)
+        return err_set(err, EMU_ENOENT, "%s: name=%s: the program provided no such network", opts->origin, name ? name : "");
+    if (p->port)
+        return err_set(err, EMU_EBUSY, "%s: name=%s: in use by %s", opts->origin, name, p->port->name);
+    n = emu_alloc(e, sizeof *n);
+    if (!n || !(n->flat = emu_alloc(e, 65550))) {
+        emu_free(e, n);
+        return err_set(err, EMU_ENOMEM, "%s: out of memory", opts->origin);
+    }
+    n->provided = p;
+    snprintf(n->port.name, sizeof n->port.name, "%s", id);
+    snprintf(n->port.model, sizeof n->port.model, "embed");
+    n->port.opaque = n;
+    n->port.takes_gso = n->port.takes_csum = true;
+    n->port.max_frame = 65550;
+    n->port.receive = api_net_receive;
+    n->port.destroy = api_net_destroy;
+    net_port_register(e, &n->port);
+    p->port = &n->port;
+    *out = &n->port;
+    return 0;
 }
 
 int emu_get_screen(struct emu *e, struct emu_screen *screen)

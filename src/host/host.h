@@ -144,6 +144,9 @@ EMU_PRIV long host_pid(void);
 EMU_PRIV void host_on_signals(void (*handler)(int kind)); /* SIGINT, SIGTERM, SIGHUP -> 1; SIGWINCH -> 2; handler must be async-signal-safe */
 /* Which frames the host may hand over unfinished on a tap with vnet_hdr; EMU_ENOTSUP. */
 EMU_PRIV int host_tap_offload(host_fd fd, bool csum, bool tso4, bool tso6);
+EMU_PRIV bool host_tap_has_vnet(host_fd fd); /* frames on that tap have a virtio header in front */
+/* Runs a bridge helper (--use-vnet --fd=N --br=NAME), which passes back an open tap. */
+EMU_PRIV int host_spawn_for_fd(const char *helper, const char *bridge, host_fd *out, struct err *err);
 EMU_PRIV int host_tap_open(host_fd *out, char *ifname, size_t ifname_size, bool *vnet_hdr, struct err *err); /* EMU_ENOTSUP where there is no tap */
 
 #endif

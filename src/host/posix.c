@@ -1614,6 +1614,7 @@ EMU_PRIV void host_on_signals(void (*handler)(int kind))
 #ifdef __linux__
 /* linux/if_tun.h, whose includes would take many names of net/. */
 enum { POSIX_IFF_TAP = 0x0002, POSIX_IFF_NO_PI = 0x1000, POSIX_IFF_VNET_HDR = 0x4000, POSIX_TUN_F_CSUM = 1, POSIX_TUN_F_TSO4 = 2, POSIX_TUN_F_TSO6 = 4 };
+#define POSIX_TUNGETIFF _IOR('T', 210, unsigned int)
 #define POSIX_TUNSETIFF _IOW('T', 202, int)
 #define POSIX_TUNGETFEATURES _IOR('T', 207, unsigned int)
 #define POSIX_TUNSETOFFLOAD _IOW('T', 208, unsigned int)
@@ -1666,10 +1667,78 @@ EMU_PRIV int host_tap_offload(host_fd fd, bool csum, bool tso4, bool tso6)
 #endif
 }
 
+EMU_PRIV bool host_tap_has_vnet(host_fd fd)
+{
+#ifdef __linux__
+    struct ifreq r;
+    memset(&r, 0, sizeof r);
+    return ioctl((int)fd, POSIX_TUNGETIFF, &r) >= 0 && ((unsigned)r.ifr_flags & POSIX_IFF_VNET_HDR);
+#else
+    (void)fd;
+    return false;
+#endif
+}
+
+EMU_PRIV int host_spawn_for_fd(const char *helper, const char *bridge, host_fd *out, struct err *err)
+{
+    union {
+        struct cmsghdr align;
+        char bytes[CMSG_SPACE(sizeof(int))];
+    } control;
+    struct msghdr message;
+    struct iovec piece;
+    struct cmsghdr *c;
+    char byte, fd_arg[32], bridge_arg[64];
+    const char *argv[5];
+    int s[2], fd = -1, status = 0;
+    ssize_t n;
+    pid_t child;
+    *out = HOST_FD_NONE;
+    if (socketpair(AF_UNIX, SOCK_STREAM, 0, s))
+        return posix_fail(err, helper);
+    posix_cloexec(s[0]);
+    snprintf(fd_arg, sizeof fd_arg, "--fd=%d", s[1]);
+    snprintf(bridge_arg, sizeof bridge_arg, "--br=%s", bridge);
+    argv[0] = helper, argv[1] = "--use-vnet", argv[2] = fd_arg, argv[3] = bridge_arg, argv[4] = NULL;
+    child = fork();
+    if (child == 0) {
+        execv(helper, (char *const *)(uintptr_t)argv);
+        _exit(127);
+    }
+    close(s[1]);
+    if (child < 0) {
+        close(s[0]);
+        return posix_fail(err, helper);
+    }
+    memset(&message, 0, sizeof message);
+    memset(&control, 0, sizeof control);
+    piece.iov_base = &byte;
+    piece.iov_len = 1;
+    message.msg_iov = &piece;
+    message.msg_iovlen = 1;
+    message.msg_control = control.bytes;
+    message.msg_controllen = sizeof control.bytes;
+    do
+        n = recvmsg(s[0], &message, 0);
+    while (n < 0 && errno == EINTR);
+    for (c = n > 0 ? CMSG_FIRSTHDR(&message) : NULL; c; c = CMSG_NXTHDR(&message, c))
+        if (c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS)
+            memcpy(&fd, CMSG_DATA(c), sizeof fd);
+    close(s[0]);
+    while (waitpid(child, &status, 0) < 0 && errno == EINTR) {
+    }
+    if (fd < 0)
+        return err_set(err, EMU_EIO, "%s gave no interface on bridge %s (status %d)", helper, bridge, WIFEXITED(status) ? WEXITSTATUS(status) : -1);
+    posix_cloexec(fd);
+    *out = fd;
+    return 0;
+}
+
 /* Terminal and interface headers leave short macros behind. */
 #undef POSIX_TCP_NODELAY
 #undef POSIX_POLL_ON_STACK
 #undef POSIX_TUNSETIFF
+#undef POSIX_TUNGETIFF
 #undef POSIX_TUNGETFEATURES
 #undef POSIX_TUNSETOFFLOAD
 #undef CR0

@@ -1052,6 +1052,19 @@ EMU_PRIV int host_tap_open(host_fd *out, char *ifname, size_t ifname_size, bool 
     *out = HOST_FD_NONE;
     return win_unsupported(err, "tap");
 }
+EMU_PRIV bool host_tap_has_vnet(host_fd fd)
+{
+    (void)fd;
+    return false;
+}
+
+EMU_PRIV int host_spawn_for_fd(const char *helper, const char *bridge, host_fd *out, struct err *err)
+{
+    (void)bridge;
+    *out = HOST_FD_NONE;
+    return err_set(err, EMU_ENOTSUP, "%s: this host has no bridge helpers", helper);
+}
+
 EMU_PRIV int host_tap_offload(host_fd fd, bool csum, bool tso4, bool tso6)
 {
     (void)fd, (void)csum, (void)tso4, (void)tso6;
