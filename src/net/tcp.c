@@ -40,6 +40,7 @@
 #define TCP_FLUSH 65536u                      /* bytes in rx that are written before the batch ends */
 #define TCP_RANGES 512u                       /* out-of-order ranges of a flow */
 #define TCP_CHUNKS 16384u
+#define TCP_FIRST_SEGMENTS 10u                /* RFC 6928 */
 #define TCP_RTO_MIN (200 * NS_PER_MS)
 #define TCP_RTO_FIRST NS_PER_SEC              /* RFC 6298 §2.1 */
 #define TCP_RTO_MAX (60 * NS_PER_SEC)
@@ -103,7 +104,7 @@ struct tcp_flow {
     struct tcp_chunk *chunks;
     unsigned chunk_first, chunk_count, chunk_capacity;
     uint32_t pipe, sacked_bytes, cwnd, ssthresh, recover;
-    bool in_recovery, reordered, any_again;
+    bool in_recovery, in_loss, reordered, any_again; /* in_loss: after a timeout, until recover is acknowledged */
     unsigned dupacks, retries, backoff;
     int64_t srtt_ns, rttvar_ns, rto_ns, min_rtt_ns, rack_sent_ns, rack_rtt_ns;
     uint32_t rack_end;
@@ -673,13 +674,17 @@ static void tcp_measured(struct tcp_flow *f, int64_t rtt)
     f->rto_ns = EMU_MIN(EMU_MAX(f->rto_ns, TCP_RTO_MIN), TCP_RTO_MAX);
 }
 
+/* CUBIC's factor (RFC 9438 §4.6). Not below the first window: the path is a cable whose one queue, the NIC's ring, says when it is full, so a loss is
+ * no sign of others that want a share. */
+static uint32_t tcp_less_window(const struct tcp_flow *f) { return EMU_MAX(f->cwnd / 10 * 7, TCP_FIRST_SEGMENTS * f->mss); }
+
 static void tcp_enter_recovery(struct tcp_flow *f)
 {
-    if (f->in_recovery)
+    if (f->in_recovery || f->in_loss)
         return;
     f->in_recovery = true;
     f->recover = f->snd_nxt;
-    f->ssthresh = EMU_MAX(f->cwnd / 10 * 7, 2 * f->mss); /* CUBIC's factor, RFC 9438 §4.6 */
+    f->ssthresh = tcp_less_window(f);
     f->cwnd = f->ssthresh;
 }
 
@@ -846,13 +851,13 @@ static void tcp_take_ack(struct tcp_flow *f, const struct tcp_segment *s)
                 tcp_take_sack(f, s->sack[i].from, s->sack[i].to, now, &sample, &delivered);
     if (sample >= 0)
         tcp_measured(f, sample);
-    if (f->in_recovery && tcp_le(f->recover, f->snd_una))
-        f->in_recovery = false;
+    if ((f->in_recovery || f->in_loss) && tcp_le(f->recover, f->snd_una))
+        f->in_recovery = f->in_loss = false;
     if (f->sacked_bytes || f->any_again)
         tcp_find_lost(f, now);
     else
         f->rack_at = 0;
-    if (!f->sack_ok && f->chunk_count && (f->in_recovery ? advanced : f->dupacks == 3)) { /* RFC 6582 */
+    if (!f->sack_ok && f->chunk_count && (f->in_recovery ? advanced : f->dupacks == 3 && !f->in_loss)) { /* RFC 6582 */
         struct tcp_chunk *c = tcp_chunk(f, 0);
         if (c->end - c->seq > f->mss && !(c->flags & TCP_CHUNK_LOST))
             tcp_chunk_split(f, 0, c->seq + f->mss);
@@ -1083,10 +1088,11 @@ static void tcp_timeout(struct tcp_flow *f, int64_t now)
             tcp_chunk_lost(f, c);
         }
     }
-    if (f->retries == 1)
-        f->ssthresh = EMU_MAX(f->cwnd / 10 * 7, 2 * f->mss);
+    if (f->retries == 1 && !f->in_loss)
+        f->ssthresh = tcp_less_window(f);
     f->cwnd = f->mss;
-    f->in_recovery = true;
+    f->in_recovery = false;
+    f->in_loss = true;
     f->recover = f->snd_nxt;
     f->rack_at = 0;
     f->dupacks = 0;
@@ -1572,7 +1578,7 @@ static void tcp_take_syn(struct tcp_flow *f, const struct tcp_segment *s)
     f->max_wnd = s->window;
     f->snd_wl1 = s->seq;
     f->snd_wl2 = s->ack;
-    f->cwnd = 10 * f->mss; /* RFC 6928 */
+    f->cwnd = TCP_FIRST_SEGMENTS * f->mss;
 }
 
 static void tcp_opened(struct tcp_flow *f, const struct tcp_segment *s)
@@ -2061,6 +2067,7 @@ EMU_PRIV bool tcp_check(struct nat *n)
 #undef TCP_FLUSH
 #undef TCP_RANGES
 #undef TCP_CHUNKS
+#undef TCP_FIRST_SEGMENTS
 #undef TCP_RTO_MIN
 #undef TCP_RTO_FIRST
 #undef TCP_RTO_MAX

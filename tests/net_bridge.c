@@ -1,0 +1,352 @@
+/* net_bridge.c - a tap of the kernel's tied to our NAT: the kernel's own TCP is the guest.
+ *
+ * net_bridge [netns=FILE] tap=NAME [gso=on|off] [loss=PERCENT] [dup=PERCENT] [reorder=PERCENT] [seed=N] user,OPTIONS
+ *
+ * Used by tests/net_matrix.sh inside a network namespace. Impairment, both ways, holds back, drops or doubles frames by a seeded
+ * generator. On SIGTERM it prints what it counted ("flows N descriptors N ...") and ends.
+ */
+#include "machine.h"
+#include "net/net.h"
+#include "net/nat.h"
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <sched.h>
+#include <signal.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+#include <unistd.h>
+#include <linux/if.h>
+#include <linux/if_tun.h>
+
+enum { VNET_HEADER = 12, HELD = 64, FRAME_MAX = 65536 + 64, BATCH = 64 };
+struct held {
+    uint8_t *bytes;
+    size_t size;
+    bool to_guest;
+    struct timer timer;
+    struct bridge *bridge;
+};
+struct bridge {
+    struct emu *e;
+    struct net_port port, *nat;
+    int tap;
+    bool gso;
+    unsigned loss, dup, reorder; /* per 10000 */
+    uint64_t seed;
+    uint8_t buffer[FRAME_MAX + VNET_HEADER];
+    struct watch watch;
+    uint64_t to_guest, from_guest, dropped, tap_full;
+    bool waiting;
+};
+
+static volatile sig_atomic_t stop_now, report_now;
+static void on_signal(int s)
+{
+    if (s == SIGUSR1)
+        report_now = 1;
+    else
+        stop_now = 1;
+}
+
+static unsigned chance(struct bridge *b)
+{
+    b->seed = b->seed * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
+    return (unsigned)(b->seed >> 33) % 10000;
+}
+
+/* ---- what goes where ---- */
+
+static int write_tap(struct bridge *b, const struct net_frame *f)
+{
+    uint8_t header[VNET_HEADER];
+    struct iovec v[NET_FRAME_MAX_PIECES + 1];
+    int i;
+    memset(header, 0, sizeof header);
+    if (f->needs_csum) {
+        header[0] = 1;
+        st16le(header + 6, f->csum_start);
+        st16le(header + 8, f->csum_offset);
+    } else {
+        header[0] = 2; /* data valid */
+    }
+    if (f->gso != NET_GSO_NONE) {
+        header[1] = f->gso == NET_GSO_TCP6 ? 4 : 1;
+        st16le(header + 2, f->header_bytes);
+        st16le(header + 4, f->gso_size);
+    }
+    v[0].iov_base = header;
+    v[0].iov_len = VNET_HEADER;
+    for (i = 0; i < f->count; i++) {
+        v[i + 1].iov_base = f->pieces[i].base;
+        v[i + 1].iov_len = f->pieces[i].size;
+    }
+    if (writev(b->tap, v, f->count + 1) < 0) {
+        if (errno == EAGAIN || errno == ENOBUFS)
+            return 0;
+        b->dropped++;
+    }
+    b->to_guest++;
+    return 1;
+}
+
+static void held_done(void *opaque)
+{
+    struct held *h = opaque;
+    struct host_iov piece;
+    struct net_frame f;
+    memset(&f, 0, sizeof f);
+    piece.base = h->bytes;
+    piece.size = h->size;
+    f.pieces = &piece;
+    f.count = 1;
+    f.size = h->size;
+    f.csum_valid = true;
+    if (h->to_guest)
+        write_tap(h->bridge, &f);
+    else
+        net_send(&h->bridge->port, &f);
+    free(h->bytes);
+    free(h);
+}
+
+static void hold(struct bridge *b, const struct net_frame *f, bool to_guest)
+{
+    struct held *h = calloc(1, sizeof *h);
+    h->bytes = malloc(f->size);
+    h->size = net_frame_copy(f, 0, h->bytes, f->size);
+    h->to_guest = to_guest;
+    h->bridge = b;
+    timer_init(&h->timer, b->e, held_done, h);
+    timer_arm(&h->timer, emu_now_ns(b->e) + 300 * NS_PER_US + chance(b) * 100);
+}
+
+static bool impaired(const struct bridge *b) { return b->loss || b->dup || b->reorder; }
+
+struct each {
+    struct bridge *b;
+    bool to_guest;
+};
+
+static int impair_each(void *opaque, const struct net_frame *f)
+{
+    struct each *x = opaque;
+    struct bridge *b = x->b;
+    if (chance(b) < b->loss) {
+        b->dropped++;
+        return 1;
+    }
+    if (chance(b) < b->dup)
+        hold(b, f, x->to_guest);
+    if (chance(b) < b->reorder)
+        hold(b, f, x->to_guest);
+    else if (x->to_guest)
+        write_tap(b, f);
+    else
+        net_send(&b->port, f);
+    return 1;
+}
+
+static int port_receive(struct net_port *p, const struct net_frame *f)
+{
+    struct bridge *b = p->opaque;
+    struct each x;
+    if (!impaired(b))
+        return write_tap(b, f);
+    x.b = b;
+    x.to_guest = true;
+    net_frame_cut(f, impair_each, &x); /* loss is of single segments */
+    return 1;
+}
+
+static void tap_ready(void *opaque, unsigned events)
+{
+    struct bridge *b = opaque;
+    int i;
+    (void)events;
+    for (i = 0; i < BATCH; i++) {
+        ssize_t n = read(b->tap, b->buffer, sizeof b->buffer);
+        struct host_iov piece;
+        struct net_frame f;
+        struct each x;
+        if (n < VNET_HEADER + 14)
+            break;
+        memset(&f, 0, sizeof f);
+        piece.base = b->buffer + VNET_HEADER;
+        piece.size = (size_t)n - VNET_HEADER;
+        f.pieces = &piece;
+        f.count = 1;
+        f.size = piece.size;
+        f.needs_csum = b->buffer[0] & 1;
+        f.csum_valid = (b->buffer[0] & 2) != 0;
+        f.csum_start = ld16le(b->buffer + 6);
+        f.csum_offset = ld16le(b->buffer + 8);
+        if ((b->buffer[1] & 0x7F) == 1 || (b->buffer[1] & 0x7F) == 4) {
+            f.gso = (b->buffer[1] & 0x7F) == 1 ? NET_GSO_TCP4 : NET_GSO_TCP6;
+            f.gso_size = ld16le(b->buffer + 4);
+            f.header_bytes = (uint16_t)(f.csum_start + (size_t)(((uint8_t *)piece.base)[f.csum_start + 12] >> 4) * 4);
+        }
+        b->from_guest++;
+        if (impaired(b)) {
+            x.b = b;
+            x.to_guest = false;
+            net_frame_cut(&f, impair_each, &x);
+        } else {
+            net_send(&b->port, &f);
+        }
+    }
+}
+
+static void report(struct bridge *b)
+{
+    struct nat *n = b->e->nats;
+    unsigned i, descriptors = 0, watches = 0;
+    struct watch *w;
+    for (i = 0; i < 65536; i++)
+        descriptors += fcntl((int)i, F_GETFD) != -1;
+    for (w = b->e->watches; w; w = w->next)
+        watches++;
+    printf("flows %u udp %u descriptors %u watches %u to_guest %" PRIu64 " from_guest %" PRIu64 " dropped %" PRIu64 " bad %" PRIu64 " check %s\n", n->tcp_count, n->udp_count,
+           descriptors, watches, b->to_guest, b->from_guest, b->dropped, n->bad_packets, tcp_check(n) ? "ok" : "BROKEN");
+    fflush(stdout);
+}
+
+/* The part of machine/loop.c that matters here: timers, descriptors, hooks. */
+static void round_once(struct emu *e, struct bridge *b)
+{
+    static struct pollfd items[8192];
+    static struct watch *watches[8192];
+    struct watch *w;
+    struct poll_hook *h;
+    int64_t wait;
+    int n = 0, i;
+    clock_run_timers(e);
+    wait = clock_next_deadline(e);
+    if (wait != INT64_MAX) {
+        wait -= emu_now_ns(e);
+        if (wait < 0)
+            wait = 0;
+    } else {
+        wait = 100 * NS_PER_MS;
+    }
+    for (w = e->watches; w && n < 8192; w = w->next)
+        if (w->want) {
+            items[n].fd = (int)w->fd;
+            items[n].events = (short)((w->want & HOST_READ ? POLLIN : 0) | (w->want & HOST_WRITE ? POLLOUT : 0));
+            items[n].revents = 0;
+            watches[n++] = w;
+        }
+    e->poll_watches = watches;
+    e->poll_count = (size_t)n;
+    {
+        struct timespec t;
+        t.tv_sec = (time_t)(wait / NS_PER_SEC);
+        t.tv_nsec = (long)(wait % NS_PER_SEC);
+        if (ppoll(items, (nfds_t)n, &t, NULL) > 0)
+            for (i = 0; i < n; i++) {
+                unsigned ev = (items[i].revents & (POLLIN | POLLHUP) ? HOST_READ : 0) | (items[i].revents & POLLOUT ? HOST_WRITE : 0) | (items[i].revents & (POLLERR | POLLNVAL) ? HOST_ERROR : 0);
+                if (watches[i] && items[i].revents)
+                    watches[i]->ready(watches[i]->opaque, ev);
+            }
+    }
+    e->poll_count = 0;
+    e->poll_watches = NULL;
+    for (h = e->poll_hooks; h; h = h->next)
+        h->fn(h->opaque);
+    (void)b;
+}
+
+int main(int argc, char **argv)
+{
+    static struct bridge b;
+    struct emu *e = emu_new(NULL);
+    struct options o;
+    struct err err;
+    const char *user = "user,id=n0", *netns = NULL;
+    int i;
+    if (!e || clock_create(e))
+        return 1;
+    b.e = e;
+    b.tap = -1;
+    b.gso = true;
+    b.seed = 1;
+    for (i = 1; i < argc; i++) {
+        if (!strncmp(argv[i], "tap=", 4)) {
+            struct ifreq r;
+            int here = open("/proc/self/ns/net", O_RDONLY), there = netns ? open(netns, O_RDONLY) : -1;
+            memset(&r, 0, sizeof r);
+            if (netns && (there < 0 || setns(there, CLONE_NEWNET))) {
+                perror(netns);
+                return 1;
+            }
+            b.tap = open("/dev/net/tun", O_RDWR | O_NONBLOCK);
+            r.ifr_flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR;
+            snprintf(r.ifr_name, sizeof r.ifr_name, "%.15s", argv[i] + 4);
+            if (b.tap < 0 || ioctl(b.tap, TUNSETIFF, &r)) {
+                perror("tap");
+                return 1;
+            }
+            if (netns && setns(here, CLONE_NEWNET))
+                return 1;
+            close(there);
+            close(here);
+        } else if (!strncmp(argv[i], "netns=", 6)) {
+            netns = argv[i] + 6;
+        } else if (!strcmp(argv[i], "gso=off")) {
+            b.gso = false;
+        } else if (!strncmp(argv[i], "loss=", 5)) {
+            b.loss = (unsigned)(atof(argv[i] + 5) * 100);
+        } else if (!strncmp(argv[i], "dup=", 4)) {
+            b.dup = (unsigned)(atof(argv[i] + 4) * 100);
+        } else if (!strncmp(argv[i], "reorder=", 8)) {
+            b.reorder = (unsigned)(atof(argv[i] + 8) * 100);
+        } else if (!strncmp(argv[i], "seed=", 5)) {
+            b.seed = strtoull(argv[i] + 5, NULL, 0);
+        } else if (!strncmp(argv[i], "user", 4)) {
+            user = argv[i];
+        }
+    }
+    if (b.tap < 0)
+        return 1;
+    {
+        int size = VNET_HEADER;
+        if (ioctl(b.tap, TUNSETVNETHDRSZ, &size) || ioctl(b.tap, TUNSETOFFLOAD, b.gso ? TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6 : 0))
+            perror("offload");
+        size = 8 << 20;
+        ioctl(b.tap, TUNSETSNDBUF, &size);
+    }
+    signal(SIGTERM, on_signal);
+    signal(SIGINT, on_signal);
+    signal(SIGUSR1, on_signal);
+    signal(SIGPIPE, SIG_IGN);
+    snprintf(b.port.name, sizeof b.port.name, "tap");
+    b.port.opaque = &b;
+    b.port.receive = port_receive;
+    b.port.takes_csum = b.port.takes_gso = b.gso || impaired(&b);
+    b.port.max_frame = FRAME_MAX;
+    net_port_register(e, &b.port);
+    if (options_parse(&o, e, "-netdev", user, "type", &err) || netdev_user_create(e, "n0", &o, &b.nat, &err)) {
+        printf("%s\n", err.text);
+        return 1;
+    }
+    net_port_connect(&b.port, b.nat, &err);
+    watch_add(e, &b.watch, b.tap, HOST_READ, tap_ready, &b);
+    printf("ready\n");
+    fflush(stdout);
+    while (!stop_now) {
+        round_once(e, &b);
+        if (report_now) {
+            report_now = 0;
+            report(&b);
+        }
+    }
+    report(&b);
+    b.nat->destroy(b.nat);
+    options_free(&o);
+    watch_remove(e, &b.watch);
+    net_port_unregister(e, &b.port);
+    i = (int)e->timer_count;
+    printf("timers left %d watches left %u\n", impaired(&b) ? 0 : i, (unsigned)e->watch_count);
+    return 0;
+}
