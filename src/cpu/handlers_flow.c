@@ -470,6 +470,8 @@ UOP_FN_PRIV(uop_call_end)
     uop_stop_after(c, u);
     if (c->budget < 0 || (c->attention | c->pending | c->interrupt_shadow | (c->eflags & FLAG_TF)) || c->halted)
         return NULL;
+    if (!(c->mode_key & KEY_FLAT_CS)) /* the cache knows offsets, not CS bases: an INT may have changed the base */
+        return NULL;
     j = UOP_JUMP_ENTRY(c->rip);
     if (!UOP_JUMP_HIT(j, c->rip))
         return NULL;
