@@ -863,7 +863,13 @@ EMU_PRIV unsigned fw_int19(struct fw *fw, struct fw_regs *r)
 /* A boot sector gave up: the next device. */
 EMU_PRIV unsigned fw_int18(struct fw *fw, struct fw_regs *r)
 {
+    size_t used = strlen(fw->boot_tried);
     if (fw_phase(r) == BOOT_FAILED)
         return fw_int19(fw, r);
+    if (fw->boot_next && fw->boot_next <= fw->boot_count) {
+        struct fw_boot_entry *b = &fw->boot[fw->boot_next - 1];
+        snprintf(fw->boot_tried + used, sizeof fw->boot_tried - used, "%s%s %u: started, gave up", used ? "; " : "", fw_kind_name(b->kind),
+                 fw_drive_number(fw, b->drive) & 0x1F);
+    }
     return fw_boot_from(fw, r);
 }
