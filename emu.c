@@ -57778,6 +57778,65 @@ static void mon_gdbserver(struct mon_call *m)
         buf_printf(m->out, "Waiting for gdb connection on device '%s'\n", m->count > 1 ? m->words[1] : "tcp::1234");
 }
 
+/* ---- network ---- */
+
+static void mon_set_link(struct mon_call *m)
+{
+    struct net_port *p = m->count > 2 ? net_port_find(m->emu, m->words[1]) : NULL;
+    if (m->count < 3 || (strcmp(m->words[2], "on") && strcmp(m->words[2], "off")))
+        buf_printf(m->out, "set_link: needs a name and on or off\n");
+    else if (!p)
+        buf_printf(m->out, "Device '%s' not found; `info network` lists them\n", m->words[1]);
+    else
+        net_set_link(p, !strcmp(m->words[2], "on"));
+}
+
+static void mon_netdev_add(struct mon_call *m)
+{
+    struct options o;
+    struct err err;
+    int r;
+    if (m->count < 2) {
+        buf_printf(m->out, "netdev_add: needs TYPE,id=NAME[,...]\n");
+        return;
+    }
+    r = options_parse(&o, m->emu, "netdev_add", m->words[1], "type", &err);
+    if (!r) {
+        r = net_netdev_add(m->emu, &o, &err);
+        options_free(&o);
+    }
+    if (r)
+        buf_printf(m->out, "%s\n", err.text);
+}
+
+static void mon_netdev_del(struct mon_call *m)
+{
+    struct net_port *p = m->count > 1 ? net_port_find(m->emu, m->words[1]) : NULL;
+    if (!p || !p->destroy || !strcmp(p->model, "nic")) {
+        buf_printf(m->out, "Device '%s' not found; `info network` lists them\n", m->count > 1 ? m->words[1] : "");
+        return;
+    }
+    if (p->peer) /* its card has no cable from now on */
+        net_set_link(p->peer, false);
+    p->destroy(p);
+}
+
+static void mon_hostfwd(struct mon_call *m)
+{
+    struct err err;
+    const char *netdev = m->count > 2 ? m->words[1] : NULL, *rule = m->count > 1 ? m->words[m->count - 1] : NULL;
+    int r;
+    if (!rule) {
+        buf_printf(m->out, "%s: needs [netdev] and a rule\n", m->words[0]);
+        return;
+    }
+    r = !strcmp(m->words[0], "hostfwd_add") ? nat_hostfwd_add(m->emu, netdev, rule, &err) : nat_hostfwd_remove(m->emu, netdev, rule, &err);
+    if (r)
+        buf_printf(m->out, "%s\n", err.text);
+    else if (strcmp(m->words[0], "hostfwd_add"))
+        buf_printf(m->out, "host forwarding rule for %s removed\n", rule);
+}
+
 /* ---- info ---- */
 
 static void mon_info_status(struct mon_call *m)
@@ -57810,6 +57869,8 @@ static void mon_info_chardev(struct mon_call *m)
     for (c = m->emu->chars; c; c = c->next)
         buf_printf(m->out, "%s: %s%s\n", c->id ? c->id : "?", c->open ? "open" : "closed", c->in_use ? "" : ", not used");
 }
+static void mon_info_network(struct mon_call *m) { net_print_info(m->emu, m->out); }
+static void mon_info_usernet(struct mon_call *m) { nat_print_info(m->emu, m->out); }
 static void mon_info_mtree(struct mon_call *m) { mem_print_map(m->emu, m->out); }
 static void mon_info_pci(struct mon_call *m) { pci_print_info(m->emu, m->out); }
 static void mon_info_pic(struct mon_call *m)
@@ -57894,6 +57955,7 @@ static const struct mon_command mon_topics[] = {
     { "lapic", "[cpu]", "local APIC", mon_info_lapic },
     { "mtree", "", "memory and port map", mon_info_mtree },
     { "name", "", "name of the guest", mon_info_name },
+    { "network", "", "network ports, cards and backends", mon_info_network },
     { "pci", "", "PCI devices", mon_info_pci },
     { "pic", "", "interrupt controllers", mon_info_pic },
     { "qtree", "", "devices", mon_info_qtree },
@@ -57902,6 +57964,7 @@ static const struct mon_command mon_topics[] = {
     { "status", "", "running or paused", mon_info_status },
     { "tlb", "", "virtual to physical mappings", mon_info_tlb },
     { "usb", "", "USB devices", mon_info_usb },
+    { "usernet", "", "connections of -netdev user", mon_info_usernet },
     { "uuid", "", "system UUID", mon_info_uuid },
     { "version", "", "version of emu", mon_info_version },
 };
@@ -57931,12 +57994,16 @@ static const struct mon_command mon_commands[] = {
     { "c", "", NULL, mon_cont },
     { "eject", "[-f] device", "take the medium out", mon_eject },
     { "gdbserver", "[device|none]", "wait for a debugger (default tcp::1234)", mon_gdbserver },
+    { "hostfwd_add", "[netdev] [tcp|udp]:[addr]:port-[addr]:port", "forward a port of the host", mon_hostfwd },
+    { "hostfwd_remove", "[netdev] [tcp|udp]:[addr]:port", "end a forwarding", mon_hostfwd },
     { "i", "/fmt port", "read a port", mon_io },
     { "info", "[topic]", "show state", mon_info },
     { "log", "items|none", "log items, as -d", mon_log },
     { "memsave", "addr size file", "write virtual memory to a file", mon_memsave },
     { "mouse_button", "state", "1 left, 2 middle, 4 right", mon_mouse_button },
     { "mouse_move", "dx dy [dz]", "move the mouse", mon_mouse_move },
+    { "netdev_add", "type,id=name[,...]", "a network backend", mon_netdev_add },
+    { "netdev_del", "id", "remove a network backend", mon_netdev_del },
     { "nmi", "", "a non-maskable interrupt", mon_nmi },
     { "o", "/fmt port value", "write a port", mon_io },
     { "pmemsave", "addr size file", "write physical memory to a file", mon_memsave },
@@ -57947,6 +58014,7 @@ static const struct mon_command mon_commands[] = {
     { "screendump", "file [-f ppm|png]", "the screen as a picture", mon_screendump },
     { "screentext", "", "the screen as text", mon_screentext },
     { "sendkey", "keys [hold_ms]", "press keys, like ctrl-alt-delete", mon_sendkey },
+    { "set_link", "name on|off", "plug or unplug a network cable", mon_set_link },
     { "stop", "", "pause", mon_stop },
     { "s", "", NULL, mon_stop },
     { "system_powerdown", "", "press the power button", mon_system_powerdown },
