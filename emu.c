@@ -1660,6 +1660,7 @@ struct cpu_boot {
 EMU_PRIV void cpu_load_boot_state(struct cpu *c, const struct cpu_boot *b);
 EMU_PRIV void cpu_set_mtrrs(struct cpu *c); /* as firmware leaves them; cpu_load_boot_state() does it, firmware for the other CPUs */
 EMU_PRIV void cpu_print_registers(struct cpu *c, struct buf *out); /* info registers, -d cpu */
+EMU_PRIV void cpu_log_registers(struct cpu *c, unsigned mask);      /* the same into the log, a line each */
 
 /* ================= softfloat.c, x87.c, sse ================= */
 EMU_PRIV void x87_reset(struct cpu *c, bool power_on);
@@ -8505,6 +8506,21 @@ enum {
     STATE_TSS32_BUSY = SEG_P | 11
 };
 
+EMU_PRIV void cpu_log_registers(struct cpu *c, unsigned mask)
+{
+    struct buf b;
+    size_t at = 0;
+    buf_init(&b, c->emu);
+    cpu_print_registers(c, &b);
+    while (at < b.size) {
+        const uint8_t *end = memchr(b.data + at, '\n', b.size - at);
+        size_t n = end ? (size_t)(end - b.data) - at : b.size - at;
+        emu_log(c->emu, mask, "%.*s", (int)n, (const char *)b.data + at);
+        at += n + 1;
+    }
+    buf_free(&b);
+}
+
 EMU_PRIV void cpu_reset(struct cpu *c, bool init)
 {
     unsigned k;
@@ -8558,13 +8574,8 @@ EMU_PRIV void cpu_reset(struct cpu *c, bool init)
     tlb_flush_all(c);
     cpu_update_mode(c);
     if (EMU_LOG_ENABLED(c->emu, LOG_CPU_RESET)) {
-        struct buf b;
-        buf_init(&b, c->emu);
-        buf_printf(&b, "CPU %s (CPU %u)\n", init ? "INIT" : "Reset", c->index);
-        cpu_print_registers(c, &b);
-        if (!b.failed && b.size)
-            emu_log(c->emu, LOG_CPU_RESET, "%.*s", (int)(b.size - (b.data[b.size - 1] == '\n')), (const char *)b.data);
-        buf_free(&b);
+        emu_log(c->emu, LOG_CPU_RESET, "CPU %s (CPU %u)", init ? "INIT" : "Reset", c->index);
+        cpu_log_registers(c, LOG_CPU_RESET);
     }
 }
 
@@ -10033,14 +10044,8 @@ static void exc_shutdown(struct cpu *c)
     c->shutdown = true;
     c->attention |= CPU_ATTENTION_INT;
     emu_log(c->emu, LOG_INT | LOG_CPU_RESET, "Triple fault");
-    if (EMU_LOG_ENABLED(c->emu, LOG_CPU_RESET)) {
-        struct buf b;
-        buf_init(&b, c->emu);
-        cpu_print_registers(c, &b);
-        if (!b.failed && b.size)
-            emu_log(c->emu, LOG_CPU_RESET, "%.*s", (int)(b.size - 1), (const char *)b.data);
-        buf_free(&b);
-    }
+    if (EMU_LOG_ENABLED(c->emu, LOG_CPU_RESET))
+        cpu_log_registers(c, LOG_CPU_RESET);
 }
 
 static void exc_deliver(struct cpu *c, struct fault f, uint64_t return_rip)

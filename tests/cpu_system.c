@@ -1925,6 +1925,259 @@ TEST(rdtsc_follows_cr4_tsd_and_hlt_halts)
     done(c);
 }
 
+/* ---------------------------------------------------------------- more corners */
+
+/* SDM 2A IRET, RETURN-TO-OUTER-PRIVILEGE from 64-bit mode to compatibility mode, and the far return back into 64-bit code. */
+TEST(iretq_to_compatibility_mode_and_back_by_far_jump)
+{
+    struct cpu *c = long64();
+    poke64(c, STACK - 40, UCODE);
+    poke64(c, STACK - 32, SEL_CODE3 | 3);
+    poke64(c, STACK - 24, 0x202);
+    poke64(c, STACK - 16, USTACK);
+    poke64(c, STACK - 8, SEL_DATA3 | 3);
+    c->gpr[REG_RSP] = STACK - 40;
+    RUN1(c, "\x48\xCF");
+    CHECK_EQ(c->mode, MODE_COMPAT);
+    CHECK_EQ(c->code_size, 4);
+    CHECK_EQ(c->cpl, 3);
+    CHECK_EQ(c->gpr[REG_RSP], USTACK);
+    RUN1(c, "\x40"); /* inc eax here, a REX prefix there */
+    CHECK_EQ(c->rip, UCODE + 1);
+    RUN1(c, "\xEA\x00\x10\x02\x00\x43\x00"); /* jmp 43:21000 */
+    CHECK_EQ(c->mode, MODE_LONG);
+    CHECK_EQ(c->rip, 0x21000);
+    CHECK_EQ(c->cpl, 3);
+    done(c);
+}
+
+/* SDM 2A IRET: NT in 64-bit mode is #GP(0); a null SS is allowed for 64-bit targets below CPL 3 only. */
+TEST(iretq_checks)
+{
+    struct cpu *c = long64();
+    c->eflags |= FLAG_NT;
+    RUN1(c, "\x48\xCF");
+    CHECK_VECTOR(c, EXC_GP);
+    CHECK_EQ(top(c, 0), 0);
+    c->rip = CODE;
+    c->eflags &= ~(uint32_t)FLAG_NT;
+    poke64(c, STACK - 40, 0x9000);
+    poke64(c, STACK - 32, SEL_CODE64);
+    poke64(c, STACK - 24, 2);
+    poke64(c, STACK - 16, STACK0);
+    poke64(c, STACK - 8, 0);
+    c->gpr[REG_RSP] = STACK - 40;
+    RUN1(c, "\x48\xCF");
+    CHECK_EQ(c->rip, 0x9000);
+    CHECK(c->seg[SEG_SS].attr & SEG_UNUSABLE);
+    c->rip = CODE;
+    poke64(c, STACK - 40, UINT64_C(0x0000800000000000)); /* not canonical: at the old CPL */
+    poke64(c, STACK - 8, SEL_DATA0);
+    c->gpr[REG_RSP] = STACK - 40;
+    RUN1(c, "\x48\xCF");
+    CHECK_VECTOR(c, EXC_GP);
+    CHECK_EQ(top(c, 0), 0);
+    c->rip = CODE;
+    poke64(c, STACK - 40, UCODE);
+    poke64(c, STACK - 32, SEL_CODE64_3 | 3);
+    poke64(c, STACK - 8, 3);
+    c->gpr[REG_RSP] = STACK - 40;
+    RUN1(c, "\x48\xCF"); /* null SS for CPL 3 */
+    CHECK_VECTOR(c, EXC_GP);
+    done(c);
+}
+
+/* SDM 2A CALL and JMP through a far pointer of 64 bits with REX.W (Intel), LSS with REX.W. */
+TEST(far_pointers_with_64_bit_offsets)
+{
+    struct cpu *c = long64();
+    poke64(c, PT + 0x210 * 8, 0x210000 | 7);
+    poke64(c, DATA, 0x210000);
+    mem_st(c->emu, DATA + 8, SEL_CODE64, 2);
+    c->gpr[REG_RBX] = DATA;
+    RUN1(c, "\x48\xFF\x2B"); /* jmp far [rbx] */
+    CHECK_EQ(c->rip, 0x210000);
+    c->rip = CODE;
+    mem_st(c->emu, DATA + 8, SEL_DATA0, 2);
+    RUN1(c, "\x48\x0F\xB2\x03"); /* lss rax, [rbx] */
+    CHECK_EQ(c->gpr[REG_RAX], 0x210000);
+    CHECK_EQ(c->seg[SEG_SS].selector, SEL_DATA0);
+    done(c);
+}
+
+/* SDM 2D RDFSBASE ...; SWAPGS. */
+TEST(fsgsbase_and_swapgs)
+{
+    struct cpu *c = long64();
+    RUN1(c, "\xF3\x48\x0F\xAE\xD0"); /* wrfsbase rax: CR4.FSGSBASE is off */
+    CHECK_VECTOR(c, EXC_UD);
+    c->rip = CODE;
+    c->cr4 |= CR4_FSGSBASE;
+    c->gpr[REG_RAX] = UINT64_C(0xFFFF800012345678);
+    RUN1(c, "\xF3\x48\x0F\xAE\xD8"); /* wrgsbase rax */
+    CHECK_EQ(c->seg_base[SEG_GS], UINT64_C(0xFFFF800012345678));
+    c->kernel_gs_base = 0x1000;
+    RUN1(c, "\x0F\x01\xF8"); /* swapgs */
+    CHECK_EQ(c->seg_base[SEG_GS], 0x1000);
+    CHECK_EQ(c->kernel_gs_base, UINT64_C(0xFFFF800012345678));
+    RUN1(c, "\xF3\x0F\xAE\xCB"); /* rdgsbase ebx */
+    CHECK_EQ(c->gpr[REG_RBX], 0x1000);
+    c->gpr[REG_RAX] = UINT64_C(0x0000800000000000);
+    RUN1(c, "\xF3\x48\x0F\xAE\xD0");
+    CHECK_VECTOR(c, EXC_GP);
+    done(c);
+}
+
+/* SDM 3B 17.2.5, I/O breakpoints need CR4.DE; they trap after the access. */
+TEST(io_breakpoint)
+{
+    struct cpu *c = prot32();
+    c->cr4 |= CR4_DE;
+    c->dr[2] = 0x60;
+    c->dr[7] = 0x400 | 0x20 | 2u << 24; /* G2, I/O, 1 byte */
+    tlb_flush_all(c);
+    cpu_update_mode(c);
+    RUN1(c, "\xE6\x61");
+    CHECK_EQ(c->rip, CODE + 2);
+    RUN1(c, "\xE6\x60");
+    CHECK_VECTOR(c, EXC_DB);
+    CHECK_EQ(c->dr[6] & 15, 4);
+    CHECK_EQ(top(c, 0), CODE + 4);
+    done(c);
+}
+
+/* SDM vol. 3B 20.4: protected-mode virtual interrupts, CPL 3 with IOPL below 3. */
+TEST(pvi_cli_and_sti)
+{
+    struct cpu *c = prot32();
+    c->cr4 |= CR4_PVI;
+    to_user(c);
+    RUN1(c, "\xFB");
+    CHECK_EQ(c->rip, UCODE + 1);
+    CHECK(c->eflags & FLAG_VIF);
+    RUN1(c, "\xFA");
+    CHECK(!(c->eflags & FLAG_VIF));
+    CHECK(c->eflags & FLAG_IF);
+    c->eflags |= FLAG_VIP;
+    RUN1(c, "\xFB");
+    CHECK_VECTOR(c, EXC_GP);
+    done(c);
+}
+
+/* SDM 1 13.10: XSAVEC writes the compacted form; 13.8.2: XRSTOR reads it and initialises what XSTATE_BV leaves out. */
+TEST(xsavec_and_compacted_xrstor)
+{
+    struct cpu *c = long64();
+    c->cr4 |= CR4_OSFXSR | CR4_OSXSAVE;
+    c->cr0 &= ~(uint64_t)(CR0_EM | CR0_TS);
+    c->xcr0 = 3 | (cpu_has(c, CPU_PKU) ? 0x200 : 0);
+    cpu_update_mode(c);
+    x87_reset(c, false);
+    memset(c->xmm, 0, sizeof c->xmm);
+    c->xmm[2].q[0] = 42;
+    c->mxcsr = 0x1F80;
+    c->pkru = 0x55555554;
+    c->gpr[REG_RBX] = DATA;
+    c->gpr[REG_RAX] = 0x202;
+    c->gpr[REG_RDX] = 0;
+    RUN1(c, "\x48\x0F\xC7\x23"); /* xsavec64 [rbx] */
+    CHECK_EQ(c->rip, CODE + 4);
+    CHECK_EQ(peek64(c, DATA + 512), 0x202);
+    CHECK_EQ(peek64(c, DATA + 520), UINT64_C(0x8000000000000202));
+    CHECK_EQ(peek32(c, DATA + 576), 0x55555554); /* compacted: right behind the header */
+    CHECK_EQ(peek64(c, DATA + 160 + 32), 42);
+    c->xmm[2].q[0] = 0;
+    c->pkru = 0;
+    RUN1(c, "\x48\x0F\xAE\x2B");
+    CHECK_EQ(c->xmm[2].q[0], 42);
+    CHECK_EQ(c->pkru, 0x55555554);
+    poke64(c, DATA + 512, 2);
+    RUN1(c, "\x48\x0F\xAE\x2B");
+    CHECK_EQ(c->pkru, 0);
+    poke64(c, DATA + 528, 1); /* reserved header bytes */
+    RUN1(c, "\x48\x0F\xAE\x2B");
+    CHECK_VECTOR(c, EXC_GP);
+    c->cr0 |= CR0_TS;
+    c->rip = CODE;
+    cpu_update_mode(c);
+    RUN1(c, "\x48\x0F\xAE\x23");
+    CHECK_VECTOR(c, EXC_NM);
+    done(c);
+}
+
+/* A guest that runs into an undefined opcode in user mode, handles it in the kernel and goes on: a little system, run by cpu_run(). */
+TEST(user_program_with_system_calls_runs_in_traces)
+{
+    static const char kernel[] = /* SYSCALL entry at 9000: count calls in r15, return */
+        "\x49\xFF\xC7"         /* inc r15 */
+        "\x48\x0F\x07";        /* sysretq */
+    static const char user[] = /* UCODE */
+        "\xBB\xE8\x03\x00\x00" /* mov ebx, 1000 */
+        "\x0F\x05"                /* syscall */
+        "\xFF\xCB"                /* dec ebx */
+        "\x75\xFA"                /* jnz -6 */
+        "\x0F\x0B";               /* ud2 */
+    static const char handler[] = "\xF4"; /* #UD: halt */
+    struct cpu *c = long64();
+    int n;
+    poke(c, 0x9000, kernel, sizeof kernel - 1);
+    poke(c, UCODE, user, sizeof user - 1);
+    poke(c, HANDLERS + EXC_UD * 16, handler, 1);
+    c->star = (uint64_t)SEL_CODE64 << 32 | (uint64_t)0x30 << 48;
+    c->lstar = 0x9000;
+    c->fmask = FLAG_IF;
+    to_user(c);
+    for (n = 0; n < 100 && !c->halted; n++)
+        cpu_run(c, 1000);
+    CHECK(c->halted);
+    CHECK_EQ(c->gpr[REG_R15], 1000);
+    CHECK_EQ(c->cpl, 0);
+    CHECK_EQ(top(c, 0), UCODE + sizeof user - 3);
+    CHECK_EQ(cpu_insn_count(c), 1 + 5000 + 1); /* per round: syscall, inc, sysret, dec, jnz */
+    done(c);
+}
+
+/* Random bytes as segment descriptors, selectors and stack contents: whatever happens, no crash (run under ASan). */
+TEST(hostile_descriptors_never_crash)
+{
+    struct cpu *c = prot32();
+    uint64_t x = UINT64_C(88172645463325252);
+    static const char code[][5] = { "\xCF", "\xCB", "\x8E\xD8", "\x8E\xD0", "\x0F\x00\xD8", "\x0F\x00\xD0", "\x0F\x02\xC3", "\xFF\x1B", "\xFF\x2B", "\xCD\x30", "\x0F\x34", "\x0F\x35",
+                                        "\x0F\x01\x13", "\x0F\x01\x1B", "\x0F\x22\xC0", "\x0F\x22\xD8", "\x0F\x22\xE0", "\x0F\x30", "\x9D", "\x61", "\x17", "\xC8\x40\x00\x1F" };
+    unsigned round, k;
+    for (round = 0; round < 20000; round++) {
+        if (round % 50 == 0 || c->shutdown) {
+            struct cpu_boot b;
+            memset(&b, 0, sizeof b);
+            b.kind = CPU_BOOT_PROT32;
+            b.cs = SEL_CODE0;
+            b.ds = b.es = b.ss = SEL_DATA0;
+            b.gdt_base = GDT;
+            b.gdt_limit = GDT_LIMIT;
+            b.rip = CODE;
+            b.gpr[REG_RSP] = STACK;
+            cpu_load_boot_state(c, &b);
+            common_gdt(c);
+        }
+        for (k = 0; k < 6; k++) {
+            x ^= x << 13;
+            x ^= x >> 7;
+            x ^= x << 17;
+            poke64(c, GDT + (x >> 8) % 24 * 8, x * 0x9E3779B97F4A7C15u);
+            poke64(c, IDT + (x >> 16) % 64 * 8, x * 0xBF58476D1CE4E5B9u);
+            poke64(c, TSS + (x >> 24) % 16 * 8, x);
+            poke32(c, STACK - 64 + (x >> 40) % 16 * 4, (uint32_t)(x >> 20) & 0xBF);
+        }
+        c->gpr[REG_RAX] = (x >> 32) & 0xFF;
+        c->gpr[REG_RBX] = STACK - 64;
+        c->gpr[REG_RCX] = x >> 50;
+        run(c, 1, code[round % (sizeof code / sizeof code[0])], 4);
+        cpu_step(c);
+    }
+    CHECK(round == 20000);
+    done(c);
+}
+
 TEST_MAIN(TEST_CASE(reset_state_is_the_manuals), TEST_CASE(unreal_mode_keeps_limits), TEST_CASE(guest_program_goes_from_real_to_long_mode), TEST_CASE(page_fault_error_codes),
           TEST_CASE(accessed_and_dirty_bits), TEST_CASE(smap_and_smep), TEST_CASE(paging_32_bit_with_pse), TEST_CASE(paging_pae), TEST_CASE(paging_large_pages_and_la57),
           TEST_CASE(tlb_invalidation_rules), TEST_CASE(invlpg_drops_whole_large_page), TEST_CASE(pcid_keeps_and_invpcid_drops), TEST_CASE(protection_keys), TEST_CASE(a20_mask_applies_to_walks),
@@ -1939,4 +2192,6 @@ TEST_MAIN(TEST_CASE(reset_state_is_the_manuals), TEST_CASE(unreal_mode_keeps_lim
           TEST_CASE(syscall_and_sysret), TEST_CASE(sysenter_and_sysexit), TEST_CASE(popf_masks_by_privilege), TEST_CASE(cli_sti_and_shadow), TEST_CASE(io_permission_bitmap),
           TEST_CASE(privileged_instructions_fault_for_users), TEST_CASE(control_register_consistency), TEST_CASE(msrs_read_write_and_fault), TEST_CASE(cpuid_leaves),
           TEST_CASE(cpu_models_and_flags_of_the_command_line), TEST_CASE(instructions_without_cpuid_bit_are_undefined), TEST_CASE(fxsave_and_xsave_round_trip),
-          TEST_CASE(enter_bcd_bound_and_friends), TEST_CASE(alignment_check), TEST_CASE(rdtsc_follows_cr4_tsd_and_hlt_halts))
+          TEST_CASE(enter_bcd_bound_and_friends), TEST_CASE(alignment_check), TEST_CASE(rdtsc_follows_cr4_tsd_and_hlt_halts),
+          TEST_CASE(iretq_to_compatibility_mode_and_back_by_far_jump), TEST_CASE(iretq_checks), TEST_CASE(far_pointers_with_64_bit_offsets), TEST_CASE(fsgsbase_and_swapgs), TEST_CASE(io_breakpoint),
+          TEST_CASE(pvi_cli_and_sti), TEST_CASE(xsavec_and_compacted_xrstor), TEST_CASE(user_program_with_system_calls_runs_in_traces), TEST_CASE(hostile_descriptors_never_crash))

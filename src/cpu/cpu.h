@@ -535,6 +535,7 @@ struct cpu_boot {
 EMU_PRIV void cpu_load_boot_state(struct cpu *c, const struct cpu_boot *b);
 EMU_PRIV void cpu_set_mtrrs(struct cpu *c); /* as firmware leaves them; cpu_load_boot_state() does it, firmware for the other CPUs */
 EMU_PRIV void cpu_print_registers(struct cpu *c, struct buf *out); /* info registers, -d cpu */
+EMU_PRIV void cpu_log_registers(struct cpu *c, unsigned mask);      /* the same into the log, a line each */
 
 /* ================= softfloat.c, x87.c, sse ================= */
 EMU_PRIV void x87_reset(struct cpu *c, bool power_on);

@@ -335,14 +335,8 @@ static void exc_shutdown(struct cpu *c)
     c->shutdown = true;
     c->attention |= CPU_ATTENTION_INT;
     emu_log(c->emu, LOG_INT | LOG_CPU_RESET, "Triple fault");
-    if (EMU_LOG_ENABLED(c->emu, LOG_CPU_RESET)) {
-        struct buf b;
-        buf_init(&b, c->emu);
-        cpu_print_registers(c, &b);
-        if (!b.failed && b.size)
-            emu_log(c->emu, LOG_CPU_RESET, "%.*s", (int)(b.size - 1), (const char *)b.data);
-        buf_free(&b);
-    }
+    if (EMU_LOG_ENABLED(c->emu, LOG_CPU_RESET))
+        cpu_log_registers(c, LOG_CPU_RESET);
 }
 
 static void exc_deliver(struct cpu *c, struct fault f, uint64_t return_rip)

@@ -99,6 +99,21 @@ enum {
     STATE_TSS32_BUSY = SEG_P | 11
 };
 
+EMU_PRIV void cpu_log_registers(struct cpu *c, unsigned mask)
+{
+    struct buf b;
+    size_t at = 0;
+    buf_init(&b, c->emu);
+    cpu_print_registers(c, &b);
+    while (at < b.size) {
+        const uint8_t *end = memchr(b.data + at, '\n', b.size - at);
+        size_t n = end ? (size_t)(end - b.data) - at : b.size - at;
+        emu_log(c->emu, mask, "%.*s", (int)n, (const char *)b.data + at);
+        at += n + 1;
+    }
+    buf_free(&b);
+}
+
 EMU_PRIV void cpu_reset(struct cpu *c, bool init)
 {
     unsigned k;
@@ -152,13 +167,8 @@ EMU_PRIV void cpu_reset(struct cpu *c, bool init)
     tlb_flush_all(c);
     cpu_update_mode(c);
     if (EMU_LOG_ENABLED(c->emu, LOG_CPU_RESET)) {
-        struct buf b;
-        buf_init(&b, c->emu);
-        buf_printf(&b, "CPU %s (CPU %u)\n", init ? "INIT" : "Reset", c->index);
-        cpu_print_registers(c, &b);
-        if (!b.failed && b.size)
-            emu_log(c->emu, LOG_CPU_RESET, "%.*s", (int)(b.size - (b.data[b.size - 1] == '\n')), (const char *)b.data);
-        buf_free(&b);
+        emu_log(c->emu, LOG_CPU_RESET, "CPU %s (CPU %u)", init ? "INIT" : "Reset", c->index);
+        cpu_log_registers(c, LOG_CPU_RESET);
     }
 }
 
