@@ -1161,7 +1161,7 @@ struct emu {
     X(INVPCID, "invpcid", 7, 0, 1, 10) X(RDSEED, "rdseed", 7, 0, 1, 18) X(ADX, "adx", 7, 0, 1, 19)                     \
     X(SMAP, "smap", 7, 0, 1, 20) X(CLFLUSHOPT, "clflushopt", 7, 0, 1, 23) X(CLWB, "clwb", 7, 0, 1, 24)                 \
     X(SHA, "sha-ni", 7, 0, 1, 29) X(UMIP, "umip", 7, 0, 2, 2) X(PKU, "pku", 7, 0, 2, 3) X(LA57, "la57", 7, 0, 2, 16)   \
-    X(RDPID, "rdpid", 7, 0, 2, 22) X(FSRM, "fsrm", 7, 0, 3, 4) X(SPEC_CTRL, "spec-ctrl", 7, 0, 3, 26) X(ARCH_CAP, "arch-capabilities", 7, 0, 3, 29)           \
+    X(RDPID, "rdpid", 7, 0, 2, 22) X(FSRM, "fsrm", 7, 0, 3, 4) X(SPEC_CTRL, "spec-ctrl", 7, 0, 3, 26) X(BHI_CTRL, "bhi-ctrl", 7, 2, 3, 4) X(ARCH_CAP, "arch-capabilities", 7, 0, 3, 29)           \
     X(SYSCALL, "syscall", 0x80000001, 0, 3, 11) X(NX, "nx", 0x80000001, 0, 3, 20)                                      \
     X(PDPE1GB, "pdpe1gb", 0x80000001, 0, 3, 26) X(RDTSCP, "rdtscp", 0x80000001, 0, 3, 27)                              \
     X(LM, "lm", 0x80000001, 0, 3, 29) X(LAHF_LM, "lahf-lm", 0x80000001, 0, 2, 0) X(ABM, "abm", 0x80000001, 0, 2, 5)    \
@@ -12513,6 +12513,7 @@ enum {
     ARCH_CAP_PSCHANGE_MC_NO = 1 << 6, ARCH_CAP_TAA_NO = 1 << 8, ARCH_CAP_SBDR_SSDP_NO = 1 << 13, ARCH_CAP_FBSDP_NO = 1 << 14, ARCH_CAP_PSDP_NO = 1 << 15,
     ARCH_CAP_BHI_NO = 1 << 20, ARCH_CAP_PBRSB_NO = 1 << 24, ARCH_CAP_GDS_NO = 1 << 26, ARCH_CAP_RFDS_NO = 1 << 27
 };
+#define ARCH_CAP_ITS_NO (UINT64_C(1) << 62)
 enum { MSR_MC_BANKS = 4, MSR_MTRR_VARIABLE = 8, MSR_PLATFORM_RATIO = 10 /* x 100 MHz */ };
 
 static int msr_fault(struct cpu *c, uint32_t msr, bool write, uint64_t value)
@@ -12588,7 +12589,8 @@ static bool msr_amd_ignored(const struct cpu *c, uint32_t msr)
 static uint64_t msr_arch_capabilities(const struct cpu *c)
 {
     return (uint64_t)ARCH_CAP_RDCL_NO | ARCH_CAP_SKIP_VMENTRY | ARCH_CAP_SSB_NO | ARCH_CAP_MDS_NO | ARCH_CAP_PSCHANGE_MC_NO | ARCH_CAP_TAA_NO | ARCH_CAP_SBDR_SSDP_NO |
-           ARCH_CAP_FBSDP_NO | ARCH_CAP_PSDP_NO | ARCH_CAP_BHI_NO | ARCH_CAP_PBRSB_NO | ARCH_CAP_GDS_NO | ARCH_CAP_RFDS_NO | (cpu_has(c, CPU_SPEC_CTRL) ? ARCH_CAP_IBRS_ALL : 0);
+           ARCH_CAP_FBSDP_NO | ARCH_CAP_PSDP_NO | ARCH_CAP_BHI_NO | ARCH_CAP_PBRSB_NO | ARCH_CAP_GDS_NO | ARCH_CAP_RFDS_NO | ARCH_CAP_ITS_NO |
+           (cpu_has(c, CPU_SPEC_CTRL) ? ARCH_CAP_IBRS_ALL : 0);
 }
 
 static bool msr_is_apic(const struct cpu *c, uint32_t msr)
@@ -12764,7 +12766,7 @@ EMU_PRIV int msr_write(struct cpu *c, uint32_t msr, uint64_t v)
     case MSR_SPEC_CTRL:
         if (!cpu_has(c, CPU_SPEC_CTRL))
             return msr_fault(c, msr, true, v);
-        if (v & ~UINT64_C(3))
+        if (v & ~(UINT64_C(3) | (cpu_has(c, CPU_BHI_CTRL) ? UINT64_C(1) << 10 : 0))) /* IBRS, STIBP, BHI_DIS_S */
             return cpu_raise_error(c, EXC_GP, 0);
         c->spec_ctrl = v;
         break;
@@ -12822,6 +12824,7 @@ EMU_PRIV int msr_write(struct cpu *c, uint32_t msr, uint64_t v)
     return CPU_OK;
 }
 
+#undef ARCH_CAP_ITS_NO
 #undef MSR_EFER
 #undef MSR_STAR
 #undef MSR_LSTAR
@@ -13193,7 +13196,7 @@ static const struct cpuid_bit cpuid_bits[CPU_FEATURE_COUNT] = {
 static const uint8_t cpuid_without_rows[] = {
     CPU_FPU, CPU_VME, CPU_DE, CPU_PSE, CPU_TSC, CPU_MSR, CPU_PAE, CPU_MCE, CPU_CX8, CPU_APIC, CPU_MTRR, CPU_PGE, CPU_MCA, CPU_CMOV, CPU_PAT, CPU_PSE36,
     CPU_FXSR, CPU_SS, CPU_PCID, CPU_X2APIC, CPU_TSC_DEADLINE, CPU_HYPERVISOR, CPU_TSC_ADJUST, CPU_SMEP, CPU_ERMS, CPU_UMIP, CPU_LA57, CPU_FSRM,
-    CPU_SPEC_CTRL, CPU_ARCH_CAP, CPU_NX, CPU_PDPE1GB, CPU_LM, CPU_LAHF_LM, CPU_PREFETCHW, CPU_INVTSC, CPU_XGETBV1
+    CPU_SPEC_CTRL, CPU_BHI_CTRL, CPU_ARCH_CAP, CPU_NX, CPU_PDPE1GB, CPU_LM, CPU_LAHF_LM, CPU_PREFETCHW, CPU_INVTSC, CPU_XGETBV1
 };
 
 /* Sets that models refer to. */
@@ -13358,7 +13361,7 @@ static void cpuid_resolve(uint32_t *set)
     static const uint8_t needs[][2] = {
         { CPU_XSAVEOPT, CPU_XSAVE }, { CPU_XSAVEC, CPU_XSAVE }, { CPU_XGETBV1, CPU_XSAVE }, { CPU_AVX, CPU_XSAVE }, { CPU_AVX2, CPU_AVX }, { CPU_FMA, CPU_AVX }, { CPU_F16C, CPU_AVX },
         { CPU_PKU, CPU_XSAVE }, { CPU_X2APIC, CPU_APIC }, { CPU_TSC_DEADLINE, CPU_APIC }, { CPU_PCID, CPU_LM }, { CPU_LA57, CPU_LM }, { CPU_PDPE1GB, CPU_LM }, { CPU_SYSCALL, CPU_LM },
-        { CPU_SSE, CPU_FXSR }, { CPU_SSE2, CPU_SSE }, { CPU_SSE3, CPU_SSE2 }, { CPU_RDTSCP, CPU_TSC }, { CPU_INVTSC, CPU_TSC }, { CPU_FSGSBASE, CPU_LM }
+        { CPU_SSE, CPU_FXSR }, { CPU_SSE2, CPU_SSE }, { CPU_SSE3, CPU_SSE2 }, { CPU_RDTSCP, CPU_TSC }, { CPU_INVTSC, CPU_TSC }, { CPU_FSGSBASE, CPU_LM }, { CPU_BHI_CTRL, CPU_SPEC_CTRL }
     };
     size_t k;
     for (k = 0; k < EMU_ARRAY_LEN(needs); k++)
@@ -13756,9 +13759,12 @@ EMU_PRIV void cpu_cpuid(struct cpu *c, uint32_t leaf, uint32_t subleaf, uint32_t
     case 6: out[0] = 4; break; /* ARAT: the local APIC timer never stops */
     case 7:
         if (subleaf == 0) {
+            out[0] = cpu_has(c, CPU_BHI_CTRL) ? 2 : 0; /* highest subleaf */
             out[1] = cpuid_feature_reg(c, 7, 0, 1);
             out[2] = cpuid_feature_reg(c, 7, 0, 2) | (c->cr4 & CR4_PKE ? 1u << 4 : 0);
             out[3] = cpuid_feature_reg(c, 7, 0, 3);
+        } else if (subleaf == 2) {
+            out[3] = cpuid_feature_reg(c, 7, 2, 3);
         }
         break;
     case 0xB: cpuid_leaf_b(c, subleaf, out); break;
@@ -42989,6 +42995,8 @@ static void fw_post_chipset(struct fw *fw)
     struct pci_bus *bus = fw->emu->pci;
     struct pci_device *host = bus ? bus->devices[0] : NULL;
     unsigned i;
+    for (i = 0; i < fw->emu->cpu_count; i++)
+        cpu_set_mtrrs(fw->emu->cpus[i]);
     if (host && ld16le(host->config) == 0x8086)
         for (i = 0x59; i <= 0x5F; i++) /* PAM: all of C0000h-FFFFFh reads and writes RAM */
             port_write(fw->emu, 0xCF8, 0x80000000u | (i & 0xFC), 4), port_write(fw->emu, (uint16_t)(0xCFC + (i & 3)), i == 0x59 ? 0x30 : 0x33, 1);

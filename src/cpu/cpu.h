@@ -36,7 +36,7 @@
     X(INVPCID, "invpcid", 7, 0, 1, 10) X(RDSEED, "rdseed", 7, 0, 1, 18) X(ADX, "adx", 7, 0, 1, 19)                     \
     X(SMAP, "smap", 7, 0, 1, 20) X(CLFLUSHOPT, "clflushopt", 7, 0, 1, 23) X(CLWB, "clwb", 7, 0, 1, 24)                 \
     X(SHA, "sha-ni", 7, 0, 1, 29) X(UMIP, "umip", 7, 0, 2, 2) X(PKU, "pku", 7, 0, 2, 3) X(LA57, "la57", 7, 0, 2, 16)   \
-    X(RDPID, "rdpid", 7, 0, 2, 22) X(FSRM, "fsrm", 7, 0, 3, 4) X(SPEC_CTRL, "spec-ctrl", 7, 0, 3, 26) X(ARCH_CAP, "arch-capabilities", 7, 0, 3, 29)           \
+    X(RDPID, "rdpid", 7, 0, 2, 22) X(FSRM, "fsrm", 7, 0, 3, 4) X(SPEC_CTRL, "spec-ctrl", 7, 0, 3, 26) X(BHI_CTRL, "bhi-ctrl", 7, 2, 3, 4) X(ARCH_CAP, "arch-capabilities", 7, 0, 3, 29)           \
     X(SYSCALL, "syscall", 0x80000001, 0, 3, 11) X(NX, "nx", 0x80000001, 0, 3, 20)                                      \
     X(PDPE1GB, "pdpe1gb", 0x80000001, 0, 3, 26) X(RDTSCP, "rdtscp", 0x80000001, 0, 3, 27)                              \
     X(LM, "lm", 0x80000001, 0, 3, 29) X(LAHF_LM, "lahf-lm", 0x80000001, 0, 2, 0) X(ABM, "abm", 0x80000001, 0, 2, 5)    \

@@ -31,7 +31,7 @@ static const struct cpuid_bit cpuid_bits[CPU_FEATURE_COUNT] = {
 static const uint8_t cpuid_without_rows[] = {
     CPU_FPU, CPU_VME, CPU_DE, CPU_PSE, CPU_TSC, CPU_MSR, CPU_PAE, CPU_MCE, CPU_CX8, CPU_APIC, CPU_MTRR, CPU_PGE, CPU_MCA, CPU_CMOV, CPU_PAT, CPU_PSE36,
     CPU_FXSR, CPU_SS, CPU_PCID, CPU_X2APIC, CPU_TSC_DEADLINE, CPU_HYPERVISOR, CPU_TSC_ADJUST, CPU_SMEP, CPU_ERMS, CPU_UMIP, CPU_LA57, CPU_FSRM,
-    CPU_SPEC_CTRL, CPU_ARCH_CAP, CPU_NX, CPU_PDPE1GB, CPU_LM, CPU_LAHF_LM, CPU_PREFETCHW, CPU_INVTSC, CPU_XGETBV1
+    CPU_SPEC_CTRL, CPU_BHI_CTRL, CPU_ARCH_CAP, CPU_NX, CPU_PDPE1GB, CPU_LM, CPU_LAHF_LM, CPU_PREFETCHW, CPU_INVTSC, CPU_XGETBV1
 };
 
 /* Sets that models refer to. */
@@ -196,7 +196,7 @@ static void cpuid_resolve(uint32_t *set)
     static const uint8_t needs[][2] = {
         { CPU_XSAVEOPT, CPU_XSAVE }, { CPU_XSAVEC, CPU_XSAVE }, { CPU_XGETBV1, CPU_XSAVE }, { CPU_AVX, CPU_XSAVE }, { CPU_AVX2, CPU_AVX }, { CPU_FMA, CPU_AVX }, { CPU_F16C, CPU_AVX },
         { CPU_PKU, CPU_XSAVE }, { CPU_X2APIC, CPU_APIC }, { CPU_TSC_DEADLINE, CPU_APIC }, { CPU_PCID, CPU_LM }, { CPU_LA57, CPU_LM }, { CPU_PDPE1GB, CPU_LM }, { CPU_SYSCALL, CPU_LM },
-        { CPU_SSE, CPU_FXSR }, { CPU_SSE2, CPU_SSE }, { CPU_SSE3, CPU_SSE2 }, { CPU_RDTSCP, CPU_TSC }, { CPU_INVTSC, CPU_TSC }, { CPU_FSGSBASE, CPU_LM }
+        { CPU_SSE, CPU_FXSR }, { CPU_SSE2, CPU_SSE }, { CPU_SSE3, CPU_SSE2 }, { CPU_RDTSCP, CPU_TSC }, { CPU_INVTSC, CPU_TSC }, { CPU_FSGSBASE, CPU_LM }, { CPU_BHI_CTRL, CPU_SPEC_CTRL }
     };
     size_t k;
     for (k = 0; k < EMU_ARRAY_LEN(needs); k++)
@@ -594,9 +594,12 @@ EMU_PRIV void cpu_cpuid(struct cpu *c, uint32_t leaf, uint32_t subleaf, uint32_t
     case 6: out[0] = 4; break; /* ARAT: the local APIC timer never stops */
     case 7:
         if (subleaf == 0) {
+            out[0] = cpu_has(c, CPU_BHI_CTRL) ? 2 : 0; /* highest subleaf */
             out[1] = cpuid_feature_reg(c, 7, 0, 1);
             out[2] = cpuid_feature_reg(c, 7, 0, 2) | (c->cr4 & CR4_PKE ? 1u << 4 : 0);
             out[3] = cpuid_feature_reg(c, 7, 0, 3);
+        } else if (subleaf == 2) {
+            out[3] = cpuid_feature_reg(c, 7, 2, 3);
         }
         break;
     case 0xB: cpuid_leaf_b(c, subleaf, out); break;

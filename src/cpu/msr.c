@@ -37,6 +37,7 @@ enum {
     ARCH_CAP_PSCHANGE_MC_NO = 1 << 6, ARCH_CAP_TAA_NO = 1 << 8, ARCH_CAP_SBDR_SSDP_NO = 1 << 13, ARCH_CAP_FBSDP_NO = 1 << 14, ARCH_CAP_PSDP_NO = 1 << 15,
     ARCH_CAP_BHI_NO = 1 << 20, ARCH_CAP_PBRSB_NO = 1 << 24, ARCH_CAP_GDS_NO = 1 << 26, ARCH_CAP_RFDS_NO = 1 << 27
 };
+#define ARCH_CAP_ITS_NO (UINT64_C(1) << 62)
 enum { MSR_MC_BANKS = 4, MSR_MTRR_VARIABLE = 8, MSR_PLATFORM_RATIO = 10 /* x 100 MHz */ };
 
 static int msr_fault(struct cpu *c, uint32_t msr, bool write, uint64_t value)
@@ -112,7 +113,8 @@ static bool msr_amd_ignored(const struct cpu *c, uint32_t msr)
 static uint64_t msr_arch_capabilities(const struct cpu *c)
 {
     return (uint64_t)ARCH_CAP_RDCL_NO | ARCH_CAP_SKIP_VMENTRY | ARCH_CAP_SSB_NO | ARCH_CAP_MDS_NO | ARCH_CAP_PSCHANGE_MC_NO | ARCH_CAP_TAA_NO | ARCH_CAP_SBDR_SSDP_NO |
-           ARCH_CAP_FBSDP_NO | ARCH_CAP_PSDP_NO | ARCH_CAP_BHI_NO | ARCH_CAP_PBRSB_NO | ARCH_CAP_GDS_NO | ARCH_CAP_RFDS_NO | (cpu_has(c, CPU_SPEC_CTRL) ? ARCH_CAP_IBRS_ALL : 0);
+           ARCH_CAP_FBSDP_NO | ARCH_CAP_PSDP_NO | ARCH_CAP_BHI_NO | ARCH_CAP_PBRSB_NO | ARCH_CAP_GDS_NO | ARCH_CAP_RFDS_NO | ARCH_CAP_ITS_NO |
+           (cpu_has(c, CPU_SPEC_CTRL) ? ARCH_CAP_IBRS_ALL : 0);
 }
 
 static bool msr_is_apic(const struct cpu *c, uint32_t msr)
@@ -288,7 +290,7 @@ EMU_PRIV int msr_write(struct cpu *c, uint32_t msr, uint64_t v)
     case MSR_SPEC_CTRL:
         if (!cpu_has(c, CPU_SPEC_CTRL))
             return msr_fault(c, msr, true, v);
-        if (v & ~UINT64_C(3))
+        if (v & ~(UINT64_C(3) | (cpu_has(c, CPU_BHI_CTRL) ? UINT64_C(1) << 10 : 0))) /* IBRS, STIBP, BHI_DIS_S */
             return cpu_raise_error(c, EXC_GP, 0);
         c->spec_ctrl = v;
         break;
@@ -346,6 +348,7 @@ EMU_PRIV int msr_write(struct cpu *c, uint32_t msr, uint64_t v)
     return CPU_OK;
 }
 
+#undef ARCH_CAP_ITS_NO
 #undef MSR_EFER
 #undef MSR_STAR
 #undef MSR_LSTAR

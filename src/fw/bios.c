@@ -651,6 +651,8 @@ static void fw_post_chipset(struct fw *fw)
     struct pci_bus *bus = fw->emu->pci;
     struct pci_device *host = bus ? bus->devices[0] : NULL;
     unsigned i;
+    for (i = 0; i < fw->emu->cpu_count; i++)
+        cpu_set_mtrrs(fw->emu->cpus[i]);
     if (host && ld16le(host->config) == 0x8086)
         for (i = 0x59; i <= 0x5F; i++) /* PAM: all of C0000h-FFFFFh reads and writes RAM */
             port_write(fw->emu, 0xCF8, 0x80000000u | (i & 0xFC), 4), port_write(fw->emu, (uint16_t)(0xCFC + (i & 3)), i == 0x59 ? 0x30 : 0x33, 1);
