@@ -13865,6 +13865,44 @@ EMU_PRIV void sse_env(const struct cpu *c, struct sf_env *env);
 /* Adds the flags of an SSE operation to MXCSR; CPU_FAULT (#XM) where one is unmasked: the result must then be dropped. */
 EMU_PRIV int sse_raise(struct cpu *c, const struct sf_env *env);
 
+/* ---- operations and their handlers (uop.h) ----
+ * VEC_FN_INLINE: as VEC_FN, made part of every handler that calls it. VEC_TRY: a quick way for the common case, without calls; true: done.
+ * VEC_HANDLERS_TRY: handlers that leave all else to vec_NAME, out of line, so that they need no stack frame. */
+#define VEC_FN_INLINE(fn) EMU_ALWAYS_INLINE int vec_##fn(struct cpu *c, union vec *d, const union vec *a, const union vec *b, unsigned imm)
+#define VEC_TRY(fn) EMU_ALWAYS_INLINE bool vect_##fn(struct cpu *c, union vec *d, const union vec *a, const union vec *b, unsigned imm)
+#define VEC_HANDLERS_TRY(name, size)                                                                                   \
+    static EMU_NOINLINE EMU_TAIL_ATTR struct uop *vech_slow_rr_##name(UOP_PARAMS)                                      \
+    {                                                                                                                  \
+        if (vec_##name(c, UOP_XMM(u->a), UOP_XMM(u->x), UOP_XMM(u->b), u->misc))                                       \
+            UOP_TAIL(uop_fault);                                                                                       \
+        UOP_NEXT;                                                                                                      \
+    }                                                                                                                  \
+    static EMU_NOINLINE EMU_TAIL_ATTR struct uop *vech_slow_rm_##name(UOP_PARAMS)                                      \
+    {                                                                                                                  \
+        if (vec_##name(c, UOP_XMM(u->a), UOP_XMM(u->x), &c->vtmp[0], u->misc))                                         \
+            UOP_TAIL(uop_fault);                                                                                       \
+        UOP_NEXT_MEM;                                                                                                  \
+    }                                                                                                                  \
+    UOP_FN(vech_rr_##name)                                                                                             \
+    {                                                                                                                  \
+        if (EMU_UNLIKELY(!vect_##name(c, UOP_XMM(u->a), UOP_XMM(u->x), UOP_XMM(u->b), u->misc)))                       \
+            UOP_TAIL(vech_slow_rr_##name);                                                                                  \
+        UOP_NEXT;                                                                                                      \
+    }                                                                                                                  \
+    UOP_FN(vech_rm_##name)                                                                                             \
+    {                                                                                                                  \
+        uint64_t va = UOP_CELL(u->b) + (uint64_t)(int64_t)u->disp;                                                     \
+        const uint8_t *p;                                                                                              \
+        if (EMU_UNLIKELY(va & u->scale))                                                                               \
+            UOP_TAIL(uop_misaligned);                                                                                  \
+        UOP_HOST(p, va, r, size);                                                                                      \
+        VEC_LOAD_##size(p);                                                                                            \
+        if (EMU_UNLIKELY(!vect_##name(c, UOP_XMM(u->a), UOP_XMM(u->x), &c->vtmp[0], u->misc)))                         \
+            UOP_TAIL(vech_slow_rm_##name);                                                                              \
+        UOP_NEXT_MEM;                                                                                                  \
+    }                                                                                                                  \
+    static const struct vec_handlers vech_##name = { vech_rr_##name, vech_rm_##name, size };
+
 /* ---- packed integers ----
  * A lane-wise operation: x and y are the elements of a and b, T their type, R that of the result. Both operands are copied before d is
  * written, so that any of the three may be the same register, and compilers see loops over local arrays (they vectorise those). The
@@ -13886,7 +13924,7 @@ EMU_PRIV int sse_raise(struct cpu *c, const struct sf_env *env);
         return CPU_OK;                                                                                                 \
     }
 #define VEC_LANES(name, T, R, expr)                                                                                    \
-    VEC_FN(name) VEC_LANES_N(T, R, 16, expr)                                                                           \
+    VEC_FN_INLINE(name) VEC_LANES_N(T, R, 16, expr)                                                                           \
     VEC_FN(mmx_##name) VEC_LANES_N(T, R, 8, expr)
 /* A body that moves lanes about: `bytes` is 8 or 16; reads *a and *b (copies), writes r, which becomes the low bytes of d. */
 #define VEC_BODY_N(bytes_, ...)                                                                                        \
@@ -13900,7 +13938,7 @@ EMU_PRIV int sse_raise(struct cpu *c, const struct sf_env *env);
         return CPU_OK;                                                                                                 \
     }
 #define VEC_BODY(name, ...)                                                                                            \
-    VEC_FN(name) VEC_BODY_N(16, __VA_ARGS__)                                                                           \
+    VEC_FN_INLINE(name) VEC_BODY_N(16, __VA_ARGS__)                                                                           \
     VEC_FN(mmx_##name) VEC_BODY_N(8, __VA_ARGS__)
 EMU_INLINE int vec_clamp(int v, int low, int high) { return v < low ? low : v > high ? high : v; }
 
@@ -14214,8 +14252,15 @@ EMU_PRIV struct sf_num sf_round(struct sf_env *env, const struct sf_format *f, c
         }
     }
     if (exp > f->emax && !lifted) {
-        if (env->masked & SF_OE || exp - SF_BIAS_ADJUST > f->emax)
+        if (env->masked & SF_OE)
             return sf_overflow(env, f, w->sign);
+        if (exp - SF_BIAS_ADJUST > f->emax) { /* FSCALE again: infinity in every mode */
+            n = sf_overflow(env, f, w->sign);
+            n.cls = SF_INF;
+            n.mant = SF_TOP;
+            env->rounded_up = true;
+            return n;
+        }
         env->flags |= SF_OE;
         exp -= SF_BIAS_ADJUST;
     }
@@ -16244,6 +16289,8 @@ static int x87_fyl2xp1(struct cpu *c, const struct insn *i)
             w = x87_math_ylog2p1(&y, &x);
             y = sf_round(&env, &sf_f80, &w);
             env.flags |= SF_PE;
+            if (y.cls == SF_FINITE && !(y.mant >> 63))
+                env.flags |= SF_UE;
         }
     }
     x87_finish_pop(c, &env, &y);
@@ -16675,26 +16722,26 @@ EMU_PRIV const struct insn_row *cpu_rows_x87(void) { return x87_rows; }
  */
 
 /* ---- moves ---- */
-VEC_FN(mov128)
+VEC_FN_INLINE(mov128)
 {
     (void)c, (void)a, (void)imm;
     memmove(d, b, 16);
     return CPU_OK;
 }
-VEC_FN(mov64) /* keeps the rest */
+VEC_FN_INLINE(mov64) /* keeps the rest */
 {
     (void)c, (void)a, (void)imm;
     VQ(d, 0) = VQ(b, 0);
     return CPU_OK;
 }
-VEC_FN(mov64_zero) /* clears bits 64 to 127 */
+VEC_FN_INLINE(mov64_zero) /* clears bits 64 to 127 */
 {
     (void)c, (void)a, (void)imm;
     VQ(d, 0) = VQ(b, 0);
     VQ(d, 1) = 0;
     return CPU_OK;
 }
-VEC_FN(mov32_zero64)
+VEC_FN_INLINE(mov32_zero64)
 {
     (void)c, (void)a, (void)imm;
     VQ(d, 0) = VD(b, 0);
@@ -16760,7 +16807,7 @@ VEC_BODY(psadbw, {
 /* ---- shifts: by a register's low 64 bits, or by an immediate ---- */
 static uint64_t mmx_count(uint64_t n, unsigned bits) { return n < bits ? n : bits; }
 #define MMX_SHIFT(name, T, bits, result, over)                                                                         \
-    EMU_INLINE void mmx_do_##name(union vec *d, const union vec *a, uint64_t count, unsigned bytes)                    \
+    EMU_ALWAYS_INLINE void mmx_do_##name(union vec *d, const union vec *a, uint64_t count, unsigned bytes)                    \
     {                                                                                                                  \
         T v[16 / sizeof(T)];                                                                                           \
         unsigned lane, n = (unsigned)mmx_count(count, bits);                                                           \
@@ -16773,9 +16820,9 @@ static uint64_t mmx_count(uint64_t n, unsigned bits) { return n < bits ? n : bit
                 v[lane] = (T)(result);                                                                                 \
         memcpy(d, v, bytes);                                                                                           \
     }                                                                                                                  \
-    VEC_FN(name) { return (void)c, (void)imm, mmx_do_##name(d, a, VQ(b, 0), 16), CPU_OK; }                             \
+    VEC_FN_INLINE(name) { return (void)c, (void)imm, mmx_do_##name(d, a, VQ(b, 0), 16), CPU_OK; }                             \
     VEC_FN(mmx_##name) { return (void)c, (void)imm, mmx_do_##name(d, a, VQ(b, 0), 8), CPU_OK; }                        \
-    VEC_FN(name##_i) { return (void)c, (void)a, mmx_do_##name(d, b, imm, 16), CPU_OK; }                                \
+    VEC_FN_INLINE(name##_i) { return (void)c, (void)a, mmx_do_##name(d, b, imm, 16), CPU_OK; }                                \
     VEC_FN(mmx_##name##_i) { return (void)c, (void)a, mmx_do_##name(d, b, imm, 8), CPU_OK; }
 MMX_SHIFT(psrlw, uint16_t, 16, v[lane] >> n, 0)
 MMX_SHIFT(psrld, uint32_t, 32, v[lane] >> n, 0)
@@ -16787,7 +16834,7 @@ MMX_SHIFT(psraw, uint16_t, 16, v[lane] & 0x8000u ? ~((uint16_t)~v[lane] >> n) : 
 MMX_SHIFT(psrad, uint32_t, 32, v[lane] >> 31 ? ~(~v[lane] >> n) : v[lane] >> n, v[lane] >> 31 ? UINT32_MAX : 0)
 #undef MMX_SHIFT
 
-VEC_FN(psrldq)
+VEC_FN_INLINE(psrldq)
 {
     uint64_t lo = VQ(b, 0), hi = VQ(b, 1);
     unsigned n = imm > 15 ? 16 : imm;
@@ -16796,7 +16843,7 @@ VEC_FN(psrldq)
     VQ(d, 1) = n >= 8 ? 0 : hi >> (8 * n);
     return CPU_OK;
 }
-VEC_FN(pslldq)
+VEC_FN_INLINE(pslldq)
 {
     uint64_t lo = VQ(b, 0), hi = VQ(b, 1);
     unsigned n = imm > 15 ? 16 : imm;
@@ -16843,14 +16890,14 @@ MMX_UNPACK(punpckhbw, VB, 1, 1)
 MMX_UNPACK(punpckhwd, VW, 2, 1)
 MMX_UNPACK(punpckhdq, VD, 4, 1)
 #undef MMX_UNPACK
-VEC_FN(punpcklqdq)
+VEC_FN_INLINE(punpcklqdq)
 {
     (void)c, (void)imm;
     VQ(d, 1) = VQ(b, 0);
     VQ(d, 0) = VQ(a, 0);
     return CPU_OK;
 }
-VEC_FN(punpckhqdq)
+VEC_FN_INLINE(punpckhqdq)
 {
     uint64_t high = VQ(b, 1);
     (void)c, (void)imm;
@@ -16866,20 +16913,20 @@ VEC_BODY_N(8, {
     for (i = 0; i < 4; i++)
         VW(&vr, i) = VW(&vb, (imm >> (2 * i)) & 3);
 })
-VEC_FN(pshufd)
+VEC_FN_INLINE(pshufd)
 VEC_BODY_N(16, {
     unsigned i;
     for (i = 0; i < 4; i++)
         VD(&vr, i) = VD(&vb, (imm >> (2 * i)) & 3);
 })
-VEC_FN(pshuflw)
+VEC_FN_INLINE(pshuflw)
 VEC_BODY_N(16, {
     unsigned i;
     for (i = 0; i < 4; i++)
         VW(&vr, i) = VW(&vb, (imm >> (2 * i)) & 3);
     VQ(&vr, 1) = VQ(&vb, 1);
 })
-VEC_FN(pshufhw)
+VEC_FN_INLINE(pshufhw)
 VEC_BODY_N(16, {
     unsigned i;
     for (i = 0; i < 4; i++)
@@ -16898,7 +16945,7 @@ VEC_FN(mmx_pinsrw)
     VW(d, imm & 3) = VW(b, 0);
     return CPU_OK;
 }
-VEC_FN(pextrw)
+VEC_FN_INLINE(pextrw)
 {
     (void)c, (void)a;
     VQ(d, 0) = VW(b, imm & 7);
@@ -16915,7 +16962,7 @@ static unsigned mmx_byte_signs(uint64_t q)
 {
     return (unsigned)(((q >> 7 & UINT64_C(0x0101010101010101)) * UINT64_C(0x0102040810204080)) >> 56);
 }
-VEC_FN(pmovmskb)
+VEC_FN_INLINE(pmovmskb)
 {
     (void)c, (void)a, (void)imm;
     VQ(d, 0) = mmx_byte_signs(VQ(b, 0)) | mmx_byte_signs(VQ(b, 1)) << 8;
@@ -16974,16 +17021,35 @@ static int mmx_emms(struct cpu *c, const struct insn *i)
     return CPU_OK;
 }
 
+/* ---- handlers of the XMM forms (uop.h) ---- */
+#define MMX_EACH(M)  \
+    M(packsswb) M(pcmpgtb) M(pcmpgtw) M(pcmpgtd) M(packuswb) M(punpckhbw) M(punpckhwd) M(punpckhdq) M(packssdw) \
+    M(pcmpeqb) M(pcmpeqw) M(pcmpeqd) M(psrlw) M(psrld) M(psrlq) M(paddq) M(pmullw) M(psubusb) M(psubusw) M(pminub) \
+    M(pand) M(paddusb) M(paddusw) M(pmaxub) M(pandn) M(pavgb) M(psraw) M(psrad) M(pavgw) M(pmulhuw) M(pmulhw) \
+    M(psubsb) M(psubsw) M(pminsw) M(por) M(paddsb) M(paddsw) M(pmaxsw) M(pxor) M(psllw) M(pslld) M(psllq) M(pmuludq) \
+    M(pmaddwd) M(psadbw) M(psubb) M(psubw) M(psubd) M(psubq) M(paddb) M(paddw) M(paddd) M(psrlw_i) M(psraw_i) \
+    M(psllw_i) M(psrld_i) M(psrad_i) M(pslld_i) M(psrlq_i) M(psllq_i) M(punpcklbw) M(punpcklwd) M(punpckldq) \
+    M(punpcklqdq) M(punpckhqdq) M(mov128) M(pshufd) M(pshufhw) M(pshuflw) M(psrldq) M(pslldq)
+#define MMX_HANDLERS(fn) VEC_HANDLERS(fn, 16)
+MMX_EACH(MMX_HANDLERS)
+VEC_HANDLERS(mov64_zero, 8)
+VEC_HANDLERS(mov32_zero64, 4)
+VEC_HANDLERS(mov64, 8)
+VEC_HANDLERS(pmovmskb, 16)
+VEC_HANDLERS(pextrw, 16)
+#undef MMX_HANDLERS
+#undef MMX_EACH
+
 /* ---- the table ---- */
 #define MMX_M ROW_MMX
 #define MMX_S ROW_SSE
 /* Both forms of one opcode: MMX without a prefix, XMM with 66. */
 #define MMX_PAIR(op, name, needs_mmx, fn)                                                                              \
     ROW_VEC(ENC0F(op) | PFX_NP, name, OPND_Pq, OPND_Qq, 0, needs_mmx, MMX_M, 0, mmx_##fn),                             \
-    ROW_VEC(ENC0F(op) | PFX_66, name, OPND_Vx, OPND_Wx, 0, CPU_SSE2, MMX_S, 0, fn)
+    ROW_VEC_H(ENC0F(op) | PFX_66, name, OPND_Vx, OPND_Wx, 0, CPU_SSE2, MMX_S, 0, fn)
 #define MMX_SHIFTS(op, n, name, fn)                                                                                    \
     ROW_VEC(ENC0F(op) | PFX_NP | SLASH(n) | MOD_REG, name, OPND_Nq, OPND_Ib, 0, CPU_MMX, MMX_M, 0, mmx_##fn),          \
-    ROW_VEC(ENC0F(op) | PFX_66 | SLASH(n) | MOD_REG, name, OPND_Ux, OPND_Ib, 0, CPU_SSE2, MMX_S, 0, fn)
+    ROW_VEC_H(ENC0F(op) | PFX_66 | SLASH(n) | MOD_REG, name, OPND_Ux, OPND_Ib, 0, CPU_SSE2, MMX_S, 0, fn)
 
 static const struct insn_row mmx_rows[] = {
     MMX_PAIR(0x63, "packsswb", CPU_MMX, packsswb),
@@ -16997,41 +17063,41 @@ static const struct insn_row mmx_rows[] = {
     MMX_PAIR(0x6B, "packssdw", CPU_MMX, packssdw),
     /* the low halves read only 4 bytes in MMX form */
     ROW_VEC(ENC0F(0x60) | PFX_NP, "punpcklbw", OPND_Pq, OPND_Qd, 0, CPU_MMX, MMX_M, 0, mmx_punpcklbw),
-    ROW_VEC(ENC0F(0x60) | PFX_66, "punpcklbw", OPND_Vx, OPND_Wx, 0, CPU_SSE2, MMX_S, 0, punpcklbw),
+    ROW_VEC_H(ENC0F(0x60) | PFX_66, "punpcklbw", OPND_Vx, OPND_Wx, 0, CPU_SSE2, MMX_S, 0, punpcklbw),
     ROW_VEC(ENC0F(0x61) | PFX_NP, "punpcklwd", OPND_Pq, OPND_Qd, 0, CPU_MMX, MMX_M, 0, mmx_punpcklwd),
-    ROW_VEC(ENC0F(0x61) | PFX_66, "punpcklwd", OPND_Vx, OPND_Wx, 0, CPU_SSE2, MMX_S, 0, punpcklwd),
+    ROW_VEC_H(ENC0F(0x61) | PFX_66, "punpcklwd", OPND_Vx, OPND_Wx, 0, CPU_SSE2, MMX_S, 0, punpcklwd),
     ROW_VEC(ENC0F(0x62) | PFX_NP, "punpckldq", OPND_Pq, OPND_Qd, 0, CPU_MMX, MMX_M, 0, mmx_punpckldq),
-    ROW_VEC(ENC0F(0x62) | PFX_66, "punpckldq", OPND_Vx, OPND_Wx, 0, CPU_SSE2, MMX_S, 0, punpckldq),
-    ROW_VEC(ENC0F(0x6C) | PFX_66, "punpcklqdq", OPND_Vx, OPND_Wx, 0, CPU_SSE2, MMX_S, 0, punpcklqdq),
-    ROW_VEC(ENC0F(0x6D) | PFX_66, "punpckhqdq", OPND_Vx, OPND_Wx, 0, CPU_SSE2, MMX_S, 0, punpckhqdq),
+    ROW_VEC_H(ENC0F(0x62) | PFX_66, "punpckldq", OPND_Vx, OPND_Wx, 0, CPU_SSE2, MMX_S, 0, punpckldq),
+    ROW_VEC_H(ENC0F(0x6C) | PFX_66, "punpcklqdq", OPND_Vx, OPND_Wx, 0, CPU_SSE2, MMX_S, 0, punpcklqdq),
+    ROW_VEC_H(ENC0F(0x6D) | PFX_66, "punpckhqdq", OPND_Vx, OPND_Wx, 0, CPU_SSE2, MMX_S, 0, punpckhqdq),
 
     ROW_VEC(ENC0F(0x6E) | PFX_NP | W0, "movd", OPND_Pq, OPND_Ed, 0, CPU_MMX, MMX_M, 0, mov64),
     ROW_VEC(ENC0F(0x6E) | PFX_NP | W1, "movq", OPND_Pq, OPND_Eq, 0, CPU_MMX, MMX_M, 0, mov64),
-    ROW_VEC(ENC0F(0x6E) | PFX_66 | W0, "movd", OPND_Vx, OPND_Ed, 0, CPU_SSE2, MMX_S, 0, mov64_zero),
-    ROW_VEC(ENC0F(0x6E) | PFX_66 | W1, "movq", OPND_Vx, OPND_Eq, 0, CPU_SSE2, MMX_S, 0, mov64_zero),
+    ROW_VEC_H(ENC0F(0x6E) | PFX_66 | W0, "movd", OPND_Vx, OPND_Ed, 0, CPU_SSE2, MMX_S, 0, mov64_zero),
+    ROW_VEC_H(ENC0F(0x6E) | PFX_66 | W1, "movq", OPND_Vx, OPND_Eq, 0, CPU_SSE2, MMX_S, 0, mov64_zero),
     ROW_VEC(ENC0F(0x7E) | PFX_NP | W0, "movd", OPND_Ed, OPND_Pq, 0, CPU_MMX, MMX_M | ROW_WRITES_MEM, 0, mov32_zero64),
     ROW_VEC(ENC0F(0x7E) | PFX_NP | W1, "movq", OPND_Eq, OPND_Pq, 0, CPU_MMX, MMX_M | ROW_WRITES_MEM, 0, mov64),
-    ROW_VEC(ENC0F(0x7E) | PFX_66 | W0, "movd", OPND_Ed, OPND_Vx, 0, CPU_SSE2, MMX_S | ROW_WRITES_MEM, 0, mov32_zero64),
-    ROW_VEC(ENC0F(0x7E) | PFX_66 | W1, "movq", OPND_Eq, OPND_Vx, 0, CPU_SSE2, MMX_S | ROW_WRITES_MEM, 0, mov64),
-    ROW_VEC(ENC0F(0x7E) | PFX_F3, "movq", OPND_Vx, OPND_Wq, 0, CPU_SSE2, MMX_S, 0, mov64_zero),
-    ROW_VEC(ENC0F(0xD6) | PFX_66 | MOD_REG, "movq", OPND_Ux, OPND_Vx, 0, CPU_SSE2, MMX_S, 0, mov64_zero),
-    ROW_VEC(ENC0F(0xD6) | PFX_66 | MOD_MEM, "movq", OPND_Wq, OPND_Vx, 0, CPU_SSE2, MMX_S | ROW_WRITES_MEM, 0, mov64),
+    ROW_VEC_H(ENC0F(0x7E) | PFX_66 | W0, "movd", OPND_Ed, OPND_Vx, 0, CPU_SSE2, MMX_S | ROW_WRITES_MEM, 0, mov32_zero64),
+    ROW_VEC_H(ENC0F(0x7E) | PFX_66 | W1, "movq", OPND_Eq, OPND_Vx, 0, CPU_SSE2, MMX_S | ROW_WRITES_MEM, 0, mov64),
+    ROW_VEC_H(ENC0F(0x7E) | PFX_F3, "movq", OPND_Vx, OPND_Wq, 0, CPU_SSE2, MMX_S, 0, mov64_zero),
+    ROW_VEC_H(ENC0F(0xD6) | PFX_66 | MOD_REG, "movq", OPND_Ux, OPND_Vx, 0, CPU_SSE2, MMX_S, 0, mov64_zero),
+    ROW_VEC_STORE(ENC0F(0xD6) | PFX_66 | MOD_MEM, "movq", OPND_Wq, OPND_Vx, 0, CPU_SSE2, MMX_S | ROW_WRITES_MEM, 0, mov64),
     ROW_VEC(ENC0F(0xD6) | PFX_F3 | MOD_REG, "movq2dq", OPND_Vx, OPND_Nq, 0, CPU_SSE2, MMX_S | MMX_M, 0, mov64_zero),
     ROW_VEC(ENC0F(0xD6) | PFX_F2 | MOD_REG, "movdq2q", OPND_Pq, OPND_Ux, 0, CPU_SSE2, MMX_S | MMX_M, 0, mov64),
     ROW_VEC(ENC0F(0x6F) | PFX_NP, "movq", OPND_Pq, OPND_Qq, 0, CPU_MMX, MMX_M, 0, mov64),
-    ROW_VEC(ENC0F(0x6F) | PFX_66, "movdqa", OPND_Vx, OPND_Wx, 0, CPU_SSE2, MMX_S, 0, mov128),
-    ROW_VEC(ENC0F(0x6F) | PFX_F3, "movdqu", OPND_Vx, OPND_Wx, 0, CPU_SSE2, MMX_S | ROW_UNALIGNED, 0, mov128),
+    ROW_VEC_H(ENC0F(0x6F) | PFX_66, "movdqa", OPND_Vx, OPND_Wx, 0, CPU_SSE2, MMX_S, 0, mov128),
+    ROW_VEC_H(ENC0F(0x6F) | PFX_F3, "movdqu", OPND_Vx, OPND_Wx, 0, CPU_SSE2, MMX_S | ROW_UNALIGNED, 0, mov128),
     ROW_VEC(ENC0F(0x7F) | PFX_NP, "movq", OPND_Qq, OPND_Pq, 0, CPU_MMX, MMX_M | ROW_WRITES_MEM, 0, mov64),
-    ROW_VEC(ENC0F(0x7F) | PFX_66, "movdqa", OPND_Wx, OPND_Vx, 0, CPU_SSE2, MMX_S | ROW_WRITES_MEM, 0, mov128),
-    ROW_VEC(ENC0F(0x7F) | PFX_F3, "movdqu", OPND_Wx, OPND_Vx, 0, CPU_SSE2, MMX_S | ROW_WRITES_MEM | ROW_UNALIGNED, 0, mov128),
-    ROW_VEC(ENC0F(0xF0) | PFX_F2 | MOD_MEM, "lddqu", OPND_Vx, OPND_Wx, 0, CPU_SSE3, MMX_S | ROW_UNALIGNED, 0, mov128),
+    ROW_VEC_STORE(ENC0F(0x7F) | PFX_66, "movdqa", OPND_Wx, OPND_Vx, 0, CPU_SSE2, MMX_S | ROW_WRITES_MEM, 0, mov128),
+    ROW_VEC_STORE(ENC0F(0x7F) | PFX_F3, "movdqu", OPND_Wx, OPND_Vx, 0, CPU_SSE2, MMX_S | ROW_WRITES_MEM | ROW_UNALIGNED, 0, mov128),
+    ROW_VEC_H(ENC0F(0xF0) | PFX_F2 | MOD_MEM, "lddqu", OPND_Vx, OPND_Wx, 0, CPU_SSE3, MMX_S | ROW_UNALIGNED, 0, mov128),
     ROW_VEC(ENC0F(0xE7) | PFX_NP | MOD_MEM, "movntq", OPND_Qq, OPND_Pq, 0, CPU_SSE, MMX_M | ROW_WRITES_MEM, 0, mov64),
-    ROW_VEC(ENC0F(0xE7) | PFX_66 | MOD_MEM, "movntdq", OPND_Wx, OPND_Vx, 0, CPU_SSE2, MMX_S | ROW_WRITES_MEM, 0, mov128),
+    ROW_VEC_STORE(ENC0F(0xE7) | PFX_66 | MOD_MEM, "movntdq", OPND_Wx, OPND_Vx, 0, CPU_SSE2, MMX_S | ROW_WRITES_MEM, 0, mov128),
 
     ROW_VEC(ENC0F(0x70) | PFX_NP, "pshufw", OPND_Pq, OPND_Qq, OPND_Ib, CPU_SSE, MMX_M, 0, mmx_pshufw),
-    ROW_VEC(ENC0F(0x70) | PFX_66, "pshufd", OPND_Vx, OPND_Wx, OPND_Ib, CPU_SSE2, MMX_S, 0, pshufd),
-    ROW_VEC(ENC0F(0x70) | PFX_F3, "pshufhw", OPND_Vx, OPND_Wx, OPND_Ib, CPU_SSE2, MMX_S, 0, pshufhw),
-    ROW_VEC(ENC0F(0x70) | PFX_F2, "pshuflw", OPND_Vx, OPND_Wx, OPND_Ib, CPU_SSE2, MMX_S, 0, pshuflw),
+    ROW_VEC_H(ENC0F(0x70) | PFX_66, "pshufd", OPND_Vx, OPND_Wx, OPND_Ib, CPU_SSE2, MMX_S, 0, pshufd),
+    ROW_VEC_H(ENC0F(0x70) | PFX_F3, "pshufhw", OPND_Vx, OPND_Wx, OPND_Ib, CPU_SSE2, MMX_S, 0, pshufhw),
+    ROW_VEC_H(ENC0F(0x70) | PFX_F2, "pshuflw", OPND_Vx, OPND_Wx, OPND_Ib, CPU_SSE2, MMX_S, 0, pshuflw),
     MMX_SHIFTS(0x71, 2, "psrlw", psrlw_i),
     MMX_SHIFTS(0x71, 4, "psraw", psraw_i),
     MMX_SHIFTS(0x71, 6, "psllw", psllw_i),
@@ -17040,8 +17106,8 @@ static const struct insn_row mmx_rows[] = {
     MMX_SHIFTS(0x72, 6, "pslld", pslld_i),
     MMX_SHIFTS(0x73, 2, "psrlq", psrlq_i),
     MMX_SHIFTS(0x73, 6, "psllq", psllq_i),
-    ROW_VEC(ENC0F(0x73) | PFX_66 | SLASH(3) | MOD_REG, "psrldq", OPND_Ux, OPND_Ib, 0, CPU_SSE2, MMX_S, 0, psrldq),
-    ROW_VEC(ENC0F(0x73) | PFX_66 | SLASH(7) | MOD_REG, "pslldq", OPND_Ux, OPND_Ib, 0, CPU_SSE2, MMX_S, 0, pslldq),
+    ROW_VEC_H(ENC0F(0x73) | PFX_66 | SLASH(3) | MOD_REG, "psrldq", OPND_Ux, OPND_Ib, 0, CPU_SSE2, MMX_S, 0, psrldq),
+    ROW_VEC_H(ENC0F(0x73) | PFX_66 | SLASH(7) | MOD_REG, "pslldq", OPND_Ux, OPND_Ib, 0, CPU_SSE2, MMX_S, 0, pslldq),
     MMX_PAIR(0x74, "pcmpeqb", CPU_MMX, pcmpeqb),
     MMX_PAIR(0x75, "pcmpeqw", CPU_MMX, pcmpeqw),
     MMX_PAIR(0x76, "pcmpeqd", CPU_MMX, pcmpeqd),
@@ -17052,9 +17118,9 @@ static const struct insn_row mmx_rows[] = {
     ROW_VEC(ENC0F(0xC4) | PFX_66 | MOD_REG, "pinsrw", OPND_Vx, OPND_Rd, OPND_Ib, CPU_SSE2, MMX_S, 0, pinsrw),
     ROW_VEC(ENC0F(0xC4) | PFX_66 | MOD_MEM, "pinsrw", OPND_Vx, OPND_Mw, OPND_Ib, CPU_SSE2, MMX_S, 0, pinsrw),
     ROW_VEC(ENC0F(0xC5) | PFX_NP | MOD_REG, "pextrw", OPND_Gd, OPND_Nq, OPND_Ib, CPU_SSE, MMX_M, 0, mmx_pextrw),
-    ROW_VEC(ENC0F(0xC5) | PFX_66 | MOD_REG, "pextrw", OPND_Gd, OPND_Ux, OPND_Ib, CPU_SSE2, MMX_S, 0, pextrw),
+    ROW_VEC_H(ENC0F(0xC5) | PFX_66 | MOD_REG, "pextrw", OPND_Gd, OPND_Ux, OPND_Ib, CPU_SSE2, MMX_S, 0, pextrw),
     ROW_VEC(ENC0F(0xD7) | PFX_NP | MOD_REG, "pmovmskb", OPND_Gd, OPND_Nq, 0, CPU_SSE, MMX_M, 0, mmx_pmovmskb),
-    ROW_VEC(ENC0F(0xD7) | PFX_66 | MOD_REG, "pmovmskb", OPND_Gd, OPND_Ux, 0, CPU_SSE2, MMX_S, 0, pmovmskb),
+    ROW_VEC_H(ENC0F(0xD7) | PFX_66 | MOD_REG, "pmovmskb", OPND_Gd, OPND_Ux, 0, CPU_SSE2, MMX_S, 0, pmovmskb),
 
     MMX_PAIR(0xD1, "psrlw", CPU_MMX, psrlw),
     MMX_PAIR(0xD2, "psrld", CPU_MMX, psrld),
@@ -17154,7 +17220,6 @@ EMU_PRIV int sse_raise(struct cpu *c, const struct sf_env *env)
 
 /* ---- arithmetic ---- */
 #define SSE_E32 UINT32_C(0x7F800000)
-#define SSE_E64 UINT64_C(0x7FF0000000000000)
 EMU_ALWAYS_INLINE bool sse_fast(const struct cpu *c)
 {
     return (c->mxcsr & (MXCSR_RC | MXCSR_FTZ | MXCSR_DAZ | MXCSR_MASKS | SF_PE)) == (MXCSR_MASKS | SF_PE);
@@ -17185,15 +17250,13 @@ EMU_ALWAYS_INLINE uint64_t sse_b64(double f)
 }
 /* A result that cannot have been tiny or overflowed. With such a result an operand can be neither infinite nor a NaN. */
 EMU_ALWAYS_INLINE bool sse_safe32(uint32_t r) { return (r & SSE_E32) - 0x01000000u < 0x7E800000u; }
-EMU_ALWAYS_INLINE bool sse_safe64(uint64_t r) { return (r & SSE_E64) - (UINT64_C(2) << 52) < (UINT64_C(0x7FD) << 52); }
+EMU_ALWAYS_INLINE unsigned sse_exp64(uint64_t x) { return (unsigned)(x >> 52) & 0x7FF; }
+EMU_ALWAYS_INLINE bool sse_safe64(uint64_t r) { return sse_exp64(r) - 2u < 0x7FDu; }
 EMU_ALWAYS_INLINE bool sse_plain32(uint32_t x) { return (x & SSE_E32) - 0x00800000u < 0x7F000000u || !(x << 1); } /* normal or zero */
-EMU_ALWAYS_INLINE bool sse_plain64(uint64_t x)
-{
-    return (x & SSE_E64) - (UINT64_C(1) << 52) < (UINT64_C(0x7FE) << 52) || !(x << 1);
-}
+EMU_ALWAYS_INLINE bool sse_plain64(uint64_t x) { return sse_exp64(x) - 1u < 0x7FEu || !(x << 1); }
 /* Neither NaN nor denormal: comparisons raise no flag. */
 EMU_ALWAYS_INLINE bool sse_ordered32(uint32_t x) { return (x & SSE_E32) ? (x << 1) <= 0xFF000000u : !(x << 1); }
-EMU_ALWAYS_INLINE bool sse_ordered64(uint64_t x) { return (x & SSE_E64) ? (x << 1) <= UINT64_C(0xFFE0000000000000) : !(x << 1); }
+EMU_ALWAYS_INLINE bool sse_ordered64(uint64_t x) { return sse_exp64(x) ? (x << 1) <= UINT64_C(0xFFE0000000000000) : !(x << 1); }
 
 /* Zero results of plain operands that are exact: x and y as patterns without sign. */
 #define SSE_ZERO_ADD(x, y) ((x) == (y))
@@ -17233,78 +17296,121 @@ static EMU_NOINLINE int sse_soft64(struct cpu *c, union vec *d, const union vec 
 
 /* One operation in its four forms. The packed forms test all lanes at once and so let the compiler use the host's vectors. */
 #define SSE_ARITH(name, host_op, soft_op, zero)                                                                        \
-    EMU_ALWAYS_INLINE int sse_##name##_32(struct cpu *c, union vec *d, const union vec *a, const union vec *b, unsigned lanes) \
+    /* the second way, lane by lane: zeros too */                                                                      \
+    static bool sse_##name##_lanes32(struct cpu *c, union vec *d, const union vec *a, const union vec *b, unsigned lanes) \
     {                                                                                                                  \
-        if (SSE_HOST_FLOAT && sse_fast(c)) {                                                                           \
-            uint32_t x[4], y[4], r[4], bad = 0;                                                                        \
-            unsigned i;                                                                                                \
-            memcpy(x, a, 4 * lanes);                                                                                   \
-            memcpy(y, b, 4 * lanes);                                                                                   \
-            for (i = 0; i < lanes; i++) {                                                                              \
-                r[i] = sse_b32(sse_f32(x[i]) host_op sse_f32(y[i]));                                                   \
-                bad |= (uint32_t)!((x[i] & SSE_E32) && (y[i] & SSE_E32) && sse_safe32(r[i]));                          \
-            }                                                                                                          \
-            if (EMU_UNLIKELY(bad))                                                                                     \
-                for (i = bad = 0; i < lanes; i++)                                                                      \
-                    bad |= !(sse_plain32(x[i]) && sse_plain32(y[i]) &&                                                 \
-                             (sse_safe32(r[i]) || (!(r[i] << 1) && zero(x[i] << 1, y[i] << 1))));                      \
-            if (EMU_LIKELY(!bad)) {                                                                                    \
-                memcpy(d, r, 4 * lanes);                                                                               \
-                return CPU_OK;                                                                                         \
-            }                                                                                                          \
+        uint32_t x, y, r[4];                                                                                           \
+        unsigned i;                                                                                                    \
+        if (!SSE_HOST_FLOAT || !sse_fast(c))                                                                           \
+            return false;                                                                                              \
+        for (i = 0; i < lanes; i++) {                                                                                  \
+            x = VD(a, i), y = VD(b, i);                                                                                \
+            r[i] = sse_b32(sse_f32(x) host_op sse_f32(y));                                                             \
+            if (!sse_plain32(x) || !sse_plain32(y) || !(sse_safe32(r[i]) || (!(r[i] << 1) && zero(x << 1, y << 1))))   \
+                return false;                                                                                          \
         }                                                                                                              \
-        return sse_soft32(c, d, a, b, soft_op, lanes);                                                                 \
+        for (i = 0; i < lanes; i++)                                                                                    \
+            VD(d, i) = r[i];                                                                                           \
+        return true;                                                                                                   \
     }                                                                                                                  \
-    EMU_ALWAYS_INLINE int sse_##name##_64(struct cpu *c, union vec *d, const union vec *a, const union vec *b, unsigned lanes) \
+    static bool sse_##name##_lanes64(struct cpu *c, union vec *d, const union vec *a, const union vec *b, unsigned lanes) \
     {                                                                                                                  \
-        if (SSE_HOST_FLOAT && sse_fast(c)) {                                                                           \
-            uint64_t x[2], y[2], r[2];                                                                                 \
-            unsigned i, bad = 0;                                                                                       \
-            memcpy(x, a, 8 * lanes);                                                                                   \
-            memcpy(y, b, 8 * lanes);                                                                                   \
-            for (i = 0; i < lanes; i++) {                                                                              \
-                r[i] = sse_b64(sse_f64(x[i]) host_op sse_f64(y[i]));                                                   \
-                bad |= !((x[i] & SSE_E64) && (y[i] & SSE_E64) && sse_safe64(r[i]));                                    \
-            }                                                                                                          \
-            if (EMU_UNLIKELY(bad))                                                                                     \
-                for (i = bad = 0; i < lanes; i++)                                                                      \
-                    bad |= !(sse_plain64(x[i]) && sse_plain64(y[i]) &&                                                 \
-                             (sse_safe64(r[i]) || (!(r[i] << 1) && zero(x[i] << 1, y[i] << 1))));                      \
-            if (EMU_LIKELY(!bad)) {                                                                                    \
-                memcpy(d, r, 8 * lanes);                                                                               \
-                return CPU_OK;                                                                                         \
-            }                                                                                                          \
+        uint64_t x, y, r[2];                                                                                           \
+        unsigned i;                                                                                                    \
+        if (!SSE_HOST_FLOAT || !sse_fast(c))                                                                           \
+            return false;                                                                                              \
+        for (i = 0; i < lanes; i++) {                                                                                  \
+            x = VQ(a, i), y = VQ(b, i);                                                                                \
+            r[i] = sse_b64(sse_f64(x) host_op sse_f64(y));                                                             \
+            if (!sse_plain64(x) || !sse_plain64(y) || !(sse_safe64(r[i]) || (!(r[i] << 1) && zero(x << 1, y << 1))))   \
+                return false;                                                                                          \
         }                                                                                                              \
-        return sse_soft64(c, d, a, b, soft_op, lanes);                                                                 \
+        for (i = 0; i < lanes; i++)                                                                                    \
+            VQ(d, i) = r[i];                                                                                           \
+        return true;                                                                                                   \
     }                                                                                                                  \
-    VEC_FN(name##ps) { return (void)imm, sse_##name##_32(c, d, a, b, 4); }                                             \
-    VEC_FN(name##pd) { return (void)imm, sse_##name##_64(c, d, a, b, 2); }                                             \
-    VEC_FN(name##sd) { return (void)imm, sse_##name##_64(c, d, a, b, 1); }                                             \
-    VEC_FN(name##ss) { return (void)imm, sse_##name##_ss(c, d, a, b); }
-/* lane 0 alone: on a big-endian host it is not the first in memory */
-#define SSE_ARITH_SS(name, host_op, soft_op, zero)                                                                     \
-    EMU_ALWAYS_INLINE int sse_##name##_ss(struct cpu *c, union vec *d, const union vec *a, const union vec *b)         \
+    VEC_TRY(name##ps)                                                                                                  \
     {                                                                                                                  \
-        if (SSE_HOST_FLOAT && sse_fast(c)) {                                                                           \
-            uint32_t x = VD(a, 0), y = VD(b, 0), r = sse_b32(sse_f32(x) host_op sse_f32(y));                           \
-            if (EMU_LIKELY((x & SSE_E32) && (y & SSE_E32) && sse_safe32(r)) ||                                         \
-                (sse_plain32(x) && sse_plain32(y) && (sse_safe32(r) || (!(r << 1) && zero(x << 1, y << 1))))) {        \
-                VD(d, 0) = r;                                                                                          \
-                return CPU_OK;                                                                                         \
-            }                                                                                                          \
+        uint32_t x[4], y[4], r[4], bad = 0;                                                                            \
+        unsigned i;                                                                                                    \
+        (void)imm;                                                                                                     \
+        if (!SSE_HOST_FLOAT || !sse_fast(c))                                                                           \
+            return false;                                                                                              \
+        memcpy(x, a, 16);                                                                                              \
+        memcpy(y, b, 16);                                                                                              \
+        for (i = 0; i < 4; i++) {                                                                                      \
+            r[i] = sse_b32(sse_f32(x[i]) host_op sse_f32(y[i]));                                                       \
+            bad |= (uint32_t)!((x[i] & SSE_E32) && (y[i] & SSE_E32) && sse_safe32(r[i]));                              \
         }                                                                                                              \
-        return sse_soft32(c, d, a, b, soft_op, 1);                                                                     \
-    }
-SSE_ARITH_SS(add, +, SF_OP_ADD, SSE_ZERO_ADD)
-SSE_ARITH_SS(sub, -, SF_OP_SUB, SSE_ZERO_ADD)
-SSE_ARITH_SS(mul, *, SF_OP_MUL, SSE_ZERO_MUL)
-SSE_ARITH_SS(div, /, SF_OP_DIV, SSE_ZERO_DIV)
+        if (EMU_UNLIKELY(bad))                                                                                         \
+            return false;                                                                                              \
+        memcpy(d, r, 16);                                                                                              \
+        return true;                                                                                                   \
+    }                                                                                                                  \
+    VEC_TRY(name##pd)                                                                                                  \
+    {                                                                                                                  \
+        uint64_t x[2], y[2], r[2];                                                                                     \
+        unsigned i, bad = 0;                                                                                           \
+        (void)imm;                                                                                                     \
+        if (!SSE_HOST_FLOAT || !sse_fast(c))                                                                           \
+            return false;                                                                                              \
+        memcpy(x, a, 16);                                                                                              \
+        memcpy(y, b, 16);                                                                                              \
+        for (i = 0; i < 2; i++) {                                                                                      \
+            r[i] = sse_b64(sse_f64(x[i]) host_op sse_f64(y[i]));                                                       \
+            bad |= !(sse_exp64(x[i]) && sse_exp64(y[i]) && sse_safe64(r[i]));                                          \
+        }                                                                                                              \
+        if (EMU_UNLIKELY(bad))                                                                                         \
+            return false;                                                                                              \
+        memcpy(d, r, 16);                                                                                              \
+        return true;                                                                                                   \
+    }                                                                                                                  \
+    VEC_TRY(name##ss)                                                                                                  \
+    {                                                                                                                  \
+        uint32_t x = VD(a, 0), y = VD(b, 0), r;                                                                        \
+        (void)imm;                                                                                                     \
+        if (!SSE_HOST_FLOAT || !sse_fast(c))                                                                           \
+            return false;                                                                                              \
+        r = sse_b32(sse_f32(x) host_op sse_f32(y));                                                                    \
+        if (EMU_UNLIKELY(!((x & SSE_E32) && (y & SSE_E32) && sse_safe32(r))))                                          \
+            return false;                                                                                              \
+        VD(d, 0) = r;                                                                                                  \
+        return true;                                                                                                   \
+    }                                                                                                                  \
+    VEC_TRY(name##sd)                                                                                                  \
+    {                                                                                                                  \
+        uint64_t x = VQ(a, 0), y = VQ(b, 0), r;                                                                        \
+        (void)imm;                                                                                                     \
+        if (!SSE_HOST_FLOAT || !sse_fast(c))                                                                           \
+            return false;                                                                                              \
+        r = sse_b64(sse_f64(x) host_op sse_f64(y));                                                                    \
+        if (EMU_UNLIKELY(!(sse_exp64(x) && sse_exp64(y) && sse_safe64(r))))                                            \
+            return false;                                                                                              \
+        VQ(d, 0) = r;                                                                                                  \
+        return true;                                                                                                   \
+    }                                                                                                                  \
+    VEC_FN(name##ps) { return (void)imm, sse_##name##_lanes32(c, d, a, b, 4) ? CPU_OK : sse_soft32(c, d, a, b, soft_op, 4); } \
+    VEC_FN(name##pd) { return (void)imm, sse_##name##_lanes64(c, d, a, b, 2) ? CPU_OK : sse_soft64(c, d, a, b, soft_op, 2); } \
+    VEC_FN(name##ss) { return (void)imm, sse_##name##_lanes32(c, d, a, b, 1) ? CPU_OK : sse_soft32(c, d, a, b, soft_op, 1); } \
+    VEC_FN(name##sd) { return (void)imm, sse_##name##_lanes64(c, d, a, b, 1) ? CPU_OK : sse_soft64(c, d, a, b, soft_op, 1); } \
+    SSE_HANDLERS(name)
+/* The four vec_fn: the quick way, else softfloat; and their handlers. */
+#define SSE_TRY_OR_SOFT(name, soft_op)                                                                                 \
+    VEC_FN(name##ps) { return vect_##name##ps(c, d, a, b, imm) ? CPU_OK : sse_soft32(c, d, a, b, soft_op, 4); }        \
+    VEC_FN(name##pd) { return vect_##name##pd(c, d, a, b, imm) ? CPU_OK : sse_soft64(c, d, a, b, soft_op, 2); }        \
+    VEC_FN(name##ss) { return vect_##name##ss(c, d, a, b, imm) ? CPU_OK : sse_soft32(c, d, a, b, soft_op, 1); }        \
+    VEC_FN(name##sd) { return vect_##name##sd(c, d, a, b, imm) ? CPU_OK : sse_soft64(c, d, a, b, soft_op, 1); }        \
+    SSE_HANDLERS(name)
+#define SSE_HANDLERS(name)                                                                                             \
+    VEC_HANDLERS_TRY(name##ps, 16)                                                                                     \
+    VEC_HANDLERS_TRY(name##pd, 16)                                                                                     \
+    VEC_HANDLERS_TRY(name##ss, 4)                                                                                      \
+    VEC_HANDLERS_TRY(name##sd, 8)
 SSE_ARITH(add, +, SF_OP_ADD, SSE_ZERO_ADD)
 SSE_ARITH(sub, -, SF_OP_SUB, SSE_ZERO_ADD)
 SSE_ARITH(mul, *, SF_OP_MUL, SSE_ZERO_MUL)
 SSE_ARITH(div, /, SF_OP_DIV, SSE_ZERO_DIV)
 #undef SSE_ARITH
-#undef SSE_ARITH_SS
 #undef SSE_ZERO_ADD
 #undef SSE_ZERO_MUL
 #undef SSE_ZERO_DIV
@@ -17316,39 +17422,42 @@ VEC_FN(sqrtsd) { return (void)imm, sse_soft64(c, d, a, b, SF_OP_SQRT, 1); }
 
 /* The second operand unless the first is less (greater): so for equal zeros too. */
 #define SSE_MINMAX(name, rel, soft_op)                                                                                 \
-    EMU_ALWAYS_INLINE int sse_##name##_32(struct cpu *c, union vec *d, const union vec *a, const union vec *b, unsigned lanes) \
+    EMU_ALWAYS_INLINE bool sse_##name##_32(union vec *d, const union vec *a, const union vec *b, unsigned lanes)       \
     {                                                                                                                  \
         unsigned i, good = 1;                                                                                          \
         for (i = 0; i < lanes; i++)                                                                                    \
-            good &= (unsigned)(sse_ordered32(VD(a, i)) && sse_ordered32(VD(b, i)));                                                \
-        if (!good)                                                                                                     \
-            return sse_soft32(c, d, a, b, soft_op, lanes);                                                             \
+            good &= (unsigned)(sse_ordered32(VD(a, i)) && sse_ordered32(VD(b, i)));                                    \
+        if (EMU_UNLIKELY(!good))                                                                                       \
+            return false;                                                                                              \
         for (i = 0; i < lanes; i++) {                                                                                  \
             uint32_t x = VD(a, i), y = VD(b, i);                                                                       \
             VD(d, i) = sse_f32(x) rel sse_f32(y) ? x : y;                                                              \
         }                                                                                                              \
-        return CPU_OK;                                                                                                 \
+        return true;                                                                                                   \
     }                                                                                                                  \
-    EMU_ALWAYS_INLINE int sse_##name##_64(struct cpu *c, union vec *d, const union vec *a, const union vec *b, unsigned lanes) \
+    EMU_ALWAYS_INLINE bool sse_##name##_64(union vec *d, const union vec *a, const union vec *b, unsigned lanes)       \
     {                                                                                                                  \
         unsigned i, good = 1;                                                                                          \
         for (i = 0; i < lanes; i++)                                                                                    \
-            good &= (unsigned)(sse_ordered64(VQ(a, i)) && sse_ordered64(VQ(b, i)));                                                \
-        if (!good)                                                                                                     \
-            return sse_soft64(c, d, a, b, soft_op, lanes);                                                             \
+            good &= (unsigned)(sse_ordered64(VQ(a, i)) && sse_ordered64(VQ(b, i)));                                    \
+        if (EMU_UNLIKELY(!good))                                                                                       \
+            return false;                                                                                              \
         for (i = 0; i < lanes; i++) {                                                                                  \
             uint64_t x = VQ(a, i), y = VQ(b, i);                                                                       \
             VQ(d, i) = sse_f64(x) rel sse_f64(y) ? x : y;                                                              \
         }                                                                                                              \
-        return CPU_OK;                                                                                                 \
+        return true;                                                                                                   \
     }                                                                                                                  \
-    VEC_FN(name##ps) { return (void)imm, sse_##name##_32(c, d, a, b, 4); }                                             \
-    VEC_FN(name##ss) { return (void)imm, sse_##name##_32(c, d, a, b, 1); }                                             \
-    VEC_FN(name##pd) { return (void)imm, sse_##name##_64(c, d, a, b, 2); }                                             \
-    VEC_FN(name##sd) { return (void)imm, sse_##name##_64(c, d, a, b, 1); }
+    VEC_TRY(name##ps) { return (void)c, (void)imm, sse_##name##_32(d, a, b, 4); }                                      \
+    VEC_TRY(name##ss) { return (void)c, (void)imm, sse_##name##_32(d, a, b, 1); }                                      \
+    VEC_TRY(name##pd) { return (void)c, (void)imm, sse_##name##_64(d, a, b, 2); }                                      \
+    VEC_TRY(name##sd) { return (void)c, (void)imm, sse_##name##_64(d, a, b, 1); }                                      \
+    SSE_TRY_OR_SOFT(name, soft_op)
 SSE_MINMAX(min, <, SF_OP_MIN)
 SSE_MINMAX(max, >, SF_OP_MAX)
 #undef SSE_MINMAX
+#undef SSE_TRY_OR_SOFT
+#undef SSE_HANDLERS
 
 /* HADDPS .. ADDSUBPD: rearranged operands, then one packed operation (its lanes' flags are merged just so). */
 static int sse_horizontal32(struct cpu *c, union vec *d, const union vec *a, const union vec *b, bool subtract)
@@ -17361,14 +17470,14 @@ static int sse_horizontal32(struct cpu *c, union vec *d, const union vec *a, con
         VD(&y, i) = VD(a, 2 * i + 1);
         VD(&y, 2 + i) = VD(b, 2 * i + 1);
     }
-    return subtract ? sse_sub_32(c, d, &x, &y, 4) : sse_add_32(c, d, &x, &y, 4);
+    return subtract ? vec_subps(c, d, &x, &y, 0) : vec_addps(c, d, &x, &y, 0);
 }
 static int sse_horizontal64(struct cpu *c, union vec *d, const union vec *a, const union vec *b, bool subtract)
 {
     union vec x = *a, y = *b;
     VQ(&x, 1) = VQ(b, 0);
     VQ(&y, 0) = VQ(a, 1);
-    return subtract ? sse_sub_64(c, d, &x, &y, 2) : sse_add_64(c, d, &x, &y, 2);
+    return subtract ? vec_subpd(c, d, &x, &y, 0) : vec_addpd(c, d, &x, &y, 0);
 }
 VEC_FN(haddps) { return (void)imm, sse_horizontal32(c, d, a, b, false); }
 VEC_FN(hsubps) { return (void)imm, sse_horizontal32(c, d, a, b, true); }
@@ -17544,39 +17653,89 @@ VEC_FN(cmpps) { return sse_cmp32(c, d, a, b, imm, 4); }
 VEC_FN(cmpss) { return sse_cmp32(c, d, a, b, imm, 1); }
 VEC_FN(cmppd) { return sse_cmp64(c, d, a, b, imm, 2); }
 VEC_FN(cmpsd) { return sse_cmp64(c, d, a, b, imm, 1); }
+/* The predicate on ordered numbers, from less and equal as bits. */
+EMU_ALWAYS_INLINE unsigned sse_quick_predicate(unsigned imm, unsigned less, unsigned equal)
+{
+    static const uint8_t truth[8] = { 2, 1, 3, 0, 5, 6, 4, 7 }; /* bit 0: less, 1: equal, 2: greater */
+    return truth[imm & 7] >> (less ? 0 : equal ? 1 : 2) & 1u;
+}
+VEC_TRY(cmpss)
+{
+    uint32_t x = VD(a, 0), y = VD(b, 0);
+    (void)c;
+    if (!sse_ordered32(x) || !sse_ordered32(y))
+        return false;
+    VD(d, 0) = 0u - sse_quick_predicate(imm, sse_f32(x) < sse_f32(y), sse_f32(x) == sse_f32(y));
+    return true;
+}
+VEC_TRY(cmpsd)
+{
+    uint64_t x = VQ(a, 0), y = VQ(b, 0);
+    (void)c;
+    if (!sse_ordered64(x) || !sse_ordered64(y))
+        return false;
+    VQ(d, 0) = 0 - (uint64_t)sse_quick_predicate(imm, sse_f64(x) < sse_f64(y), sse_f64(x) == sse_f64(y));
+    return true;
+}
+VEC_HANDLERS_TRY(cmpss, 4)
+VEC_HANDLERS_TRY(cmpsd, 8)
 
 static int sse_set_order(struct cpu *c, const struct sf_env *env, enum sf_order o)
 {
     static const uint8_t flags[] = { FLAG_CF, FLAG_ZF, 0, FLAG_CF | FLAG_PF | FLAG_ZF }; /* ORDER sf_order */
-    int fault = env && env->flags ? sse_raise(c, env) : CPU_OK;
+    int fault = sse_raise(c, env);
     if (!fault)
         cpu_set_arith_flags(c, flags[o]);
     return fault;
 }
-EMU_ALWAYS_INLINE int sse_comis32(struct cpu *c, uint32_t x, uint32_t y, bool quiet)
+static int sse_comis32(struct cpu *c, uint32_t x, uint32_t y, bool quiet)
 {
     struct sf_env env;
     enum sf_order o;
-    if (EMU_LIKELY(sse_ordered32(x) && sse_ordered32(y)))
-        return sse_set_order(c, NULL, sse_f32(x) < sse_f32(y) ? SF_LESS : sse_f32(x) == sse_f32(y) ? SF_EQUAL : SF_GREATER);
     sse_env(c, &env);
     o = sse_order(&env, &sf_f32, x, y, quiet);
     return sse_set_order(c, &env, o);
 }
-EMU_ALWAYS_INLINE int sse_comis64(struct cpu *c, uint64_t x, uint64_t y, bool quiet)
+static int sse_comis64(struct cpu *c, uint64_t x, uint64_t y, bool quiet)
 {
     struct sf_env env;
     enum sf_order o;
-    if (EMU_LIKELY(sse_ordered64(x) && sse_ordered64(y)))
-        return sse_set_order(c, NULL, sse_f64(x) < sse_f64(y) ? SF_LESS : sse_f64(x) == sse_f64(y) ? SF_EQUAL : SF_GREATER);
     sse_env(c, &env);
     o = sse_order(&env, &sf_f64, x, y, quiet);
     return sse_set_order(c, &env, o);
 }
-VEC_FN(ucomiss) { return (void)d, (void)imm, sse_comis32(c, VD(a, 0), VD(b, 0), true); }
-VEC_FN(comiss) { return (void)d, (void)imm, sse_comis32(c, VD(a, 0), VD(b, 0), false); }
-VEC_FN(ucomisd) { return (void)d, (void)imm, sse_comis64(c, VQ(a, 0), VQ(b, 0), true); }
-VEC_FN(comisd) { return (void)d, (void)imm, sse_comis64(c, VQ(a, 0), VQ(b, 0), false); }
+/* cpu_set_arith_flags(), without a call */
+EMU_ALWAYS_INLINE void sse_quick_flags(struct cpu *c, bool less, bool equal)
+{
+    c->flag_kind = FLAGK_BITS;
+    c->flag_result = (uint64_t)less * FLAG_CF | (uint64_t)equal * FLAG_ZF;
+}
+EMU_ALWAYS_INLINE bool sse_try_comis32(struct cpu *c, uint32_t x, uint32_t y)
+{
+    if (EMU_UNLIKELY(!sse_ordered32(x) || !sse_ordered32(y)))
+        return false;
+    sse_quick_flags(c, sse_f32(x) < sse_f32(y), sse_f32(x) == sse_f32(y));
+    return true;
+}
+EMU_ALWAYS_INLINE bool sse_try_comis64(struct cpu *c, uint64_t x, uint64_t y)
+{
+    if (EMU_UNLIKELY(!sse_ordered64(x) || !sse_ordered64(y)))
+        return false;
+    sse_quick_flags(c, sse_f64(x) < sse_f64(y), sse_f64(x) == sse_f64(y));
+    return true;
+}
+VEC_TRY(ucomiss) { return (void)d, (void)imm, sse_try_comis32(c, VD(a, 0), VD(b, 0)); }
+VEC_TRY(comiss) { return (void)d, (void)imm, sse_try_comis32(c, VD(a, 0), VD(b, 0)); }
+VEC_TRY(ucomisd) { return (void)d, (void)imm, sse_try_comis64(c, VQ(a, 0), VQ(b, 0)); }
+VEC_TRY(comisd) { return (void)d, (void)imm, sse_try_comis64(c, VQ(a, 0), VQ(b, 0)); }
+VEC_FN(ucomiss) { return vect_ucomiss(c, d, a, b, imm) ? CPU_OK : sse_comis32(c, VD(a, 0), VD(b, 0), true); }
+VEC_FN(comiss) { return vect_comiss(c, d, a, b, imm) ? CPU_OK : sse_comis32(c, VD(a, 0), VD(b, 0), false); }
+VEC_FN(ucomisd) { return vect_ucomisd(c, d, a, b, imm) ? CPU_OK : sse_comis64(c, VQ(a, 0), VQ(b, 0), true); }
+VEC_FN(comisd) { return vect_comisd(c, d, a, b, imm) ? CPU_OK : sse_comis64(c, VQ(a, 0), VQ(b, 0), false); }
+VEC_HANDLERS_TRY(ucomiss, 4)
+VEC_HANDLERS_TRY(comiss, 4)
+VEC_HANDLERS_TRY(ucomisd, 8)
+VEC_HANDLERS_TRY(comisd, 8)
 
 /* ---- conversions ---- */
 /* Integer to floating. 32-bit integers are exact in binary64, all below 2^53 too: no mode matters. */
@@ -17610,6 +17769,15 @@ VEC_FN(cvtsi2ss) /* 32-bit source */
     int64_t v = sext64(VD(b, 0), 32);
     return (void)a, (void)imm, sse_cvt_int_to_32(c, d, &v, 1);
 }
+VEC_TRY(cvtsi2ss)
+{
+    (void)a, (void)imm;
+    if (!SSE_HOST_FLOAT || !sse_fast(c))
+        return false;
+    VD(d, 0) = sse_b32((float)(int32_t)sext64(VD(b, 0), 32));
+    return true;
+}
+VEC_HANDLERS_TRY(cvtsi2ss, 4)
 VEC_FN(cvtsi2ss_q)
 {
     int64_t v = (int64_t)VQ(b, 0);
@@ -17632,22 +17800,28 @@ VEC_FN(cvtpi2ps)
     v[1] = sext64(VD(b, 1), 32);
     return sse_cvt_int_to_32(c, d, v, 2);
 }
-VEC_FN(cvtsi2sd)
+VEC_FN_INLINE(cvtsi2sd)
 {
     (void)c, (void)a, (void)imm;
     VQ(d, 0) = sse_b64((double)(int32_t)sext64(VD(b, 0), 32));
     return CPU_OK;
+}
+VEC_TRY(cvtsi2sd_q)
+{
+    uint64_t v = VQ(b, 0);
+    (void)a, (void)imm;
+    if (v + (UINT64_C(1) << 53) > UINT64_C(1) << 54 && !(SSE_HOST_FLOAT && sse_fast(c)))
+        return false;
+    VQ(d, 0) = sse_b64((double)(int64_t)v);
+    return true;
 }
 VEC_FN(cvtsi2sd_q)
 {
     struct sf_env env;
     uint64_t v = VQ(b, 0);
     int fault;
-    (void)a, (void)imm;
-    if (v + (UINT64_C(1) << 53) <= UINT64_C(1) << 54 || (SSE_HOST_FLOAT && sse_fast(c))) {
-        VQ(d, 0) = sse_b64((double)(int64_t)v);
+    if (vect_cvtsi2sd_q(c, d, a, b, imm))
         return CPU_OK;
-    }
     sse_env(c, &env);
     v = sse_int_to_float(&env, &sf_f64, v);
     fault = sse_raise(c, &env);
@@ -17655,7 +17829,8 @@ VEC_FN(cvtsi2sd_q)
         VQ(d, 0) = v;
     return fault;
 }
-VEC_FN(cvtdq2pd)
+VEC_HANDLERS_TRY(cvtsi2sd_q, 8)
+VEC_FN_INLINE(cvtdq2pd)
 {
     int32_t lo = (int32_t)sext64(VD(b, 0), 32), hi = (int32_t)sext64(VD(b, 1), 32);
     (void)c, (void)a, (void)imm;
@@ -17665,7 +17840,7 @@ VEC_FN(cvtdq2pd)
 }
 
 /* Floating to integer; low `lanes` elements to r. The fast way: truncation of a value in range, exact or with PE already known. */
-EMU_ALWAYS_INLINE int sse_float_to_int(struct cpu *c, uint64_t *r, const struct sf_format *f, const uint64_t *v, unsigned lanes, unsigned bits, bool truncate)
+static int sse_float_to_int(struct cpu *c, uint64_t *r, const struct sf_format *f, const uint64_t *v, unsigned lanes, unsigned bits, bool truncate)
 {
     struct sf_env env;
     unsigned i;
@@ -17676,18 +17851,25 @@ EMU_ALWAYS_INLINE int sse_float_to_int(struct cpu *c, uint64_t *r, const struct 
     }
     return sse_raise(c, &env);
 }
+/* A value in range that is whole, or is to be cut with PE known already. */
+EMU_ALWAYS_INLINE bool sse_try_sd2si(struct cpu *c, union vec *d, uint64_t v, unsigned bits, bool truncate)
+{
+    uint64_t magnitude = v & ~(UINT64_C(1) << 63), limit = bits == 32 ? UINT64_C(0x41E0000000000000) : UINT64_C(0x43E0000000000000);
+    int64_t whole;
+    if (magnitude >= limit || (magnitude < UINT64_C(1) << 52 && magnitude)) /* 2^31 or 2^63; denormal */
+        return false;
+    whole = (int64_t)sse_f64(v);
+    if (sse_f64(v) != (double)whole && !(truncate && sse_fast(c)))
+        return false;
+    VQ(d, 0) = (uint64_t)whole;
+    return true;
+}
 static int sse_sd2si(struct cpu *c, union vec *d, uint64_t v, unsigned bits, bool truncate)
 {
     uint64_t r;
     int fault;
-    uint64_t magnitude = v & ~(UINT64_C(1) << 63), limit = bits == 32 ? UINT64_C(0x41E0000000000000) : UINT64_C(0x43E0000000000000);
-    if (magnitude < limit && (magnitude >= UINT64_C(1) << 52 || !magnitude)) { /* below 2^31 or 2^63, not denormal */
-        int64_t whole = (int64_t)sse_f64(v);
-        if (sse_f64(v) == (double)whole || (truncate && sse_fast(c))) {
-            VQ(d, 0) = (uint64_t)whole;
-            return CPU_OK;
-        }
-    }
+    if (sse_try_sd2si(c, d, v, bits, truncate))
+        return CPU_OK;
     fault = sse_float_to_int(c, &r, &sf_f64, &v, 1, bits, truncate);
     if (!fault)
         VQ(d, 0) = r;
@@ -17705,10 +17887,23 @@ VEC_FN(cvtsd2si) { return (void)a, (void)imm, sse_sd2si(c, d, VQ(b, 0), 32, fals
 VEC_FN(cvtsd2si_q) { return (void)a, (void)imm, sse_sd2si(c, d, VQ(b, 0), 64, false); }
 VEC_FN(cvttsd2si) { return (void)a, (void)imm, sse_sd2si(c, d, VQ(b, 0), 32, true); }
 VEC_FN(cvttsd2si_q) { return (void)a, (void)imm, sse_sd2si(c, d, VQ(b, 0), 64, true); }
+VEC_TRY(cvttsd2si) { return (void)a, (void)imm, sse_try_sd2si(c, d, VQ(b, 0), 32, true); }
+VEC_TRY(cvttsd2si_q) { return (void)a, (void)imm, sse_try_sd2si(c, d, VQ(b, 0), 64, true); }
+VEC_HANDLERS_TRY(cvttsd2si, 8)
+VEC_HANDLERS_TRY(cvttsd2si_q, 8)
 VEC_FN(cvtss2si) { return (void)a, (void)imm, sse_ss2si(c, d, VD(b, 0), 32, false); }
 VEC_FN(cvtss2si_q) { return (void)a, (void)imm, sse_ss2si(c, d, VD(b, 0), 64, false); }
 VEC_FN(cvttss2si) { return (void)a, (void)imm, sse_ss2si(c, d, VD(b, 0), 32, true); }
 VEC_FN(cvttss2si_q) { return (void)a, (void)imm, sse_ss2si(c, d, VD(b, 0), 64, true); }
+VEC_TRY(cvttss2si)
+{
+    uint32_t v = VD(b, 0);
+    (void)a, (void)imm;
+    if (!sse_plain32(v)) /* then binary64 holds it too */
+        return false;
+    return sse_try_sd2si(c, d, sse_b64((double)sse_f32(v)), 32, true);
+}
+VEC_HANDLERS_TRY(cvttss2si, 4)
 
 static int sse_ps2dq(struct cpu *c, union vec *d, const union vec *b, unsigned lanes, bool truncate)
 {
@@ -17757,24 +17952,30 @@ VEC_FN(cvttpd2dq)
 }
 
 /* Between the two floating formats. */
+VEC_TRY(cvtss2sd)
+{
+    uint32_t v = VD(b, 0);
+    (void)c, (void)a, (void)imm;
+    if (EMU_UNLIKELY(!sse_plain32(v)))
+        return false;
+    VQ(d, 0) = sse_b64((double)sse_f32(v));
+    return true;
+}
 VEC_FN(cvtss2sd)
 {
     struct sf_env env;
-    uint32_t v = VD(b, 0);
     uint64_t r;
     int fault;
-    (void)a, (void)imm;
-    if (EMU_LIKELY(sse_plain32(v))) {
-        VQ(d, 0) = sse_b64((double)sse_f32(v));
+    if (vect_cvtss2sd(c, d, a, b, imm))
         return CPU_OK;
-    }
     sse_env(c, &env);
-    r = sf_convert(&env, &sf_f32, &sf_f64, v);
+    r = sf_convert(&env, &sf_f32, &sf_f64, VD(b, 0));
     fault = sse_raise(c, &env);
     if (!fault)
         VQ(d, 0) = r;
     return fault;
 }
+VEC_HANDLERS_TRY(cvtss2sd, 4)
 VEC_FN(cvtps2pd)
 {
     struct sf_env env;
@@ -17791,27 +17992,34 @@ VEC_FN(cvtps2pd)
     }
     return fault;
 }
+VEC_TRY(cvtsd2ss)
+{
+    uint64_t v = VQ(b, 0);
+    uint32_t r;
+    (void)a, (void)imm;
+    if (!SSE_HOST_FLOAT || !sse_fast(c) || !sse_plain64(v))
+        return false;
+    r = sse_b32((float)sse_f64(v));
+    if (!sse_safe32(r) && v << 1)
+        return false;
+    VD(d, 0) = r;
+    return true;
+}
 VEC_FN(cvtsd2ss)
 {
     struct sf_env env;
-    uint64_t v = VQ(b, 0);
     uint32_t r;
     int fault;
-    (void)a, (void)imm;
-    if (SSE_HOST_FLOAT && sse_fast(c)) {
-        r = sse_b32((float)sse_f64(v));
-        if (sse_plain64(v) && (sse_safe32(r) || !(v << 1))) {
-            VD(d, 0) = r;
-            return CPU_OK;
-        }
-    }
+    if (vect_cvtsd2ss(c, d, a, b, imm))
+        return CPU_OK;
     sse_env(c, &env);
-    r = (uint32_t)sf_convert(&env, &sf_f64, &sf_f32, v);
+    r = (uint32_t)sf_convert(&env, &sf_f64, &sf_f32, VQ(b, 0));
     fault = sse_raise(c, &env);
     if (!fault)
         VD(d, 0) = r;
     return fault;
 }
+VEC_HANDLERS_TRY(cvtsd2ss, 8)
 VEC_FN(cvtpd2ps)
 {
     struct sf_env env;
@@ -17830,51 +18038,51 @@ VEC_FN(cvtpd2ps)
 }
 
 /* ---- moves and shuffles ---- */
-VEC_FN(sse_mov128)
+VEC_FN_INLINE(sse_mov128)
 {
     (void)c, (void)a, (void)imm;
     memmove(d, b, 16);
     return CPU_OK;
 }
-VEC_FN(sse_mov64)
+VEC_FN_INLINE(sse_mov64)
 {
     (void)c, (void)a, (void)imm;
     VQ(d, 0) = VQ(b, 0);
     return CPU_OK;
 }
-VEC_FN(sse_mov64_zero)
+VEC_FN_INLINE(sse_mov64_zero)
 {
     (void)c, (void)a, (void)imm;
     VQ(d, 0) = VQ(b, 0);
     VQ(d, 1) = 0;
     return CPU_OK;
 }
-VEC_FN(sse_mov32)
+VEC_FN_INLINE(sse_mov32)
 {
     (void)c, (void)a, (void)imm;
     VD(d, 0) = VD(b, 0);
     return CPU_OK;
 }
-VEC_FN(sse_mov32_zero)
+VEC_FN_INLINE(sse_mov32_zero)
 {
     (void)c, (void)a, (void)imm;
     VQ(d, 0) = VD(b, 0);
     VQ(d, 1) = 0;
     return CPU_OK;
 }
-VEC_FN(movhlps) /* and the store of MOVHPx: the high half down */
+VEC_FN_INLINE(movhlps) /* and the store of MOVHPx: the high half down */
 {
     (void)c, (void)a, (void)imm;
     VQ(d, 0) = VQ(b, 1);
     return CPU_OK;
 }
-VEC_FN(movlhps) /* and the load of MOVHPx */
+VEC_FN_INLINE(movlhps) /* and the load of MOVHPx */
 {
     (void)c, (void)a, (void)imm;
     VQ(d, 1) = VQ(b, 0);
     return CPU_OK;
 }
-VEC_FN(movddup)
+VEC_FN_INLINE(movddup)
 {
     (void)c, (void)a, (void)imm;
     VQ(d, 1) = VQ(d, 0) = VQ(b, 0);
@@ -17884,42 +18092,77 @@ VEC_FN(movsldup)
 VEC_BODY_N(16, { VD(&vr, 0) = VD(&vr, 1) = VD(&vb, 0); VD(&vr, 2) = VD(&vr, 3) = VD(&vb, 2); })
 VEC_FN(movshdup)
 VEC_BODY_N(16, { VD(&vr, 0) = VD(&vr, 1) = VD(&vb, 1); VD(&vr, 2) = VD(&vr, 3) = VD(&vb, 3); })
-VEC_FN(unpcklps)
+VEC_FN_INLINE(unpcklps)
 VEC_BODY_N(16, { VD(&vr, 0) = VD(&va, 0); VD(&vr, 1) = VD(&vb, 0); VD(&vr, 2) = VD(&va, 1); VD(&vr, 3) = VD(&vb, 1); })
-VEC_FN(unpckhps)
+VEC_FN_INLINE(unpckhps)
 VEC_BODY_N(16, { VD(&vr, 0) = VD(&va, 2); VD(&vr, 1) = VD(&vb, 2); VD(&vr, 2) = VD(&va, 3); VD(&vr, 3) = VD(&vb, 3); })
-VEC_FN(unpcklpd)
+VEC_FN_INLINE(unpcklpd)
 VEC_BODY_N(16, { VQ(&vr, 0) = VQ(&va, 0); VQ(&vr, 1) = VQ(&vb, 0); })
-VEC_FN(unpckhpd)
+VEC_FN_INLINE(unpckhpd)
 VEC_BODY_N(16, { VQ(&vr, 0) = VQ(&va, 1); VQ(&vr, 1) = VQ(&vb, 1); })
-VEC_FN(shufps)
+VEC_FN_INLINE(shufps)
 VEC_BODY_N(16, {
     VD(&vr, 0) = VD(&va, imm & 3);
     VD(&vr, 1) = VD(&va, imm >> 2 & 3);
     VD(&vr, 2) = VD(&vb, imm >> 4 & 3);
     VD(&vr, 3) = VD(&vb, imm >> 6 & 3);
 })
-VEC_FN(shufpd)
+VEC_FN_INLINE(shufpd)
 VEC_BODY_N(16, { VQ(&vr, 0) = VQ(&va, imm & 1); VQ(&vr, 1) = VQ(&vb, imm >> 1 & 1); })
-VEC_FN(movmskps)
+VEC_FN_INLINE(movmskps)
 {
     (void)c, (void)a, (void)imm;
     VQ(d, 0) = VD(b, 0) >> 31 | VD(b, 1) >> 31 << 1 | VD(b, 2) >> 31 << 2 | VD(b, 3) >> 31 << 3;
     return CPU_OK;
 }
-VEC_FN(movmskpd)
+VEC_FN_INLINE(movmskpd)
 {
     (void)c, (void)a, (void)imm;
     VQ(d, 0) = VQ(b, 0) >> 63 | VQ(b, 1) >> 63 << 1;
     return CPU_OK;
 }
 #define SSE_LOGIC(name, expr)                                                                                          \
-    VEC_FN(name) VEC_LANES_N(uint64_t, uint64_t, 16, expr)
+    VEC_FN_INLINE(name) VEC_LANES_N(uint64_t, uint64_t, 16, expr)
 SSE_LOGIC(andps, x & y)
 SSE_LOGIC(andnps, ~x & y)
 SSE_LOGIC(orps, x | y)
 SSE_LOGIC(xorps, x ^ y)
 #undef SSE_LOGIC
+
+/* ---- handlers (uop.h) ---- */
+VEC_HANDLERS(sse_mov128, 16)
+VEC_HANDLERS(sse_mov64_zero, 8)
+VEC_HANDLERS(sse_mov32_zero, 4)
+VEC_HANDLERS(sse_mov64, 8)
+VEC_HANDLERS(sse_mov32, 4)
+VEC_HANDLERS(movhlps, 16)
+VEC_HANDLERS(movlhps, 8)
+VEC_HANDLERS(movddup, 8)
+VEC_HANDLERS(unpcklps, 16)
+VEC_HANDLERS(unpckhps, 16)
+VEC_HANDLERS(unpcklpd, 16)
+VEC_HANDLERS(unpckhpd, 16)
+VEC_HANDLERS(shufps, 16)
+VEC_HANDLERS(shufpd, 16)
+VEC_HANDLERS(movmskps, 16)
+VEC_HANDLERS(movmskpd, 16)
+VEC_HANDLERS(andps, 16)
+VEC_HANDLERS(andnps, 16)
+VEC_HANDLERS(orps, 16)
+VEC_HANDLERS(xorps, 16)
+VEC_HANDLERS(cvtsi2ss_q, 8)
+VEC_HANDLERS(cvtsi2sd, 4)
+VEC_HANDLERS(cvttss2si_q, 4)
+VEC_HANDLERS(cvtdq2ps, 16)
+VEC_HANDLERS(cvtdq2pd, 8)
+VEC_HANDLERS(cvttps2dq, 16)
+VEC_HANDLERS(cvtps2pd, 8)
+VEC_HANDLERS(sqrtps, 16)
+VEC_HANDLERS(sqrtpd, 16)
+VEC_HANDLERS(sqrtss, 4)
+VEC_HANDLERS(sqrtsd, 8)
+VEC_HANDLERS(cmpps, 16)
+VEC_HANDLERS(cmppd, 16)
 
 /* ---- MXCSR ---- */
 static int sse_ldmxcsr(struct cpu *c, const struct insn *i)
@@ -17940,63 +18183,65 @@ static int sse_stmxcsr(struct cpu *c, const struct insn *i) { return insn_store_
 #define SSE_U (ROW_SSE | ROW_UNALIGNED)
 #define SSE_WU (ROW_SSE | ROW_UNALIGNED | ROW_WRITES_MEM)
 #define SSE_W (ROW_SSE | ROW_WRITES_MEM)
+#define SSE_H(op, pfx, name, o1, o2, needs, attr, fn) ROW_VEC_H(ENC0F(op) | pfx, name, OPND_##o1, OPND_##o2, 0, needs, attr, 0, fn)
+#define SSE_T(op, pfx, name, o1, o2, needs, attr, fn) ROW_VEC_STORE(ENC0F(op) | pfx, name, OPND_##o1, OPND_##o2, 0, needs, attr, 0, fn)
 #define SSE_R(op, pfx, name, o1, o2, needs, attr, fn) ROW_VEC(ENC0F(op) | pfx, name, OPND_##o1, OPND_##o2, 0, needs, attr, 0, fn)
-#define SSE_I(op, pfx, name, o1, o2, needs, attr, fn) ROW_VEC(ENC0F(op) | pfx, name, OPND_##o1, OPND_##o2, OPND_Ib, needs, attr, 0, fn)
-#define SSE_F(op, pfx, name, o1, o2, needs, attr, fn) ROW_VEC(ENC0F(op) | pfx, name, OPND_##o1, OPND_##o2, 0, needs, attr, FLAGS_ARITH, fn)
+#define SSE_I(op, pfx, name, o1, o2, needs, attr, fn) ROW_VEC_H(ENC0F(op) | pfx, name, OPND_##o1, OPND_##o2, OPND_Ib, needs, attr, 0, fn)
+#define SSE_F(op, pfx, name, o1, o2, needs, attr, fn) ROW_VEC_H(ENC0F(op) | pfx, name, OPND_##o1, OPND_##o2, 0, needs, attr, FLAGS_ARITH, fn)
 /* ps, pd, ss, sd forms of one opcode */
 #define SSE_FOUR(op, name, fn)                                                                                         \
-    SSE_R(op, PFX_NP, name "ps", Vx, Wx, CPU_SSE, SSE_S, fn##ps), SSE_R(op, PFX_66, name "pd", Vx, Wx, CPU_SSE2, SSE_S, fn##pd), \
-    SSE_R(op, PFX_F3, name "ss", Vx, Wd, CPU_SSE, SSE_S, fn##ss), SSE_R(op, PFX_F2, name "sd", Vx, Wq, CPU_SSE2, SSE_S, fn##sd)
+    SSE_H(op, PFX_NP, name "ps", Vx, Wx, CPU_SSE, SSE_S, fn##ps), SSE_H(op, PFX_66, name "pd", Vx, Wx, CPU_SSE2, SSE_S, fn##pd), \
+    SSE_H(op, PFX_F3, name "ss", Vx, Wd, CPU_SSE, SSE_S, fn##ss), SSE_H(op, PFX_F2, name "sd", Vx, Wq, CPU_SSE2, SSE_S, fn##sd)
 
 static const struct insn_row sse_rows[] = {
-    SSE_R(0x10, PFX_NP, "movups", Vx, Wx, CPU_SSE, SSE_U, sse_mov128),
-    SSE_R(0x10, PFX_66, "movupd", Vx, Wx, CPU_SSE2, SSE_U, sse_mov128),
-    SSE_R(0x10, PFX_F3 | MOD_REG, "movss", Vx, Ux, CPU_SSE, SSE_S, sse_mov32),
-    SSE_R(0x10, PFX_F3 | MOD_MEM, "movss", Vx, Wd, CPU_SSE, SSE_S, sse_mov32_zero),
-    SSE_R(0x10, PFX_F2 | MOD_REG, "movsd", Vx, Ux, CPU_SSE2, SSE_S, sse_mov64),
-    SSE_R(0x10, PFX_F2 | MOD_MEM, "movsd", Vx, Wq, CPU_SSE2, SSE_S, sse_mov64_zero),
-    SSE_R(0x11, PFX_NP, "movups", Wx, Vx, CPU_SSE, SSE_WU, sse_mov128),
-    SSE_R(0x11, PFX_66, "movupd", Wx, Vx, CPU_SSE2, SSE_WU, sse_mov128),
-    SSE_R(0x11, PFX_F3, "movss", Wd, Vx, CPU_SSE, SSE_W, sse_mov32),
-    SSE_R(0x11, PFX_F2, "movsd", Wq, Vx, CPU_SSE2, SSE_W, sse_mov64),
-    SSE_R(0x12, PFX_NP | MOD_REG, "movhlps", Vx, Ux, CPU_SSE, SSE_S, movhlps),
-    SSE_R(0x12, PFX_NP | MOD_MEM, "movlps", Vx, Wq, CPU_SSE, SSE_S, sse_mov64),
-    SSE_R(0x12, PFX_66 | MOD_MEM, "movlpd", Vx, Wq, CPU_SSE2, SSE_S, sse_mov64),
-    SSE_R(0x12, PFX_F2, "movddup", Vx, Wq, CPU_SSE3, SSE_S, movddup),
+    SSE_H(0x10, PFX_NP, "movups", Vx, Wx, CPU_SSE, SSE_U, sse_mov128),
+    SSE_H(0x10, PFX_66, "movupd", Vx, Wx, CPU_SSE2, SSE_U, sse_mov128),
+    SSE_H(0x10, PFX_F3 | MOD_REG, "movss", Vx, Ux, CPU_SSE, SSE_S, sse_mov32),
+    SSE_H(0x10, PFX_F3 | MOD_MEM, "movss", Vx, Wd, CPU_SSE, SSE_S, sse_mov32_zero),
+    SSE_H(0x10, PFX_F2 | MOD_REG, "movsd", Vx, Ux, CPU_SSE2, SSE_S, sse_mov64),
+    SSE_H(0x10, PFX_F2 | MOD_MEM, "movsd", Vx, Wq, CPU_SSE2, SSE_S, sse_mov64_zero),
+    SSE_T(0x11, PFX_NP, "movups", Wx, Vx, CPU_SSE, SSE_WU, sse_mov128),
+    SSE_T(0x11, PFX_66, "movupd", Wx, Vx, CPU_SSE2, SSE_WU, sse_mov128),
+    SSE_T(0x11, PFX_F3, "movss", Wd, Vx, CPU_SSE, SSE_W, sse_mov32),
+    SSE_T(0x11, PFX_F2, "movsd", Wq, Vx, CPU_SSE2, SSE_W, sse_mov64),
+    SSE_H(0x12, PFX_NP | MOD_REG, "movhlps", Vx, Ux, CPU_SSE, SSE_S, movhlps),
+    SSE_H(0x12, PFX_NP | MOD_MEM, "movlps", Vx, Wq, CPU_SSE, SSE_S, sse_mov64),
+    SSE_H(0x12, PFX_66 | MOD_MEM, "movlpd", Vx, Wq, CPU_SSE2, SSE_S, sse_mov64),
+    SSE_H(0x12, PFX_F2, "movddup", Vx, Wq, CPU_SSE3, SSE_S, movddup),
     SSE_R(0x12, PFX_F3, "movsldup", Vx, Wx, CPU_SSE3, SSE_S, movsldup),
-    SSE_R(0x13, PFX_NP | MOD_MEM, "movlps", Wq, Vx, CPU_SSE, SSE_W, sse_mov64),
-    SSE_R(0x13, PFX_66 | MOD_MEM, "movlpd", Wq, Vx, CPU_SSE2, SSE_W, sse_mov64),
-    SSE_R(0x14, PFX_NP, "unpcklps", Vx, Wx, CPU_SSE, SSE_S, unpcklps),
-    SSE_R(0x14, PFX_66, "unpcklpd", Vx, Wx, CPU_SSE2, SSE_S, unpcklpd),
-    SSE_R(0x15, PFX_NP, "unpckhps", Vx, Wx, CPU_SSE, SSE_S, unpckhps),
-    SSE_R(0x15, PFX_66, "unpckhpd", Vx, Wx, CPU_SSE2, SSE_S, unpckhpd),
-    SSE_R(0x16, PFX_NP | MOD_REG, "movlhps", Vx, Ux, CPU_SSE, SSE_S, movlhps),
-    SSE_R(0x16, PFX_NP | MOD_MEM, "movhps", Vx, Wq, CPU_SSE, SSE_S, movlhps),
-    SSE_R(0x16, PFX_66 | MOD_MEM, "movhpd", Vx, Wq, CPU_SSE2, SSE_S, movlhps),
+    SSE_T(0x13, PFX_NP | MOD_MEM, "movlps", Wq, Vx, CPU_SSE, SSE_W, sse_mov64),
+    SSE_T(0x13, PFX_66 | MOD_MEM, "movlpd", Wq, Vx, CPU_SSE2, SSE_W, sse_mov64),
+    SSE_H(0x14, PFX_NP, "unpcklps", Vx, Wx, CPU_SSE, SSE_S, unpcklps),
+    SSE_H(0x14, PFX_66, "unpcklpd", Vx, Wx, CPU_SSE2, SSE_S, unpcklpd),
+    SSE_H(0x15, PFX_NP, "unpckhps", Vx, Wx, CPU_SSE, SSE_S, unpckhps),
+    SSE_H(0x15, PFX_66, "unpckhpd", Vx, Wx, CPU_SSE2, SSE_S, unpckhpd),
+    SSE_H(0x16, PFX_NP | MOD_REG, "movlhps", Vx, Ux, CPU_SSE, SSE_S, movlhps),
+    SSE_H(0x16, PFX_NP | MOD_MEM, "movhps", Vx, Wq, CPU_SSE, SSE_S, movlhps),
+    SSE_H(0x16, PFX_66 | MOD_MEM, "movhpd", Vx, Wq, CPU_SSE2, SSE_S, movlhps),
     SSE_R(0x16, PFX_F3, "movshdup", Vx, Wx, CPU_SSE3, SSE_S, movshdup),
     SSE_R(0x17, PFX_NP | MOD_MEM, "movhps", Wq, Vx, CPU_SSE, SSE_W, movhlps),
     SSE_R(0x17, PFX_66 | MOD_MEM, "movhpd", Wq, Vx, CPU_SSE2, SSE_W, movhlps),
-    SSE_R(0x28, PFX_NP, "movaps", Vx, Wx, CPU_SSE, SSE_S, sse_mov128),
-    SSE_R(0x28, PFX_66, "movapd", Vx, Wx, CPU_SSE2, SSE_S, sse_mov128),
-    SSE_R(0x29, PFX_NP, "movaps", Wx, Vx, CPU_SSE, SSE_W, sse_mov128),
-    SSE_R(0x29, PFX_66, "movapd", Wx, Vx, CPU_SSE2, SSE_W, sse_mov128),
-    SSE_R(0x2B, PFX_NP | MOD_MEM, "movntps", Wx, Vx, CPU_SSE, SSE_W, sse_mov128),
-    SSE_R(0x2B, PFX_66 | MOD_MEM, "movntpd", Wx, Vx, CPU_SSE2, SSE_W, sse_mov128),
+    SSE_H(0x28, PFX_NP, "movaps", Vx, Wx, CPU_SSE, SSE_S, sse_mov128),
+    SSE_H(0x28, PFX_66, "movapd", Vx, Wx, CPU_SSE2, SSE_S, sse_mov128),
+    SSE_T(0x29, PFX_NP, "movaps", Wx, Vx, CPU_SSE, SSE_W, sse_mov128),
+    SSE_T(0x29, PFX_66, "movapd", Wx, Vx, CPU_SSE2, SSE_W, sse_mov128),
+    SSE_T(0x2B, PFX_NP | MOD_MEM, "movntps", Wx, Vx, CPU_SSE, SSE_W, sse_mov128),
+    SSE_T(0x2B, PFX_66 | MOD_MEM, "movntpd", Wx, Vx, CPU_SSE2, SSE_W, sse_mov128),
 
     SSE_R(0x2A, PFX_NP | MOD_REG, "cvtpi2ps", Vx, Nq, CPU_SSE, ROW_SSE | ROW_MMX, cvtpi2ps),
     SSE_R(0x2A, PFX_NP | MOD_MEM, "cvtpi2ps", Vx, Wq, CPU_SSE, ROW_SSE, cvtpi2ps), /* memory forms: no MMX state touched */
-    SSE_R(0x2A, PFX_66 | MOD_REG, "cvtpi2pd", Vx, Nq, CPU_SSE2, ROW_SSE | ROW_MMX, cvtdq2pd),
-    SSE_R(0x2A, PFX_66 | MOD_MEM, "cvtpi2pd", Vx, Wq, CPU_SSE2, ROW_SSE, cvtdq2pd),
-    SSE_R(0x2A, PFX_F3 | W0, "cvtsi2ss", Vx, Ed, CPU_SSE, SSE_S, cvtsi2ss),
-    SSE_R(0x2A, PFX_F3 | W1, "cvtsi2ss", Vx, Eq, CPU_SSE, SSE_S, cvtsi2ss_q),
-    SSE_R(0x2A, PFX_F2 | W0, "cvtsi2sd", Vx, Ed, CPU_SSE2, SSE_S, cvtsi2sd),
-    SSE_R(0x2A, PFX_F2 | W1, "cvtsi2sd", Vx, Eq, CPU_SSE2, SSE_S, cvtsi2sd_q),
+    SSE_H(0x2A, PFX_66 | MOD_REG, "cvtpi2pd", Vx, Nq, CPU_SSE2, ROW_SSE | ROW_MMX, cvtdq2pd),
+    SSE_H(0x2A, PFX_66 | MOD_MEM, "cvtpi2pd", Vx, Wq, CPU_SSE2, ROW_SSE, cvtdq2pd),
+    SSE_H(0x2A, PFX_F3 | W0, "cvtsi2ss", Vx, Ed, CPU_SSE, SSE_S, cvtsi2ss),
+    SSE_H(0x2A, PFX_F3 | W1, "cvtsi2ss", Vx, Eq, CPU_SSE, SSE_S, cvtsi2ss_q),
+    SSE_H(0x2A, PFX_F2 | W0, "cvtsi2sd", Vx, Ed, CPU_SSE2, SSE_S, cvtsi2sd),
+    SSE_H(0x2A, PFX_F2 | W1, "cvtsi2sd", Vx, Eq, CPU_SSE2, SSE_S, cvtsi2sd_q),
     SSE_R(0x2C, PFX_NP, "cvttps2pi", Pq, Wq, CPU_SSE, ROW_SSE | ROW_MMX, cvttps2pi),
     SSE_R(0x2C, PFX_66, "cvttpd2pi", Pq, Wx, CPU_SSE2, ROW_SSE | ROW_MMX, cvttpd2pi),
-    SSE_R(0x2C, PFX_F3 | W0, "cvttss2si", Gd, Wd, CPU_SSE, SSE_S, cvttss2si),
-    SSE_R(0x2C, PFX_F3 | W1, "cvttss2si", Gq, Wd, CPU_SSE, SSE_S, cvttss2si_q),
-    SSE_R(0x2C, PFX_F2 | W0, "cvttsd2si", Gd, Wq, CPU_SSE2, SSE_S, cvttsd2si),
-    SSE_R(0x2C, PFX_F2 | W1, "cvttsd2si", Gq, Wq, CPU_SSE2, SSE_S, cvttsd2si_q),
+    SSE_H(0x2C, PFX_F3 | W0, "cvttss2si", Gd, Wd, CPU_SSE, SSE_S, cvttss2si),
+    SSE_H(0x2C, PFX_F3 | W1, "cvttss2si", Gq, Wd, CPU_SSE, SSE_S, cvttss2si_q),
+    SSE_H(0x2C, PFX_F2 | W0, "cvttsd2si", Gd, Wq, CPU_SSE2, SSE_S, cvttsd2si),
+    SSE_H(0x2C, PFX_F2 | W1, "cvttsd2si", Gq, Wq, CPU_SSE2, SSE_S, cvttsd2si_q),
     SSE_R(0x2D, PFX_NP, "cvtps2pi", Pq, Wq, CPU_SSE, ROW_SSE | ROW_MMX, cvtps2pi),
     SSE_R(0x2D, PFX_66, "cvtpd2pi", Pq, Wx, CPU_SSE2, ROW_SSE | ROW_MMX, cvtpd2pi),
     SSE_R(0x2D, PFX_F3 | W0, "cvtss2si", Gd, Wd, CPU_SSE, SSE_S, cvtss2si),
@@ -18008,30 +18253,30 @@ static const struct insn_row sse_rows[] = {
     SSE_F(0x2F, PFX_NP, "comiss", Vx, Wd, CPU_SSE, SSE_S, comiss),
     SSE_F(0x2F, PFX_66, "comisd", Vx, Wq, CPU_SSE2, SSE_S, comisd),
 
-    SSE_R(0x50, PFX_NP | MOD_REG, "movmskps", Gd, Ux, CPU_SSE, SSE_S, movmskps),
-    SSE_R(0x50, PFX_66 | MOD_REG, "movmskpd", Gd, Ux, CPU_SSE2, SSE_S, movmskpd),
+    SSE_H(0x50, PFX_NP | MOD_REG, "movmskps", Gd, Ux, CPU_SSE, SSE_S, movmskps),
+    SSE_H(0x50, PFX_66 | MOD_REG, "movmskpd", Gd, Ux, CPU_SSE2, SSE_S, movmskpd),
     SSE_FOUR(0x51, "sqrt", sqrt),
     SSE_R(0x52, PFX_NP, "rsqrtps", Vx, Wx, CPU_SSE, SSE_S, rsqrtps),
     SSE_R(0x52, PFX_F3, "rsqrtss", Vx, Wd, CPU_SSE, SSE_S, rsqrtss),
     SSE_R(0x53, PFX_NP, "rcpps", Vx, Wx, CPU_SSE, SSE_S, rcpps),
     SSE_R(0x53, PFX_F3, "rcpss", Vx, Wd, CPU_SSE, SSE_S, rcpss),
-    SSE_R(0x54, PFX_NP, "andps", Vx, Wx, CPU_SSE, SSE_S, andps),
-    SSE_R(0x54, PFX_66, "andpd", Vx, Wx, CPU_SSE2, SSE_S, andps),
-    SSE_R(0x55, PFX_NP, "andnps", Vx, Wx, CPU_SSE, SSE_S, andnps),
-    SSE_R(0x55, PFX_66, "andnpd", Vx, Wx, CPU_SSE2, SSE_S, andnps),
-    SSE_R(0x56, PFX_NP, "orps", Vx, Wx, CPU_SSE, SSE_S, orps),
-    SSE_R(0x56, PFX_66, "orpd", Vx, Wx, CPU_SSE2, SSE_S, orps),
-    SSE_R(0x57, PFX_NP, "xorps", Vx, Wx, CPU_SSE, SSE_S, xorps),
-    SSE_R(0x57, PFX_66, "xorpd", Vx, Wx, CPU_SSE2, SSE_S, xorps),
+    SSE_H(0x54, PFX_NP, "andps", Vx, Wx, CPU_SSE, SSE_S, andps),
+    SSE_H(0x54, PFX_66, "andpd", Vx, Wx, CPU_SSE2, SSE_S, andps),
+    SSE_H(0x55, PFX_NP, "andnps", Vx, Wx, CPU_SSE, SSE_S, andnps),
+    SSE_H(0x55, PFX_66, "andnpd", Vx, Wx, CPU_SSE2, SSE_S, andnps),
+    SSE_H(0x56, PFX_NP, "orps", Vx, Wx, CPU_SSE, SSE_S, orps),
+    SSE_H(0x56, PFX_66, "orpd", Vx, Wx, CPU_SSE2, SSE_S, orps),
+    SSE_H(0x57, PFX_NP, "xorps", Vx, Wx, CPU_SSE, SSE_S, xorps),
+    SSE_H(0x57, PFX_66, "xorpd", Vx, Wx, CPU_SSE2, SSE_S, xorps),
     SSE_FOUR(0x58, "add", add),
     SSE_FOUR(0x59, "mul", mul),
-    SSE_R(0x5A, PFX_NP, "cvtps2pd", Vx, Wq, CPU_SSE2, SSE_S, cvtps2pd),
+    SSE_H(0x5A, PFX_NP, "cvtps2pd", Vx, Wq, CPU_SSE2, SSE_S, cvtps2pd),
     SSE_R(0x5A, PFX_66, "cvtpd2ps", Vx, Wx, CPU_SSE2, SSE_S, cvtpd2ps),
-    SSE_R(0x5A, PFX_F3, "cvtss2sd", Vx, Wd, CPU_SSE2, SSE_S, cvtss2sd),
-    SSE_R(0x5A, PFX_F2, "cvtsd2ss", Vx, Wq, CPU_SSE2, SSE_S, cvtsd2ss),
-    SSE_R(0x5B, PFX_NP, "cvtdq2ps", Vx, Wx, CPU_SSE2, SSE_S, cvtdq2ps),
+    SSE_H(0x5A, PFX_F3, "cvtss2sd", Vx, Wd, CPU_SSE2, SSE_S, cvtss2sd),
+    SSE_H(0x5A, PFX_F2, "cvtsd2ss", Vx, Wq, CPU_SSE2, SSE_S, cvtsd2ss),
+    SSE_H(0x5B, PFX_NP, "cvtdq2ps", Vx, Wx, CPU_SSE2, SSE_S, cvtdq2ps),
     SSE_R(0x5B, PFX_66, "cvtps2dq", Vx, Wx, CPU_SSE2, SSE_S, cvtps2dq),
-    SSE_R(0x5B, PFX_F3, "cvttps2dq", Vx, Wx, CPU_SSE2, SSE_S, cvttps2dq),
+    SSE_H(0x5B, PFX_F3, "cvttps2dq", Vx, Wx, CPU_SSE2, SSE_S, cvttps2dq),
     SSE_FOUR(0x5C, "sub", sub),
     SSE_FOUR(0x5D, "min", min),
     SSE_FOUR(0x5E, "div", div),
@@ -18049,7 +18294,7 @@ static const struct insn_row sse_rows[] = {
     SSE_R(0xD0, PFX_66, "addsubpd", Vx, Wx, CPU_SSE3, SSE_S, addsubpd),
     SSE_R(0xD0, PFX_F2, "addsubps", Vx, Wx, CPU_SSE3, SSE_S, addsubps),
     SSE_R(0xE6, PFX_66, "cvttpd2dq", Vx, Wx, CPU_SSE2, SSE_S, cvttpd2dq),
-    SSE_R(0xE6, PFX_F3, "cvtdq2pd", Vx, Wq, CPU_SSE2, SSE_S, cvtdq2pd),
+    SSE_H(0xE6, PFX_F3, "cvtdq2pd", Vx, Wq, CPU_SSE2, SSE_S, cvtdq2pd),
     SSE_R(0xE6, PFX_F2, "cvtpd2dq", Vx, Wx, CPU_SSE2, SSE_S, cvtpd2dq),
     ROW_CALL(ENC0F(0xAE) | PFX_NP | SLASH(2) | MOD_MEM, "ldmxcsr", OPND_Md, 0, 0, CPU_SSE, ROW_SSE, 0, 0, sse_ldmxcsr),
     ROW_CALL(ENC0F(0xAE) | PFX_NP | SLASH(3) | MOD_MEM, "stmxcsr", OPND_Md, 0, 0, CPU_SSE, ROW_SSE | ROW_WRITES_MEM, 0, 0, sse_stmxcsr),
@@ -18061,11 +18306,12 @@ EMU_PRIV const struct insn_row *cpu_rows_sse(void) { return sse_rows; }
 #undef SSE_W
 #undef SSE_WU
 #undef SSE_R
+#undef SSE_H
+#undef SSE_T
 #undef SSE_I
 #undef SSE_F
 #undef SSE_FOUR
 #undef SSE_E32
-#undef SSE_E64
 #undef SSE_HOST_FLOAT
 
 /* ======================================== src/cpu/sse4.c ======================================== */

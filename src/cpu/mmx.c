@@ -11,28 +11,29 @@
 #include "../machine.h"
 #include "cpu.h"
 #include "vec.h"
+#include "uop.h"
 
 /* ---- moves ---- */
-VEC_FN(mov128)
+VEC_FN_INLINE(mov128)
 {
     (void)c, (void)a, (void)imm;
     memmove(d, b, 16);
     return CPU_OK;
 }
-VEC_FN(mov64) /* keeps the rest */
+VEC_FN_INLINE(mov64) /* keeps the rest */
 {
     (void)c, (void)a, (void)imm;
     VQ(d, 0) = VQ(b, 0);
     return CPU_OK;
 }
-VEC_FN(mov64_zero) /* clears bits 64 to 127 */
+VEC_FN_INLINE(mov64_zero) /* clears bits 64 to 127 */
 {
     (void)c, (void)a, (void)imm;
     VQ(d, 0) = VQ(b, 0);
     VQ(d, 1) = 0;
     return CPU_OK;
 }
-VEC_FN(mov32_zero64)
+VEC_FN_INLINE(mov32_zero64)
 {
     (void)c, (void)a, (void)imm;
     VQ(d, 0) = VD(b, 0);
@@ -98,7 +99,7 @@ VEC_BODY(psadbw, {
 /* ---- shifts: by a register's low 64 bits, or by an immediate ---- */
 static uint64_t mmx_count(uint64_t n, unsigned bits) { return n < bits ? n : bits; }
 #define MMX_SHIFT(name, T, bits, result, over)                                                                         \
-    EMU_INLINE void mmx_do_##name(union vec *d, const union vec *a, uint64_t count, unsigned bytes)                    \
+    EMU_ALWAYS_INLINE void mmx_do_##name(union vec *d, const union vec *a, uint64_t count, unsigned bytes)                    \
     {                                                                                                                  \
         T v[16 / sizeof(T)];                                                                                           \
         unsigned lane, n = (unsigned)mmx_count(count, bits);                                                           \
@@ -111,9 +112,9 @@ static uint64_t mmx_count(uint64_t n, unsigned bits) { return n < bits ? n : bit
                 v[lane] = (T)(result);                                                                                 \
         memcpy(d, v, bytes);                                                                                           \
     }                                                                                                                  \
-    VEC_FN(name) { return (void)c, (void)imm, mmx_do_##name(d, a, VQ(b, 0), 16), CPU_OK; }                             \
+    VEC_FN_INLINE(name) { return (void)c, (void)imm, mmx_do_##name(d, a, VQ(b, 0), 16), CPU_OK; }                             \
     VEC_FN(mmx_##name) { return (void)c, (void)imm, mmx_do_##name(d, a, VQ(b, 0), 8), CPU_OK; }                        \
-    VEC_FN(name##_i) { return (void)c, (void)a, mmx_do_##name(d, b, imm, 16), CPU_OK; }                                \
+    VEC_FN_INLINE(name##_i) { return (void)c, (void)a, mmx_do_##name(d, b, imm, 16), CPU_OK; }                                \
     VEC_FN(mmx_##name##_i) { return (void)c, (void)a, mmx_do_##name(d, b, imm, 8), CPU_OK; }
 MMX_SHIFT(psrlw, uint16_t, 16, v[lane] >> n, 0)
 MMX_SHIFT(psrld, uint32_t, 32, v[lane] >> n, 0)
@@ -125,7 +126,7 @@ MMX_SHIFT(psraw, uint16_t, 16, v[lane] & 0x8000u ? ~((uint16_t)~v[lane] >> n) : 
 MMX_SHIFT(psrad, uint32_t, 32, v[lane] >> 31 ? ~(~v[lane] >> n) : v[lane] >> n, v[lane] >> 31 ? UINT32_MAX : 0)
 #undef MMX_SHIFT
 
-VEC_FN(psrldq)
+VEC_FN_INLINE(psrldq)
 {
     uint64_t lo = VQ(b, 0), hi = VQ(b, 1);
     unsigned n = imm > 15 ? 16 : imm;
@@ -134,7 +135,7 @@ VEC_FN(psrldq)
     VQ(d, 1) = n >= 8 ? 0 : hi >> (8 * n);
     return CPU_OK;
 }
-VEC_FN(pslldq)
+VEC_FN_INLINE(pslldq)
 {
     uint64_t lo = VQ(b, 0), hi = VQ(b, 1);
     unsigned n = imm > 15 ? 16 : imm;
@@ -181,14 +182,14 @@ MMX_UNPACK(punpckhbw, VB, 1, 1)
 MMX_UNPACK(punpckhwd, VW, 2, 1)
 MMX_UNPACK(punpckhdq, VD, 4, 1)
 #undef MMX_UNPACK
-VEC_FN(punpcklqdq)
+VEC_FN_INLINE(punpcklqdq)
 {
     (void)c, (void)imm;
     VQ(d, 1) = VQ(b, 0);
     VQ(d, 0) = VQ(a, 0);
     return CPU_OK;
 }
-VEC_FN(punpckhqdq)
+VEC_FN_INLINE(punpckhqdq)
 {
     uint64_t high = VQ(b, 1);
     (void)c, (void)imm;
@@ -204,20 +205,20 @@ VEC_BODY_N(8, {
     for (i = 0; i < 4; i++)
         VW(&vr, i) = VW(&vb, (imm >> (2 * i)) & 3);
 })
-VEC_FN(pshufd)
+VEC_FN_INLINE(pshufd)
 VEC_BODY_N(16, {
     unsigned i;
     for (i = 0; i < 4; i++)
         VD(&vr, i) = VD(&vb, (imm >> (2 * i)) & 3);
 })
-VEC_FN(pshuflw)
+VEC_FN_INLINE(pshuflw)
 VEC_BODY_N(16, {
     unsigned i;
     for (i = 0; i < 4; i++)
         VW(&vr, i) = VW(&vb, (imm >> (2 * i)) & 3);
     VQ(&vr, 1) = VQ(&vb, 1);
 })
-VEC_FN(pshufhw)
+VEC_FN_INLINE(pshufhw)
 VEC_BODY_N(16, {
     unsigned i;
     for (i = 0; i < 4; i++)
@@ -236,7 +237,7 @@ VEC_FN(mmx_pinsrw)
     VW(d, imm & 3) = VW(b, 0);
     return CPU_OK;
 }
-VEC_FN(pextrw)
+VEC_FN_INLINE(pextrw)
 {
     (void)c, (void)a;
     VQ(d, 0) = VW(b, imm & 7);
@@ -253,7 +254,7 @@ static unsigned mmx_byte_signs(uint64_t q)
 {
     return (unsigned)(((q >> 7 & UINT64_C(0x0101010101010101)) * UINT64_C(0x0102040810204080)) >> 56);
 }
-VEC_FN(pmovmskb)
+VEC_FN_INLINE(pmovmskb)
 {
     (void)c, (void)a, (void)imm;
     VQ(d, 0) = mmx_byte_signs(VQ(b, 0)) | mmx_byte_signs(VQ(b, 1)) << 8;
@@ -312,16 +313,35 @@ static int mmx_emms(struct cpu *c, const struct insn *i)
     return CPU_OK;
 }
 
+/* ---- handlers of the XMM forms (uop.h) ---- */
+#define MMX_EACH(M)  \
+    M(packsswb) M(pcmpgtb) M(pcmpgtw) M(pcmpgtd) M(packuswb) M(punpckhbw) M(punpckhwd) M(punpckhdq) M(packssdw) \
+    M(pcmpeqb) M(pcmpeqw) M(pcmpeqd) M(psrlw) M(psrld) M(psrlq) M(paddq) M(pmullw) M(psubusb) M(psubusw) M(pminub) \
+    M(pand) M(paddusb) M(paddusw) M(pmaxub) M(pandn) M(pavgb) M(psraw) M(psrad) M(pavgw) M(pmulhuw) M(pmulhw) \
+    M(psubsb) M(psubsw) M(pminsw) M(por) M(paddsb) M(paddsw) M(pmaxsw) M(pxor) M(psllw) M(pslld) M(psllq) M(pmuludq) \
+    M(pmaddwd) M(psadbw) M(psubb) M(psubw) M(psubd) M(psubq) M(paddb) M(paddw) M(paddd) M(psrlw_i) M(psraw_i) \
+    M(psllw_i) M(psrld_i) M(psrad_i) M(pslld_i) M(psrlq_i) M(psllq_i) M(punpcklbw) M(punpcklwd) M(punpckldq) \
+    M(punpcklqdq) M(punpckhqdq) M(mov128) M(pshufd) M(pshufhw) M(pshuflw) M(psrldq) M(pslldq)
+#define MMX_HANDLERS(fn) VEC_HANDLERS(fn, 16)
+MMX_EACH(MMX_HANDLERS)
+VEC_HANDLERS(mov64_zero, 8)
+VEC_HANDLERS(mov32_zero64, 4)
+VEC_HANDLERS(mov64, 8)
+VEC_HANDLERS(pmovmskb, 16)
+VEC_HANDLERS(pextrw, 16)
+#undef MMX_HANDLERS
+#undef MMX_EACH
+
 /* ---- the table ---- */
 #define MMX_M ROW_MMX
 #define MMX_S ROW_SSE
 /* Both forms of one opcode: MMX without a prefix, XMM with 66. */
 #define MMX_PAIR(op, name, needs_mmx, fn)                                                                              \
     ROW_VEC(ENC0F(op) | PFX_NP, name, OPND_Pq, OPND_Qq, 0, needs_mmx, MMX_M, 0, mmx_##fn),                             \
-    ROW_VEC(ENC0F(op) | PFX_66, name, OPND_Vx, OPND_Wx, 0, CPU_SSE2, MMX_S, 0, fn)
+    ROW_VEC_H(ENC0F(op) | PFX_66, name, OPND_Vx, OPND_Wx, 0, CPU_SSE2, MMX_S, 0, fn)
 #define MMX_SHIFTS(op, n, name, fn)                                                                                    \
     ROW_VEC(ENC0F(op) | PFX_NP | SLASH(n) | MOD_REG, name, OPND_Nq, OPND_Ib, 0, CPU_MMX, MMX_M, 0, mmx_##fn),          \
-    ROW_VEC(ENC0F(op) | PFX_66 | SLASH(n) | MOD_REG, name, OPND_Ux, OPND_Ib, 0, CPU_SSE2, MMX_S, 0, fn)
+    ROW_VEC_H(ENC0F(op) | PFX_66 | SLASH(n) | MOD_REG, name, OPND_Ux, OPND_Ib, 0, CPU_SSE2, MMX_S, 0, fn)
 
 static const struct insn_row mmx_rows[] = {
     MMX_PAIR(0x63, "packsswb", CPU_MMX, packsswb),
@@ -335,41 +355,41 @@ static const struct insn_row mmx_rows[] = {
     MMX_PAIR(0x6B, "packssdw", CPU_MMX, packssdw),
     /* the low halves read only 4 bytes in MMX form */
     ROW_VEC(ENC0F(0x60) | PFX_NP, "punpcklbw", OPND_Pq, OPND_Qd, 0, CPU_MMX, MMX_M, 0, mmx_punpcklbw),
-    ROW_VEC(ENC0F(0x60) | PFX_66, "punpcklbw", OPND_Vx, OPND_Wx, 0, CPU_SSE2, MMX_S, 0, punpcklbw),
+    ROW_VEC_H(ENC0F(0x60) | PFX_66, "punpcklbw", OPND_Vx, OPND_Wx, 0, CPU_SSE2, MMX_S, 0, punpcklbw),
     ROW_VEC(ENC0F(0x61) | PFX_NP, "punpcklwd", OPND_Pq, OPND_Qd, 0, CPU_MMX, MMX_M, 0, mmx_punpcklwd),
-    ROW_VEC(ENC0F(0x61) | PFX_66, "punpcklwd", OPND_Vx, OPND_Wx, 0, CPU_SSE2, MMX_S, 0, punpcklwd),
+    ROW_VEC_H(ENC0F(0x61) | PFX_66, "punpcklwd", OPND_Vx, OPND_Wx, 0, CPU_SSE2, MMX_S, 0, punpcklwd),
     ROW_VEC(ENC0F(0x62) | PFX_NP, "punpckldq", OPND_Pq, OPND_Qd, 0, CPU_MMX, MMX_M, 0, mmx_punpckldq),
-    ROW_VEC(ENC0F(0x62) | PFX_66, "punpckldq", OPND_Vx, OPND_Wx, 0, CPU_SSE2, MMX_S, 0, punpckldq),
-    ROW_VEC(ENC0F(0x6C) | PFX_66, "punpcklqdq", OPND_Vx, OPND_Wx, 0, CPU_SSE2, MMX_S, 0, punpcklqdq),
-    ROW_VEC(ENC0F(0x6D) | PFX_66, "punpckhqdq", OPND_Vx, OPND_Wx, 0, CPU_SSE2, MMX_S, 0, punpckhqdq),
+    ROW_VEC_H(ENC0F(0x62) | PFX_66, "punpckldq", OPND_Vx, OPND_Wx, 0, CPU_SSE2, MMX_S, 0, punpckldq),
+    ROW_VEC_H(ENC0F(0x6C) | PFX_66, "punpcklqdq", OPND_Vx, OPND_Wx, 0, CPU_SSE2, MMX_S, 0, punpcklqdq),
+    ROW_VEC_H(ENC0F(0x6D) | PFX_66, "punpckhqdq", OPND_Vx, OPND_Wx, 0, CPU_SSE2, MMX_S, 0, punpckhqdq),
 
     ROW_VEC(ENC0F(0x6E) | PFX_NP | W0, "movd", OPND_Pq, OPND_Ed, 0, CPU_MMX, MMX_M, 0, mov64),
     ROW_VEC(ENC0F(0x6E) | PFX_NP | W1, "movq", OPND_Pq, OPND_Eq, 0, CPU_MMX, MMX_M, 0, mov64),
-    ROW_VEC(ENC0F(0x6E) | PFX_66 | W0, "movd", OPND_Vx, OPND_Ed, 0, CPU_SSE2, MMX_S, 0, mov64_zero),
-    ROW_VEC(ENC0F(0x6E) | PFX_66 | W1, "movq", OPND_Vx, OPND_Eq, 0, CPU_SSE2, MMX_S, 0, mov64_zero),
+    ROW_VEC_H(ENC0F(0x6E) | PFX_66 | W0, "movd", OPND_Vx, OPND_Ed, 0, CPU_SSE2, MMX_S, 0, mov64_zero),
+    ROW_VEC_H(ENC0F(0x6E) | PFX_66 | W1, "movq", OPND_Vx, OPND_Eq, 0, CPU_SSE2, MMX_S, 0, mov64_zero),
     ROW_VEC(ENC0F(0x7E) | PFX_NP | W0, "movd", OPND_Ed, OPND_Pq, 0, CPU_MMX, MMX_M | ROW_WRITES_MEM, 0, mov32_zero64),
     ROW_VEC(ENC0F(0x7E) | PFX_NP | W1, "movq", OPND_Eq, OPND_Pq, 0, CPU_MMX, MMX_M | ROW_WRITES_MEM, 0, mov64),
-    ROW_VEC(ENC0F(0x7E) | PFX_66 | W0, "movd", OPND_Ed, OPND_Vx, 0, CPU_SSE2, MMX_S | ROW_WRITES_MEM, 0, mov32_zero64),
-    ROW_VEC(ENC0F(0x7E) | PFX_66 | W1, "movq", OPND_Eq, OPND_Vx, 0, CPU_SSE2, MMX_S | ROW_WRITES_MEM, 0, mov64),
-    ROW_VEC(ENC0F(0x7E) | PFX_F3, "movq", OPND_Vx, OPND_Wq, 0, CPU_SSE2, MMX_S, 0, mov64_zero),
-    ROW_VEC(ENC0F(0xD6) | PFX_66 | MOD_REG, "movq", OPND_Ux, OPND_Vx, 0, CPU_SSE2, MMX_S, 0, mov64_zero),
-    ROW_VEC(ENC0F(0xD6) | PFX_66 | MOD_MEM, "movq", OPND_Wq, OPND_Vx, 0, CPU_SSE2, MMX_S | ROW_WRITES_MEM, 0, mov64),
+    ROW_VEC_H(ENC0F(0x7E) | PFX_66 | W0, "movd", OPND_Ed, OPND_Vx, 0, CPU_SSE2, MMX_S | ROW_WRITES_MEM, 0, mov32_zero64),
+    ROW_VEC_H(ENC0F(0x7E) | PFX_66 | W1, "movq", OPND_Eq, OPND_Vx, 0, CPU_SSE2, MMX_S | ROW_WRITES_MEM, 0, mov64),
+    ROW_VEC_H(ENC0F(0x7E) | PFX_F3, "movq", OPND_Vx, OPND_Wq, 0, CPU_SSE2, MMX_S, 0, mov64_zero),
+    ROW_VEC_H(ENC0F(0xD6) | PFX_66 | MOD_REG, "movq", OPND_Ux, OPND_Vx, 0, CPU_SSE2, MMX_S, 0, mov64_zero),
+    ROW_VEC_STORE(ENC0F(0xD6) | PFX_66 | MOD_MEM, "movq", OPND_Wq, OPND_Vx, 0, CPU_SSE2, MMX_S | ROW_WRITES_MEM, 0, mov64),
     ROW_VEC(ENC0F(0xD6) | PFX_F3 | MOD_REG, "movq2dq", OPND_Vx, OPND_Nq, 0, CPU_SSE2, MMX_S | MMX_M, 0, mov64_zero),
     ROW_VEC(ENC0F(0xD6) | PFX_F2 | MOD_REG, "movdq2q", OPND_Pq, OPND_Ux, 0, CPU_SSE2, MMX_S | MMX_M, 0, mov64),
     ROW_VEC(ENC0F(0x6F) | PFX_NP, "movq", OPND_Pq, OPND_Qq, 0, CPU_MMX, MMX_M, 0, mov64),
-    ROW_VEC(ENC0F(0x6F) | PFX_66, "movdqa", OPND_Vx, OPND_Wx, 0, CPU_SSE2, MMX_S, 0, mov128),
-    ROW_VEC(ENC0F(0x6F) | PFX_F3, "movdqu", OPND_Vx, OPND_Wx, 0, CPU_SSE2, MMX_S | ROW_UNALIGNED, 0, mov128),
+    ROW_VEC_H(ENC0F(0x6F) | PFX_66, "movdqa", OPND_Vx, OPND_Wx, 0, CPU_SSE2, MMX_S, 0, mov128),
+    ROW_VEC_H(ENC0F(0x6F) | PFX_F3, "movdqu", OPND_Vx, OPND_Wx, 0, CPU_SSE2, MMX_S | ROW_UNALIGNED, 0, mov128),
     ROW_VEC(ENC0F(0x7F) | PFX_NP, "movq", OPND_Qq, OPND_Pq, 0, CPU_MMX, MMX_M | ROW_WRITES_MEM, 0, mov64),
-    ROW_VEC(ENC0F(0x7F) | PFX_66, "movdqa", OPND_Wx, OPND_Vx, 0, CPU_SSE2, MMX_S | ROW_WRITES_MEM, 0, mov128),
-    ROW_VEC(ENC0F(0x7F) | PFX_F3, "movdqu", OPND_Wx, OPND_Vx, 0, CPU_SSE2, MMX_S | ROW_WRITES_MEM | ROW_UNALIGNED, 0, mov128),
-    ROW_VEC(ENC0F(0xF0) | PFX_F2 | MOD_MEM, "lddqu", OPND_Vx, OPND_Wx, 0, CPU_SSE3, MMX_S | ROW_UNALIGNED, 0, mov128),
+    ROW_VEC_STORE(ENC0F(0x7F) | PFX_66, "movdqa", OPND_Wx, OPND_Vx, 0, CPU_SSE2, MMX_S | ROW_WRITES_MEM, 0, mov128),
+    ROW_VEC_STORE(ENC0F(0x7F) | PFX_F3, "movdqu", OPND_Wx, OPND_Vx, 0, CPU_SSE2, MMX_S | ROW_WRITES_MEM | ROW_UNALIGNED, 0, mov128),
+    ROW_VEC_H(ENC0F(0xF0) | PFX_F2 | MOD_MEM, "lddqu", OPND_Vx, OPND_Wx, 0, CPU_SSE3, MMX_S | ROW_UNALIGNED, 0, mov128),
     ROW_VEC(ENC0F(0xE7) | PFX_NP | MOD_MEM, "movntq", OPND_Qq, OPND_Pq, 0, CPU_SSE, MMX_M | ROW_WRITES_MEM, 0, mov64),
-    ROW_VEC(ENC0F(0xE7) | PFX_66 | MOD_MEM, "movntdq", OPND_Wx, OPND_Vx, 0, CPU_SSE2, MMX_S | ROW_WRITES_MEM, 0, mov128),
+    ROW_VEC_STORE(ENC0F(0xE7) | PFX_66 | MOD_MEM, "movntdq", OPND_Wx, OPND_Vx, 0, CPU_SSE2, MMX_S | ROW_WRITES_MEM, 0, mov128),
 
     ROW_VEC(ENC0F(0x70) | PFX_NP, "pshufw", OPND_Pq, OPND_Qq, OPND_Ib, CPU_SSE, MMX_M, 0, mmx_pshufw),
-    ROW_VEC(ENC0F(0x70) | PFX_66, "pshufd", OPND_Vx, OPND_Wx, OPND_Ib, CPU_SSE2, MMX_S, 0, pshufd),
-    ROW_VEC(ENC0F(0x70) | PFX_F3, "pshufhw", OPND_Vx, OPND_Wx, OPND_Ib, CPU_SSE2, MMX_S, 0, pshufhw),
-    ROW_VEC(ENC0F(0x70) | PFX_F2, "pshuflw", OPND_Vx, OPND_Wx, OPND_Ib, CPU_SSE2, MMX_S, 0, pshuflw),
+    ROW_VEC_H(ENC0F(0x70) | PFX_66, "pshufd", OPND_Vx, OPND_Wx, OPND_Ib, CPU_SSE2, MMX_S, 0, pshufd),
+    ROW_VEC_H(ENC0F(0x70) | PFX_F3, "pshufhw", OPND_Vx, OPND_Wx, OPND_Ib, CPU_SSE2, MMX_S, 0, pshufhw),
+    ROW_VEC_H(ENC0F(0x70) | PFX_F2, "pshuflw", OPND_Vx, OPND_Wx, OPND_Ib, CPU_SSE2, MMX_S, 0, pshuflw),
     MMX_SHIFTS(0x71, 2, "psrlw", psrlw_i),
     MMX_SHIFTS(0x71, 4, "psraw", psraw_i),
     MMX_SHIFTS(0x71, 6, "psllw", psllw_i),
@@ -378,8 +398,8 @@ static const struct insn_row mmx_rows[] = {
     MMX_SHIFTS(0x72, 6, "pslld", pslld_i),
     MMX_SHIFTS(0x73, 2, "psrlq", psrlq_i),
     MMX_SHIFTS(0x73, 6, "psllq", psllq_i),
-    ROW_VEC(ENC0F(0x73) | PFX_66 | SLASH(3) | MOD_REG, "psrldq", OPND_Ux, OPND_Ib, 0, CPU_SSE2, MMX_S, 0, psrldq),
-    ROW_VEC(ENC0F(0x73) | PFX_66 | SLASH(7) | MOD_REG, "pslldq", OPND_Ux, OPND_Ib, 0, CPU_SSE2, MMX_S, 0, pslldq),
+    ROW_VEC_H(ENC0F(0x73) | PFX_66 | SLASH(3) | MOD_REG, "psrldq", OPND_Ux, OPND_Ib, 0, CPU_SSE2, MMX_S, 0, psrldq),
+    ROW_VEC_H(ENC0F(0x73) | PFX_66 | SLASH(7) | MOD_REG, "pslldq", OPND_Ux, OPND_Ib, 0, CPU_SSE2, MMX_S, 0, pslldq),
     MMX_PAIR(0x74, "pcmpeqb", CPU_MMX, pcmpeqb),
     MMX_PAIR(0x75, "pcmpeqw", CPU_MMX, pcmpeqw),
     MMX_PAIR(0x76, "pcmpeqd", CPU_MMX, pcmpeqd),
@@ -390,9 +410,9 @@ static const struct insn_row mmx_rows[] = {
     ROW_VEC(ENC0F(0xC4) | PFX_66 | MOD_REG, "pinsrw", OPND_Vx, OPND_Rd, OPND_Ib, CPU_SSE2, MMX_S, 0, pinsrw),
     ROW_VEC(ENC0F(0xC4) | PFX_66 | MOD_MEM, "pinsrw", OPND_Vx, OPND_Mw, OPND_Ib, CPU_SSE2, MMX_S, 0, pinsrw),
     ROW_VEC(ENC0F(0xC5) | PFX_NP | MOD_REG, "pextrw", OPND_Gd, OPND_Nq, OPND_Ib, CPU_SSE, MMX_M, 0, mmx_pextrw),
-    ROW_VEC(ENC0F(0xC5) | PFX_66 | MOD_REG, "pextrw", OPND_Gd, OPND_Ux, OPND_Ib, CPU_SSE2, MMX_S, 0, pextrw),
+    ROW_VEC_H(ENC0F(0xC5) | PFX_66 | MOD_REG, "pextrw", OPND_Gd, OPND_Ux, OPND_Ib, CPU_SSE2, MMX_S, 0, pextrw),
     ROW_VEC(ENC0F(0xD7) | PFX_NP | MOD_REG, "pmovmskb", OPND_Gd, OPND_Nq, 0, CPU_SSE, MMX_M, 0, mmx_pmovmskb),
-    ROW_VEC(ENC0F(0xD7) | PFX_66 | MOD_REG, "pmovmskb", OPND_Gd, OPND_Ux, 0, CPU_SSE2, MMX_S, 0, pmovmskb),
+    ROW_VEC_H(ENC0F(0xD7) | PFX_66 | MOD_REG, "pmovmskb", OPND_Gd, OPND_Ux, 0, CPU_SSE2, MMX_S, 0, pmovmskb),
 
     MMX_PAIR(0xD1, "psrlw", CPU_MMX, psrlw),
     MMX_PAIR(0xD2, "psrld", CPU_MMX, psrld),

@@ -295,8 +295,15 @@ EMU_PRIV struct sf_num sf_round(struct sf_env *env, const struct sf_format *f, c
         }
     }
     if (exp > f->emax && !lifted) {
-        if (env->masked & SF_OE || exp - SF_BIAS_ADJUST > f->emax)
+        if (env->masked & SF_OE)
             return sf_overflow(env, f, w->sign);
+        if (exp - SF_BIAS_ADJUST > f->emax) { /* FSCALE again: infinity in every mode */
+            n = sf_overflow(env, f, w->sign);
+            n.cls = SF_INF;
+            n.mant = SF_TOP;
+            env->rounded_up = true;
+            return n;
+        }
         env->flags |= SF_OE;
         exp -= SF_BIAS_ADJUST;
     }

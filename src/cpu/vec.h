@@ -80,6 +80,44 @@ EMU_PRIV void sse_env(const struct cpu *c, struct sf_env *env);
 /* Adds the flags of an SSE operation to MXCSR; CPU_FAULT (#XM) where one is unmasked: the result must then be dropped. */
 EMU_PRIV int sse_raise(struct cpu *c, const struct sf_env *env);
 
+/* ---- operations and their handlers (uop.h) ----
+ * VEC_FN_INLINE: as VEC_FN, made part of every handler that calls it. VEC_TRY: a quick way for the common case, without calls; true: done.
+ * VEC_HANDLERS_TRY: handlers that leave all else to vec_NAME, out of line, so that they need no stack frame. */
+#define VEC_FN_INLINE(fn) EMU_ALWAYS_INLINE int vec_##fn(struct cpu *c, union vec *d, const union vec *a, const union vec *b, unsigned imm)
+#define VEC_TRY(fn) EMU_ALWAYS_INLINE bool vect_##fn(struct cpu *c, union vec *d, const union vec *a, const union vec *b, unsigned imm)
+#define VEC_HANDLERS_TRY(name, size)                                                                                   \
+    static EMU_NOINLINE EMU_TAIL_ATTR struct uop *vech_slow_rr_##name(UOP_PARAMS)                                      \
+    {                                                                                                                  \
+        if (vec_##name(c, UOP_XMM(u->a), UOP_XMM(u->x), UOP_XMM(u->b), u->misc))                                       \
+            UOP_TAIL(uop_fault);                                                                                       \
+        UOP_NEXT;                                                                                                      \
+    }                                                                                                                  \
+    static EMU_NOINLINE EMU_TAIL_ATTR struct uop *vech_slow_rm_##name(UOP_PARAMS)                                      \
+    {                                                                                                                  \
+        if (vec_##name(c, UOP_XMM(u->a), UOP_XMM(u->x), &c->vtmp[0], u->misc))                                         \
+            UOP_TAIL(uop_fault);                                                                                       \
+        UOP_NEXT_MEM;                                                                                                  \
+    }                                                                                                                  \
+    UOP_FN(vech_rr_##name)                                                                                             \
+    {                                                                                                                  \
+        if (EMU_UNLIKELY(!vect_##name(c, UOP_XMM(u->a), UOP_XMM(u->x), UOP_XMM(u->b), u->misc)))                       \
+            UOP_TAIL(vech_slow_rr_##name);                                                                                  \
+        UOP_NEXT;                                                                                                      \
+    }                                                                                                                  \
+    UOP_FN(vech_rm_##name)                                                                                             \
+    {                                                                                                                  \
+        uint64_t va = UOP_CELL(u->b) + (uint64_t)(int64_t)u->disp;                                                     \
+        const uint8_t *p;                                                                                              \
+        if (EMU_UNLIKELY(va & u->scale))                                                                               \
+            UOP_TAIL(uop_misaligned);                                                                                  \
+        UOP_HOST(p, va, r, size);                                                                                      \
+        VEC_LOAD_##size(p);                                                                                            \
+        if (EMU_UNLIKELY(!vect_##name(c, UOP_XMM(u->a), UOP_XMM(u->x), &c->vtmp[0], u->misc)))                         \
+            UOP_TAIL(vech_slow_rm_##name);                                                                              \
+        UOP_NEXT_MEM;                                                                                                  \
+    }                                                                                                                  \
+    static const struct vec_handlers vech_##name = { vech_rr_##name, vech_rm_##name, size };
+
 /* ---- packed integers ----
  * A lane-wise operation: x and y are the elements of a and b, T their type, R that of the result. Both operands are copied before d is
  * written, so that any of the three may be the same register, and compilers see loops over local arrays (they vectorise those). The
@@ -101,7 +139,7 @@ EMU_PRIV int sse_raise(struct cpu *c, const struct sf_env *env);
         return CPU_OK;                                                                                                 \
     }
 #define VEC_LANES(name, T, R, expr)                                                                                    \
-    VEC_FN(name) VEC_LANES_N(T, R, 16, expr)                                                                           \
+    VEC_FN_INLINE(name) VEC_LANES_N(T, R, 16, expr)                                                                           \
     VEC_FN(mmx_##name) VEC_LANES_N(T, R, 8, expr)
 /* A body that moves lanes about: `bytes` is 8 or 16; reads *a and *b (copies), writes r, which becomes the low bytes of d. */
 #define VEC_BODY_N(bytes_, ...)                                                                                        \
@@ -115,7 +153,7 @@ EMU_PRIV int sse_raise(struct cpu *c, const struct sf_env *env);
         return CPU_OK;                                                                                                 \
     }
 #define VEC_BODY(name, ...)                                                                                            \
-    VEC_FN(name) VEC_BODY_N(16, __VA_ARGS__)                                                                           \
+    VEC_FN_INLINE(name) VEC_BODY_N(16, __VA_ARGS__)                                                                           \
     VEC_FN(mmx_##name) VEC_BODY_N(8, __VA_ARGS__)
 EMU_INLINE int vec_clamp(int v, int low, int high) { return v < low ? low : v > high ? high : v; }
 

@@ -1216,6 +1216,8 @@ static int x87_fyl2xp1(struct cpu *c, const struct insn *i)
             w = x87_math_ylog2p1(&y, &x);
             y = sf_round(&env, &sf_f80, &w);
             env.flags |= SF_PE;
+            if (y.cls == SF_FINITE && !(y.mant >> 63))
+                env.flags |= SF_UE;
         }
     }
     x87_finish_pop(c, &env, &y);
