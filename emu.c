@@ -17907,7 +17907,7 @@ VEC_HANDLERS_TRY(cvttss2si, 4)
 
 static int sse_ps2dq(struct cpu *c, union vec *d, const union vec *b, unsigned lanes, bool truncate)
 {
-    uint64_t v[4], r[4];
+    uint64_t v[4] = { 0 }, r[4];
     unsigned i;
     int fault;
     for (i = 0; i < lanes; i++)

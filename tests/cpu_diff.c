@@ -160,7 +160,7 @@ struct diff_state {
     uint8_t mem[BLOCK_SIZE];
 };
 struct diff_case {
-    uint8_t code[24];
+    uint8_t code[208];
     uint32_t length, at; /* at: offset in the code page */
     bool wide;           /* 64-bit code, else 32-bit */
     struct diff_state in, out;
@@ -241,7 +241,7 @@ static bool row_has_modrm(const struct insn_row *row)
 }
 
 struct encoded {
-    uint8_t bytes[24];
+    uint8_t bytes[32];
     unsigned length;
     int base, index, scale; /* -1: none */
     int64_t disp;
@@ -258,8 +258,11 @@ static void emit(struct encoded *e, uint64_t v, unsigned size)
 }
 
 /* One encoding of a form at CODE_VA + at; the immediate bytes are random. */
-static void encode(struct rng *r, const struct form *f, uint32_t at, struct encoded *e)
+static void encode(struct rng *r, const struct form *f, uint32_t at, bool in_sequence, struct encoded *e)
 {
+    /* in sequences: these are written, and others hold pointers or counts */
+    static const uint8_t free_regs[] = { REG_RAX, REG_RCX, REG_RDX, REG_RSI, REG_RDI, REG_R8, REG_R9, REG_R10, REG_R11, REG_R15 };
+    static const uint8_t bases[] = { REG_RBX, REG_RBP, REG_R12 };
     const struct insn_row *row = f->row;
     unsigned regs = f->wide ? 16 : 8, modrm = 0, rex = 0, k, mod = 3, rm_low;
     bool has_modrm = row_has_modrm(row), need_rex = false, sib = false;
@@ -269,6 +272,11 @@ static void encode(struct rng *r, const struct form *f, uint32_t at, struct enco
     e->base = e->index = -1;
     e->reg = (row->enc & SLASH_MASK) ? ((row->enc & SLASH_MASK) >> 13) - 1 : rng_below(r, regs);
     e->rm = rng_below(r, regs);
+    if (in_sequence) {
+        if (!(row->enc & SLASH_MASK))
+            e->reg = free_regs[rng_below(r, f->wide ? 10 : 5)];
+        e->rm = free_regs[rng_below(r, f->wide ? 10 : 5)];
+    }
     e->memory = f->mem;
     for (k = 0; k < 4; k++) {
         e->moffs |= row->opnd[k] == OPND_Ob || row->opnd[k] == OPND_Ov;
@@ -282,13 +290,15 @@ static void encode(struct rng *r, const struct form *f, uint32_t at, struct enco
     /* legacy prefixes */
     if (f->lock)
         emit(e, 0xF0, 1);
-    if (f->mem && rng_one_in(r, 12)) {
+    if (in_sequence) {
+        ;
+    } else if (f->mem && rng_one_in(r, 12)) {
         e->gs = true;
         emit(e, 0x65, 1);
     } else if (rng_one_in(r, 24) && f->wide) {
         emit(e, rng_one_in(r, 2) ? 0x26 : 0x3E, 1); /* ignored in 64-bit code */
     }
-    if ((f->mem || e->moffs) && rng_one_in(r, 10) && (f->wide || !e->moffs)) {
+    if ((f->mem || e->moffs) && !in_sequence && rng_one_in(r, 10) && (f->wide || !e->moffs)) {
         e->addr_small = f->wide;
         if (f->wide)
             emit(e, 0x67, 1);
@@ -306,7 +316,19 @@ static void encode(struct rng *r, const struct form *f, uint32_t at, struct enco
     /* memory operand */
     if (f->mem && has_modrm) {
         unsigned form = rng_below(r, 8);
-        if (form == 0 && f->wide) {
+        if (in_sequence) {
+            e->base = bases[rng_below(r, f->wide ? 3 : 2)];
+            sib = (e->base & 7) == 4;
+            if (f->wide && rng_one_in(r, 4)) {
+                sib = true;
+                e->index = REG_R13;
+                e->scale = (int)rng_below(r, 4);
+            }
+            mod = 1 + rng_below(r, 2);
+            e->disp = (int)rng_below(r, 14) * 8 - 64;
+            if (rng_one_in(r, 8))
+                e->disp += (int)rng_below(r, 8);
+        } else if (form == 0 && f->wide) {
             e->rip_relative = true;
             mod = 0;
         } else {
@@ -741,7 +763,7 @@ static void rig_leave(struct rig *m, struct diff_case *t)
 }
 static void rig_code(struct rig *m, const struct diff_case *t, bool on)
 {
-    uint8_t filler[24];
+    uint8_t filler[208];
     memset(filler, 0xCC, sizeof filler);
     mem_write(m->e, PHYS_CODE + t->at, on ? t->code : filler, t->length);
 }
@@ -929,6 +951,7 @@ struct native_share {
 };
 static struct native_share *native;  /* shared with the child; test programs may have file-scope variables */
 static volatile unsigned native_now; /* in the child */
+static uint8_t *native_code;         /* there: the code page where it can be written; at CODE_VA it cannot, as in emu */
 static ucontext_t native_home;
 static volatile int native_leaving;
 
@@ -949,8 +972,8 @@ static void native_load(ucontext_t *u, const struct diff_case *t)
     fx[512] |= 3; /* XSTATE_BV: x87 and SSE are not in their initial state */
     memset((void *)(uintptr_t)DATA_VA, 0, 0x2000);
     memcpy((void *)(uintptr_t)BLOCK_VA, t->in.mem, BLOCK_SIZE);
-    memset((void *)(uintptr_t)CODE_VA, 0xCC, 4096);
-    memcpy((void *)(uintptr_t)(CODE_VA + t->at), t->code, t->length);
+    memset(native_code, 0xCC, 4096);
+    memcpy(native_code + t->at, t->code, t->length);
 }
 static void native_save(const ucontext_t *u, struct diff_case *t)
 {
@@ -1016,13 +1039,17 @@ static void native_child(int from_parent, int to_parent)
     sa.sa_flags = SA_SIGINFO | SA_ONSTACK;
     for (k = 0; k < sizeof signals / sizeof *signals; k++)
         sigaction(signals[k], &sa, NULL);
-    if (mmap(p, 4096, PROT_READ | PROT_WRITE | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == MAP_FAILED ||
+    if (mmap(p, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == MAP_FAILED ||
         mmap((void *)(uintptr_t)DATA_VA, 0x2000, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == MAP_FAILED ||
         mmap((void *)(uintptr_t)DATA_READ_ONLY, 0x1000, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == MAP_FAILED)
         _exit(3);
     memset((void *)(uintptr_t)DATA_VA, 0, 0x2000);
     byte = *(volatile char *)(uintptr_t)DATA_READ_ONLY;
-    memcpy(p, load_segments, sizeof load_segments);
+    /* mremap() of size 0 makes a second mapping of shared memory */
+    native_code = (uint8_t *)(uintptr_t)syscall(SYS_mremap, (unsigned long)CODE_VA, 0ul, 4096ul, 1ul);
+    memcpy(native_code, load_segments, sizeof load_segments);
+    if (mprotect(p, 4096, PROT_READ | PROT_EXEC))
+        _exit(3);
     memcpy(&fn, &p, sizeof fn);
     fn();
     syscall(SYS_arch_prctl, 0x1001 /* ARCH_SET_GS */, (unsigned long)DATA_VA);
@@ -1279,10 +1306,11 @@ static bool make_case(struct rig *m, const struct form *f, unsigned n, struct di
     struct rng code = { form_seed(f) + n / CASES_PER_CODE * UINT64_C(0x51ED2701) }, state = { form_seed(f) * 3 + n };
     struct insn i;
     t->at = 0x800 + (n / CASES_PER_CODE % 8) * 32;
-    encode(&code, f, t->at, e);
+    encode(&code, f, t->at, false, e);
     if (!f->wide && e->gs) /* a null selector there */
         return false;
-    memcpy(t->code, e->bytes, sizeof t->code);
+    memset(t->code, 0, sizeof t->code);
+    memcpy(t->code, e->bytes, e->length);
     t->length = e->length;
     t->wide = f->wide;
     if (e->length > 15 ||
@@ -1408,6 +1436,171 @@ static const struct insn_row *diff_table(unsigned n)
     default: return NULL;
     }
 }
+
+/* ---- sequences: several instructions, jumps over one of them, a loop around all; for the optimised traces ---- */
+static const char diff_not_in_sequences[] =
+    " call ret loop loope loopne jcxz jmp div idiv enter leave popf pushf xlat movs cmps stos lods scas cmpxchg16b ldmxcsr stmxcsr maskmovdqu "
+    "pcmpestrm pcmpestri aad bound rol ror ";
+enum { SEQUENCE_LENGTH = 10, SEQUENCE_POOL = 4096 };
+struct sequences {
+    struct form pool[SEQUENCE_POOL];
+    unsigned count;
+    bool wide;
+};
+static void sequence_collect(void *opaque, const struct form *f)
+{
+    struct sequences *p = opaque;
+    unsigned k;
+    if (f->wide != p->wide || f->rep || f->row->attr & (ROW_X87 | ROW_MMX | ROW_REP) || name_in(diff_not_in_sequences, f->row->name))
+        return;
+    for (k = 0; k < 4; k++)
+        if (f->row->opnd[k] == OPND_Jb || f->row->opnd[k] == OPND_Jz || f->row->opnd[k] == OPND_Ob || f->row->opnd[k] == OPND_Ov)
+            return;
+    if (p->count < SEQUENCE_POOL)
+        p->pool[p->count++] = *f;
+}
+/* One instruction of the pool that touches no reserved register; integer instructions are preferred. */
+static unsigned sequence_insn(struct rig *m, struct rng *r, const struct sequences *p, uint32_t at, uint8_t *out)
+{
+    struct encoded e;
+    struct insn i;
+    const struct form *f;
+    bool writes_reserved;
+    do {
+        do
+            f = &p->pool[rng_below(r, p->count)];
+        while (f->row->how != HOW_INT && !rng_one_in(r, 3));
+        encode(r, f, at, true, &e);
+        writes_reserved = cpu_decode(m->c, f->wide ? KEY_CS64 | KEY_USER | KEY_PAGING | KEY_LONG | KEY_SS32 : KEY_CS32 | KEY_USER | KEY_PAGING | KEY_LONG | KEY_SS32,
+                                     e.bytes, e.length, &i) != 0 ||
+                          i.row != f->row || (row_has_modrm(f->row) && i.memory != f->mem);
+        if (f->row->enc & OPREG) /* the register is in the opcode */
+            writes_reserved |= e.rm == REG_RSP || e.rm == REG_RBP || e.rm == REG_RBX || (e.rm >= REG_R12 && e.rm <= REG_R14);
+        if (!e.memory && !(i.rex) && !writes_reserved) /* AH..BH: BH belongs to a pointer */
+            writes_reserved |= (i.modrm & 7) == 7 || (i.modrm >> 3 & 7) == 7;
+    } while (writes_reserved);
+    memcpy(out, e.bytes, e.length);
+    return e.length;
+}
+static void sequence_code(struct rig *m, struct rng *r, const struct sequences *p, struct diff_case *t)
+{
+    unsigned k, n = 2 + rng_below(r, SEQUENCE_LENGTH - 1), start;
+    bool loop = rng_one_in(r, 2);
+    memset(t->code, 0, sizeof t->code);
+    t->at = 0x400 + 16 * rng_below(r, 32);
+    t->wide = p->wide;
+    t->length = 0;
+    for (k = 0; k < n; k++) {
+        if (rng_one_in(r, 3)) { /* jcc over the next one */
+            start = t->length;
+            t->code[start] = (uint8_t)(0x70 + rng_below(r, 16));
+            t->length = start + 2;
+            t->length += sequence_insn(m, r, p, t->at + t->length, t->code + t->length);
+            t->code[start + 1] = (uint8_t)(t->length - start - 2);
+        } else {
+            t->length += sequence_insn(m, r, p, t->at + t->length, t->code + t->length);
+        }
+    }
+    if (loop && t->wide) { /* dec r14d; jnz near back */
+        static const uint8_t dec[] = { 0x41, 0xFF, 0xCE, 0x0F, 0x85 };
+        memcpy(t->code + t->length, dec, 5);
+        t->length += 9;
+        st32le(t->code + t->length - 4, 0u - t->length);
+    }
+}
+static void sequence_state(struct rng *r, const struct sequences *p, struct diff_case *t)
+{
+    struct diff_state *s = &t->in;
+    struct form f = p->pool[0];
+    unsigned k;
+    memset(s, 0, sizeof *s);
+    f.fill = (uint8_t)rng_below(r, 3);
+    make_fpu_state(r, &f, s);
+    if (rng_one_in(r, 2))
+        for (k = 0; k < (p->wide ? 16u : 8u); k++)
+            fill_bytes(r, s->fx + 160 + 16 * k, 16, f.fill);
+    st32le(s->fx + 24, rng_one_in(r, 2) ? 0x1F80 : 0x1FA0);
+    for (k = 0; k < 16; k++)
+        s->gpr[k] = value_int(r);
+    s->gpr[REG_RBX] = BLOCK_VA + 0x200;
+    s->gpr[REG_RBP] = BLOCK_VA + 0x300;
+    s->gpr[REG_R12] = BLOCK_VA + 0x400 - (rng_one_in(r, 4) ? rng_below(r, 16) : 0);
+    s->gpr[REG_R13] = rng_below(r, 8);
+    s->gpr[REG_R14] = 1 + rng_below(r, 3);
+    s->gpr[REG_RSP] = BLOCK_VA + 0x600;
+    s->flags = 0x202u | (rng_below(r, 0x1000) & 0x8D5u);
+    fill_bytes(r, s->mem, BLOCK_SIZE, rng_one_in(r, 2) ? FILL_INT : f.fill);
+    s->rip = CODE_VA + t->at;
+    if (!p->wide)
+        for (k = 0; k < 16; k++)
+            s->gpr[k] = k < 8 ? (uint32_t)s->gpr[k] : 0;
+}
+#if DIFF_NATIVE
+static void sequence_print(struct rig *m, const struct diff_case *t)
+{
+    uint32_t at = 0;
+    struct insn i;
+    char text[128];
+    while (at < t->length && !cpu_decode(m->c, t->wide ? KEY_CS64 | KEY_USER | KEY_PAGING | KEY_LONG : KEY_CS32 | KEY_USER | KEY_PAGING | KEY_LONG, t->code + at, 15, &i)) {
+        cpu_disassemble(&i, t->in.rip + at, text, sizeof text);
+        printf("    %" PRIx64 "  %s\n", t->in.rip + at, text);
+        at += i.length;
+    }
+}
+static void check_sequences(struct session *s, unsigned sequences, unsigned states, struct report *out)
+{
+    static struct sequences pool;
+    struct form f;
+    struct rng code = { 12345 };
+    unsigned n, k, table, done, wide;
+    const struct insn_row *row;
+    memset(out, 0, sizeof *out);
+    for (wide = 2; wide--;) {
+        pool.count = 0;
+        pool.wide = wide;
+        for (table = 0; diff_table(table); table++)
+            for (row = diff_table(table); row->name; row++)
+                if (!excluded_reason(row) && cpu_has(s->m->c, (enum cpu_feature)row->needs))
+                    each_form_of_row(row, sequence_collect, &pool);
+        f = pool.pool[0];
+        snprintf(f.name, sizeof f.name, "sequence%s", wide ? "" : " in 32-bit code");
+        for (n = 0; n < sequences / (wide ? 1 : 4); n++) {
+            struct rng state = { n * UINT64_C(7919) + wide };
+            bool bad = false;
+            sequence_code(s->m, &code, &pool, &native->cases[0]);
+            out->forms++;
+            for (done = 0; done < states && !bad; done += k) {
+                unsigned count = states - done < NATIVE_BATCH ? states - done : NATIVE_BATCH;
+                for (k = 0; k < count; k++) {
+                    if (k)
+                        native->cases[k] = native->cases[0];
+                    sequence_state(&state, &pool, &native->cases[k]);
+                }
+                native_run(&s->runner, count);
+                rig_code(s->m, &native->cases[0], true);
+                for (k = 0; k < count && !bad; k++) {
+                    struct diff_case mine = native->cases[k];
+                    rig_run(s->m, &mine);
+                    normalise(&f, &mine, &mine.out);
+                    normalise(&f, &mine, &native->cases[k].out);
+                    out->cases++;
+                    if (states_equal(&mine.out, &native->cases[k].out))
+                        continue;
+                    bad = true; /* the first is enough: the rest of this sequence differs alike */
+                    out->differences++;
+                    if (out->differences <= s->limit * 2ul) {
+                        print_difference(&f, &native->cases[k], &mine.out, "cpu_run");
+                        printf("  sequence %u, state %u\n", n, done + k);
+                        sequence_print(s->m, &native->cases[k]);
+                    }
+                }
+                k = count;
+                rig_code(s->m, &native->cases[0], false);
+            }
+        }
+    }
+}
+#endif
 
 /* ---- vectors: a line a form: name|hash of the results of cases 0, 1, ... ---- */
 enum { VECTOR_CASES = 12 };
@@ -1643,6 +1836,13 @@ int main(int argc, char **argv)
                 for (row = diff_table(t); row->name; row++)
                     if (!excluded_reason(row) && cpu_has(m.c, (enum cpu_feature)row->needs))
                         each_form_of_row(row, check_form, &s);
+            if (!only && run) {
+                struct report q;
+                check_sequences(&s, getenv("LONG") ? 4000 : 300, 200, &q);
+                printf("sequences: %lu of 2 to %d instructions, %lu runs, %lu differ\n", q.forms, SEQUENCE_LENGTH, q.cases, q.differences);
+                passed += (unsigned)(q.forms - q.differences);
+                failed += (unsigned)q.differences;
+            }
             native_stop(&s.runner);
             printf("native: %lu forms, %lu cases, %lu differences in %lu forms; %lu transcendental results differ in the last bit; %lu forms without an encoding\n",
                    s.report.forms, s.report.cases, s.report.differences, s.report.forms_different, s.report.last_bit, s.report.skipped);
