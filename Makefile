@@ -14,8 +14,9 @@ WARN = -std=c99 -pedantic -Wall -Wextra
 
 PARTS := $(shell cat src/parts.txt)
 SOURCES := $(wildcard $(addprefix src/,$(PARTS)))
+DEVDIR ?= build/dev
 HEADERS := emu.h $(filter %.h,$(SOURCES))
-OBJECTS := $(patsubst src/%.c,build/dev/%.o,$(filter %.c,$(SOURCES)))
+OBJECTS := $(patsubst src/%.c,$(DEVDIR)/%.o,$(filter %.c,$(SOURCES)))
 DEV_CFLAGS ?= -O1 -g
 
 all: emu
@@ -27,17 +28,17 @@ emu.c: $(SOURCES) src/parts.txt src/tools/amalgamate.sh
 	sh src/tools/amalgamate.sh > $@.new
 	mv $@.new $@
 
-dev: build/dev/emu
+dev: $(DEVDIR)/emu
 
-build/dev/emu: $(OBJECTS)
+$(DEVDIR)/emu: $(OBJECTS)
 	$(CC) $(DEV_CFLAGS) $(OBJECTS) -o $@ $(LDFLAGS)
 
 # everything but main(): what the tests of the parts are linked with
-build/dev/libemu.a: $(filter-out build/dev/front/main.o,$(OBJECTS))
+$(DEVDIR)/libemu.a: $(filter-out $(DEVDIR)/front/main.o,$(OBJECTS))
 	rm -f $@
 	ar rcs $@ $^
 
-build/dev/%.o: src/%.c $(HEADERS)
+$(DEVDIR)/%.o: src/%.c $(HEADERS)
 	@mkdir -p $(@D)
 	$(CC) $(WARN) $(DEV_CFLAGS) $(DEV_EXTRA) -c $< -o $@
 
