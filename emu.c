@@ -49466,6 +49466,8 @@ EMU_PRIV void udp_print_info(struct nat *n, struct buf *out)
 #define TCP_SHIFT 7u                          /* our window scale: 65535 << 7 covers TCP_RING_MAX */
 #define TCP_DIRECT 8192u                      /* payload that is worth a system call of its own */
 #define TCP_FLUSH 65536u                      /* bytes in rx that are written before the batch ends */
+#define TCP_PULL (128u * 1024)                /* read at once: what is sent from the cache is cheaper */
+#define TCP_LONG_RTT_NS (NS_PER_MS / 2)       /* below it the first ring is never what limits a flow */
 #define TCP_RANGES 512u                       /* out-of-order ranges of a flow */
 #define TCP_CHUNKS 16384u
 #define TCP_FIRST_SEGMENTS 10u                /* RFC 6928 */
@@ -49473,7 +49475,7 @@ EMU_PRIV void udp_print_info(struct nat *n, struct buf *out)
 #define TCP_RTO_FIRST NS_PER_SEC              /* RFC 6298 §2.1 */
 #define TCP_RTO_MAX (60 * NS_PER_SEC)
 #define TCP_RETRIES 12u                       /* then the guest is taken for dead */
-#define TCP_SYN_TRIES 4u                      /* hostfwd: a guest that stays silent for 1+2+4 s is not there */
+#define TCP_SYN_TRIES 3u                      /* hostfwd: a guest that stays silent for 1+2+4 s is not there */
 #define TCP_TIME_WAIT_NS (5 * NS_PER_SEC)     /* nothing can be delayed longer on this path */
 #define TCP_KEEPALIVE_NS (7200 * NS_PER_SEC)  /* RFC 9293 §3.8.4 */
 #define TCP_KEEPALIVE_STEP_NS (75 * NS_PER_SEC)
@@ -50657,9 +50659,10 @@ static void tcp_pull(struct tcp_flow *f)
     int count, got;
     if (f->fd == HOST_FD_NONE || f->host_eof || f->state != TCP_OPEN || !tcp_ring_use(f->nat, &f->tx))
         return;
-    if (used > f->tx.capacity / 2 && f->tx.capacity < TCP_RING_MAX && f->cwnd > f->tx.capacity / 2 && f->snd_wnd > f->tx.capacity / 2)
+    if (used > f->tx.capacity / 2 && f->tx.capacity < TCP_RING_MAX && f->cwnd > f->tx.capacity / 2 && f->snd_wnd > f->tx.capacity / 2 &&
+        f->srtt_ns > TCP_LONG_RTT_NS)
         tcp_ring_grow(f->nat, &f->tx, f->snd_una, used);
-    space = f->tx.capacity - used;
+    space = EMU_MIN(f->tx.capacity - used, TCP_PULL);
     if (!space)
         return;
     count = tcp_ring_pieces(&f->tx, f->tx_end, space, v);
@@ -50727,7 +50730,7 @@ static void tcp_settle(struct tcp_flow *f)
         tcp_push(f);
         if (f->state == TCP_OPEN) {
             edge = f->rx_head + f->rx.capacity;
-            if (tcp_lt(f->rcv_adv, edge) && !f->guest_fin &&
+            if (tcp_lt(f->rcv_adv, edge) && !f->guest_fin && f->rx_head != f->irs + 1 &&
                 edge - f->rcv_adv >= (f->closed_window ? EMU_MIN(f->rx.capacity / 2, tcp_our_mss(f)) : EMU_MAX(f->rx.capacity / 4, 2 * tcp_our_mss(f))))
                 f->need_ack = true; /* the window opened */
             tcp_output(f);
@@ -51493,6 +51496,8 @@ EMU_PRIV bool tcp_check(struct nat *n)
 #undef TCP_SHIFT
 #undef TCP_DIRECT
 #undef TCP_FLUSH
+#undef TCP_PULL
+#undef TCP_LONG_RTT_NS
 #undef TCP_RANGES
 #undef TCP_CHUNKS
 #undef TCP_FIRST_SEGMENTS
