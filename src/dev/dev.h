@@ -125,5 +125,20 @@ DEVICE_CLASS_DECLARE(atapi_class);    /* ide-cd */
 
 /* ==== network ==== */
 DEVICE_CLASS_DECLARE(e1000_class);    /* e1000 */
+DEVICE_CLASS_DECLARE(rtl8139_class);  /* rtl8139 */
+
+/* eeprom.c: the cards' 93C46 */
+enum { EEPROM93_WORDS = 64 };
+struct eeprom93 {
+    uint16_t words[EEPROM93_WORDS];
+    bool cs, sk, data_out; /* pins; data_out is what the card shows */
+    bool reading, write_enabled;
+    uint32_t shift;
+    unsigned bits; /* taken in since CS rose */
+    uint16_t out;
+    unsigned out_bits;
+    uint8_t address;
+};
+EMU_PRIV void eeprom93_pins(struct eeprom93 *p, bool cs, bool sk, bool di);
 
 #endif

@@ -64,7 +64,7 @@ enum { /* PHY: IEEE 802.3 §22.2.4 and the 88E1011's own */
 };
 enum {
     E1000_DESC = 16, E1000_FRAGS = 60, E1000_HEAD_MAX = 256, E1000_TX_MAX = 65536 + E1000_HEAD_MAX, E1000_ROOM = 4 /* a VLAN tag before the head */,
-    E1000_RX_MAX = 16384, E1000_FIFO = 131072, E1000_EEPROM_WORDS = 64, E1000_MIN_FRAME = 60, E1000_FCS = 4, E1000_MAX_FRAME = 1522
+    E1000_RX_MAX = 16384, E1000_FIFO = 131072, E1000_MIN_FRAME = 60, E1000_FCS = 4, E1000_MAX_FRAME = 1522
 };
 
 struct e1000_context { /* §3.3.6: what a context descriptor said */
@@ -80,15 +80,7 @@ struct e1000 {
     uint32_t io_address;
     uint16_t phy[32];
     uint64_t stats[E1000_STAT_COUNT]; /* GORC, GOTC, TOR, TOT: the whole 64 bits in the lower one of the pair */
-    uint16_t eeprom[E1000_EEPROM_WORDS];
-    struct {
-        uint32_t shift;
-        unsigned bits; /* taken in since CS rose */
-        uint16_t out;
-        unsigned out_bits;
-        bool reading, write_enabled, data_out;
-        uint8_t address;
-    } microwire;
+    struct eeprom93 rom;
     /* transmit */
     struct e1000_context context, tso;
     struct {
@@ -324,85 +316,37 @@ static void e1000_eeprom_fill(struct e1000 *d)
 {
     uint16_t sum = 0;
     unsigned i;
-    memset(d->eeprom, 0, sizeof d->eeprom);
+    memset(d->rom.words, 0, sizeof d->rom.words);
     for (i = 0; i < 3; i++)
-        d->eeprom[i] = ld16le(d->mac + 2 * i);
-    d->eeprom[0x0A] = 0x4408; /* initialization control 1: ids are valid */
-    d->eeprom[0x0B] = ld16le(d->pci.config + 0x2E);
-    d->eeprom[0x0C] = ld16le(d->pci.config + 0x2C);
-    d->eeprom[0x0D] = ld16le(d->pci.config + 2);
-    d->eeprom[0x0E] = ld16le(d->pci.config);
-    d->eeprom[0x0F] = 0x3040; /* initialization control 2 */
-    for (i = 0; i < E1000_EEPROM_WORDS - 1; i++)
-        sum = (uint16_t)(sum + d->eeprom[i]);
-    d->eeprom[E1000_EEPROM_WORDS - 1] = (uint16_t)(0xBABA - sum); /* §5.6.35 */
-}
-
-/* 93C46: a start bit, two bits of opcode, six of address, then data; everything on rising SK while CS is high. */
-static void e1000_microwire_clock(struct e1000 *d, bool di)
-{
-    unsigned op, address;
-    if (d->microwire.reading) {
-        if (!d->microwire.out_bits) {
-            d->microwire.address = (uint8_t)((d->microwire.address + 1) % E1000_EEPROM_WORDS);
-            d->microwire.out = d->eeprom[d->microwire.address];
-            d->microwire.out_bits = 16;
-        }
-        d->microwire.data_out = (d->microwire.out >> --d->microwire.out_bits) & 1;
-        return;
-    }
-    if (!d->microwire.bits && !di)
-        return; /* before the start bit */
-    if (d->microwire.bits >= 25)
-        return;
-    d->microwire.shift = d->microwire.shift << 1 | (di ? 1 : 0);
-    d->microwire.bits++;
-    if (d->microwire.bits == 9) {
-        op = (d->microwire.shift >> 6) & 3;
-        address = d->microwire.shift & 63;
-        d->microwire.address = (uint8_t)address;
-        if (op == 2) {
-            d->microwire.reading = true;
-            d->microwire.out = d->eeprom[address];
-            d->microwire.out_bits = 16;
-            d->microwire.data_out = false; /* the dummy bit before the first word */
-        } else if (op == 0 && (address >> 4) == 3) {
-            d->microwire.write_enabled = true;
-        } else if (op == 0 && (address >> 4) == 0) {
-            d->microwire.write_enabled = false;
-        } else if (op == 3 && d->microwire.write_enabled) {
-            d->eeprom[address] = 0xFFFF;
-        }
-    } else if (d->microwire.bits == 25 && ((d->microwire.shift >> 22) & 3) == 1 && d->microwire.write_enabled) {
-        d->eeprom[d->microwire.address] = (uint16_t)d->microwire.shift;
-    }
+        d->rom.words[i] = ld16le(d->mac + 2 * i);
+    d->rom.words[0x0A] = 0x4408; /* initialization control 1: ids are valid */
+    d->rom.words[0x0B] = ld16le(d->pci.config + 0x2E);
+    d->rom.words[0x0C] = ld16le(d->pci.config + 0x2C);
+    d->rom.words[0x0D] = ld16le(d->pci.config + 2);
+    d->rom.words[0x0E] = ld16le(d->pci.config);
+    d->rom.words[0x0F] = 0x3040; /* initialization control 2 */
+    for (i = 0; i < EEPROM93_WORDS - 1; i++)
+        sum = (uint16_t)(sum + d->rom.words[i]);
+    d->rom.words[EEPROM93_WORDS - 1] = (uint16_t)(0xBABA - sum); /* §5.6.35 */
 }
 
 static void e1000_eecd_write(struct e1000 *d, uint32_t v)
 {
-    uint32_t old = E1000_REG(d, E1000_EECD);
-    if (!(v & E1000_EECD_CS) || !(old & E1000_EECD_CS)) {
-        d->microwire.bits = 0;
-        d->microwire.shift = 0;
-        d->microwire.reading = false;
-        d->microwire.data_out = true; /* ready */
-    }
-    if ((v & E1000_EECD_CS) && (v & E1000_EECD_SK) && !(old & E1000_EECD_SK))
-        e1000_microwire_clock(d, (v & E1000_EECD_DI) != 0);
+    eeprom93_pins(&d->rom, (v & E1000_EECD_CS) != 0, (v & E1000_EECD_SK) != 0, (v & E1000_EECD_DI) != 0);
     E1000_REG(d, E1000_EECD) = v & (E1000_EECD_SK | E1000_EECD_CS | E1000_EECD_DI | E1000_EECD_REQ | 0x30);
 }
 
 static uint32_t e1000_eecd_read(const struct e1000 *d)
 {
     uint32_t v = E1000_REG(d, E1000_EECD) | E1000_EECD_PRES;
-    return v | (d->microwire.data_out ? E1000_EECD_DO : 0) | (v & E1000_EECD_REQ ? E1000_EECD_GNT : 0);
+    return v | (d->rom.data_out ? E1000_EECD_DO : 0) | (v & E1000_EECD_REQ ? E1000_EECD_GNT : 0);
 }
 
 static void e1000_eerd_write(struct e1000 *d, uint32_t v)
 {
     unsigned address = (v >> 8) & 0xFF;
     if (v & 1)
-        v = (v & 0xFF00) | 0x10 | (address < E1000_EEPROM_WORDS ? (uint32_t)d->eeprom[address] << 16 : 0);
+        v = (v & 0xFF00) | 0x10 | (address < EEPROM93_WORDS ? (uint32_t)d->rom.words[address] << 16 : 0);
     E1000_REG(d, E1000_EERD) = v;
 }
 
@@ -1099,13 +1043,12 @@ static void e1000_mac_reset(struct e1000 *d)
         d->reg[initial[i].reg / 4] = initial[i].value;
     for (i = 0; i < 16; i++)
         d->reg[E1000_RA / 4 + 2 * i + 1] &= 0x7FFFFFFFu;
-    d->reg[E1000_RA / 4] = d->eeprom[0] | (uint32_t)d->eeprom[1] << 16;
-    d->reg[E1000_RA / 4 + 1] = d->eeprom[2] | 0x80000000u;
+    d->reg[E1000_RA / 4] = d->rom.words[0] | (uint32_t)d->rom.words[1] << 16;
+    d->reg[E1000_RA / 4 + 1] = d->rom.words[2] | 0x80000000u;
     memset(d->stats, 0, sizeof d->stats);
-    memset(&d->microwire, 0, sizeof d->microwire);
     memset(&d->context, 0, sizeof d->context);
     memset(&d->tso, 0, sizeof d->tso);
-    d->microwire.data_out = true;
+    eeprom93_pins(&d->rom, false, false, false);
     e1000_tx_forget(d);
     d->fifo_start = d->fifo_end = 0;
     d->rx_any = d->rx_small = false;
@@ -1225,8 +1168,8 @@ static void e1000_reg_write(struct e1000 *d, unsigned offset, uint32_t v)
     case E1000_CTRL_EXT:
         E1000_REG(d, E1000_CTRL_EXT) = v & ~(uint32_t)(1 << 13);
         if (v & 1 << 13) { /* EE_RST */
-            d->reg[E1000_RA / 4] = d->eeprom[0] | (uint32_t)d->eeprom[1] << 16;
-            d->reg[E1000_RA / 4 + 1] = d->eeprom[2] | 0x80000000u;
+            d->reg[E1000_RA / 4] = d->rom.words[0] | (uint32_t)d->rom.words[1] << 16;
+            d->reg[E1000_RA / 4 + 1] = d->rom.words[2] | 0x80000000u;
         }
         return;
     case E1000_ICR:
