@@ -126,6 +126,7 @@ DEVICE_CLASS_DECLARE(atapi_class);    /* ide-cd */
 /* ==== network ==== */
 DEVICE_CLASS_DECLARE(e1000_class);    /* e1000 */
 DEVICE_CLASS_DECLARE(rtl8139_class);  /* rtl8139 */
+DEVICE_CLASS_DECLARE(ne2k_class);     /* ne2k_pci */
 
 /* eeprom.c: the cards' 93C46 */
 enum { EEPROM93_WORDS = 64 };

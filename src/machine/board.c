@@ -21,7 +21,7 @@
 static const struct device_class *const board_classes[] = {
     &i440fx_class, &piix3_class, &piix4_pm_class, &port92_class, &pic_class, &ioapic_class, &lapic_class, &pit_class, &hpet_class,
     &rtc_class, &dma_class, &fw_cfg_class, &fdc_class, &uart_class, &parallel_class, &ps2_class, &vga_class, &ide_class, &ata_class,
-    &atapi_class, &e1000_class, &rtl8139_class, &debugcon_class, &debug_exit_class, &pc_testdev_class, &pci_testdev_class,
+    &atapi_class, &e1000_class, &rtl8139_class, &ne2k_class, &debugcon_class, &debug_exit_class, &pc_testdev_class, &pci_testdev_class,
 };
 
 EMU_PRIV const struct device_class *device_class_at(size_t i) { return i < EMU_ARRAY_LEN(board_classes) ? board_classes[i] : NULL; }
