@@ -969,6 +969,7 @@ EMU_PRIV void net_print_info(struct emu *e, struct buf *out);
 /* For a NIC's create(): its options mac= (or the next of 52:54:00:12:34:56...) and netdev=. */
 EMU_PRIV int net_mac_option(struct emu *e, struct options *opts, uint8_t mac[6], struct err *err);
 EMU_PRIV int net_nic_attach(struct emu *e, struct net_port *nic, struct options *opts, struct err *err);
+EMU_PRIV void net_nic_register(struct emu *e, struct net_port *nic, const char *class_name, const char *id); /* named by id, else e1000.0 and on */
 
 /* ================= display and input ================= */
 struct screen { /* XRGB 8888, host order; owned by the VGA device; valid until the next update */
@@ -36850,10 +36851,6 @@ static int e1000_create(struct device *dev, struct options *opts, struct err *er
     pci_add_bar_io(&d->pci, 1, "e1000-io", 64, true, &e1000_io_ops, d);
     e1000_eeprom_fill(d);
     d->port.opaque = d;
-    snprintf(d->port.name, sizeof d->port.name, "%s", dev->id ? dev->id : "");
-    if (!dev->id)
-        snprintf(d->port.name, sizeof d->port.name, "e1000@%02x.%x", d->pci.devfn >> 3, d->pci.devfn & 7);
-    snprintf(d->port.model, sizeof d->port.model, "nic");
     d->port.takes_gso = d->port.takes_csum = true;
     d->port.max_frame = E1000_RX_MAX;
     d->port.can_receive = e1000_can_receive;
@@ -36861,7 +36858,7 @@ static int e1000_create(struct device *dev, struct options *opts, struct err *er
     d->port.kick = e1000_kick;
     d->port.link_changed = e1000_link_changed;
     d->port.info = e1000_info;
-    net_port_register(e, &d->port);
+    net_nic_register(e, &d->port, dev->cls->name, dev->id);
     d->tx_flat = emu_alloc(e, E1000_ROOM + E1000_TX_MAX);
     d->rx_flat = emu_alloc(e, E1000_RX_MAX + 8);
     r = d->tx_flat && d->rx_flat ? net_nic_attach(e, &d->port, opts, err) : err_set(err, EMU_ENOMEM, "e1000: out of memory");
@@ -37604,18 +37601,13 @@ static int rtl_create(struct device *dev, struct options *opts, struct err *err)
     for (i = 0; i < 3; i++)
         d->rom.words[7 + i] = ld16le(d->mac + 2 * i);
     d->port.opaque = d;
-    if (dev->id)
-        snprintf(d->port.name, sizeof d->port.name, "%s", dev->id);
-    else
-        snprintf(d->port.name, sizeof d->port.name, "rtl8139@%02x.%x", d->pci.devfn >> 3, d->pci.devfn & 7);
-    snprintf(d->port.model, sizeof d->port.model, "nic");
     d->port.max_frame = RTL_FRAME_MAX - 64;
     d->port.can_receive = rtl_can_receive;
     d->port.receive = rtl_receive;
     d->port.kick = rtl_kick;
     d->port.link_changed = rtl_link_changed;
     d->port.info = rtl_info;
-    net_port_register(e, &d->port);
+    net_nic_register(e, &d->port, dev->cls->name, dev->id);
     d->flat = emu_alloc(e, RTL_ROOM + RTL_TX_MAX);
     d->rx_flat = emu_alloc(e, RTL_FRAME_MAX + 64);
     r = d->flat && d->rx_flat ? net_nic_attach(e, &d->port, opts, err) : err_set(err, EMU_ENOMEM, "rtl8139: out of memory");
@@ -38025,17 +38017,12 @@ static int ne2k_create(struct device *dev, struct options *opts, struct err *err
     d->pci.config[0x3D] = 1;
     pci_add_bar_io(&d->pci, 0, "ne2k", 256, true, &ne2k_ops, d);
     d->port.opaque = d;
-    if (dev->id)
-        snprintf(d->port.name, sizeof d->port.name, "%s", dev->id);
-    else
-        snprintf(d->port.name, sizeof d->port.name, "ne2k_pci@%02x.%x", d->pci.devfn >> 3, d->pci.devfn & 7);
-    snprintf(d->port.model, sizeof d->port.model, "nic");
     d->port.max_frame = NE2K_FRAME_MAX;
     d->port.can_receive = ne2k_can_receive;
     d->port.receive = ne2k_receive;
     d->port.kick = ne2k_kick;
     d->port.info = ne2k_info;
-    net_port_register(e, &d->port);
+    net_nic_register(e, &d->port, dev->cls->name, dev->id);
     if ((r = net_nic_attach(e, &d->port, opts, err)))
         ne2k_destroy(dev);
     return r;
@@ -49124,6 +49111,19 @@ EMU_PRIV int net_nic_attach(struct emu *e, struct net_port *nic, struct options 
     if (!peer)
         return err_set(err, EMU_ENOENT, "%s: there is no -netdev with id=%s", opts->origin, netdev);
     return net_port_connect(nic, peer, err);
+}
+
+EMU_PRIV void net_nic_register(struct emu *e, struct net_port *nic, const char *class_name, const char *id)
+{
+    unsigned n = 0;
+    if (id)
+        snprintf(nic->name, sizeof nic->name, "%s", id);
+    else
+        do
+            snprintf(nic->name, sizeof nic->name, "%.40s.%u", class_name, n++);
+        while (net_port_find(e, nic->name));
+    snprintf(nic->model, sizeof nic->model, "nic");
+    net_port_register(e, nic);
 }
 
 /* Asks the board for a NIC on the given backend. */

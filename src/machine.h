@@ -520,6 +520,7 @@ EMU_PRIV void net_print_info(struct emu *e, struct buf *out);
 /* For a NIC's create(): its options mac= (or the next of 52:54:00:12:34:56...) and netdev=. */
 EMU_PRIV int net_mac_option(struct emu *e, struct options *opts, uint8_t mac[6], struct err *err);
 EMU_PRIV int net_nic_attach(struct emu *e, struct net_port *nic, struct options *opts, struct err *err);
+EMU_PRIV void net_nic_register(struct emu *e, struct net_port *nic, const char *class_name, const char *id); /* named by id, else e1000.0 and on */
 
 /* ================= display and input ================= */
 struct screen { /* XRGB 8888, host order; owned by the VGA device; valid until the next update */

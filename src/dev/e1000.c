@@ -1311,10 +1311,6 @@ static int e1000_create(struct device *dev, struct options *opts, struct err *er
     pci_add_bar_io(&d->pci, 1, "e1000-io", 64, true, &e1000_io_ops, d);
     e1000_eeprom_fill(d);
     d->port.opaque = d;
-    snprintf(d->port.name, sizeof d->port.name, "%s", dev->id ? dev->id : "");
-    if (!dev->id)
-        snprintf(d->port.name, sizeof d->port.name, "e1000@%02x.%x", d->pci.devfn >> 3, d->pci.devfn & 7);
-    snprintf(d->port.model, sizeof d->port.model, "nic");
     d->port.takes_gso = d->port.takes_csum = true;
     d->port.max_frame = E1000_RX_MAX;
     d->port.can_receive = e1000_can_receive;
@@ -1322,7 +1318,7 @@ static int e1000_create(struct device *dev, struct options *opts, struct err *er
     d->port.kick = e1000_kick;
     d->port.link_changed = e1000_link_changed;
     d->port.info = e1000_info;
-    net_port_register(e, &d->port);
+    net_nic_register(e, &d->port, dev->cls->name, dev->id);
     d->tx_flat = emu_alloc(e, E1000_ROOM + E1000_TX_MAX);
     d->rx_flat = emu_alloc(e, E1000_RX_MAX + 8);
     r = d->tx_flat && d->rx_flat ? net_nic_attach(e, &d->port, opts, err) : err_set(err, EMU_ENOMEM, "e1000: out of memory");

@@ -379,17 +379,12 @@ static int ne2k_create(struct device *dev, struct options *opts, struct err *err
     d->pci.config[0x3D] = 1;
     pci_add_bar_io(&d->pci, 0, "ne2k", 256, true, &ne2k_ops, d);
     d->port.opaque = d;
-    if (dev->id)
-        snprintf(d->port.name, sizeof d->port.name, "%s", dev->id);
-    else
-        snprintf(d->port.name, sizeof d->port.name, "ne2k_pci@%02x.%x", d->pci.devfn >> 3, d->pci.devfn & 7);
-    snprintf(d->port.model, sizeof d->port.model, "nic");
     d->port.max_frame = NE2K_FRAME_MAX;
     d->port.can_receive = ne2k_can_receive;
     d->port.receive = ne2k_receive;
     d->port.kick = ne2k_kick;
     d->port.info = ne2k_info;
-    net_port_register(e, &d->port);
+    net_nic_register(e, &d->port, dev->cls->name, dev->id);
     if ((r = net_nic_attach(e, &d->port, opts, err)))
         ne2k_destroy(dev);
     return r;

@@ -718,18 +718,13 @@ static int rtl_create(struct device *dev, struct options *opts, struct err *err)
     for (i = 0; i < 3; i++)
         d->rom.words[7 + i] = ld16le(d->mac + 2 * i);
     d->port.opaque = d;
-    if (dev->id)
-        snprintf(d->port.name, sizeof d->port.name, "%s", dev->id);
-    else
-        snprintf(d->port.name, sizeof d->port.name, "rtl8139@%02x.%x", d->pci.devfn >> 3, d->pci.devfn & 7);
-    snprintf(d->port.model, sizeof d->port.model, "nic");
     d->port.max_frame = RTL_FRAME_MAX - 64;
     d->port.can_receive = rtl_can_receive;
     d->port.receive = rtl_receive;
     d->port.kick = rtl_kick;
     d->port.link_changed = rtl_link_changed;
     d->port.info = rtl_info;
-    net_port_register(e, &d->port);
+    net_nic_register(e, &d->port, dev->cls->name, dev->id);
     d->flat = emu_alloc(e, RTL_ROOM + RTL_TX_MAX);
     d->rx_flat = emu_alloc(e, RTL_FRAME_MAX + 64);
     r = d->flat && d->rx_flat ? net_nic_attach(e, &d->port, opts, err) : err_set(err, EMU_ENOMEM, "rtl8139: out of memory");

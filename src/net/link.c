@@ -515,6 +515,19 @@ EMU_PRIV int net_nic_attach(struct emu *e, struct net_port *nic, struct options 
     return net_port_connect(nic, peer, err);
 }
 
+EMU_PRIV void net_nic_register(struct emu *e, struct net_port *nic, const char *class_name, const char *id)
+{
+    unsigned n = 0;
+    if (id)
+        snprintf(nic->name, sizeof nic->name, "%s", id);
+    else
+        do
+            snprintf(nic->name, sizeof nic->name, "%.40s.%u", class_name, n++);
+        while (net_port_find(e, nic->name));
+    snprintf(nic->model, sizeof nic->model, "nic");
+    net_port_register(e, nic);
+}
+
 /* Asks the board for a NIC on the given backend. */
 static int net_add_nic(struct emu *e, struct options *line, const char *netdev, struct err *err)
 {
