@@ -74,19 +74,24 @@ static uint64_t rng_next(struct rng *r) /* splitmix64 */
 }
 static unsigned rng_below(struct rng *r, unsigned n) { return (unsigned)((rng_next(r) >> 32) % n); }
 static bool rng_one_in(struct rng *r, unsigned n) { return rng_below(r, n) == 0; }
+/* An expression may hold one call of these only: C leaves the order of two open, and vectors must not depend on the compiler. */
 
 static uint64_t value_int(struct rng *r)
 {
     static const uint64_t edges[] = { 0, 1, 2, 0x7F, 0x80, 0xFF, 0x100, 0x7FFF, 0x8000, 0xFFFF, 0x10000, 0x7FFFFFFF, 0x80000000u, 0xFFFFFFFFu,
                                       UINT64_C(0x100000000), UINT64_C(0x7FFFFFFFFFFFFFFF), UINT64_C(0x8000000000000000), UINT64_MAX, UINT64_MAX - 1 };
     uint64_t v;
+    unsigned n;
     switch (rng_below(r, 6)) {
     case 0: return edges[rng_below(r, sizeof edges / sizeof *edges)];
-    case 1: return edges[rng_below(r, sizeof edges / sizeof *edges)] + rng_below(r, 5) - 2;
+    case 1:
+        v = edges[rng_below(r, sizeof edges / sizeof *edges)];
+        return v + rng_below(r, 5) - 2;
     case 2:
-        v = rng_next(r);
-        return v >> rng_below(r, 64);
-    case 3: return 0 - (rng_next(r) >> rng_below(r, 64));
+    case 3:
+        n = rng_below(r, 64);
+        v = rng_next(r) >> n;
+        return n & 1 ? v : 0 - v;
     default: return rng_next(r);
     }
 }
@@ -94,16 +99,19 @@ static uint32_t value_f32(struct rng *r)
 {
     static const uint32_t edges[] = { 0, 1, 0x7FFFFF, 0x800000, 0x800001, 0x3F800000, 0x3F800001, 0x3F7FFFFF, 0x7F7FFFFF, 0x7F800000, 0x7F800001, 0x7FC00000,
                                       0x7FC12345, 0x7FBFFFFF, 0x4F000000, 0x4EFFFFFF, 0x5F000000, 0x5EFFFFFF, 0x3F000000, 0x3FC00000, 0x40200000, 0x00400000 };
-    uint32_t v, sign = rng_one_in(r, 2) ? 0x80000000u : 0;
+    uint32_t sign = rng_one_in(r, 2) ? 0x80000000u : 0, frac = (uint32_t)(rng_next(r) & 0x7FFFFF);
+    unsigned n;
     switch (rng_below(r, 8)) {
     case 0: case 1: return edges[rng_below(r, sizeof edges / sizeof *edges)] | sign;
-    case 2: return (uint32_t)(rng_next(r) & 0x7FFFFF) | sign;
+    case 2: return frac | sign;
     case 3: return (uint32_t)rng_next(r);
-    case 4: return (rng_below(r, 3) ? 0x00000000u : 0x7E800000u) + (uint32_t)(rng_next(r) & 0x01FFFFFF) + sign;
+    case 4:
+        n = rng_below(r, 12); /* the ends of the range */
+        return (n < 8 ? n >> 1 : 0xFDu + (n & 3) % 3) << 23 | frac | sign;
     case 5:
-        v = (uint32_t)(rng_next(r) & 0x7FFFFF) & ~(uint32_t)0 << rng_below(r, 23);
-        return (120 + rng_below(r, 40)) << 23 | v | sign;
-    default: return (110 + rng_below(r, 35)) << 23 | (uint32_t)(rng_next(r) & 0x7FFFFF) | sign;
+        frac &= ~(uint32_t)0 << rng_below(r, 23);
+        return (120 + rng_below(r, 40)) << 23 | frac | sign;
+    default: return (110 + rng_below(r, 35)) << 23 | frac | sign;
     }
 }
 static uint64_t value_f64(struct rng *r)
@@ -113,16 +121,19 @@ static uint64_t value_f64(struct rng *r)
                                       UINT64_C(0x7FF0000000000001), UINT64_C(0x7FF8000000000000), UINT64_C(0x7FF8000000012345), UINT64_C(0x7FF7FFFFFFFFFFFF),
                                       UINT64_C(0x41E0000000000000), UINT64_C(0x41DFFFFFFFC00000), UINT64_C(0x43E0000000000000), UINT64_C(0x41DFFFFFFFE00000),
                                       UINT64_C(0x43DFFFFFFFFFFFFF), UINT64_C(0x3FE0000000000000), UINT64_C(0x3FF8000000000000), UINT64_C(0x36A0000000000000) };
-    uint64_t v, sign = rng_one_in(r, 2) ? UINT64_C(0x8000000000000000) : 0;
+    uint64_t sign = rng_one_in(r, 2) ? UINT64_C(0x8000000000000000) : 0, frac = rng_next(r) >> 12;
+    unsigned n;
     switch (rng_below(r, 8)) {
     case 0: case 1: return edges[rng_below(r, sizeof edges / sizeof *edges)] | sign;
-    case 2: return (rng_next(r) & UINT64_C(0xFFFFFFFFFFFFF)) | sign;
+    case 2: return frac | sign;
     case 3: return rng_next(r);
-    case 4: return (uint64_t)(rng_below(r, 2) ? 0x380 - 30 + rng_below(r, 40) : 0x47E - rng_below(r, 40)) << 52 | rng_next(r) >> 12 | sign; /* about binary32's ends */
+    case 4:
+        n = rng_below(r, 90); /* about binary32's ends, and the ends of the range */
+        return (uint64_t)(n < 40 ? 0x380 - 30 + n : n < 80 ? 0x47E + 40 - n : n < 85 ? n - 80 : 0x7FE - (n - 85)) << 52 | frac | sign;
     case 5:
-        v = (rng_next(r) & UINT64_C(0xFFFFFFFFFFFFF)) & ~(uint64_t)0 << rng_below(r, 52);
-        return (uint64_t)(1010 + rng_below(r, 80)) << 52 | v | sign;
-    default: return (uint64_t)(1000 + rng_below(r, 60)) << 52 | (rng_next(r) >> 12) | sign;
+        frac &= ~(uint64_t)0 << rng_below(r, 52);
+        return (uint64_t)(1010 + rng_below(r, 80)) << 52 | frac | sign;
+    default: return (uint64_t)(1000 + rng_below(r, 60)) << 52 | frac | sign;
     }
 }
 static void value_f80(struct rng *r, uint8_t out[10])
@@ -142,7 +153,11 @@ static void value_f80(struct rng *r, uint8_t out[10])
             mant = rng_below(r, 3) ? mant & UINT64_MAX >> 1 : 0, exp = rng_below(r, 2) ? 0x7FFF : rng_below(r, 0x7FFF) + 1;
         break;
     case 6: mant &= ~(uint64_t)0 << rng_below(r, 64), mant |= UINT64_C(1) << 63, exp = 0x3FFF - 20 + rng_below(r, 90); break;
-    case 7: exp = (rng_below(r, 2) ? 0x3F80 : 0x3C00) - 60 + rng_below(r, 120) + (rng_below(r, 2) ? 0x80 : 0); break; /* about the ends of binary32 and binary64 */
+    case 7: /* about the ends of binary32 and binary64 */
+        exp = rng_below(r, 2) ? 0x3F80 - 60 : 0x3C00 - 60;
+        exp += rng_below(r, 2) ? 0x80 : 0;
+        exp += rng_below(r, 120);
+        break;
     case 8: mant = UINT64_C(1) << 63, exp = 0x3FFF - 3 + rng_below(r, 7); break;
     case 9: mant = rng_next(r), exp = rng_below(r, 0x8000); break;
     default: exp = 0x3FFF - 8 + rng_below(r, 24); break;
@@ -412,7 +427,9 @@ static void encode(struct rng *r, const struct form *f, uint32_t at, bool in_seq
         }
     }
     if (rip_at >= 0) {
-        int32_t disp = (int32_t)(BLOCK_VA + 0x200 + 16 * rng_below(r, 0x20) + (rng_one_in(r, 3) ? rng_below(r, 16) : 0) - (CODE_VA + at + e->length));
+        int32_t disp = (int32_t)(BLOCK_VA + 0x200 - (CODE_VA + at + e->length));
+        disp += (int32_t)(16 * rng_below(r, 0x20));
+        disp += rng_one_in(r, 3) ? (int32_t)rng_below(r, 16) : 0;
         st32le(e->bytes + rip_at, (uint32_t)disp);
         e->disp = disp;
     }
@@ -451,14 +468,18 @@ static void make_fpu_state(struct rng *r, const struct form *f, struct diff_stat
     bool x87 = f->row->attr & (ROW_X87 | ROW_MMX);
     memset(fx, 0, sizeof s->fx);
     if (x87) {
-        if (rng_one_in(r, 2))
-            cw = 0x7F | rng_below(r, 4) << 10 | (rng_one_in(r, 3) ? rng_below(r, 4) : 3) << 8;
+        if (rng_one_in(r, 2)) {
+            cw = 0x7F | rng_below(r, 4) << 10;
+            cw |= (rng_one_in(r, 3) ? rng_below(r, 4) : 3) << 8;
+        }
         if (rng_one_in(r, 6))
             cw &= ~(rng_below(r, 64)); /* some exceptions unmasked */
         cw |= 0x40;
-        sw = rng_below(r, 8) << 11 | (rng_below(r, 16) & 7) << 8 | rng_below(r, 2) << 14;
-        if (rng_one_in(r, 3))
-            sw |= rng_below(r, 128) & (rng_one_in(r, 16) ? 0x7F : (cw & 0x3F) | 0x40);
+        sw = rng_below(r, 128) << 8 & 0x7F00;
+        if (rng_one_in(r, 3)) {
+            unsigned flags = rng_below(r, 128);
+            sw |= flags & (rng_one_in(r, 16) ? 0x7F : (cw & 0x3F) | 0x40);
+        }
         if (sw & ~cw & 0x3F)
             sw |= 0x8080;
         valid = rng_below(r, 8) ? 2 + rng_below(r, 5) : rng_below(r, 9);
@@ -482,8 +503,8 @@ static void make_fpu_state(struct rng *r, const struct form *f, struct diff_stat
     switch (rng_below(r, 8)) {
     case 0: case 1: case 2: break;
     case 3: case 4: mxcsr = 0x1FA0; break;
-    case 5: mxcsr = 0x1F80 | (rng_below(r, 64)) | rng_below(r, 4) << 13; break;
-    case 6: mxcsr = 0x1F80 | (rng_below(r, 64)) | rng_below(r, 4) << 13 | rng_below(r, 2) << 15 | rng_below(r, 2) << 6; break;
+    case 5: mxcsr = 0x1F80 | (rng_below(r, 0x10000) & 0x603F); break;
+    case 6: mxcsr = 0x1F80 | (rng_below(r, 0x10000) & 0xE07F); break;
     default: mxcsr = rng_below(r, 0x10000); break;
     }
     if (!(f->row->attr & ROW_SSE))
@@ -586,14 +607,18 @@ static void make_state(struct rng *r, const struct form *f, const struct encoded
             uint8_t *p = s->mem + (target - BLOCK_VA);
             fill_bytes(r, p, 16, f->fill);
             if (!strcmp(n, "fbld")) {
-                for (k = 0; k < 9; k++)
-                    p[k] = (uint8_t)(rng_below(r, 10) << 4 | rng_below(r, 10));
+                for (k = 0; k < 9; k++) {
+                    unsigned two = rng_below(r, 100);
+                    p[k] = (uint8_t)(two / 10 << 4 | two % 10);
+                }
                 p[9] = rng_one_in(r, 2) ? 0x80 : 0;
             } else if (!strcmp(n, "ldmxcsr")) {
-                st32le(p, rng_below(r, rng_one_in(r, 8) ? 0x7FFFFFFF : 0x10000));
+                bool reserved = rng_one_in(r, 8);
+                st32le(p, rng_below(r, reserved ? 0x7FFFFFFF : 0x10000));
             } else if (!strcmp(n, "fldenv") || !strcmp(n, "frstor")) {
                 unsigned step = f->opsize == 2 ? 2 : 4; /* mostly masked; code selector, pointers: any */
-                st16le(p, (uint16_t)(rng_below(r, 0x10000) | (rng_one_in(r, 4) ? 0 : 0x3F)));
+                unsigned masks = rng_one_in(r, 4) ? 0 : 0x3F;
+                st16le(p, (uint16_t)(rng_below(r, 0x10000) | masks));
                 st16le(p + step, (uint16_t)rng_next(r));
                 st16le(p + 2 * step, (uint16_t)rng_next(r));
             } else if (!strncmp(n, "cmpxchg", 7) && rng_one_in(r, 2)) {
@@ -610,7 +635,8 @@ static void make_state(struct rng *r, const struct form *f, const struct encoded
                     s->gpr[REG_RAX] = ld64le(p);
                 }
             } else if ((!strcmp(n, "jmp") || !strcmp(n, "call")) && !rng_one_in(r, 16)) {
-                st64le(p, f->wide ? CODE_VA + 0x100 + rng_below(r, 0x600) : (CODE_VA + 0x100 + rng_below(r, 0x600)) | rng_next(r) << 32);
+                uint64_t to = CODE_VA + 0x100 + rng_below(r, 0x600);
+                st64le(p, f->wide ? to : to | rng_next(r) << 32);
             } else if (!strncmp(n, "bt", 2) && row->opnd[1] == OPND_Gv) { /* the bit offset reaches memory beside the operand */
                 if ((int)e->reg != e->base && (int)e->reg != e->index)
                     s->gpr[e->reg] = (uint64_t)0 + rng_below(r, 1600) - 800;
@@ -625,8 +651,10 @@ static void make_state(struct rng *r, const struct form *f, const struct encoded
     }
     if (!strcmp(n, "ret")) {
         uint64_t at_sp = s->gpr[REG_RSP] - BLOCK_VA;
-        if (at_sp + 8 <= BLOCK_SIZE && !rng_one_in(r, 16))
-            st64le(s->mem + at_sp, f->wide ? CODE_VA + 0x100 + rng_below(r, 0x600) : (CODE_VA + 0x100 + rng_below(r, 0x600)) | rng_next(r) << 32);
+        if (at_sp + 8 <= BLOCK_SIZE && !rng_one_in(r, 16)) {
+            uint64_t to = CODE_VA + 0x100 + rng_below(r, 0x600);
+            st64le(s->mem + at_sp, f->wide ? to : to | rng_next(r) << 32);
+        }
     }
     if (!f->wide)
         for (k = 0; k < 16; k++)
