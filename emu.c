@@ -50662,6 +50662,7 @@ EMU_PRIV void udp_print_info(struct nat *n, struct buf *out)
 #define TCP_RANGES 512u                       /* out-of-order ranges of a flow */
 #define TCP_CHUNKS 16384u
 #define TCP_FIRST_SEGMENTS 10u                /* RFC 6928 */
+#define TCP_PROBES 4u
 #define TCP_RTO_MIN (200 * NS_PER_MS)
 #define TCP_RTO_FIRST NS_PER_SEC              /* RFC 6298 §2.1 */
 #define TCP_RTO_MAX (60 * NS_PER_SEC)
@@ -50729,7 +50730,8 @@ struct tcp_flow {
     unsigned dupacks, retries, backoff;
     int64_t srtt_ns, rttvar_ns, rto_ns, min_rtt_ns, rack_sent_ns, rack_rtt_ns;
     uint32_t rack_end;
-    bool rtt_known, rack_known, tail_probe_done;
+    bool rtt_known, rack_known;
+    unsigned probes; /* tail loss probes since the guest last acknowledged something */
     /* receiver */
     struct tcp_ring rx;
     uint32_t irs, rcv_nxt, rcv_adv, rx_head, rx_since_grow, fin_seq;
@@ -51388,8 +51390,10 @@ static void tcp_restart_rto(struct tcp_flow *f, int64_t now)
         return;
     }
     f->rto_at = now + EMU_MIN(f->rto_ns << f->backoff, TCP_RTO_MAX);
-    if (f->sack_ok && f->rtt_known && !f->tail_probe_done && !f->in_recovery && !f->backoff) { /* RFC 8985 §7.2 */
-        int64_t probe = now + EMU_MAX(2 * f->srtt_ns, 10 * NS_PER_MS) + (f->pipe <= f->mss ? 40 * NS_PER_MS : 0);
+    /* RFC 8985 §7.2; a few, and in recovery too: with the ring full of what the guest holds already, a retransmission that is lost again has nothing
+     * behind it that would show the loss */
+    if (f->sack_ok && f->rtt_known && f->probes < TCP_PROBES && !f->backoff) {
+        int64_t probe = now + (EMU_MAX(2 * f->srtt_ns, 10 * NS_PER_MS) << f->probes) + (f->pipe <= f->mss && !f->sacked_bytes ? 40 * NS_PER_MS : 0);
         if (probe < f->rto_at) {
             f->rto_at = probe;
             f->rto_is_probe = true;
@@ -51460,7 +51464,7 @@ static void tcp_take_ack(struct tcp_flow *f, const struct tcp_segment *s)
         f->dupacks = 0;
         f->retries = 0;
         f->backoff = 0;
-        f->tail_probe_done = false;
+        f->probes = 0;
         if (f->fin_sent && s->ack == f->tx_end + 1)
             f->fin_acked = true;
     } else if (was_zero) {
@@ -51650,25 +51654,30 @@ static void tcp_send_syn(struct tcp_flow *f)
 
 /* ---- timers ---- */
 
+/* Sends one segment again to get an answer: the oldest missing one if the guest has later ones, else the newest. */
 static void tcp_tail_probe(struct tcp_flow *f, int64_t now)
 {
-    struct tcp_chunk *c = tcp_chunk(f, f->chunk_count - 1);
+    unsigned i = f->sacked_bytes ? 0 : f->chunk_count - 1;
+    struct tcp_chunk *c = tcp_chunk(f, i);
     uint32_t size;
     bool fin;
-    f->tail_probe_done = true;
-    f->rto_at = now + EMU_MIN(f->rto_ns << f->backoff, TCP_RTO_MAX);
-    f->rto_is_probe = false;
-    if (c->flags & (TCP_CHUNK_SACKED | TCP_CHUNK_LOST))
-        return;
-    if (c->end - c->seq > f->mss && tcp_chunk_split(f, f->chunk_count - 1, c->end - f->mss))
-        c = tcp_chunk(f, f->chunk_count - 1);
-    fin = f->fin_sent && tcp_lt(f->tx_end, c->end);
-    size = c->end - c->seq - (fin ? 1 : 0);
-    if (tcp_send_segment(f, c->seq, size, (uint8_t)(TCP_ACK | TCP_PSH | (fin ? TCP_FIN : 0)))) {
-        c->flags |= TCP_CHUNK_AGAIN;
-        c->sent_ns = now;
-        f->any_again = true;
+    f->probes++;
+    if (!(c->flags & (TCP_CHUNK_SACKED | TCP_CHUNK_LOST))) {
+        if (c->end - c->seq > f->mss) {
+            if (!tcp_chunk_split(f, i, i ? c->end - f->mss : c->seq + f->mss))
+                goto out;
+            c = tcp_chunk(f, i ? f->chunk_count - 1 : 0);
+        }
+        fin = f->fin_sent && tcp_lt(f->tx_end, c->end);
+        size = c->end - c->seq - (fin ? 1 : 0);
+        if (tcp_send_segment(f, c->seq, size, (uint8_t)(TCP_ACK | TCP_PSH | (fin ? TCP_FIN : 0)))) {
+            c->flags |= TCP_CHUNK_AGAIN;
+            c->sent_ns = now;
+            f->any_again = true;
+        }
     }
+out:
+    tcp_restart_rto(f, now);
 }
 
 /* RFC 6298 §5, RFC 5681 §3.1: everything in flight is taken for lost. */
@@ -51850,8 +51859,8 @@ static void tcp_pull(struct tcp_flow *f)
     int count, got;
     if (f->fd == HOST_FD_NONE || f->host_eof || f->state != TCP_OPEN || !tcp_ring_use(f->nat, &f->tx))
         return;
-    if (used > f->tx.capacity / 2 && f->tx.capacity < TCP_RING_MAX && f->cwnd > f->tx.capacity / 2 && f->snd_wnd > f->tx.capacity / 2 &&
-        f->srtt_ns > TCP_LONG_RTT_NS)
+    if (used > f->tx.capacity / 2 && f->tx.capacity < TCP_RING_MAX && f->snd_wnd > f->tx.capacity / 2 &&
+        ((f->cwnd > f->tx.capacity / 2 && f->srtt_ns > TCP_LONG_RTT_NS) || f->sacked_bytes > f->tx.capacity / 4))
         tcp_ring_grow(f->nat, &f->tx, f->snd_una, used);
     space = EMU_MIN(f->tx.capacity - used, TCP_PULL);
     if (!space)
@@ -52692,6 +52701,7 @@ EMU_PRIV bool tcp_check(struct nat *n)
 #undef TCP_RANGES
 #undef TCP_CHUNKS
 #undef TCP_FIRST_SEGMENTS
+#undef TCP_PROBES
 #undef TCP_RTO_MIN
 #undef TCP_RTO_FIRST
 #undef TCP_RTO_MAX

@@ -499,12 +499,23 @@ TEST(tcp_retransmits_by_sack_and_by_timeout)
     CHECK_EQ(g.len, 1460);
     CHECK(!take_tcp(&s, &g));
     CHECK(tcp_check(s.n));
-    script_advance(&s, 250 * MS); /* lost again: the timeout */
+    script_advance(&s, 9 * MS);
+    CHECK(!take_tcp(&s, &g));
+    for (i = 0; i < 4; i++) { /* lost again: probes after 10, 20, 40, 80 ms (RFC 8985 §7, repeated) */
+        script_advance(&s, i ? (10 << i) * (int64_t)MS : 2 * MS);
+        CHECK(take_tcp(&s, &g));
+        CHECK_EQ(g.seq, s.gack);
+        CHECK_EQ(g.len, 1460);
+        CHECK(!take_tcp(&s, &g));
+    }
+    script_advance(&s, 190 * MS);
+    CHECK(!take_tcp(&s, &g));
+    script_advance(&s, 15 * MS); /* the timeout */
     CHECK(take_tcp(&s, &g));
     CHECK_EQ(g.seq, s.gack);
-    script_advance(&s, 300 * MS);
+    script_advance(&s, 390 * MS);
     CHECK(!take_tcp(&s, &g));
-    script_advance(&s, 150 * MS); /* twice as long */
+    script_advance(&s, 15 * MS); /* twice as long */
     CHECK(take_tcp(&s, &g));
     CHECK_EQ(g.seq, s.gack);
     send_tcp(&s, GATE, s.hport, s.gseq, s.gack + 7300, ACK, 65535, NULL, 0, NULL, 0);
