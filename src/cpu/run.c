@@ -339,7 +339,7 @@ static void run_sipi(struct cpu *c)
 static void run_events(struct cpu *c)
 {
     if (c->pending & CPU_INT_INIT) {
-        c->pending &= ~(uint32_t)(CPU_INT_INIT | CPU_INT_SIPI);
+        c->pending &= ~(uint32_t)CPU_INT_INIT; /* a SIPI that follows at once stays: lapic.c drops those from before the INIT */
         cpu_reset(c, true);
         return;
     }

@@ -1215,6 +1215,10 @@ static bool trace_emit_int(struct trace_builder *b, const struct trace_insn *t)
     struct uop *u;
     bool high, high_b;
     uop_fn fn;
+#if defined(EMU_TRACE_PLAIN) /* for tests: everything by its plain-C function */
+    if (op != OP_JCC && op != OP_JMP)
+        return false;
+#endif
     if ((b->key & KEY_AC) && trace_may_fault(i))
         return false;
     switch (op) {
@@ -1364,8 +1368,8 @@ static void trace_emit_vec(struct trace_builder *b, const struct insn *i)
         trace_emit_address(b, i, size, ACCESS_READ, false, true, &a);
         if (h && h->bytes == size) {
             u = trace_emit_mem(b, h->rm);
-            u->a = u->x = d;
             trace_set_address(u, &a);
+            u->a = u->x = d; /* no index: x is the first operand */
             u->scale = (uint8_t)mask;
             u->misc = (uint8_t)i->imm;
             goto result;
@@ -1428,9 +1432,11 @@ static unsigned trace_emit_insn(struct trace_builder *b, unsigned k)
         return 1;
     }
     if (r->how == HOW_INT) {
+#if !defined(EMU_TRACE_PLAIN)
         if (k + 1 < b->count && !(b->key & KEY_AC) && !t->error && !t[1].error && t[1].insn.row->how == HOW_INT && t[1].insn.row->op == OP_JCC &&
             trace_plain_branch(b, &t[1].insn) && trace_emit_fused(b, t, t + 1))
             return 2;
+#endif
         if (trace_emit_int(b, t))
             return 1;
         trace_emit_call(b, i);
@@ -1583,6 +1589,7 @@ EMU_PRIV struct trace *trace_build(struct cpu *c, struct ram_block *block, uint6
         u->count = (uint8_t)b->count;
         trace_add_exit(b, u, b->final);
     }
+    first->pos = (uint16_t)offset; /* a head says where its trace begins, for uop_leave: that of a lone JMP is its exit */
     u = tc->arena + tc->used;
     trace_attach_insns(b, first, u);
     b->at = 0;
@@ -1620,10 +1627,9 @@ EMU_PRIV void trace_promote(struct cpu *c, struct uop *head)
     if (!n)
         return;
     for (l = t->incoming; l; l = l->next) {
-        if (l->u == l->stub)
-            UOP_PAGE(l->stub)->v.link = n->head;
-        else
-            l->u->v.link = n->head;
+        struct uop **link = l->u == l->stub ? &UOP_PAGE(l->stub)->v.link : &l->u->v.link;
+        if (*link == head) /* a stub may lead elsewhere by now: its old entry is still listed here */
+            *link = n->head;
         if (!l->next) {
             l->next = n->incoming;
             n->incoming = t->incoming;
