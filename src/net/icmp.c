@@ -133,13 +133,10 @@ static void icmp_ready(void *opaque, unsigned events)
         int got;
         memset(&from, 0, sizeof from);
         got = host_recv_from(f->fd, m, NAT_L4_MAX - NAT_IP6_BYTES, &from);
-        if (got == EMU_EAGAIN || (got < 0 && got != EMU_EUNREACH && got != EMU_ECONNREFUSED)) {
+        if (got < 0) {
             if (host_recv_error(f->fd, &e))
                 break;
-            got = -1;
-        }
-        if (got < 0) {
-            if (host_recv_error(f->fd, &e) == 0 && e.why != HOST_UNREACH_NONE) {
+            if (e.why != HOST_UNREACH_NONE) {
                 struct nat_addr remote = nat_from_host(n, &e.to, f->v4), by = nat_from_host(n, &e.by, f->v4);
                 st16be(e.data + 4, f->id);
                 icmp_error_about(n, e.why == HOST_UNREACH_TTL ? NAT_TTL_EXCEEDED : e.why == HOST_UNREACH_NET ? NAT_UNREACH_NET : NAT_UNREACH_HOST, e.by.family ? &by : NULL,

@@ -51,10 +51,12 @@ EMU_PRIV struct nat_addr nat_own_addr(const struct nat *n, bool v4) { return v4 
 EMU_PRIV struct nat_addr nat_first_guest(const struct nat *n)
 {
     unsigned i;
-    for (i = 0; i < ARP_ENTRIES; i++) /* a guest that set its address by hand, if the first lease was never taken */
-        if (!n->leases[0].used && n->arp[i].used && n->arp[i].known && nat_is_v4(&n->arp[i].ip) && nat_get_v4(&n->arp[i].ip) == n->dhcp4)
-            break;
-    return n->ip4 ? nat_v4(n->dhcp4) : nat_v6(n->net6);
+    if (n->ip4)
+        return nat_v4(n->dhcp4);
+    for (i = 0; i < ARP_ENTRIES; i++) /* IPv6 alone: the guest chose its address itself */
+        if (n->arp[i].used && n->arp[i].known && !nat_is_v4(&n->arp[i].ip) && (n->arp[i].ip.b[0] != 0xFE || n->arp[i].ip.b[1] >= 0xC0))
+            return n->arp[i].ip;
+    return nat_v6(n->net6);
 }
 
 EMU_PRIV struct nat_guestfwd *nat_find_guestfwd(struct nat *n, const struct nat_addr *a, uint16_t port)
