@@ -1015,6 +1015,7 @@ struct config {
     char *cpu_model; /* NAME,+f,-f */
     char *machine;   /* "pc" */
     char *kernel, *initrd, *append, *dtb, *bios, *name, *uuid;
+    char *firmware_dir; /* -L */
     char boot_order[16]; /* letters c d a n; "" = default "cad" */
     bool boot_menu, boot_strict;
     unsigned boot_menu_timeout_ms;
@@ -3392,7 +3393,6 @@ struct front {
     FILE *log_file;
     bool daemonize;
     int echr; /* escape character of the terminal multiplexer, Ctrl-A */
-    char *firmware_dir; /* -L */
 
     /* parts */
     struct monitor *monitors;
@@ -44603,15 +44603,19 @@ static int fw_load_file(struct emu *e, const char *name, uint8_t **data, size_t 
     static const char *const places[] = { "/usr/share/seabios", "/usr/share/qemu", "/usr/local/share/qemu", "/usr/share/OVMF" };
     char path[1024];
     size_t i;
-    (void)e;
     if (host_path_kind(name) == HOST_KIND_FILE)
         return host_file_load(name, data, size, limit, err);
+    if (e->config.firmware_dir) {
+        snprintf(path, sizeof path, "%s/%s", e->config.firmware_dir, name);
+        if (host_path_kind(path) == HOST_KIND_FILE)
+            return host_file_load(path, data, size, limit, err);
+    }
     for (i = 0; i < EMU_ARRAY_LEN(places) && !strchr(name, '/'); i++) {
         snprintf(path, sizeof path, "%s/%s", places[i], name);
         if (host_path_kind(path) == HOST_KIND_FILE)
             return host_file_load(path, data, size, limit, err);
     }
-    return err_set(err, EMU_ENOENT, "%s: no such firmware file; give its path", name);
+    return err_set(err, EMU_ENOENT, "%s: no such firmware file here, in the folder of -L or in /usr/share/seabios; give its path", name);
 }
 
 /* The VGA ROM that fits a foreign BIOS, from beside it or from the usual places; missing: no picture before the OS. */
@@ -58346,7 +58350,7 @@ static int cmd_string(struct cmd_state *s, const char *arg, struct err *err)
     if (!strcmp(n, "bios"))
         return cmd_set_string(s, &c->bios, arg);
     if (!strcmp(n, "L"))
-        return cmd_set_string(s, &s->front->firmware_dir, arg);
+        return cmd_set_string(s, &c->firmware_dir, arg);
     if (!strcmp(n, "pidfile"))
         return cmd_set_string(s, &s->front->pidfile, arg);
     if (!strcmp(n, "D"))
@@ -58820,7 +58824,7 @@ EMU_PRIV void front_free_config(struct emu *e)
         emu_free(e, f->monitor[i]);
     strings[n++] = &c->cpu_model, strings[n++] = &c->machine, strings[n++] = &c->kernel, strings[n++] = &c->initrd, strings[n++] = &c->append,
     strings[n++] = &c->dtb, strings[n++] = &c->bios, strings[n++] = &c->name, strings[n++] = &c->uuid, strings[n++] = &c->vga, strings[n++] = &f->gdb,
-    strings[n++] = &f->debugcon, strings[n++] = &f->pidfile, strings[n++] = &f->log_path, strings[n++] = &f->firmware_dir;
+    strings[n++] = &f->debugcon, strings[n++] = &f->pidfile, strings[n++] = &f->log_path, strings[n++] = &c->firmware_dir;
     for (i = 0; i < n; i++) {
         emu_free(e, *strings[i]);
         *strings[i] = NULL;

@@ -566,6 +566,7 @@ struct config {
     char *cpu_model; /* NAME,+f,-f */
     char *machine;   /* "pc" */
     char *kernel, *initrd, *append, *dtb, *bios, *name, *uuid;
+    char *firmware_dir; /* -L */
     char boot_order[16]; /* letters c d a n; "" = default "cad" */
     bool boot_menu, boot_strict;
     unsigned boot_menu_timeout_ms;

@@ -39,7 +39,6 @@ struct front {
     FILE *log_file;
     bool daemonize;
     int echr; /* escape character of the terminal multiplexer, Ctrl-A */
-    char *firmware_dir; /* -L */
 
     /* parts */
     struct monitor *monitors;

@@ -450,7 +450,7 @@ static int cmd_string(struct cmd_state *s, const char *arg, struct err *err)
     if (!strcmp(n, "bios"))
         return cmd_set_string(s, &c->bios, arg);
     if (!strcmp(n, "L"))
-        return cmd_set_string(s, &s->front->firmware_dir, arg);
+        return cmd_set_string(s, &c->firmware_dir, arg);
     if (!strcmp(n, "pidfile"))
         return cmd_set_string(s, &s->front->pidfile, arg);
     if (!strcmp(n, "D"))
@@ -924,7 +924,7 @@ EMU_PRIV void front_free_config(struct emu *e)
         emu_free(e, f->monitor[i]);
     strings[n++] = &c->cpu_model, strings[n++] = &c->machine, strings[n++] = &c->kernel, strings[n++] = &c->initrd, strings[n++] = &c->append,
     strings[n++] = &c->dtb, strings[n++] = &c->bios, strings[n++] = &c->name, strings[n++] = &c->uuid, strings[n++] = &c->vga, strings[n++] = &f->gdb,
-    strings[n++] = &f->debugcon, strings[n++] = &f->pidfile, strings[n++] = &f->log_path, strings[n++] = &f->firmware_dir;
+    strings[n++] = &f->debugcon, strings[n++] = &f->pidfile, strings[n++] = &f->log_path, strings[n++] = &c->firmware_dir;
     for (i = 0; i < n; i++) {
         emu_free(e, *strings[i]);
         *strings[i] = NULL;

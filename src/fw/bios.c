@@ -829,15 +829,19 @@ static int fw_load_file(struct emu *e, const char *name, uint8_t **data, size_t 
     static const char *const places[] = { "/usr/share/seabios", "/usr/share/qemu", "/usr/local/share/qemu", "/usr/share/OVMF" };
     char path[1024];
     size_t i;
-    (void)e;
     if (host_path_kind(name) == HOST_KIND_FILE)
         return host_file_load(name, data, size, limit, err);
+    if (e->config.firmware_dir) {
+        snprintf(path, sizeof path, "%s/%s", e->config.firmware_dir, name);
+        if (host_path_kind(path) == HOST_KIND_FILE)
+            return host_file_load(path, data, size, limit, err);
+    }
     for (i = 0; i < EMU_ARRAY_LEN(places) && !strchr(name, '/'); i++) {
         snprintf(path, sizeof path, "%s/%s", places[i], name);
         if (host_path_kind(path) == HOST_KIND_FILE)
             return host_file_load(path, data, size, limit, err);
     }
-    return err_set(err, EMU_ENOENT, "%s: no such firmware file; give its path", name);
+    return err_set(err, EMU_ENOENT, "%s: no such firmware file here, in the folder of -L or in /usr/share/seabios; give its path", name);
 }
 
 /* The VGA ROM that fits a foreign BIOS, from beside it or from the usual places; missing: no picture before the OS. */
