@@ -17,8 +17,8 @@
 enum {
     RTL_IDR = 0x00, RTL_MAR = 0x08, RTL_TSD = 0x10, RTL_TSAD = 0x20, RTL_RBSTART = 0x30, RTL_CR = 0x37, RTL_CAPR = 0x38, RTL_CBR = 0x3A, RTL_IMR = 0x3C, RTL_ISR = 0x3E,
     RTL_TCR = 0x40, RTL_RCR = 0x44, RTL_TCTR = 0x48, RTL_MPC = 0x4C, RTL_9346CR = 0x50, RTL_CONFIG0 = 0x51, RTL_CONFIG1 = 0x52, RTL_TIMERINT = 0x54, RTL_MSR = 0x58,
-    RTL_CONFIG3 = 0x59, RTL_CONFIG4 = 0x5A, RTL_RERID = 0x5E, RTL_TSAD_ALL = 0x60, RTL_BMCR = 0x62, RTL_BMSR = 0x64, RTL_ANAR = 0x66, RTL_ANLPAR = 0x68, RTL_ANER = 0x6A,
-    RTL_CSCR = 0x74, RTL_CONFIG5 = 0xD8, RTL_TPPOLL = 0xD9, RTL_CPCR = 0xE0, RTL_RDSAR = 0xE4, RTL_REGISTERS = 256,
+    RTL_CONFIG3 = 0x59, RTL_CONFIG4 = 0x5A, RTL_MULINT = 0x5C, RTL_RERID = 0x5E, RTL_TSAD_ALL = 0x60, RTL_BMCR = 0x62, RTL_BMSR = 0x64, RTL_ANAR = 0x66, RTL_ANLPAR = 0x68, RTL_ANER = 0x6A,
+    RTL_CSCR = 0x74, RTL_PHY_PARM = 0x78, RTL_CONFIG5 = 0xD8, RTL_TPPOLL = 0xD9, RTL_CPCR = 0xE0, RTL_RDSAR = 0xE4, RTL_ETTHR = 0xEC, RTL_REGISTERS = 256,
     RTL_CR_BUFE = 1, RTL_CR_TE = 4, RTL_CR_RE = 8, RTL_CR_RST = 0x10,
     RTL_ISR_ROK = 1, RTL_ISR_TOK = 4, RTL_ISR_RXOVW = 0x10, RTL_ISR_LINK = 0x20, RTL_ISR_TDU = 0x80, RTL_ISR_SWINT = 0x100, RTL_ISR_TIMEOUT = 0x4000,
     RTL_RCR_AAP = 1, RTL_RCR_APM = 2, RTL_RCR_AM = 4, RTL_RCR_AB = 8, RTL_RCR_WRAP = 0x80,
@@ -544,6 +544,17 @@ static uint64_t rtl_read(void *opaque, uint64_t offset, unsigned size)
 
 static void rtl_set_byte(uint32_t *word, unsigned byte, uint8_t v) { *word = (*word & ~(0xFFu << (8 * byte))) | (uint32_t)v << (8 * byte); }
 
+/* Registers that are plain storage. Others must not keep what is written: iPXE tells the 8169 from this chip by a register at DAh. */
+static bool rtl_is_storage(const struct rtl8139 *d, unsigned r)
+{
+    if (r < RTL_IDR + 6)
+        return d->config_write;
+    return (r >= RTL_MAR && r < RTL_MAR + 8) || (r >= RTL_TSD && r < RTL_TSD + 8) || (r >= RTL_IMR && r < RTL_IMR + 2) || (r >= RTL_TCR && r < RTL_RCR + 4) ||
+           (r >= RTL_TIMERINT && r < RTL_TIMERINT + 4) || r == RTL_MSR || (r >= RTL_MULINT && r < RTL_MULINT + 2) || r == RTL_BMCR ||
+           (r >= RTL_ANAR && r < RTL_ANAR + 2) || (r >= RTL_CSCR && r < RTL_CSCR + 2) || (r >= RTL_PHY_PARM && r < RTL_PHY_PARM + 8) || r == RTL_CONFIG5 ||
+           (r >= RTL_CPCR && r < RTL_CPCR + 2) || r == RTL_ETTHR;
+}
+
 static void rtl_write8(struct rtl8139 *d, unsigned r, uint8_t v)
 {
     switch (r) {
@@ -601,7 +612,8 @@ static void rtl_write8(struct rtl8139 *d, unsigned r, uint8_t v)
         d->rx_at = 0;
         return;
     }
-    d->reg[r] = v;
+    if (rtl_is_storage(d, r))
+        d->reg[r] = v;
 }
 
 static void rtl_write(void *opaque, uint64_t offset, uint64_t value, unsigned size)
