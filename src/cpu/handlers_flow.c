@@ -602,7 +602,8 @@ UOP_FN(uop_commit)
     if (EMU_UNLIKELY(r)) {
         if (r == 1)
             UOP_TAIL(uop_fault);
-        c->rip = uop_rip(c, c->resume->pos);
+        /* a path's final exit has no instruction of its own: it goes on where its link leads, maybe in another page */
+        c->rip = uop_rip(c, c->resume->fn == uop_exit ? (uint64_t)uop_link_offset(c->resume->v.link) : c->resume->pos);
         c->budget -= c->resume->insn;
         return NULL;
     }
