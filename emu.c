@@ -24399,16 +24399,21 @@ EMU_PRIV struct trace *trace_build(struct cpu *c, struct ram_block *block, uint6
         u->disp = TRACE_HOT;
         u->a = (uint16_t)b->count;
     }
-    for (k = 0; k < b->count;)
+    /* A head says where its trace begins (uop_leave): the first instruction gets a uop even if it does nothing. */
+    for (k = 0; k < b->count;) {
         k += trace_emit_insn(b, k);
+        if (k < b->count && tc->arena + tc->used == first)
+            trace_emit(b, uop_nop);
+    }
     if (!b->ended) {
         b->at = b->count;
         b->pos = (uint16_t)b->final;
         u = trace_emit(b, uop_exit);
+        if (u == first) /* a lone JMP */
+            u->pos = (uint16_t)offset;
         u->count = (uint8_t)b->count;
         trace_add_exit(b, u, b->final);
     }
-    first->pos = (uint16_t)offset; /* a head says where its trace begins, for uop_leave: that of a lone JMP is its exit */
     u = tc->arena + tc->used;
     trace_attach_insns(b, first, u);
     b->at = 0;
