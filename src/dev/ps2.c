@@ -498,9 +498,10 @@ static void ps2_update(struct ps2 *p)
     } else {
         bool kbd = !(p->mode & PS2_MODE_KBD_OFF) && (p->kbd.replies.count || p->kbd.events.count);
         bool aux = !(p->mode & PS2_MODE_AUX_OFF) && (p->mouse.replies.count || p->mouse.events.count);
+        bool reply = (kbd && p->kbd.replies.count) || (aux && p->mouse.replies.count); /* firmware reads those in one go */
         if (!kbd && !aux)
             return;
-        if (emu_now_ns(p->dev.emu) < p->hold_until_ns) {
+        if (!reply && emu_now_ns(p->dev.emu) < p->hold_until_ns) {
             timer_arm(&p->byte_timer, p->hold_until_ns);
             return;
         }

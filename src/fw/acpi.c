@@ -431,7 +431,7 @@ static void dsdt_build(struct aml *a, struct emu *e)
     }
     for (i = 0; i < EMU_MIN(e->config.cpus ? e->config.cpus : 1u, 255u); i++) {
         char name[5];
-        snprintf(name, sizeof name, "C%03X", i);
+        snprintf(name, sizeof name, "C%03X", i & 0xFFF);
         aml_begin(a, AML_PROCESSOR);
         aml_name(a, name);
         aml_byte(a, i);
