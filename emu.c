@@ -54043,7 +54043,7 @@ EMU_PRIV void nat_format(const struct nat_addr *a, char *buf, size_t size)
     end = strrchr(text, ':');
     if (end)
         *end = 0;
-    snprintf(buf, size, "%s", text);
+    snprintf(buf, size, "%.46s", text);
 }
 
 EMU_PRIV void nat_no_descriptors(struct nat *n)
