@@ -988,7 +988,6 @@ static struct native_share *native;  /* shared with the child; test programs may
 static volatile unsigned native_now; /* in the child */
 static uint8_t *native_code;         /* there: the code page where it can be written; at CODE_VA it cannot, as in emu */
 static ucontext_t native_home;
-static volatile int native_leaving;
 
 static void native_load(ucontext_t *u, const struct diff_case *t)
 {
@@ -1202,12 +1201,12 @@ static void normalise(const struct form *f, const struct diff_case *t, struct di
         s->rip = (uint32_t)s->rip;
     }
 }
+#if DIFF_NATIVE
 static bool states_equal(const struct diff_state *a, const struct diff_state *b)
 {
     return a->vector == b->vector && a->rip == b->rip && a->cr2 == b->cr2 && a->flags == b->flags && a->error == b->error &&
            !memcmp(a->gpr, b->gpr, sizeof a->gpr) && !memcmp(a->fx, b->fx, sizeof a->fx) && !memcmp(a->mem, b->mem, sizeof a->mem);
 }
-#if DIFF_NATIVE
 static void print_difference(const struct form *f, const struct diff_case *t, const struct diff_state *got, const char *how)
 {
     static const char *const names[16] = { "rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi", "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15" };
