@@ -20867,8 +20867,8 @@ EMU_PRIV int insn_store_rm(struct cpu *c, const struct insn *i, unsigned size, u
         UOP_NEXT;                                                                                                      \
     }
 #define DEF_ALU(op) \
-    EACH_KIND2(DEF_ALU_RR, op, 1) EACH_KIND2(DEF_ALU_RR, op, 4) EACH_KIND2(DEF_ALU_RR, op, 8) \
-    EACH_KIND(DEF_ALU_RI, op, 1) EACH_KIND(DEF_ALU_RI, op, 4) EACH_KIND(DEF_ALU_RI, op, 8)
+    EACH_KIND2(DEF_ALU_RR, op, 1) EACH_KIND2(DEF_ALU_RR, op, 2) EACH_KIND2(DEF_ALU_RR, op, 4) EACH_KIND2(DEF_ALU_RR, op, 8) \
+    EACH_KIND(DEF_ALU_RI, op, 1) EACH_KIND(DEF_ALU_RI, op, 2) EACH_KIND(DEF_ALU_RI, op, 4) EACH_KIND(DEF_ALU_RI, op, 8)
 #define DEF_CMP(op, e, kind) \
     EACH_KIND2(DEF_CMP_RR, op, e, kind, 1) EACH_KIND2(DEF_CMP_RR, op, e, kind, 2) EACH_KIND2(DEF_CMP_RR, op, e, kind, 4) EACH_KIND2(DEF_CMP_RR, op, e, kind, 8) \
     EACH_KIND(DEF_CMP_RI, op, e, kind, 1) EACH_KIND(DEF_CMP_RI, op, e, kind, 2) EACH_KIND(DEF_CMP_RI, op, e, kind, 4) EACH_KIND(DEF_CMP_RI, op, e, kind, 8)
@@ -20881,9 +20881,9 @@ DEF_CMP(cmp, sub, FLAGK_SUB)
 DEF_CMP(test, and, FLAGK_LOGIC)
 
 #define TAB_ALU_RR(op) \
-    { { TAB_RR(uop_##op##1n_rr), TAB_RR(uop_##op##1f_rr) }, { TAB_RR(uop_##op##4n_rr), TAB_RR(uop_##op##4f_rr) }, { TAB_RR(uop_##op##8n_rr), TAB_RR(uop_##op##8f_rr) } }
+    { { TAB_RR(uop_##op##1n_rr), TAB_RR(uop_##op##1f_rr) }, { TAB_RR(uop_##op##2n_rr), TAB_RR(uop_##op##2f_rr) }, { TAB_RR(uop_##op##4n_rr), TAB_RR(uop_##op##4f_rr) }, { TAB_RR(uop_##op##8n_rr), TAB_RR(uop_##op##8f_rr) } }
 #define TAB_ALU_RI(op) \
-    { { TAB_RI(uop_##op##1n_ri), TAB_RI(uop_##op##1f_ri) }, { TAB_RI(uop_##op##4n_ri), TAB_RI(uop_##op##4f_ri) }, { TAB_RI(uop_##op##8n_ri), TAB_RI(uop_##op##8f_ri) } }
+    { { TAB_RI(uop_##op##1n_ri), TAB_RI(uop_##op##1f_ri) }, { TAB_RI(uop_##op##2n_ri), TAB_RI(uop_##op##2f_ri) }, { TAB_RI(uop_##op##4n_ri), TAB_RI(uop_##op##4f_ri) }, { TAB_RI(uop_##op##8n_ri), TAB_RI(uop_##op##8f_ri) } }
 
 static int handler_alu_index(unsigned op) /* ORDER the tables below */
 {
@@ -20896,11 +20896,11 @@ static int handler_alu_index(unsigned op) /* ORDER the tables below */
     default: return -1;
     }
 }
-static int handler_size_index(unsigned size) { return size == 1 ? 0 : size == 4 ? 1 : size == 8 ? 2 : -1; }
+static int handler_size_index(unsigned size) { return size == 8 ? 3 : (int)size >> 1; }
 
 EMU_PRIV uop_fn handler_alu_rr(unsigned op, unsigned size, bool flags, unsigned ka, unsigned kb)
 {
-    static const uop_table_rr alu[5][3][2] = { TAB_ALU_RR(add), TAB_ALU_RR(or), TAB_ALU_RR(and), TAB_ALU_RR(sub), TAB_ALU_RR(xor) };
+    static const uop_table_rr alu[5][4][2] = { TAB_ALU_RR(add), TAB_ALU_RR(or), TAB_ALU_RR(and), TAB_ALU_RR(sub), TAB_ALU_RR(xor) };
     static const uop_table_rr cmp[2][4] = {
         { TAB_RR(uop_cmp1_rr), TAB_RR(uop_cmp2_rr), TAB_RR(uop_cmp4_rr), TAB_RR(uop_cmp8_rr) },
         { TAB_RR(uop_test1_rr), TAB_RR(uop_test2_rr), TAB_RR(uop_test4_rr), TAB_RR(uop_test8_rr) }
@@ -20912,7 +20912,7 @@ EMU_PRIV uop_fn handler_alu_rr(unsigned op, unsigned size, bool flags, unsigned 
 }
 EMU_PRIV uop_fn handler_alu_ri(unsigned op, unsigned size, bool flags, unsigned ka)
 {
-    static const uop_table_ri alu[5][3][2] = { TAB_ALU_RI(add), TAB_ALU_RI(or), TAB_ALU_RI(and), TAB_ALU_RI(sub), TAB_ALU_RI(xor) };
+    static const uop_table_ri alu[5][4][2] = { TAB_ALU_RI(add), TAB_ALU_RI(or), TAB_ALU_RI(and), TAB_ALU_RI(sub), TAB_ALU_RI(xor) };
     static const uop_table_ri cmp[2][4] = {
         { TAB_RI(uop_cmp1_ri), TAB_RI(uop_cmp2_ri), TAB_RI(uop_cmp4_ri), TAB_RI(uop_cmp8_ri) },
         { TAB_RI(uop_test1_ri), TAB_RI(uop_test2_ri), TAB_RI(uop_test4_ri), TAB_RI(uop_test8_ri) }
@@ -20976,7 +20976,7 @@ EMU_PRIV uop_fn handler_carry(unsigned op, unsigned size, bool immediate)
 #define REC_dec(sz, r, d) SETF(FLAGK_DEC, sz, r, cpu_flag_carry(c))
 #define REC_neg(sz, r, d) SETF(FLAGK_SUB, sz, r, d)
 #define REC_none(sz, r, d) (void)0
-#define DEF_UNARIES(op, expr, rec) EACH_KIND(DEF_UNARY, op, 1, expr, rec) EACH_KIND(DEF_UNARY, op, 4, expr, rec) EACH_KIND(DEF_UNARY, op, 8, expr, rec)
+#define DEF_UNARIES(op, expr, rec) EACH_KIND(DEF_UNARY, op, 1, expr, rec) EACH_KIND(DEF_UNARY, op, 2, expr, rec) EACH_KIND(DEF_UNARY, op, 4, expr, rec) EACH_KIND(DEF_UNARY, op, 8, expr, rec)
 DEF_UNARIES(inc, d + 1u, REC_inc)
 DEF_UNARIES(dec, d - 1u, REC_dec)
 DEF_UNARIES(neg, 0u - d, REC_neg)
@@ -21002,19 +21002,19 @@ EACH_KIND(DEF_INC0, inc, FLAGK_INC, 4, 1)
 EACH_KIND(DEF_INC0, inc, FLAGK_INC, 8, 1)
 EACH_KIND(DEF_INC0, dec, FLAGK_DEC, 4, -1)
 EACH_KIND(DEF_INC0, dec, FLAGK_DEC, 8, -1)
-#define TAB_U(op) { { TAB_RI(uop_##op##1n), TAB_RI(uop_##op##1f) }, { TAB_RI(uop_##op##4n), TAB_RI(uop_##op##4f) }, { TAB_RI(uop_##op##8n), TAB_RI(uop_##op##8f) } }
+#define TAB_U(op) { { TAB_RI(uop_##op##1n), TAB_RI(uop_##op##1f) }, { TAB_RI(uop_##op##2n), TAB_RI(uop_##op##2f) }, { TAB_RI(uop_##op##4n), TAB_RI(uop_##op##4f) }, { TAB_RI(uop_##op##8n), TAB_RI(uop_##op##8f) } }
 EMU_PRIV uop_fn handler_unary(unsigned op, unsigned size, bool flags, bool carry, unsigned ka)
 {
-    static const uop_table_ri unary[4][3][2] = { TAB_U(inc), TAB_U(dec), TAB_U(neg), TAB_U(not) };
+    static const uop_table_ri unary[4][4][2] = { TAB_U(inc), TAB_U(dec), TAB_U(neg), TAB_U(not) };
     static const uop_table_ri without_carry[2][2] = { { TAB_RI(uop_inc4z), TAB_RI(uop_inc8z) }, { TAB_RI(uop_dec4z), TAB_RI(uop_dec8z) } };
     static const uop_table_ri bswap[2] = { TAB_RI(uop_bswap4n), TAB_RI(uop_bswap8n) };
     int s = handler_size_index(size);
     if (s < 0)
         return NULL;
     if (op == OP_BSWAP)
-        return s ? bswap[s - 1][ka] : NULL;
-    if ((op == OP_INC || op == OP_DEC) && flags && !carry && s)
-        return without_carry[op - OP_INC][s - 1][ka];
+        return s > 1 ? bswap[s - 2][ka] : NULL;
+    if ((op == OP_INC || op == OP_DEC) && flags && !carry && s > 1)
+        return without_carry[op - OP_INC][s - 2][ka];
     return unary[op - OP_INC][s][flags][ka];
 }
 
@@ -21042,6 +21042,7 @@ EMU_PRIV uop_fn handler_unary(unsigned op, unsigned size, bool flags, bool carry
     EACH_KIND(DEF_SHIFT_I, shr, sz, d >> n, d >> (n - 1), d >> (bits - 1))                                             \
     EACH_KIND(DEF_SHIFT_I, sar, sz, sar64(UOP_SX(d, sz), n), sar64(UOP_SX(d, sz), n - 1), 0)
 DEF_SHIFTS(1, 8)
+DEF_SHIFTS(2, 16)
 DEF_SHIFTS(4, 32)
 DEF_SHIFTS(8, 64)
 /* Rotates and shifts whose flags nobody reads; by RCL. */
@@ -21055,6 +21056,22 @@ DEF_SHIFTS(8, 64)
     }
 EACH_KIND(DEF_ROT_I, rol, 4, d << n | d >> (32 - n))
 EACH_KIND(DEF_ROT_I, rol, 8, d << n | d >> (64 - n))
+/* With flags: CF and OF of the result, the rest stays. OF is as if the count were 1. */
+#define DEF_ROT_F(ka, op, sz, expr, cf, of)                                                                            \
+    UOP_FN(uop_##op##sz##f_ri_##ka)                                                                                    \
+    {                                                                                                                  \
+        UTYPE_##sz d = GETS(ka, a, sz), r;                                                                             \
+        unsigned n = (unsigned)u->disp;                                                                                \
+        r = (UTYPE_##sz)(expr);                                                                                        \
+        c->flag_result = (cpu_arith_flags(c) & ~(uint32_t)(FLAG_CF | FLAG_OF)) | (uint32_t)((cf) & 1) * FLAG_CF | (uint32_t)((of) & 1) * FLAG_OF; \
+        c->flag_kind = FLAGK_BITS;                                                                                     \
+        PUTS_##sz(ka, a, r);                                                                                           \
+        UOP_NEXT;                                                                                                      \
+    }
+EACH_KIND(DEF_ROT_F, rol, 4, d << n | d >> (32 - n), r, (d >> 31) ^ (d >> 30))
+EACH_KIND(DEF_ROT_F, rol, 8, d << n | d >> (64 - n), r, (d >> 63) ^ (d >> 62))
+EACH_KIND(DEF_ROT_F, ror, 4, d >> n | d << (32 - n), r >> 31, d ^ (d >> 31))
+EACH_KIND(DEF_ROT_F, ror, 8, d >> n | d << (64 - n), r >> 63, d ^ (d >> 63))
 #if EMU_SLOTS
 #define UOP_RCX s2
 #else
@@ -21097,17 +21114,20 @@ DEF_SHIFTS_CF(8, 64u)
 
 EMU_PRIV uop_fn handler_shift_ri(unsigned op, unsigned size, bool flags, unsigned ka)
 {
-    static const uop_table_ri shift[3][3][2] = {
-        { { TAB_RI(uop_shl1n_ri), TAB_RI(uop_shl1f_ri) }, { TAB_RI(uop_shl4n_ri), TAB_RI(uop_shl4f_ri) }, { TAB_RI(uop_shl8n_ri), TAB_RI(uop_shl8f_ri) } },
-        { { TAB_RI(uop_shr1n_ri), TAB_RI(uop_shr1f_ri) }, { TAB_RI(uop_shr4n_ri), TAB_RI(uop_shr4f_ri) }, { TAB_RI(uop_shr8n_ri), TAB_RI(uop_shr8f_ri) } },
-        { { TAB_RI(uop_sar1n_ri), TAB_RI(uop_sar1f_ri) }, { TAB_RI(uop_sar4n_ri), TAB_RI(uop_sar4f_ri) }, { TAB_RI(uop_sar8n_ri), TAB_RI(uop_sar8f_ri) } }
+    static const uop_table_ri shift[3][4][2] = {
+        { { TAB_RI(uop_shl1n_ri), TAB_RI(uop_shl1f_ri) }, { TAB_RI(uop_shl2n_ri), TAB_RI(uop_shl2f_ri) }, { TAB_RI(uop_shl4n_ri), TAB_RI(uop_shl4f_ri) }, { TAB_RI(uop_shl8n_ri), TAB_RI(uop_shl8f_ri) } },
+        { { TAB_RI(uop_shr1n_ri), TAB_RI(uop_shr1f_ri) }, { TAB_RI(uop_shr2n_ri), TAB_RI(uop_shr2f_ri) }, { TAB_RI(uop_shr4n_ri), TAB_RI(uop_shr4f_ri) }, { TAB_RI(uop_shr8n_ri), TAB_RI(uop_shr8f_ri) } },
+        { { TAB_RI(uop_sar1n_ri), TAB_RI(uop_sar1f_ri) }, { TAB_RI(uop_sar2n_ri), TAB_RI(uop_sar2f_ri) }, { TAB_RI(uop_sar4n_ri), TAB_RI(uop_sar4f_ri) }, { TAB_RI(uop_sar8n_ri), TAB_RI(uop_sar8f_ri) } }
     };
     static const uop_table_ri rotate[2] = { TAB_RI(uop_rol4n_ri), TAB_RI(uop_rol8n_ri) };
+    static const uop_table_ri rotate_f[2] = { TAB_RI(uop_rol4f_ri), TAB_RI(uop_rol8f_ri) }, rotate_r[2] = { TAB_RI(uop_ror4f_ri), TAB_RI(uop_ror8f_ri) };
     int s = handler_size_index(size);
     if (s < 0)
         return NULL;
     if (op == OP_ROL) /* ROR n is ROL width - n */
-        return flags || s == 0 ? NULL : rotate[s - 1][ka];
+        return s < 2 ? NULL : flags ? rotate_f[s - 2][ka] : rotate[s - 2][ka];
+    if (op == OP_ROR)
+        return s < 2 || !flags ? NULL : rotate_r[s - 2][ka];
     return op == OP_SHL ? shift[0][s][flags][ka] : op == OP_SHR ? shift[1][s][flags][ka] : op == OP_SAR ? shift[2][s][flags][ka] : NULL;
 }
 EMU_PRIV uop_fn handler_shift_cl(unsigned op, unsigned size, bool flags, unsigned ka)
@@ -21727,9 +21747,9 @@ EMU_PRIV uop_fn handler_store_imm(unsigned size, unsigned kb)
         UOP_NEXT_MEM;                                                                                                  \
     }
 #define DEF_ALU_MEM(op)                                                                                                \
-    EACH_KIND2(DEF_ALU_RM, op, 1) EACH_KIND2(DEF_ALU_RM, op, 4) EACH_KIND2(DEF_ALU_RM, op, 8)                          \
-    EACH_KIND2(DEF_ALU_MR, op, 1) EACH_KIND2(DEF_ALU_MR, op, 4) EACH_KIND2(DEF_ALU_MR, op, 8)                          \
-    EACH_KIND(DEF_ALU_MI, op, 1) EACH_KIND(DEF_ALU_MI, op, 4) EACH_KIND(DEF_ALU_MI, op, 8)
+    EACH_KIND2(DEF_ALU_RM, op, 1) EACH_KIND2(DEF_ALU_RM, op, 2) EACH_KIND2(DEF_ALU_RM, op, 4) EACH_KIND2(DEF_ALU_RM, op, 8)                          \
+    EACH_KIND2(DEF_ALU_MR, op, 1) EACH_KIND2(DEF_ALU_MR, op, 2) EACH_KIND2(DEF_ALU_MR, op, 4) EACH_KIND2(DEF_ALU_MR, op, 8)                          \
+    EACH_KIND(DEF_ALU_MI, op, 1) EACH_KIND(DEF_ALU_MI, op, 2) EACH_KIND(DEF_ALU_MI, op, 4) EACH_KIND(DEF_ALU_MI, op, 8)
 #define DEF_CMP_MEM(op, e, kind)                                                                                       \
     EACH_KIND2(DEF_CMP_RM, op, e, kind, 1) EACH_KIND2(DEF_CMP_RM, op, e, kind, 2) EACH_KIND2(DEF_CMP_RM, op, e, kind, 4) EACH_KIND2(DEF_CMP_RM, op, e, kind, 8) \
     EACH_KIND(DEF_CMP_MI, op, e, kind, 1) EACH_KIND(DEF_CMP_MI, op, e, kind, 2) EACH_KIND(DEF_CMP_MI, op, e, kind, 4) EACH_KIND(DEF_CMP_MI, op, e, kind, 8)
@@ -21742,10 +21762,10 @@ DEF_CMP_MEM(cmp, sub, FLAGK_SUB)
 DEF_CMP_MEM(test, and, FLAGK_LOGIC)
 
 #define TAB_ALU_MEM2(op, form) \
-    { { TAB_RR(uop_##op##1n_##form), TAB_RR(uop_##op##1f_##form) }, { TAB_RR(uop_##op##4n_##form), TAB_RR(uop_##op##4f_##form) }, \
+    { { TAB_RR(uop_##op##1n_##form), TAB_RR(uop_##op##1f_##form) }, { TAB_RR(uop_##op##2n_##form), TAB_RR(uop_##op##2f_##form) }, { TAB_RR(uop_##op##4n_##form), TAB_RR(uop_##op##4f_##form) }, \
       { TAB_RR(uop_##op##8n_##form), TAB_RR(uop_##op##8f_##form) } }
 #define TAB_ALU_MEM1(op) \
-    { { TAB_RI(uop_##op##1n_mi), TAB_RI(uop_##op##1f_mi) }, { TAB_RI(uop_##op##4n_mi), TAB_RI(uop_##op##4f_mi) }, { TAB_RI(uop_##op##8n_mi), TAB_RI(uop_##op##8f_mi) } }
+    { { TAB_RI(uop_##op##1n_mi), TAB_RI(uop_##op##1f_mi) }, { TAB_RI(uop_##op##2n_mi), TAB_RI(uop_##op##2f_mi) }, { TAB_RI(uop_##op##4n_mi), TAB_RI(uop_##op##4f_mi) }, { TAB_RI(uop_##op##8n_mi), TAB_RI(uop_##op##8f_mi) } }
 static int handler_mem_op(unsigned op) /* ORDER the tables below */
 {
     return op == OP_ADD ? 0 : op == OP_OR ? 1 : op == OP_AND ? 2 : op == OP_SUB ? 3 : op == OP_XOR ? 4 : -1;
@@ -21754,39 +21774,39 @@ static int handler_mem_size(unsigned size) { return size == 1 ? 0 : size == 4 ? 
 
 EMU_PRIV uop_fn handler_alu_rm(unsigned op, unsigned size, bool flags, unsigned ka, unsigned kb)
 {
-    static const uop_table_rr alu[5][3][2] = { TAB_ALU_MEM2(add, rm), TAB_ALU_MEM2(or, rm), TAB_ALU_MEM2(and, rm), TAB_ALU_MEM2(sub, rm), TAB_ALU_MEM2(xor, rm) };
+    static const uop_table_rr alu[5][4][2] = { TAB_ALU_MEM2(add, rm), TAB_ALU_MEM2(or, rm), TAB_ALU_MEM2(and, rm), TAB_ALU_MEM2(sub, rm), TAB_ALU_MEM2(xor, rm) };
     static const uop_table_rr cmp[2][4] = {
         { TAB_RR(uop_cmp1_rm), TAB_RR(uop_cmp2_rm), TAB_RR(uop_cmp4_rm), TAB_RR(uop_cmp8_rm) },
         { TAB_RR(uop_test1_rm), TAB_RR(uop_test2_rm), TAB_RR(uop_test4_rm), TAB_RR(uop_test8_rm) }
     };
-    int o = handler_mem_op(op), s = handler_mem_size(size);
+    int o = handler_mem_op(op), s = size == 8 ? 3 : (int)size >> 1;
     if (op == OP_CMP || op == OP_TEST)
         return cmp[op == OP_TEST][size == 8 ? 3 : size >> 1][ka * UOP_KINDS + kb];
-    return o < 0 || s < 0 ? NULL : alu[o][s][flags][ka * UOP_KINDS + kb];
+    return o < 0 ? NULL : alu[o][s][flags][ka * UOP_KINDS + kb];
 }
 EMU_PRIV uop_fn handler_alu_mr(unsigned op, unsigned size, bool flags, unsigned ka, unsigned kb)
 {
-    static const uop_table_rr alu[5][3][2] = { TAB_ALU_MEM2(add, mr), TAB_ALU_MEM2(or, mr), TAB_ALU_MEM2(and, mr), TAB_ALU_MEM2(sub, mr), TAB_ALU_MEM2(xor, mr) };
+    static const uop_table_rr alu[5][4][2] = { TAB_ALU_MEM2(add, mr), TAB_ALU_MEM2(or, mr), TAB_ALU_MEM2(and, mr), TAB_ALU_MEM2(sub, mr), TAB_ALU_MEM2(xor, mr) };
     static const uop_table_rr cmp[2][4] = {
         { TAB_RR(uop_cmp1_mr), TAB_RR(uop_cmp2_mr), TAB_RR(uop_cmp4_mr), TAB_RR(uop_cmp8_mr) },
         { TAB_RR(uop_test1_mr), TAB_RR(uop_test2_mr), TAB_RR(uop_test4_mr), TAB_RR(uop_test8_mr) }
     };
-    int o = handler_mem_op(op), s = handler_mem_size(size);
+    int o = handler_mem_op(op), s = size == 8 ? 3 : (int)size >> 1;
     if (op == OP_CMP || op == OP_TEST)
         return cmp[op == OP_TEST][size == 8 ? 3 : size >> 1][ka * UOP_KINDS + kb];
-    return o < 0 || s < 0 ? NULL : alu[o][s][flags][ka * UOP_KINDS + kb];
+    return o < 0 ? NULL : alu[o][s][flags][ka * UOP_KINDS + kb];
 }
 EMU_PRIV uop_fn handler_alu_mi(unsigned op, unsigned size, bool flags, unsigned kb)
 {
-    static const uop_table_ri alu[5][3][2] = { TAB_ALU_MEM1(add), TAB_ALU_MEM1(or), TAB_ALU_MEM1(and), TAB_ALU_MEM1(sub), TAB_ALU_MEM1(xor) };
+    static const uop_table_ri alu[5][4][2] = { TAB_ALU_MEM1(add), TAB_ALU_MEM1(or), TAB_ALU_MEM1(and), TAB_ALU_MEM1(sub), TAB_ALU_MEM1(xor) };
     static const uop_table_ri cmp[2][4] = {
         { TAB_RI(uop_cmp1_mi), TAB_RI(uop_cmp2_mi), TAB_RI(uop_cmp4_mi), TAB_RI(uop_cmp8_mi) },
         { TAB_RI(uop_test1_mi), TAB_RI(uop_test2_mi), TAB_RI(uop_test4_mi), TAB_RI(uop_test8_mi) }
     };
-    int o = handler_mem_op(op), s = handler_mem_size(size);
+    int o = handler_mem_op(op), s = size == 8 ? 3 : (int)size >> 1;
     if (op == OP_CMP || op == OP_TEST)
         return cmp[op == OP_TEST][size == 8 ? 3 : size >> 1][kb];
-    return o < 0 || s < 0 ? NULL : alu[o][s][flags][kb];
+    return o < 0 ? NULL : alu[o][s][flags][kb];
 }
 
 /* ---- INC, DEC, NEG, NOT in memory, flags recorded ---- */
@@ -23674,11 +23694,18 @@ static bool trace_emit_alu(struct trace_builder *b, const struct trace_insn *t)
     } else {
         ra = interp_reg(i, 0, &high);
         if (trace_is_immediate(i->row->opnd[1])) {
-            fn = handler_alu_ri(op, size, flags, trace_kind(ra));
-            if (high || !fn)
+            fn = handler_alu_ri(op, size, flags, high ? TRACE_KIND_R : trace_kind(ra));
+            if ((high && !compare) || !fn)
                 return false;
             if (compare && !flags)
                 return true;
+            if (high) { /* AH..BH by way of TEMP */
+                trace_emit_ab(b, handler_mov_rr(8, 0, false, TRACE_KIND_R, trace_kind(ra)), TRACE_CELL_TEMP, UOP_GPR(ra));
+                u = trace_emit_ab(b, fn, TRACE_CELL_TEMP, 0);
+                u->disp = (int32_t)i->imm;
+                b->kind = trace_kind_of_alu(op, size);
+                return true;
+            }
             u = trace_emit_ab(b, fn, UOP_GPR(ra), 0);
             u->disp = (int32_t)i->imm;
         } else {
@@ -23819,7 +23846,7 @@ static bool trace_emit_shift(struct trace_builder *b, const struct trace_insn *t
     u->a = UOP_GPR(ra);
     u->disp = (int32_t)n;
     if (flags)
-        b->kind = FLAGK_RESULT | (size == 8 ? 3u : size >> 1);
+        b->kind = op == OP_ROL || op == OP_ROR ? FLAGK_END : FLAGK_RESULT | (size == 8 ? 3u : size >> 1);
     return true;
 }
 
@@ -23896,6 +23923,15 @@ static bool trace_emit_bits(struct trace_builder *b, const struct trace_insn *t)
         return false;
     if (op == OP_BT || op == OP_BTS || op == OP_BTR || op == OP_BTC) {
         bool immediate = i->row->opnd[1] == OPND_Ib;
+        if (op == OP_BT && i->memory && immediate && !(t->live & (FLAGS_ARITH & ~FLAG_CF))) {
+            struct uop *u;
+            trace_emit_load_cell(b, i, size, TRACE_CELL_TEMP);
+            u = trace_emit_ab(b, fn, TRACE_CELL_TEMP, 0);
+            u->disp = (int32_t)i->imm;
+            u->misc = 1;
+            b->kind = FLAGK_RESULT;
+            return true;
+        }
         if (i->memory || (t->live & (FLAGS_ARITH & ~FLAG_CF)))
             return false;
         trace_emit_cells(b, i, fn, true, op != OP_BT, immediate ? 0 : 1);
@@ -23914,13 +23950,22 @@ static bool trace_emit_condition(struct trace_builder *b, const struct trace_ins
     bool high;
     struct uop *u;
     if (i->row->op == OP_SETCC) {
-        if (i->memory)
-            return false;
-        ra = interp_reg(i, 0, &high);
-        if (high)
-            return false;
         u = trace_emit(b, handler_cond(b->kind, cc));
         u->misc = (uint8_t)cc;
+        if (i->memory) { /* the address may need TEMP */
+            struct trace_address a;
+            trace_emit_ab(b, handler_mov_rr(8, 8, false, TRACE_KIND_R, TRACE_KIND_R), TRACE_CELL_TEMP2, TRACE_CELL_TEMP);
+            trace_emit_address(b, i, 1, ACCESS_WRITE, true, false, &a);
+            u = trace_emit_mem(b, handler_store(1, a.index, TRACE_KIND_R, a.kb, a.kx));
+            u->a = TRACE_CELL_TEMP2;
+            trace_set_address(u, &a);
+            return true;
+        }
+        ra = interp_reg(i, 0, &high);
+        if (high) {
+            b->tc->used--; /* takes the condition back */
+            return false;
+        }
         trace_emit(b, handler_setcc(trace_kind(ra)))->a = UOP_GPR(ra);
         return true;
     }

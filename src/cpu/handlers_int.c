@@ -54,8 +54,8 @@
         UOP_NEXT;                                                                                                      \
     }
 #define DEF_ALU(op) \
-    EACH_KIND2(DEF_ALU_RR, op, 1) EACH_KIND2(DEF_ALU_RR, op, 4) EACH_KIND2(DEF_ALU_RR, op, 8) \
-    EACH_KIND(DEF_ALU_RI, op, 1) EACH_KIND(DEF_ALU_RI, op, 4) EACH_KIND(DEF_ALU_RI, op, 8)
+    EACH_KIND2(DEF_ALU_RR, op, 1) EACH_KIND2(DEF_ALU_RR, op, 2) EACH_KIND2(DEF_ALU_RR, op, 4) EACH_KIND2(DEF_ALU_RR, op, 8) \
+    EACH_KIND(DEF_ALU_RI, op, 1) EACH_KIND(DEF_ALU_RI, op, 2) EACH_KIND(DEF_ALU_RI, op, 4) EACH_KIND(DEF_ALU_RI, op, 8)
 #define DEF_CMP(op, e, kind) \
     EACH_KIND2(DEF_CMP_RR, op, e, kind, 1) EACH_KIND2(DEF_CMP_RR, op, e, kind, 2) EACH_KIND2(DEF_CMP_RR, op, e, kind, 4) EACH_KIND2(DEF_CMP_RR, op, e, kind, 8) \
     EACH_KIND(DEF_CMP_RI, op, e, kind, 1) EACH_KIND(DEF_CMP_RI, op, e, kind, 2) EACH_KIND(DEF_CMP_RI, op, e, kind, 4) EACH_KIND(DEF_CMP_RI, op, e, kind, 8)
@@ -68,9 +68,9 @@ DEF_CMP(cmp, sub, FLAGK_SUB)
 DEF_CMP(test, and, FLAGK_LOGIC)
 
 #define TAB_ALU_RR(op) \
-    { { TAB_RR(uop_##op##1n_rr), TAB_RR(uop_##op##1f_rr) }, { TAB_RR(uop_##op##4n_rr), TAB_RR(uop_##op##4f_rr) }, { TAB_RR(uop_##op##8n_rr), TAB_RR(uop_##op##8f_rr) } }
+    { { TAB_RR(uop_##op##1n_rr), TAB_RR(uop_##op##1f_rr) }, { TAB_RR(uop_##op##2n_rr), TAB_RR(uop_##op##2f_rr) }, { TAB_RR(uop_##op##4n_rr), TAB_RR(uop_##op##4f_rr) }, { TAB_RR(uop_##op##8n_rr), TAB_RR(uop_##op##8f_rr) } }
 #define TAB_ALU_RI(op) \
-    { { TAB_RI(uop_##op##1n_ri), TAB_RI(uop_##op##1f_ri) }, { TAB_RI(uop_##op##4n_ri), TAB_RI(uop_##op##4f_ri) }, { TAB_RI(uop_##op##8n_ri), TAB_RI(uop_##op##8f_ri) } }
+    { { TAB_RI(uop_##op##1n_ri), TAB_RI(uop_##op##1f_ri) }, { TAB_RI(uop_##op##2n_ri), TAB_RI(uop_##op##2f_ri) }, { TAB_RI(uop_##op##4n_ri), TAB_RI(uop_##op##4f_ri) }, { TAB_RI(uop_##op##8n_ri), TAB_RI(uop_##op##8f_ri) } }
 
 static int handler_alu_index(unsigned op) /* ORDER the tables below */
 {
@@ -83,11 +83,11 @@ static int handler_alu_index(unsigned op) /* ORDER the tables below */
     default: return -1;
     }
 }
-static int handler_size_index(unsigned size) { return size == 1 ? 0 : size == 4 ? 1 : size == 8 ? 2 : -1; }
+static int handler_size_index(unsigned size) { return size == 8 ? 3 : (int)size >> 1; }
 
 EMU_PRIV uop_fn handler_alu_rr(unsigned op, unsigned size, bool flags, unsigned ka, unsigned kb)
 {
-    static const uop_table_rr alu[5][3][2] = { TAB_ALU_RR(add), TAB_ALU_RR(or), TAB_ALU_RR(and), TAB_ALU_RR(sub), TAB_ALU_RR(xor) };
+    static const uop_table_rr alu[5][4][2] = { TAB_ALU_RR(add), TAB_ALU_RR(or), TAB_ALU_RR(and), TAB_ALU_RR(sub), TAB_ALU_RR(xor) };
     static const uop_table_rr cmp[2][4] = {
         { TAB_RR(uop_cmp1_rr), TAB_RR(uop_cmp2_rr), TAB_RR(uop_cmp4_rr), TAB_RR(uop_cmp8_rr) },
         { TAB_RR(uop_test1_rr), TAB_RR(uop_test2_rr), TAB_RR(uop_test4_rr), TAB_RR(uop_test8_rr) }
@@ -99,7 +99,7 @@ EMU_PRIV uop_fn handler_alu_rr(unsigned op, unsigned size, bool flags, unsigned 
 }
 EMU_PRIV uop_fn handler_alu_ri(unsigned op, unsigned size, bool flags, unsigned ka)
 {
-    static const uop_table_ri alu[5][3][2] = { TAB_ALU_RI(add), TAB_ALU_RI(or), TAB_ALU_RI(and), TAB_ALU_RI(sub), TAB_ALU_RI(xor) };
+    static const uop_table_ri alu[5][4][2] = { TAB_ALU_RI(add), TAB_ALU_RI(or), TAB_ALU_RI(and), TAB_ALU_RI(sub), TAB_ALU_RI(xor) };
     static const uop_table_ri cmp[2][4] = {
         { TAB_RI(uop_cmp1_ri), TAB_RI(uop_cmp2_ri), TAB_RI(uop_cmp4_ri), TAB_RI(uop_cmp8_ri) },
         { TAB_RI(uop_test1_ri), TAB_RI(uop_test2_ri), TAB_RI(uop_test4_ri), TAB_RI(uop_test8_ri) }
@@ -163,7 +163,7 @@ EMU_PRIV uop_fn handler_carry(unsigned op, unsigned size, bool immediate)
 #define REC_dec(sz, r, d) SETF(FLAGK_DEC, sz, r, cpu_flag_carry(c))
 #define REC_neg(sz, r, d) SETF(FLAGK_SUB, sz, r, d)
 #define REC_none(sz, r, d) (void)0
-#define DEF_UNARIES(op, expr, rec) EACH_KIND(DEF_UNARY, op, 1, expr, rec) EACH_KIND(DEF_UNARY, op, 4, expr, rec) EACH_KIND(DEF_UNARY, op, 8, expr, rec)
+#define DEF_UNARIES(op, expr, rec) EACH_KIND(DEF_UNARY, op, 1, expr, rec) EACH_KIND(DEF_UNARY, op, 2, expr, rec) EACH_KIND(DEF_UNARY, op, 4, expr, rec) EACH_KIND(DEF_UNARY, op, 8, expr, rec)
 DEF_UNARIES(inc, d + 1u, REC_inc)
 DEF_UNARIES(dec, d - 1u, REC_dec)
 DEF_UNARIES(neg, 0u - d, REC_neg)
@@ -189,19 +189,19 @@ EACH_KIND(DEF_INC0, inc, FLAGK_INC, 4, 1)
 EACH_KIND(DEF_INC0, inc, FLAGK_INC, 8, 1)
 EACH_KIND(DEF_INC0, dec, FLAGK_DEC, 4, -1)
 EACH_KIND(DEF_INC0, dec, FLAGK_DEC, 8, -1)
-#define TAB_U(op) { { TAB_RI(uop_##op##1n), TAB_RI(uop_##op##1f) }, { TAB_RI(uop_##op##4n), TAB_RI(uop_##op##4f) }, { TAB_RI(uop_##op##8n), TAB_RI(uop_##op##8f) } }
+#define TAB_U(op) { { TAB_RI(uop_##op##1n), TAB_RI(uop_##op##1f) }, { TAB_RI(uop_##op##2n), TAB_RI(uop_##op##2f) }, { TAB_RI(uop_##op##4n), TAB_RI(uop_##op##4f) }, { TAB_RI(uop_##op##8n), TAB_RI(uop_##op##8f) } }
 EMU_PRIV uop_fn handler_unary(unsigned op, unsigned size, bool flags, bool carry, unsigned ka)
 {
-    static const uop_table_ri unary[4][3][2] = { TAB_U(inc), TAB_U(dec), TAB_U(neg), TAB_U(not) };
+    static const uop_table_ri unary[4][4][2] = { TAB_U(inc), TAB_U(dec), TAB_U(neg), TAB_U(not) };
     static const uop_table_ri without_carry[2][2] = { { TAB_RI(uop_inc4z), TAB_RI(uop_inc8z) }, { TAB_RI(uop_dec4z), TAB_RI(uop_dec8z) } };
     static const uop_table_ri bswap[2] = { TAB_RI(uop_bswap4n), TAB_RI(uop_bswap8n) };
     int s = handler_size_index(size);
     if (s < 0)
         return NULL;
     if (op == OP_BSWAP)
-        return s ? bswap[s - 1][ka] : NULL;
-    if ((op == OP_INC || op == OP_DEC) && flags && !carry && s)
-        return without_carry[op - OP_INC][s - 1][ka];
+        return s > 1 ? bswap[s - 2][ka] : NULL;
+    if ((op == OP_INC || op == OP_DEC) && flags && !carry && s > 1)
+        return without_carry[op - OP_INC][s - 2][ka];
     return unary[op - OP_INC][s][flags][ka];
 }
 
@@ -229,6 +229,7 @@ EMU_PRIV uop_fn handler_unary(unsigned op, unsigned size, bool flags, bool carry
     EACH_KIND(DEF_SHIFT_I, shr, sz, d >> n, d >> (n - 1), d >> (bits - 1))                                             \
     EACH_KIND(DEF_SHIFT_I, sar, sz, sar64(UOP_SX(d, sz), n), sar64(UOP_SX(d, sz), n - 1), 0)
 DEF_SHIFTS(1, 8)
+DEF_SHIFTS(2, 16)
 DEF_SHIFTS(4, 32)
 DEF_SHIFTS(8, 64)
 /* Rotates and shifts whose flags nobody reads; by RCL. */
@@ -242,6 +243,22 @@ DEF_SHIFTS(8, 64)
     }
 EACH_KIND(DEF_ROT_I, rol, 4, d << n | d >> (32 - n))
 EACH_KIND(DEF_ROT_I, rol, 8, d << n | d >> (64 - n))
+/* With flags: CF and OF of the result, the rest stays. OF is as if the count were 1. */
+#define DEF_ROT_F(ka, op, sz, expr, cf, of)                                                                            \
+    UOP_FN(uop_##op##sz##f_ri_##ka)                                                                                    \
+    {                                                                                                                  \
+        UTYPE_##sz d = GETS(ka, a, sz), r;                                                                             \
+        unsigned n = (unsigned)u->disp;                                                                                \
+        r = (UTYPE_##sz)(expr);                                                                                        \
+        c->flag_result = (cpu_arith_flags(c) & ~(uint32_t)(FLAG_CF | FLAG_OF)) | (uint32_t)((cf) & 1) * FLAG_CF | (uint32_t)((of) & 1) * FLAG_OF; \
+        c->flag_kind = FLAGK_BITS;                                                                                     \
+        PUTS_##sz(ka, a, r);                                                                                           \
+        UOP_NEXT;                                                                                                      \
+    }
+EACH_KIND(DEF_ROT_F, rol, 4, d << n | d >> (32 - n), r, (d >> 31) ^ (d >> 30))
+EACH_KIND(DEF_ROT_F, rol, 8, d << n | d >> (64 - n), r, (d >> 63) ^ (d >> 62))
+EACH_KIND(DEF_ROT_F, ror, 4, d >> n | d << (32 - n), r >> 31, d ^ (d >> 31))
+EACH_KIND(DEF_ROT_F, ror, 8, d >> n | d << (64 - n), r >> 63, d ^ (d >> 63))
 #if EMU_SLOTS
 #define UOP_RCX s2
 #else
@@ -284,17 +301,20 @@ DEF_SHIFTS_CF(8, 64u)
 
 EMU_PRIV uop_fn handler_shift_ri(unsigned op, unsigned size, bool flags, unsigned ka)
 {
-    static const uop_table_ri shift[3][3][2] = {
-        { { TAB_RI(uop_shl1n_ri), TAB_RI(uop_shl1f_ri) }, { TAB_RI(uop_shl4n_ri), TAB_RI(uop_shl4f_ri) }, { TAB_RI(uop_shl8n_ri), TAB_RI(uop_shl8f_ri) } },
-        { { TAB_RI(uop_shr1n_ri), TAB_RI(uop_shr1f_ri) }, { TAB_RI(uop_shr4n_ri), TAB_RI(uop_shr4f_ri) }, { TAB_RI(uop_shr8n_ri), TAB_RI(uop_shr8f_ri) } },
-        { { TAB_RI(uop_sar1n_ri), TAB_RI(uop_sar1f_ri) }, { TAB_RI(uop_sar4n_ri), TAB_RI(uop_sar4f_ri) }, { TAB_RI(uop_sar8n_ri), TAB_RI(uop_sar8f_ri) } }
+    static const uop_table_ri shift[3][4][2] = {
+        { { TAB_RI(uop_shl1n_ri), TAB_RI(uop_shl1f_ri) }, { TAB_RI(uop_shl2n_ri), TAB_RI(uop_shl2f_ri) }, { TAB_RI(uop_shl4n_ri), TAB_RI(uop_shl4f_ri) }, { TAB_RI(uop_shl8n_ri), TAB_RI(uop_shl8f_ri) } },
+        { { TAB_RI(uop_shr1n_ri), TAB_RI(uop_shr1f_ri) }, { TAB_RI(uop_shr2n_ri), TAB_RI(uop_shr2f_ri) }, { TAB_RI(uop_shr4n_ri), TAB_RI(uop_shr4f_ri) }, { TAB_RI(uop_shr8n_ri), TAB_RI(uop_shr8f_ri) } },
+        { { TAB_RI(uop_sar1n_ri), TAB_RI(uop_sar1f_ri) }, { TAB_RI(uop_sar2n_ri), TAB_RI(uop_sar2f_ri) }, { TAB_RI(uop_sar4n_ri), TAB_RI(uop_sar4f_ri) }, { TAB_RI(uop_sar8n_ri), TAB_RI(uop_sar8f_ri) } }
     };
     static const uop_table_ri rotate[2] = { TAB_RI(uop_rol4n_ri), TAB_RI(uop_rol8n_ri) };
+    static const uop_table_ri rotate_f[2] = { TAB_RI(uop_rol4f_ri), TAB_RI(uop_rol8f_ri) }, rotate_r[2] = { TAB_RI(uop_ror4f_ri), TAB_RI(uop_ror8f_ri) };
     int s = handler_size_index(size);
     if (s < 0)
         return NULL;
     if (op == OP_ROL) /* ROR n is ROL width - n */
-        return flags || s == 0 ? NULL : rotate[s - 1][ka];
+        return s < 2 ? NULL : flags ? rotate_f[s - 2][ka] : rotate[s - 2][ka];
+    if (op == OP_ROR)
+        return s < 2 || !flags ? NULL : rotate_r[s - 2][ka];
     return op == OP_SHL ? shift[0][s][flags][ka] : op == OP_SHR ? shift[1][s][flags][ka] : op == OP_SAR ? shift[2][s][flags][ka] : NULL;
 }
 EMU_PRIV uop_fn handler_shift_cl(unsigned op, unsigned size, bool flags, unsigned ka)

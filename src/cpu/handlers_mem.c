@@ -219,9 +219,9 @@ EMU_PRIV uop_fn handler_store_imm(unsigned size, unsigned kb)
         UOP_NEXT_MEM;                                                                                                  \
     }
 #define DEF_ALU_MEM(op)                                                                                                \
-    EACH_KIND2(DEF_ALU_RM, op, 1) EACH_KIND2(DEF_ALU_RM, op, 4) EACH_KIND2(DEF_ALU_RM, op, 8)                          \
-    EACH_KIND2(DEF_ALU_MR, op, 1) EACH_KIND2(DEF_ALU_MR, op, 4) EACH_KIND2(DEF_ALU_MR, op, 8)                          \
-    EACH_KIND(DEF_ALU_MI, op, 1) EACH_KIND(DEF_ALU_MI, op, 4) EACH_KIND(DEF_ALU_MI, op, 8)
+    EACH_KIND2(DEF_ALU_RM, op, 1) EACH_KIND2(DEF_ALU_RM, op, 2) EACH_KIND2(DEF_ALU_RM, op, 4) EACH_KIND2(DEF_ALU_RM, op, 8)                          \
+    EACH_KIND2(DEF_ALU_MR, op, 1) EACH_KIND2(DEF_ALU_MR, op, 2) EACH_KIND2(DEF_ALU_MR, op, 4) EACH_KIND2(DEF_ALU_MR, op, 8)                          \
+    EACH_KIND(DEF_ALU_MI, op, 1) EACH_KIND(DEF_ALU_MI, op, 2) EACH_KIND(DEF_ALU_MI, op, 4) EACH_KIND(DEF_ALU_MI, op, 8)
 #define DEF_CMP_MEM(op, e, kind)                                                                                       \
     EACH_KIND2(DEF_CMP_RM, op, e, kind, 1) EACH_KIND2(DEF_CMP_RM, op, e, kind, 2) EACH_KIND2(DEF_CMP_RM, op, e, kind, 4) EACH_KIND2(DEF_CMP_RM, op, e, kind, 8) \
     EACH_KIND(DEF_CMP_MI, op, e, kind, 1) EACH_KIND(DEF_CMP_MI, op, e, kind, 2) EACH_KIND(DEF_CMP_MI, op, e, kind, 4) EACH_KIND(DEF_CMP_MI, op, e, kind, 8)
@@ -234,10 +234,10 @@ DEF_CMP_MEM(cmp, sub, FLAGK_SUB)
 DEF_CMP_MEM(test, and, FLAGK_LOGIC)
 
 #define TAB_ALU_MEM2(op, form) \
-    { { TAB_RR(uop_##op##1n_##form), TAB_RR(uop_##op##1f_##form) }, { TAB_RR(uop_##op##4n_##form), TAB_RR(uop_##op##4f_##form) }, \
+    { { TAB_RR(uop_##op##1n_##form), TAB_RR(uop_##op##1f_##form) }, { TAB_RR(uop_##op##2n_##form), TAB_RR(uop_##op##2f_##form) }, { TAB_RR(uop_##op##4n_##form), TAB_RR(uop_##op##4f_##form) }, \
       { TAB_RR(uop_##op##8n_##form), TAB_RR(uop_##op##8f_##form) } }
 #define TAB_ALU_MEM1(op) \
-    { { TAB_RI(uop_##op##1n_mi), TAB_RI(uop_##op##1f_mi) }, { TAB_RI(uop_##op##4n_mi), TAB_RI(uop_##op##4f_mi) }, { TAB_RI(uop_##op##8n_mi), TAB_RI(uop_##op##8f_mi) } }
+    { { TAB_RI(uop_##op##1n_mi), TAB_RI(uop_##op##1f_mi) }, { TAB_RI(uop_##op##2n_mi), TAB_RI(uop_##op##2f_mi) }, { TAB_RI(uop_##op##4n_mi), TAB_RI(uop_##op##4f_mi) }, { TAB_RI(uop_##op##8n_mi), TAB_RI(uop_##op##8f_mi) } }
 static int handler_mem_op(unsigned op) /* ORDER the tables below */
 {
     return op == OP_ADD ? 0 : op == OP_OR ? 1 : op == OP_AND ? 2 : op == OP_SUB ? 3 : op == OP_XOR ? 4 : -1;
@@ -246,39 +246,39 @@ static int handler_mem_size(unsigned size) { return size == 1 ? 0 : size == 4 ? 
 
 EMU_PRIV uop_fn handler_alu_rm(unsigned op, unsigned size, bool flags, unsigned ka, unsigned kb)
 {
-    static const uop_table_rr alu[5][3][2] = { TAB_ALU_MEM2(add, rm), TAB_ALU_MEM2(or, rm), TAB_ALU_MEM2(and, rm), TAB_ALU_MEM2(sub, rm), TAB_ALU_MEM2(xor, rm) };
+    static const uop_table_rr alu[5][4][2] = { TAB_ALU_MEM2(add, rm), TAB_ALU_MEM2(or, rm), TAB_ALU_MEM2(and, rm), TAB_ALU_MEM2(sub, rm), TAB_ALU_MEM2(xor, rm) };
     static const uop_table_rr cmp[2][4] = {
         { TAB_RR(uop_cmp1_rm), TAB_RR(uop_cmp2_rm), TAB_RR(uop_cmp4_rm), TAB_RR(uop_cmp8_rm) },
         { TAB_RR(uop_test1_rm), TAB_RR(uop_test2_rm), TAB_RR(uop_test4_rm), TAB_RR(uop_test8_rm) }
     };
-    int o = handler_mem_op(op), s = handler_mem_size(size);
+    int o = handler_mem_op(op), s = size == 8 ? 3 : (int)size >> 1;
     if (op == OP_CMP || op == OP_TEST)
         return cmp[op == OP_TEST][size == 8 ? 3 : size >> 1][ka * UOP_KINDS + kb];
-    return o < 0 || s < 0 ? NULL : alu[o][s][flags][ka * UOP_KINDS + kb];
+    return o < 0 ? NULL : alu[o][s][flags][ka * UOP_KINDS + kb];
 }
 EMU_PRIV uop_fn handler_alu_mr(unsigned op, unsigned size, bool flags, unsigned ka, unsigned kb)
 {
-    static const uop_table_rr alu[5][3][2] = { TAB_ALU_MEM2(add, mr), TAB_ALU_MEM2(or, mr), TAB_ALU_MEM2(and, mr), TAB_ALU_MEM2(sub, mr), TAB_ALU_MEM2(xor, mr) };
+    static const uop_table_rr alu[5][4][2] = { TAB_ALU_MEM2(add, mr), TAB_ALU_MEM2(or, mr), TAB_ALU_MEM2(and, mr), TAB_ALU_MEM2(sub, mr), TAB_ALU_MEM2(xor, mr) };
     static const uop_table_rr cmp[2][4] = {
         { TAB_RR(uop_cmp1_mr), TAB_RR(uop_cmp2_mr), TAB_RR(uop_cmp4_mr), TAB_RR(uop_cmp8_mr) },
         { TAB_RR(uop_test1_mr), TAB_RR(uop_test2_mr), TAB_RR(uop_test4_mr), TAB_RR(uop_test8_mr) }
     };
-    int o = handler_mem_op(op), s = handler_mem_size(size);
+    int o = handler_mem_op(op), s = size == 8 ? 3 : (int)size >> 1;
     if (op == OP_CMP || op == OP_TEST)
         return cmp[op == OP_TEST][size == 8 ? 3 : size >> 1][ka * UOP_KINDS + kb];
-    return o < 0 || s < 0 ? NULL : alu[o][s][flags][ka * UOP_KINDS + kb];
+    return o < 0 ? NULL : alu[o][s][flags][ka * UOP_KINDS + kb];
 }
 EMU_PRIV uop_fn handler_alu_mi(unsigned op, unsigned size, bool flags, unsigned kb)
 {
-    static const uop_table_ri alu[5][3][2] = { TAB_ALU_MEM1(add), TAB_ALU_MEM1(or), TAB_ALU_MEM1(and), TAB_ALU_MEM1(sub), TAB_ALU_MEM1(xor) };
+    static const uop_table_ri alu[5][4][2] = { TAB_ALU_MEM1(add), TAB_ALU_MEM1(or), TAB_ALU_MEM1(and), TAB_ALU_MEM1(sub), TAB_ALU_MEM1(xor) };
     static const uop_table_ri cmp[2][4] = {
         { TAB_RI(uop_cmp1_mi), TAB_RI(uop_cmp2_mi), TAB_RI(uop_cmp4_mi), TAB_RI(uop_cmp8_mi) },
         { TAB_RI(uop_test1_mi), TAB_RI(uop_test2_mi), TAB_RI(uop_test4_mi), TAB_RI(uop_test8_mi) }
     };
-    int o = handler_mem_op(op), s = handler_mem_size(size);
+    int o = handler_mem_op(op), s = size == 8 ? 3 : (int)size >> 1;
     if (op == OP_CMP || op == OP_TEST)
         return cmp[op == OP_TEST][size == 8 ? 3 : size >> 1][kb];
-    return o < 0 || s < 0 ? NULL : alu[o][s][flags][kb];
+    return o < 0 ? NULL : alu[o][s][flags][kb];
 }
 
 /* ---- INC, DEC, NEG, NOT in memory, flags recorded ---- */

@@ -855,11 +855,18 @@ static bool trace_emit_alu(struct trace_builder *b, const struct trace_insn *t)
     } else {
         ra = interp_reg(i, 0, &high);
         if (trace_is_immediate(i->row->opnd[1])) {
-            fn = handler_alu_ri(op, size, flags, trace_kind(ra));
-            if (high || !fn)
+            fn = handler_alu_ri(op, size, flags, high ? TRACE_KIND_R : trace_kind(ra));
+            if ((high && !compare) || !fn)
                 return false;
             if (compare && !flags)
                 return true;
+            if (high) { /* AH..BH by way of TEMP */
+                trace_emit_ab(b, handler_mov_rr(8, 0, false, TRACE_KIND_R, trace_kind(ra)), TRACE_CELL_TEMP, UOP_GPR(ra));
+                u = trace_emit_ab(b, fn, TRACE_CELL_TEMP, 0);
+                u->disp = (int32_t)i->imm;
+                b->kind = trace_kind_of_alu(op, size);
+                return true;
+            }
             u = trace_emit_ab(b, fn, UOP_GPR(ra), 0);
             u->disp = (int32_t)i->imm;
         } else {
@@ -1000,7 +1007,7 @@ static bool trace_emit_shift(struct trace_builder *b, const struct trace_insn *t
     u->a = UOP_GPR(ra);
     u->disp = (int32_t)n;
     if (flags)
-        b->kind = FLAGK_RESULT | (size == 8 ? 3u : size >> 1);
+        b->kind = op == OP_ROL || op == OP_ROR ? FLAGK_END : FLAGK_RESULT | (size == 8 ? 3u : size >> 1);
     return true;
 }
 
@@ -1077,6 +1084,15 @@ static bool trace_emit_bits(struct trace_builder *b, const struct trace_insn *t)
         return false;
     if (op == OP_BT || op == OP_BTS || op == OP_BTR || op == OP_BTC) {
         bool immediate = i->row->opnd[1] == OPND_Ib;
+        if (op == OP_BT && i->memory && immediate && !(t->live & (FLAGS_ARITH & ~FLAG_CF))) {
+            struct uop *u;
+            trace_emit_load_cell(b, i, size, TRACE_CELL_TEMP);
+            u = trace_emit_ab(b, fn, TRACE_CELL_TEMP, 0);
+            u->disp = (int32_t)i->imm;
+            u->misc = 1;
+            b->kind = FLAGK_RESULT;
+            return true;
+        }
         if (i->memory || (t->live & (FLAGS_ARITH & ~FLAG_CF)))
             return false;
         trace_emit_cells(b, i, fn, true, op != OP_BT, immediate ? 0 : 1);
@@ -1095,13 +1111,22 @@ static bool trace_emit_condition(struct trace_builder *b, const struct trace_ins
     bool high;
     struct uop *u;
     if (i->row->op == OP_SETCC) {
-        if (i->memory)
-            return false;
-        ra = interp_reg(i, 0, &high);
-        if (high)
-            return false;
         u = trace_emit(b, handler_cond(b->kind, cc));
         u->misc = (uint8_t)cc;
+        if (i->memory) { /* the address may need TEMP */
+            struct trace_address a;
+            trace_emit_ab(b, handler_mov_rr(8, 8, false, TRACE_KIND_R, TRACE_KIND_R), TRACE_CELL_TEMP2, TRACE_CELL_TEMP);
+            trace_emit_address(b, i, 1, ACCESS_WRITE, true, false, &a);
+            u = trace_emit_mem(b, handler_store(1, a.index, TRACE_KIND_R, a.kb, a.kx));
+            u->a = TRACE_CELL_TEMP2;
+            trace_set_address(u, &a);
+            return true;
+        }
+        ra = interp_reg(i, 0, &high);
+        if (high) {
+            b->tc->used--; /* takes the condition back */
+            return false;
+        }
         trace_emit(b, handler_setcc(trace_kind(ra)))->a = UOP_GPR(ra);
         return true;
     }
