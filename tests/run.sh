@@ -59,7 +59,7 @@ for t in tests/*.c; do
     name=$(basename "$t" .c)
     case $name in *"$pattern"*) ;; *) continue ;; esac
     grep -q 'TEST_MAIN\|TEST_PROGRAM' "$t" || continue
-    if grep -q 'machine.h' "$t"; then
+    if ! grep -q '"../emu.h"' "$t"; then
         $CC -std=c99 -Wall -Wextra $TEST_CFLAGS -Isrc "$t" build/dev/libemu.a -o "$out/$name" > "$out/$name.build" 2>&1
     else
         [ -f "$out/emu_lib.o" ] && [ "$out/emu_lib.o" -nt emu.c ] || $CC -std=c99 -O1 -DEMU_NO_MAIN -c emu.c -o "$out/emu_lib.o" || fail "emu.c does not build with -DEMU_NO_MAIN"
