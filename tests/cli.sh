@@ -74,6 +74,7 @@ refuse kernel_missing "$dir/nokernel" -kernel "$dir/nokernel"
 refuse bios_missing "$dir/nobios" -bios "$dir/nobios"
 
 # images
+head -c 1048576 /dev/zero > "$dir/disk.img"
 refuse disk_missing "$dir/none.img" "$dir/none.img"
 mkdir "$dir/folder"
 refuse disk_folder "$dir/folder" "$dir/folder"
@@ -82,10 +83,9 @@ refuse disk_empty "$dir/empty.img" "$dir/empty.img"
 printf 'QFI\373\000\000\000\003' > "$dir/short.qcow2"
 refuse qcow2_truncated "$dir/short.qcow2" "$dir/short.qcow2"
 refuse drive_format 'nosuch' -drive file="$dir/empty.img",format=nosuch
-refuse drive_key 'nosuchkey' -drive file="$dir/empty.img",nosuchkey=1
+refuse drive_key 'nosuchkey' -drive file="$dir/disk.img",format=raw,snapshot=on,nosuchkey=1
 refuse drive_interface 'if=frob' -drive file="$dir/empty.img",if=frob
 refuse drive_later 'not supported yet' -drive file="$dir/empty.img",if=virtio
-head -c 1048576 /dev/zero > "$dir/disk.img"
 refuse drive_place 'taken' -drive file="$dir/disk.img",format=raw,index=0,snapshot=on -drive file="$dir/disk.img",format=raw,index=0,snapshot=on
 if [ "$(id -u)" -ne 0 ]; then
     cp "$dir/disk.img" "$dir/secret.img"
