@@ -2089,6 +2089,26 @@ EMU_INLINE uint64_t uop_rip(const struct cpu *c, uint64_t offset)
         (p) = (uint8_t *)(uintptr_t)((uintptr_t)(va) + UOP_PAGE(u)->addend);                                           \
     } while (0)
 
+/* 16 bytes at once where guest and host agree: halves would have to meet again in the host's store buffer, which stalls it. */
+EMU_ALWAYS_INLINE void vec_load16(union vec *d, const uint8_t *p)
+{
+#if EMU_BIG_ENDIAN
+    d->q[0] = ld64le(p);
+    d->q[1] = ld64le(p + 8);
+#else
+    memcpy(d, p, 16);
+#endif
+}
+EMU_ALWAYS_INLINE void vec_store16(uint8_t *p, const union vec *s)
+{
+#if EMU_BIG_ENDIAN
+    st64le(p, s->q[0]);
+    st64le(p + 8, s->q[1]);
+#else
+    memcpy(p, s, 16);
+#endif
+}
+
 /* ---- vector operations: VEC_FN(name) { ... } VEC_HANDLERS(name, bytes) gives name's register form and the form whose last operand is
  * `bytes` (4, 8, 16) of memory; in the row: ROW_VEC_H(...) instead of ROW_VEC(...). Inside, u->a is d, u->x is a, u->b is b or the base
  * register, u->misc the immediate, u->scale the alignment mask. ---- */
@@ -2098,7 +2118,7 @@ struct vec_handlers {
 };
 #define VEC_LOAD_4(p) (c->vtmp[0].q[0] = ld32le(p), c->vtmp[0].q[1] = 0)
 #define VEC_LOAD_8(p) (c->vtmp[0].q[0] = ld64le(p), c->vtmp[0].q[1] = 0)
-#define VEC_LOAD_16(p) (c->vtmp[0].q[0] = ld64le(p), c->vtmp[0].q[1] = ld64le((p) + 8))
+#define VEC_LOAD_16(p) vec_load16(&c->vtmp[0], p)
 #define VEC_HANDLERS(name, size)                                                                                       \
     UOP_FN(vech_rr_##name)                                                                                             \
     {                                                                                                                  \
@@ -13920,6 +13940,29 @@ EMU_PRIV int sse_raise(struct cpu *c, const struct sf_env *env);
     }                                                                                                                  \
     static const struct vec_handlers vech_##name = { vech_rr_##name, vech_rm_##name, size };
 
+/* A plain load of `size` bytes: memory goes to d at once by load(d, p). */
+#define VEC_HANDLERS_LOAD(name, size, load)                                                                            \
+    UOP_FN(vech_rr_##name)                                                                                             \
+    {                                                                                                                  \
+        vec_##name(c, UOP_XMM(u->a), UOP_XMM(u->x), UOP_XMM(u->b), u->misc);                                           \
+        UOP_NEXT;                                                                                                      \
+    }                                                                                                                  \
+    UOP_FN(vech_rm_##name)                                                                                             \
+    {                                                                                                                  \
+        uint64_t va = UOP_CELL(u->b) + (uint64_t)(int64_t)u->disp;                                                     \
+        const uint8_t *p;                                                                                              \
+        if (EMU_UNLIKELY(va & u->scale))                                                                               \
+            UOP_TAIL(uop_misaligned);                                                                                  \
+        UOP_HOST(p, va, r, size);                                                                                      \
+        load(UOP_XMM(u->a), p);                                                                                        \
+        UOP_NEXT_MEM;                                                                                                  \
+    }                                                                                                                  \
+    static const struct vec_handlers vech_##name = { vech_rr_##name, vech_rm_##name, size };
+#define VEC_LOAD_8_ZERO(d, p) ((d)->q[0] = ld64le(p), (d)->q[1] = 0)
+#define VEC_LOAD_4_ZERO(d, p) ((d)->q[0] = ld32le(p), (d)->q[1] = 0)
+#define VEC_LOAD_8_LOW(d, p) ((d)->q[0] = ld64le(p))
+#define VEC_LOAD_8_HIGH(d, p) ((d)->q[1] = ld64le(p))
+
 /* ---- packed integers ----
  * A lane-wise operation: x and y are the elements of a and b, T their type, R that of the result. Both operands are copied before d is
  * written, so that any of the three may be the same register, and compilers see loops over local arrays (they vectorise those). The
@@ -17046,10 +17089,11 @@ static int mmx_emms(struct cpu *c, const struct insn *i)
     M(psubsb) M(psubsw) M(pminsw) M(por) M(paddsb) M(paddsw) M(pmaxsw) M(pxor) M(psllw) M(pslld) M(psllq) M(pmuludq) \
     M(pmaddwd) M(psadbw) M(psubb) M(psubw) M(psubd) M(psubq) M(paddb) M(paddw) M(paddd) M(psrlw_i) M(psraw_i) \
     M(psllw_i) M(psrld_i) M(psrad_i) M(pslld_i) M(psrlq_i) M(psllq_i) M(punpcklbw) M(punpcklwd) M(punpckldq) \
-    M(punpcklqdq) M(punpckhqdq) M(mov128) M(pshufd) M(pshufhw) M(pshuflw) M(psrldq) M(pslldq)
+    M(punpcklqdq) M(punpckhqdq) M(pshufd) M(pshufhw) M(pshuflw) M(psrldq) M(pslldq)
 #define MMX_HANDLERS(fn) VEC_HANDLERS(fn, 16)
 MMX_EACH(MMX_HANDLERS)
-VEC_HANDLERS(mov64_zero, 8)
+VEC_HANDLERS_LOAD(mov128, 16, vec_load16)
+VEC_HANDLERS_LOAD(mov64_zero, 8, VEC_LOAD_8_ZERO)
 VEC_HANDLERS(mov32_zero64, 4)
 VEC_HANDLERS(mov64, 8)
 VEC_HANDLERS(pmovmskb, 16)
@@ -18147,13 +18191,13 @@ SSE_LOGIC(xorps, x ^ y)
 #undef SSE_LOGIC
 
 /* ---- handlers (uop.h) ---- */
-VEC_HANDLERS(sse_mov128, 16)
-VEC_HANDLERS(sse_mov64_zero, 8)
-VEC_HANDLERS(sse_mov32_zero, 4)
-VEC_HANDLERS(sse_mov64, 8)
+VEC_HANDLERS_LOAD(sse_mov128, 16, vec_load16)
+VEC_HANDLERS_LOAD(sse_mov64_zero, 8, VEC_LOAD_8_ZERO)
+VEC_HANDLERS_LOAD(sse_mov32_zero, 4, VEC_LOAD_4_ZERO)
+VEC_HANDLERS_LOAD(sse_mov64, 8, VEC_LOAD_8_LOW)
 VEC_HANDLERS(sse_mov32, 4)
 VEC_HANDLERS(movhlps, 16)
-VEC_HANDLERS(movlhps, 8)
+VEC_HANDLERS_LOAD(movlhps, 8, VEC_LOAD_8_HIGH)
 VEC_HANDLERS(movddup, 8)
 VEC_HANDLERS(unpcklps, 16)
 VEC_HANDLERS(unpckhps, 16)
@@ -22087,7 +22131,7 @@ DEF_VEC_LOAD(1, c->vtmp[0].q[0] = ld8(p))
 DEF_VEC_LOAD(2, c->vtmp[0].q[0] = ld16le(p))
 DEF_VEC_LOAD(4, c->vtmp[0].q[0] = ld32le(p))
 DEF_VEC_LOAD(8, c->vtmp[0].q[0] = ld64le(p))
-DEF_VEC_LOAD(16, (c->vtmp[0].q[0] = ld64le(p), c->vtmp[0].q[1] = ld64le(p + 8)))
+DEF_VEC_LOAD(16, vec_load16(&c->vtmp[0], p))
 #define DEF_VEC_STORE(sz, code)                                                                                        \
     UOP_FN(uop_vst##sz)                                                                                                \
     {                                                                                                                  \
@@ -22103,7 +22147,7 @@ DEF_VEC_STORE(1, st8(p, (uint8_t)UOP_XMM(u->a)->q[0]))
 DEF_VEC_STORE(2, st16le(p, (uint16_t)UOP_XMM(u->a)->q[0]))
 DEF_VEC_STORE(4, st32le(p, (uint32_t)UOP_XMM(u->a)->q[0]))
 DEF_VEC_STORE(8, st64le(p, UOP_XMM(u->a)->q[0]))
-DEF_VEC_STORE(16, (st64le(p, UOP_XMM(u->a)->q[0]), st64le(p + 8, UOP_XMM(u->a)->q[1])))
+DEF_VEC_STORE(16, vec_store16(p, UOP_XMM(u->a)))
 EMU_PRIV uop_fn handler_vec_load(unsigned size)
 {
     return size == 1 ? uop_vld1 : size == 2 ? uop_vld2 : size == 4 ? uop_vld4 : size == 8 ? uop_vld8 : uop_vld16;

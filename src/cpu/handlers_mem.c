@@ -559,7 +559,7 @@ DEF_VEC_LOAD(1, c->vtmp[0].q[0] = ld8(p))
 DEF_VEC_LOAD(2, c->vtmp[0].q[0] = ld16le(p))
 DEF_VEC_LOAD(4, c->vtmp[0].q[0] = ld32le(p))
 DEF_VEC_LOAD(8, c->vtmp[0].q[0] = ld64le(p))
-DEF_VEC_LOAD(16, (c->vtmp[0].q[0] = ld64le(p), c->vtmp[0].q[1] = ld64le(p + 8)))
+DEF_VEC_LOAD(16, vec_load16(&c->vtmp[0], p))
 #define DEF_VEC_STORE(sz, code)                                                                                        \
     UOP_FN(uop_vst##sz)                                                                                                \
     {                                                                                                                  \
@@ -575,7 +575,7 @@ DEF_VEC_STORE(1, st8(p, (uint8_t)UOP_XMM(u->a)->q[0]))
 DEF_VEC_STORE(2, st16le(p, (uint16_t)UOP_XMM(u->a)->q[0]))
 DEF_VEC_STORE(4, st32le(p, (uint32_t)UOP_XMM(u->a)->q[0]))
 DEF_VEC_STORE(8, st64le(p, UOP_XMM(u->a)->q[0]))
-DEF_VEC_STORE(16, (st64le(p, UOP_XMM(u->a)->q[0]), st64le(p + 8, UOP_XMM(u->a)->q[1])))
+DEF_VEC_STORE(16, vec_store16(p, UOP_XMM(u->a)))
 EMU_PRIV uop_fn handler_vec_load(unsigned size)
 {
     return size == 1 ? uop_vld1 : size == 2 ? uop_vld2 : size == 4 ? uop_vld4 : size == 8 ? uop_vld8 : uop_vld16;

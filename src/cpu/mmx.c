@@ -321,10 +321,11 @@ static int mmx_emms(struct cpu *c, const struct insn *i)
     M(psubsb) M(psubsw) M(pminsw) M(por) M(paddsb) M(paddsw) M(pmaxsw) M(pxor) M(psllw) M(pslld) M(psllq) M(pmuludq) \
     M(pmaddwd) M(psadbw) M(psubb) M(psubw) M(psubd) M(psubq) M(paddb) M(paddw) M(paddd) M(psrlw_i) M(psraw_i) \
     M(psllw_i) M(psrld_i) M(psrad_i) M(pslld_i) M(psrlq_i) M(psllq_i) M(punpcklbw) M(punpcklwd) M(punpckldq) \
-    M(punpcklqdq) M(punpckhqdq) M(mov128) M(pshufd) M(pshufhw) M(pshuflw) M(psrldq) M(pslldq)
+    M(punpcklqdq) M(punpckhqdq) M(pshufd) M(pshufhw) M(pshuflw) M(psrldq) M(pslldq)
 #define MMX_HANDLERS(fn) VEC_HANDLERS(fn, 16)
 MMX_EACH(MMX_HANDLERS)
-VEC_HANDLERS(mov64_zero, 8)
+VEC_HANDLERS_LOAD(mov128, 16, vec_load16)
+VEC_HANDLERS_LOAD(mov64_zero, 8, VEC_LOAD_8_ZERO)
 VEC_HANDLERS(mov32_zero64, 4)
 VEC_HANDLERS(mov64, 8)
 VEC_HANDLERS(pmovmskb, 16)

@@ -958,13 +958,13 @@ SSE_LOGIC(xorps, x ^ y)
 #undef SSE_LOGIC
 
 /* ---- handlers (uop.h) ---- */
-VEC_HANDLERS(sse_mov128, 16)
-VEC_HANDLERS(sse_mov64_zero, 8)
-VEC_HANDLERS(sse_mov32_zero, 4)
-VEC_HANDLERS(sse_mov64, 8)
+VEC_HANDLERS_LOAD(sse_mov128, 16, vec_load16)
+VEC_HANDLERS_LOAD(sse_mov64_zero, 8, VEC_LOAD_8_ZERO)
+VEC_HANDLERS_LOAD(sse_mov32_zero, 4, VEC_LOAD_4_ZERO)
+VEC_HANDLERS_LOAD(sse_mov64, 8, VEC_LOAD_8_LOW)
 VEC_HANDLERS(sse_mov32, 4)
 VEC_HANDLERS(movhlps, 16)
-VEC_HANDLERS(movlhps, 8)
+VEC_HANDLERS_LOAD(movlhps, 8, VEC_LOAD_8_HIGH)
 VEC_HANDLERS(movddup, 8)
 VEC_HANDLERS(unpcklps, 16)
 VEC_HANDLERS(unpckhps, 16)

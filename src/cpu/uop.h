@@ -378,6 +378,26 @@ EMU_INLINE uint64_t uop_rip(const struct cpu *c, uint64_t offset)
         (p) = (uint8_t *)(uintptr_t)((uintptr_t)(va) + UOP_PAGE(u)->addend);                                           \
     } while (0)
 
+/* 16 bytes at once where guest and host agree: halves would have to meet again in the host's store buffer, which stalls it. */
+EMU_ALWAYS_INLINE void vec_load16(union vec *d, const uint8_t *p)
+{
+#if EMU_BIG_ENDIAN
+    d->q[0] = ld64le(p);
+    d->q[1] = ld64le(p + 8);
+#else
+    memcpy(d, p, 16);
+#endif
+}
+EMU_ALWAYS_INLINE void vec_store16(uint8_t *p, const union vec *s)
+{
+#if EMU_BIG_ENDIAN
+    st64le(p, s->q[0]);
+    st64le(p + 8, s->q[1]);
+#else
+    memcpy(p, s, 16);
+#endif
+}
+
 /* ---- vector operations: VEC_FN(name) { ... } VEC_HANDLERS(name, bytes) gives name's register form and the form whose last operand is
  * `bytes` (4, 8, 16) of memory; in the row: ROW_VEC_H(...) instead of ROW_VEC(...). Inside, u->a is d, u->x is a, u->b is b or the base
  * register, u->misc the immediate, u->scale the alignment mask. ---- */
@@ -387,7 +407,7 @@ struct vec_handlers {
 };
 #define VEC_LOAD_4(p) (c->vtmp[0].q[0] = ld32le(p), c->vtmp[0].q[1] = 0)
 #define VEC_LOAD_8(p) (c->vtmp[0].q[0] = ld64le(p), c->vtmp[0].q[1] = 0)
-#define VEC_LOAD_16(p) (c->vtmp[0].q[0] = ld64le(p), c->vtmp[0].q[1] = ld64le((p) + 8))
+#define VEC_LOAD_16(p) vec_load16(&c->vtmp[0], p)
 #define VEC_HANDLERS(name, size)                                                                                       \
     UOP_FN(vech_rr_##name)                                                                                             \
     {                                                                                                                  \

@@ -118,6 +118,29 @@ EMU_PRIV int sse_raise(struct cpu *c, const struct sf_env *env);
     }                                                                                                                  \
     static const struct vec_handlers vech_##name = { vech_rr_##name, vech_rm_##name, size };
 
+/* A plain load of `size` bytes: memory goes to d at once by load(d, p). */
+#define VEC_HANDLERS_LOAD(name, size, load)                                                                            \
+    UOP_FN(vech_rr_##name)                                                                                             \
+    {                                                                                                                  \
+        vec_##name(c, UOP_XMM(u->a), UOP_XMM(u->x), UOP_XMM(u->b), u->misc);                                           \
+        UOP_NEXT;                                                                                                      \
+    }                                                                                                                  \
+    UOP_FN(vech_rm_##name)                                                                                             \
+    {                                                                                                                  \
+        uint64_t va = UOP_CELL(u->b) + (uint64_t)(int64_t)u->disp;                                                     \
+        const uint8_t *p;                                                                                              \
+        if (EMU_UNLIKELY(va & u->scale))                                                                               \
+            UOP_TAIL(uop_misaligned);                                                                                  \
+        UOP_HOST(p, va, r, size);                                                                                      \
+        load(UOP_XMM(u->a), p);                                                                                        \
+        UOP_NEXT_MEM;                                                                                                  \
+    }                                                                                                                  \
+    static const struct vec_handlers vech_##name = { vech_rr_##name, vech_rm_##name, size };
+#define VEC_LOAD_8_ZERO(d, p) ((d)->q[0] = ld64le(p), (d)->q[1] = 0)
+#define VEC_LOAD_4_ZERO(d, p) ((d)->q[0] = ld32le(p), (d)->q[1] = 0)
+#define VEC_LOAD_8_LOW(d, p) ((d)->q[0] = ld64le(p))
+#define VEC_LOAD_8_HIGH(d, p) ((d)->q[1] = ld64le(p))
+
 /* ---- packed integers ----
  * A lane-wise operation: x and y are the elements of a and b, T their type, R that of the result. Both operands are copied before d is
  * written, so that any of the three may be the same register, and compilers see loops over local arrays (they vectorise those). The
