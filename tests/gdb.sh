@@ -16,11 +16,12 @@ expect() {
 # session ARGS...: emulator with the stub on a unix socket, gdb commands from standard input
 session() {
     rm -f "$dir/gdb.sock"
+    cat > "$dir/commands"
     "$EMU" -S -gdb unix:"$dir/gdb.sock" -nographic -net none -serial null -monitor none "$@" > "$dir/emu.out" 2>&1 < /dev/null &
     pid=$!
     n=0
     while [ ! -S "$dir/gdb.sock" ] && [ $n -lt 100 ]; do sleep 0.1; n=$((n + 1)); done
-    timeout 60 gdb -q -nx -batch -ex 'set pagination off' -ex 'set confirm off' -ex "target remote $dir/gdb.sock" -x /dev/stdin > "$dir/gdb.out" 2>&1
+    timeout 60 gdb -q -nx -batch -ex 'set pagination off' -ex 'set confirm off' -ex "target remote $dir/gdb.sock" -x "$dir/commands" > "$dir/gdb.out" 2>&1
     kill "$pid" 2>/dev/null
     wait "$pid" 2>/dev/null
     pid=
@@ -76,7 +77,7 @@ END
     expect breakpoint_32 '32-bit start pc=100010 eax=2badb002'
     expect single_step_32 'stepped'
     expect breakpoint_64 '64-bit pc=[0-9a-f]+ efer=[0-9a-f]*5[0-9a-f][0-9a-f]'
-    expect system_register 'cr0 +0x8'
+    expect system_register 'cr0 +0x[89a-f][0-9a-f]{7} '
     expect monitor_command 'VM status: paused'
 else
     echo 'skip gdb_32_and_64_bit: the benchmark kernel could not be built (gcc for x86-64 is needed)'

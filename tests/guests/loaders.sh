@@ -35,7 +35,7 @@ fi
 if need syslinux_boots_linux syslinux.img; then
     guest syslinux_boots_linux 180 $small -snapshot -drive "file=$I/syslinux.img,format=raw" <<END
 limit 60
-wait SYSLINUX menu
+wait SYSLINUX 6
 wait boot:
 line linux
 $shell_and_off
