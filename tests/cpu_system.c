@@ -2178,6 +2178,31 @@ TEST(hostile_descriptors_never_crash)
     done(c);
 }
 
+/* Invariant 2 of mem.c: at the wrap of generations nothing old may come back. */
+TEST(generations_wrap_without_stale_entries)
+{
+    struct cpu *c = long64();
+    uint64_t v;
+    unsigned k;
+    poke32(c, 0x200000, 1);
+    poke32(c, 0x300000, 3);
+    CHECK_EQ(cpu_load_linear(c, 0x200000, 4, &v, ACCESS_READ), CPU_OK);
+    c->emu->last_generation = UINT32_MAX - 40;
+    for (k = 0; k < 100; k++) {
+        poke64(c, PT + 0x200 * 8, (k & 1 ? 0x300000 : 0x200000) | 7);
+        if (k & 2)
+            tlb_flush_all(c);
+        else
+            tlb_flush_page(c, 0x200000);
+        CHECK_EQ(cpu_load_linear(c, 0x200000, 4, &v, ACCESS_READ), CPU_OK);
+        CHECK_EQ(v, k & 1 ? 3 : 1);
+        CHECK(c->generation != 0 && c->tlb_generation != 0);
+        RUN1(c, "\x90");
+    }
+    CHECK(c->emu->last_generation < 1000);
+    done(c);
+}
+
 TEST_MAIN(TEST_CASE(reset_state_is_the_manuals), TEST_CASE(unreal_mode_keeps_limits), TEST_CASE(guest_program_goes_from_real_to_long_mode), TEST_CASE(page_fault_error_codes),
           TEST_CASE(accessed_and_dirty_bits), TEST_CASE(smap_and_smep), TEST_CASE(paging_32_bit_with_pse), TEST_CASE(paging_pae), TEST_CASE(paging_large_pages_and_la57),
           TEST_CASE(tlb_invalidation_rules), TEST_CASE(invlpg_drops_whole_large_page), TEST_CASE(pcid_keeps_and_invpcid_drops), TEST_CASE(protection_keys), TEST_CASE(a20_mask_applies_to_walks),
@@ -2194,4 +2219,5 @@ TEST_MAIN(TEST_CASE(reset_state_is_the_manuals), TEST_CASE(unreal_mode_keeps_lim
           TEST_CASE(cpu_models_and_flags_of_the_command_line), TEST_CASE(instructions_without_cpuid_bit_are_undefined), TEST_CASE(fxsave_and_xsave_round_trip),
           TEST_CASE(enter_bcd_bound_and_friends), TEST_CASE(alignment_check), TEST_CASE(rdtsc_follows_cr4_tsd_and_hlt_halts),
           TEST_CASE(iretq_to_compatibility_mode_and_back_by_far_jump), TEST_CASE(iretq_checks), TEST_CASE(far_pointers_with_64_bit_offsets), TEST_CASE(fsgsbase_and_swapgs), TEST_CASE(io_breakpoint),
-          TEST_CASE(pvi_cli_and_sti), TEST_CASE(xsavec_and_compacted_xrstor), TEST_CASE(user_program_with_system_calls_runs_in_traces), TEST_CASE(hostile_descriptors_never_crash))
+          TEST_CASE(pvi_cli_and_sti), TEST_CASE(xsavec_and_compacted_xrstor), TEST_CASE(user_program_with_system_calls_runs_in_traces), TEST_CASE(hostile_descriptors_never_crash),
+          TEST_CASE(generations_wrap_without_stale_entries))

@@ -390,8 +390,8 @@ static bool mem_blocks_store(const struct phys_page *p)
     return !p->writable_direct || !p->block || (p->block->page_flags[p->block_offset >> 12] & MEM_BLOCKING_FLAGS);
 }
 
-/* Where [va, ...) of one page is: *host for direct access, else *slow with the physical page. */
-static int mem_translate(struct cpu *c, uint64_t va, unsigned access, uint8_t **host, struct mem_slow **slow)
+/* Where [va, ...) of one page is: *host for direct access, else *slow with the physical page. The TLB itself had nothing. */
+static EMU_NOINLINE int mem_translate_miss(struct cpu *c, uint64_t va, unsigned access, uint8_t **host, struct mem_slow **slow)
 {
     struct mem_mmu *m = mem_mmu(c);
     unsigned set = mem_set(c, access);
@@ -405,10 +405,6 @@ static int mem_translate(struct cpu *c, uint64_t va, unsigned access, uint8_t **
     bool watched;
     *host = NULL;
     *slow = sl;
-    if ((write ? t->write_page : t->read_page) == page && mem_valid(c, t->generation)) {
-        *host = (uint8_t *)(t->addend + (uintptr_t)va);
-        return CPU_OK;
-    }
     if (sl->page == page && mem_valid(c, sl->generation) && (!write || sl->write_ok)) {
         bool still = sl->watched || sl->phys.partial || !sl->phys.host || (write && mem_blocks_store(&sl->phys));
         if (still)
@@ -446,6 +442,16 @@ static int mem_translate(struct cpu *c, uint64_t va, unsigned access, uint8_t **
     sl->write_ok = w.writable && w.dirty;
     sl->watched = watched;
     return CPU_OK;
+}
+
+static int mem_translate(struct cpu *c, uint64_t va, unsigned access, uint8_t **host, struct mem_slow **slow)
+{
+    const struct tlb_entry *t = &c->tlb[mem_set(c, access)][(va >> 12) & (TLB_SIZE - 1)];
+    if ((mem_writes(access) ? t->write_page : t->read_page) == (va & ~(uint64_t)(MEM_PAGE - 1)) && mem_valid(c, t->generation)) {
+        *host = (uint8_t *)(t->addend + (uintptr_t)va);
+        return CPU_OK;
+    }
+    return mem_translate_miss(c, va, access, host, slow);
 }
 
 static void mem_slow_read(struct cpu *c, const struct mem_slow *s, uint64_t va, void *buf, unsigned size)
@@ -605,14 +611,16 @@ EMU_PRIV int cpu_store_linear(struct cpu *c, uint64_t va, unsigned size, uint64_
 
 EMU_PRIV uint8_t *tlb_host(struct cpu *c, uint64_t va, unsigned size, unsigned access)
 {
+    const struct tlb_entry *t;
     uint8_t *host;
     struct mem_slow *s;
     va &= mem_linear_mask(c, access);
     if ((va & (MEM_PAGE - 1)) + size > MEM_PAGE)
         return NULL;
-    if (mem_translate(c, va, access, &host, &s))
-        return NULL;
-    return host;
+    t = &c->tlb[mem_set(c, access)][(va >> 12) & (TLB_SIZE - 1)];
+    if (EMU_LIKELY((mem_writes(access) ? t->write_page : t->read_page) == (va & ~(uint64_t)(MEM_PAGE - 1)) && mem_valid(c, t->generation)))
+        return (uint8_t *)(t->addend + (uintptr_t)va);
+    return mem_translate_miss(c, va, access, &host, &s) ? NULL : host;
 }
 
 EMU_PRIV int cpu_code_page(struct cpu *c, uint64_t va, struct phys_page *out, uint64_t *gpa)
