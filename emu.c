@@ -39480,7 +39480,7 @@ static void acpi_build_fadt(struct acpi_blob *b)
     st16le(t + 96, 0x0FFF), st16le(t + 98, 0x0FFF); /* C2, C3: none */
     t[108] = 0x32;                                  /* century in CMOS */
     st16le(t + 109, 0x0003);                        /* ISA devices, 8042 */
-    st32le(t + 112, 1 << 0 | 1 << 2 | 1 << 5 | 1 << 7 | 1 << 10 | 1 << 15); /* WBINVD, C1, no fixed sleep button, RTC not from S4.., reset register, platform clock */
+    st32le(t + 112, 1 << 0 | 1 << 2 | 1 << 5 | 1 << 10 | 1 << 15); /* WBINVD, C1, no fixed sleep button, reset register, platform clock */
     fadt_gas(t + 116, 8, 1, 0xCF9);
     t[128] = 0x06; /* full reset */
     fadt_gas(t + 148, 32, 2, ACPI_PM_BASE);
