@@ -1314,7 +1314,7 @@ struct cpu {
     uint32_t inflight;          /* instructions of the running trace retired before the present one; inside slow paths */
     uint8_t leave_fault;        /* traces were left with cpu->fault set */
     uint8_t commit_size;
-    uint64_t slow_paths, tier1_insns, step_insns; /* statistics */
+    uint64_t slow_paths, fast_misses, tier1_insns, step_insns; /* statistics */
     uint64_t miss_va;           /* linear address of the access that missed its uop's page */
     union vec bounce[2];        /* a slow access on its way: handlers_flow.c */
 
@@ -22784,8 +22784,9 @@ UOP_FN(uop_commit)
     UOP_GO(c->resume);
 }
 
-#define DEF_MISS(name, size, access)                                                                                   \
-    UOP_FN_PRIV(name)                                                                                                  \
+/* First a look into the TLB, which costs no call; then the long way. */
+#define DEF_MISS(name, size, access, tag)                                                                              \
+    UOP_FN(name##_slow)                                                                                                \
     {                                                                                                                  \
         int r;                                                                                                         \
         UOP_SPILL;                                                                                                     \
@@ -22799,21 +22800,36 @@ UOP_FN(uop_commit)
             UOP_GO(c->scratch);                                                                                        \
         }                                                                                                              \
         UOP_GO(u);                                                                                                     \
+    }                                                                                                                  \
+    UOP_FN_PRIV(name)                                                                                                  \
+    {                                                                                                                  \
+        uint64_t va = c->miss_va;                                                                                      \
+        const struct tlb_entry *t = &c->tlb[c->tlb_set][(va >> 12) & (TLB_SIZE - 1)];                                  \
+        c->fast_misses++;                                                                                              \
+        if (EMU_LIKELY(t->tag == (va & ~UINT64_C(4095)) && (va & 4095) <= 4096u - (size) &&                            \
+                       (t->generation == c->tlb_generation || t->generation == c->global_generation))) {               \
+            struct uop_page *p = UOP_PAGE(u);                                                                          \
+            p->page = t->tag;                                                                                          \
+            p->addend = t->addend;                                                                                     \
+            p->generation = c->generation;                                                                             \
+            UOP_GO(u);                                                                                                 \
+        }                                                                                                              \
+        UOP_TAIL(name##_slow);                                                                                         \
     }
-DEF_MISS(uop_miss_r1, 1, ACCESS_READ)
-DEF_MISS(uop_miss_r2, 2, ACCESS_READ)
-DEF_MISS(uop_miss_r4, 4, ACCESS_READ)
-DEF_MISS(uop_miss_r8, 8, ACCESS_READ)
-DEF_MISS(uop_miss_r16, 16, ACCESS_READ)
-DEF_MISS(uop_miss_w1, 1, ACCESS_WRITE)
-DEF_MISS(uop_miss_w2, 2, ACCESS_WRITE)
-DEF_MISS(uop_miss_w4, 4, ACCESS_WRITE)
-DEF_MISS(uop_miss_w8, 8, ACCESS_WRITE)
-DEF_MISS(uop_miss_w16, 16, ACCESS_WRITE)
-DEF_MISS(uop_miss_m1, 1, ACCESS_RMW)
-DEF_MISS(uop_miss_m2, 2, ACCESS_RMW)
-DEF_MISS(uop_miss_m4, 4, ACCESS_RMW)
-DEF_MISS(uop_miss_m8, 8, ACCESS_RMW)
+DEF_MISS(uop_miss_r1, 1, ACCESS_READ, read_page)
+DEF_MISS(uop_miss_r2, 2, ACCESS_READ, read_page)
+DEF_MISS(uop_miss_r4, 4, ACCESS_READ, read_page)
+DEF_MISS(uop_miss_r8, 8, ACCESS_READ, read_page)
+DEF_MISS(uop_miss_r16, 16, ACCESS_READ, read_page)
+DEF_MISS(uop_miss_w1, 1, ACCESS_WRITE, write_page)
+DEF_MISS(uop_miss_w2, 2, ACCESS_WRITE, write_page)
+DEF_MISS(uop_miss_w4, 4, ACCESS_WRITE, write_page)
+DEF_MISS(uop_miss_w8, 8, ACCESS_WRITE, write_page)
+DEF_MISS(uop_miss_w16, 16, ACCESS_WRITE, write_page)
+DEF_MISS(uop_miss_m1, 1, ACCESS_RMW, write_page)
+DEF_MISS(uop_miss_m2, 2, ACCESS_RMW, write_page)
+DEF_MISS(uop_miss_m4, 4, ACCESS_RMW, write_page)
+DEF_MISS(uop_miss_m8, 8, ACCESS_RMW, write_page)
 
 /* CALL: page filled (0), done the slow way (1), fault (2). */
 static EMU_NOINLINE int uop_miss_call_slow(struct cpu *c, struct uop *u)
@@ -23215,6 +23231,8 @@ EMU_PRIV void trace_link_stub(struct cpu *c, struct uop *stub, struct trace *t)
     struct trace_cache *tc = c->emu->traces;
     if (tc->used + 16 > TRACE_ARENA_UNITS || t->tier == TRACE_STEP || t->dead)
         return;
+    if (t->straddles) /* its second page is to be checked each time */
+        stub->misc = 1;
     if (stub->misc) { /* far */
         struct uop_page *p = UOP_PAGE(stub);
         if (stub->fn == uop_exit_far && p->v.link != t->head)
@@ -23229,8 +23247,6 @@ EMU_PRIV void trace_link_stub(struct cpu *c, struct uop *stub, struct trace *t)
         }
         return;
     }
-    if (t->straddles) /* its second page is to be checked each time */
-        return;
     stub->v.link->v.link = t->head;
     trace_add_link(tc, t, stub->v.link, stub);
 }
@@ -24397,7 +24413,7 @@ static void trace_emit_exits(struct trace_builder *b)
             x->u->v.link = b->trace->head;
             continue;
         }
-        stub = near_page ? trace_emit(b, uop_exit_resolve) : trace_emit_mem(b, uop_exit_resolve);
+        stub = trace_emit_mem(b, uop_exit_resolve); /* two units, near or far: see trace_link_stub() */
         stub->disp = x->target;
         stub->misc = !near_page;
         x->u->v.link = stub;

@@ -187,7 +187,7 @@ struct cpu {
     uint32_t inflight;          /* instructions of the running trace retired before the present one; inside slow paths */
     uint8_t leave_fault;        /* traces were left with cpu->fault set */
     uint8_t commit_size;
-    uint64_t slow_paths, tier1_insns, step_insns; /* statistics */
+    uint64_t slow_paths, fast_misses, tier1_insns, step_insns; /* statistics */
     uint64_t miss_va;           /* linear address of the access that missed its uop's page */
     union vec bounce[2];        /* a slow access on its way: handlers_flow.c */
 

@@ -610,8 +610,9 @@ UOP_FN(uop_commit)
     UOP_GO(c->resume);
 }
 
-#define DEF_MISS(name, size, access)                                                                                   \
-    UOP_FN_PRIV(name)                                                                                                  \
+/* First a look into the TLB, which costs no call; then the long way. */
+#define DEF_MISS(name, size, access, tag)                                                                              \
+    UOP_FN(name##_slow)                                                                                                \
     {                                                                                                                  \
         int r;                                                                                                         \
         UOP_SPILL;                                                                                                     \
@@ -625,21 +626,36 @@ UOP_FN(uop_commit)
             UOP_GO(c->scratch);                                                                                        \
         }                                                                                                              \
         UOP_GO(u);                                                                                                     \
+    }                                                                                                                  \
+    UOP_FN_PRIV(name)                                                                                                  \
+    {                                                                                                                  \
+        uint64_t va = c->miss_va;                                                                                      \
+        const struct tlb_entry *t = &c->tlb[c->tlb_set][(va >> 12) & (TLB_SIZE - 1)];                                  \
+        c->fast_misses++;                                                                                              \
+        if (EMU_LIKELY(t->tag == (va & ~UINT64_C(4095)) && (va & 4095) <= 4096u - (size) &&                            \
+                       (t->generation == c->tlb_generation || t->generation == c->global_generation))) {               \
+            struct uop_page *p = UOP_PAGE(u);                                                                          \
+            p->page = t->tag;                                                                                          \
+            p->addend = t->addend;                                                                                     \
+            p->generation = c->generation;                                                                             \
+            UOP_GO(u);                                                                                                 \
+        }                                                                                                              \
+        UOP_TAIL(name##_slow);                                                                                         \
     }
-DEF_MISS(uop_miss_r1, 1, ACCESS_READ)
-DEF_MISS(uop_miss_r2, 2, ACCESS_READ)
-DEF_MISS(uop_miss_r4, 4, ACCESS_READ)
-DEF_MISS(uop_miss_r8, 8, ACCESS_READ)
-DEF_MISS(uop_miss_r16, 16, ACCESS_READ)
-DEF_MISS(uop_miss_w1, 1, ACCESS_WRITE)
-DEF_MISS(uop_miss_w2, 2, ACCESS_WRITE)
-DEF_MISS(uop_miss_w4, 4, ACCESS_WRITE)
-DEF_MISS(uop_miss_w8, 8, ACCESS_WRITE)
-DEF_MISS(uop_miss_w16, 16, ACCESS_WRITE)
-DEF_MISS(uop_miss_m1, 1, ACCESS_RMW)
-DEF_MISS(uop_miss_m2, 2, ACCESS_RMW)
-DEF_MISS(uop_miss_m4, 4, ACCESS_RMW)
-DEF_MISS(uop_miss_m8, 8, ACCESS_RMW)
+DEF_MISS(uop_miss_r1, 1, ACCESS_READ, read_page)
+DEF_MISS(uop_miss_r2, 2, ACCESS_READ, read_page)
+DEF_MISS(uop_miss_r4, 4, ACCESS_READ, read_page)
+DEF_MISS(uop_miss_r8, 8, ACCESS_READ, read_page)
+DEF_MISS(uop_miss_r16, 16, ACCESS_READ, read_page)
+DEF_MISS(uop_miss_w1, 1, ACCESS_WRITE, write_page)
+DEF_MISS(uop_miss_w2, 2, ACCESS_WRITE, write_page)
+DEF_MISS(uop_miss_w4, 4, ACCESS_WRITE, write_page)
+DEF_MISS(uop_miss_w8, 8, ACCESS_WRITE, write_page)
+DEF_MISS(uop_miss_w16, 16, ACCESS_WRITE, write_page)
+DEF_MISS(uop_miss_m1, 1, ACCESS_RMW, write_page)
+DEF_MISS(uop_miss_m2, 2, ACCESS_RMW, write_page)
+DEF_MISS(uop_miss_m4, 4, ACCESS_RMW, write_page)
+DEF_MISS(uop_miss_m8, 8, ACCESS_RMW, write_page)
 
 /* CALL: page filled (0), done the slow way (1), fault (2). */
 static EMU_NOINLINE int uop_miss_call_slow(struct cpu *c, struct uop *u)

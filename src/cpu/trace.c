@@ -324,6 +324,8 @@ EMU_PRIV void trace_link_stub(struct cpu *c, struct uop *stub, struct trace *t)
     struct trace_cache *tc = c->emu->traces;
     if (tc->used + 16 > TRACE_ARENA_UNITS || t->tier == TRACE_STEP || t->dead)
         return;
+    if (t->straddles) /* its second page is to be checked each time */
+        stub->misc = 1;
     if (stub->misc) { /* far */
         struct uop_page *p = UOP_PAGE(stub);
         if (stub->fn == uop_exit_far && p->v.link != t->head)
@@ -338,8 +340,6 @@ EMU_PRIV void trace_link_stub(struct cpu *c, struct uop *stub, struct trace *t)
         }
         return;
     }
-    if (t->straddles) /* its second page is to be checked each time */
-        return;
     stub->v.link->v.link = t->head;
     trace_add_link(tc, t, stub->v.link, stub);
 }
@@ -1506,7 +1506,7 @@ static void trace_emit_exits(struct trace_builder *b)
             x->u->v.link = b->trace->head;
             continue;
         }
-        stub = near_page ? trace_emit(b, uop_exit_resolve) : trace_emit_mem(b, uop_exit_resolve);
+        stub = trace_emit_mem(b, uop_exit_resolve); /* two units, near or far: see trace_link_stub() */
         stub->disp = x->target;
         stub->misc = !near_page;
         x->u->v.link = stub;
