@@ -9,6 +9,8 @@ cd "$(dirname "$0")/.." || exit 1
 : "${EMU:=$PWD/emu}"
 : "${JOBS:=2}"
 : "${TEST_CFLAGS:=-O1 -g}"
+limit=${LONG:+14400} # seconds for one test
+: "${limit:=1200}"
 export CC EMU LONG JOBS
 pattern=$1
 out=build/tests
@@ -32,7 +34,11 @@ run_one() { # name command...
     name=$1
     shift
     start=$(date +%s)
-    "$@" > "$out/$name.log" 2>&1
+    if command -v timeout >/dev/null 2>&1; then
+        timeout "$limit" "$@" > "$out/$name.log" 2>&1
+    else
+        "$@" > "$out/$name.log" 2>&1
+    fi
     status=$?
     sum=$(grep -E '^[0-9]+ passed, [0-9]+ failed' "$out/$name.log" | tail -n 1)
     grep '^skip ' "$out/$name.log"
