@@ -113,7 +113,7 @@ TEST(run_stops_after_exactly_the_instructions_asked_for)
     static struct my_disk disk;
     static struct my_console console;
     struct emu *m = machine(&disk, &console, "x");
-    struct emu_limits limits = { -1, 345, 0 };
+    struct emu_limits limits = { 5000000000, 345, 1 }; /* firmware sleeps between */
     struct emu_result result;
     CHECK(m != NULL);
     CHECK_EQ(emu_run(m, &limits, &result), 0);
