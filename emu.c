@@ -13375,7 +13375,8 @@ static void cpuid_implemented(uint32_t *set)
     memset(set, 0, sizeof(uint32_t) * ((CPU_FEATURE_COUNT + 31) / 32));
     for (k = 0; k < EMU_ARRAY_LEN(tables); k++)
         for (r = tables[k]; r->name; r++)
-            cpuid_set_bit(set, r->needs, true);
+            if (r->needs != CPU_BMI1 || (r->enc & VEX_MASK)) /* TZCNT alone does not make BMI1 */
+                cpuid_set_bit(set, r->needs, true);
     for (k = 0; k < EMU_ARRAY_LEN(cpuid_without_rows); k++)
         cpuid_set_bit(set, cpuid_without_rows[k], true);
 }
@@ -22933,7 +22934,7 @@ EMU_PRIV void uop_enter(struct cpu *c, struct uop *u)
 #if defined(EMU_TORTURE)
 enum { TRACE_ARENA_UNITS = 1 << 14, TRACE_HASH = 64, TRACE_PAGES = 16 };
 #else
-enum { TRACE_ARENA_UNITS = 3 << 19, TRACE_HASH = 1 << 15, TRACE_PAGES = 1 << 12 };
+enum { TRACE_ARENA_UNITS = 3 << 19, TRACE_HASH = 1 << 17, TRACE_PAGES = 1 << 12 };
 #endif
 enum { TRACE_PAGE = 4096, TRACE_LINE_SHIFT = 6, TRACE_RESERVE_UNITS = 2048, TRACE_TIER1_INSNS = 32, TRACE_PEEK = 6, TRACE_MAX_EXITS = TRACE_MAX_INSNS + 2 };
 
@@ -24839,7 +24840,7 @@ static struct trace *run_find(struct cpu *c, bool *step)
             stats->build_ns += (uint64_t)(host_clock_ns() - from);
         }
     }
-    if (t && *step && c->code_size != 8 && !(c->mode_key & KEY_FLAT_CS) && t->row && c->rip + t->bytes - 1 > c->seg[SEG_CS].limit) {
+    if (t && (*step || t->straddles) && c->code_size != 8 && !(c->mode_key & KEY_FLAT_CS) && t->row && c->rip + t->bytes - 1 > c->seg[SEG_CS].limit) {
         cpu_raise_error(c, EXC_GP, 0);
         return NULL;
     }

@@ -310,6 +310,13 @@ static void make_iso(const char *path, unsigned media, unsigned sectors)
     st32le(catalog + 40, 22);
     for (i = 0; i < 42 * 2048; i++)
         iso[22 * 2048 + i] = (uint8_t)(0x40 + i / 512);
+    if (media == 4) { /* partition 1: ends at cylinder 1, head 3, sector 17; 17 + 119 sectors */
+        uint8_t *p = iso + 22 * 2048 + 446;
+        memset(p, 0, 66);
+        p[0] = 0x80, p[5] = 3, p[6] = 17, p[7] = 1;
+        st32le(p + 8, 17), st32le(p + 12, 119);
+        p[64] = 0x55, p[65] = 0xAA;
+    }
     make_file(path, iso, sizeof iso, sizeof iso);
 }
 
@@ -370,6 +377,44 @@ TEST(eltorito_floppy_emulation_is_drive_zero_and_read_only)
     memset(&r, 0, sizeof r);
     call(e, 0x11, &r);
     CHECK_EQ(r.eax & 1, 1); /* equipment: a floppy */
+    done(e);
+}
+
+/* El Torito §2.2 media type 4: geometry from the image's partition table; a real disk moves up to 81h; 4B00h ends it. */
+TEST(eltorito_disk_emulation_takes_80h_and_moves_the_real_disk_up)
+{
+    struct emu *e;
+    struct fw_regs r;
+    make_iso("build/tests/fw_cd4.iso", 4, 1);
+    make_file("build/tests/fw_blank.img", (const uint8_t *)"real", 4, 1 << 20);
+    e = machine("-cdrom", "build/tests/fw_cd4.iso", "-drive", "file=build/tests/fw_blank.img,format=raw");
+    CHECK(e != NULL);
+    memset(&r, 0, sizeof r);
+    CHECK_EQ(call(e, 0x19, &r), FW_DONE); /* the disk has no boot signature, so the CD is taken */
+    CHECK_EQ(r.edx & 0xFF, 0x80);
+    memset(&r, 0, sizeof r);
+    r.eax = 0x0800, r.edx = 0x80;
+    call(e, 0x13, &r);
+    CHECK_EQ(fw_hi(r.edx), 3);
+    CHECK_EQ(r.ecx & 0xFFFF, 0x0111);
+    CHECK_EQ(r.edx & 0xFF, 2); /* two disks now */
+    memset(&r, 0, sizeof r);
+    r.eax = 0x0201, r.ecx = 2, r.edx = 0x80, r.es = 0x3000;
+    call(e, 0x13, &r);
+    CHECK_EQ(mem_ld(e, 0x30000, 1), 0x41);
+    memset(&r, 0, sizeof r);
+    r.eax = 0x0201, r.ecx = 1, r.edx = 0x81, r.es = 0x3000;
+    call(e, 0x13, &r);
+    CHECK_EQ(r.flags & FW_CF, 0);
+    CHECK_EQ(mem_ld(e, 0x30000, 4), 0x6C616572);
+    memset(&r, 0, sizeof r);
+    r.eax = 0x4B00, r.edx = 0x80, r.ds = 0x800;
+    call(e, 0x13, &r);
+    CHECK_EQ(r.flags & FW_CF, 0);
+    memset(&r, 0, sizeof r);
+    r.eax = 0x0201, r.ecx = 1, r.edx = 0x80, r.es = 0x3000;
+    call(e, 0x13, &r);
+    CHECK_EQ(mem_ld(e, 0x30000, 4), 0x6C616572);
     done(e);
 }
 
@@ -915,6 +960,7 @@ TEST_MAIN(TEST_CASE(rom_has_reset_vector_and_fixed_entry_points), TEST_CASE(font
           TEST_CASE(e820_is_ordered_and_agrees_with_the_older_calls), TEST_CASE(int13_reads_the_same_sector_by_chs_and_by_lba), TEST_CASE(int13_translates_large_disks),
           TEST_CASE(boot_takes_a_signed_sector_to_7c00_with_its_drive_in_dl), TEST_CASE(boot_failure_names_what_was_tried_and_waits_for_a_key),
           TEST_CASE(eltorito_without_emulation_loads_its_sectors_and_gives_the_cd_a_number), TEST_CASE(eltorito_floppy_emulation_is_drive_zero_and_read_only),
+          TEST_CASE(eltorito_disk_emulation_takes_80h_and_moves_the_real_disk_up),
           TEST_CASE(keyboard_translates_shift_ctrl_alt_and_grey_keys), TEST_CASE(video_text_scrolls_and_keeps_attributes),
           TEST_CASE(video_pixels_read_back_in_every_graphics_mode), TEST_CASE(vbe_sets_a_linear_mode_at_the_address_of_bar0),
           TEST_CASE(interpreters_get_their_buffer_through_the_port), TEST_CASE(clock_and_ticks_agree_with_the_rtc), TEST_CASE(pci_bios_finds_devices_and_lines_are_assigned),

@@ -165,7 +165,8 @@ static void cpuid_implemented(uint32_t *set)
     memset(set, 0, sizeof(uint32_t) * ((CPU_FEATURE_COUNT + 31) / 32));
     for (k = 0; k < EMU_ARRAY_LEN(tables); k++)
         for (r = tables[k]; r->name; r++)
-            cpuid_set_bit(set, r->needs, true);
+            if (r->needs != CPU_BMI1 || (r->enc & VEX_MASK)) /* TZCNT alone does not make BMI1 */
+                cpuid_set_bit(set, r->needs, true);
     for (k = 0; k < EMU_ARRAY_LEN(cpuid_without_rows); k++)
         cpuid_set_bit(set, cpuid_without_rows[k], true);
 }

@@ -253,7 +253,7 @@ static struct trace *run_find(struct cpu *c, bool *step)
             stats->build_ns += (uint64_t)(host_clock_ns() - from);
         }
     }
-    if (t && *step && c->code_size != 8 && !(c->mode_key & KEY_FLAT_CS) && t->row && c->rip + t->bytes - 1 > c->seg[SEG_CS].limit) {
+    if (t && (*step || t->straddles) && c->code_size != 8 && !(c->mode_key & KEY_FLAT_CS) && t->row && c->rip + t->bytes - 1 > c->seg[SEG_CS].limit) {
         cpu_raise_error(c, EXC_GP, 0);
         return NULL;
     }

@@ -1,0 +1,498 @@
+/* cpu_engine.c - the engine between instructions: traces, their links and tiers, exact counts, code that changes.
+ *
+ * A bare machine runs hand-assembled 64-bit loops (the source is beside the bytes) through cpu_run(), long enough that they are optimised, and
+ * looks at registers, memory and the instruction count. What instructions compute is the business of cpu_diff.c.
+ */
+#include "machine.h"
+#include "cpu/cpu.h"
+#include "test.h"
+
+enum {
+    GDT = 0x1000, IDT = 0x2000, HANDLERS = 0x6000, CODE = 0x8000, STACK = 0xA000, PML4 = 0x100000, PDPT = PML4 + 0x1000, PD = PML4 + 0x2000,
+    PT = PML4 + 0x3000, DATA = 0x200000, IO = 0xF00000
+};
+
+static struct region ram_region, io_region;
+static uint64_t io_count[4096], io_reads;
+
+static uint64_t io_read(void *opaque, uint64_t offset, unsigned size)
+{
+    struct cpu *c = opaque;
+    (void)offset;
+    (void)size;
+    if (io_reads < 4096)
+        io_count[io_reads] = cpu_insn_count(c);
+    return ++io_reads;
+}
+static void io_write(void *opaque, uint64_t offset, uint64_t value, unsigned size)
+{
+    struct cpu *c = opaque;
+    (void)offset;
+    (void)size;
+    if (value == 0x77)
+        cpu_set_interrupt(c, CPU_INT_NMI, true);
+}
+static const struct region_ops io_ops = { io_read, io_write, 1, 8, true };
+
+static void poke(struct cpu *c, uint64_t gpa, const void *p, size_t n) { mem_write(c->emu, gpa, p, n); }
+static void poke64(struct cpu *c, uint64_t gpa, uint64_t v) { mem_st(c->emu, gpa, v, 8); }
+
+/* 16 MiB, mapped one to one by 4 KiB pages in 64-bit mode; the page at IO is a device. Handler of vector v: HLT at HANDLERS + 16 v. */
+enum machine_kind { LONG, REAL };
+static struct cpu *machine(enum machine_kind kind)
+{
+    struct emu *e = emu_new(NULL);
+    struct cpu *c = NULL;
+    struct cpu_boot b;
+    struct err err;
+    unsigned v;
+    if (!e || clock_create(e) || memory_create(e, &err))
+        return NULL;
+    e->config.icount = true;
+    e->ram = ram_block_create(e, "ram", 16 * MIB, false, &err);
+    if (!e->ram)
+        return NULL;
+    e->ram_below_4g = 16 * MIB;
+    region_init_ram(&ram_region, "ram", e->ram, 0, 16 * MIB);
+    e->cpus = emu_alloc(e, sizeof *e->cpus);
+    if (region_add(e, &e->memory, &ram_region, 0, 0) || cpu_create(e, 0, &c, &err) || cpu_set_model(c, "max", &err))
+        return NULL;
+    e->cpus[0] = c;
+    e->cpu_count = 1;
+    region_init_io(&io_region, "test", &io_ops, c, 4096);
+    if (region_add(e, &e->memory, &io_region, IO, 10))
+        return NULL;
+    io_reads = 0;
+    memset(&b, 0, sizeof b);
+    if (kind == REAL) {
+        b.kind = CPU_BOOT_REAL;
+        b.rip = CODE;
+        b.gpr[REG_RSP] = 0x7000;
+        cpu_load_boot_state(c, &b);
+        return c;
+    }
+    poke64(c, PML4, PDPT | 7);
+    poke64(c, PDPT, PD | 7);
+    for (v = 0; v < 8; v++)
+        poke64(c, PD + v * 8, (PT + v * 0x1000) | 7);
+    for (v = 0; v < 4096; v++)
+        poke64(c, PT + v * 8, (uint64_t)v << 12 | 7);
+    poke64(c, GDT + 8, UINT64_C(0x00AF9B000000FFFF));
+    poke64(c, GDT + 16, UINT64_C(0x00CF93000000FFFF));
+    for (v = 0; v < 256; v++) {
+        uint8_t hlt = 0xF4;
+        uint64_t at = HANDLERS + v * 16;
+        poke64(c, IDT + v * 16, (at & 0xFFFF) | 8 << 16 | UINT64_C(0x8E) << 40 | (at >> 16) << 48);
+        poke64(c, IDT + v * 16 + 8, 0);
+        poke(c, at, &hlt, 1);
+    }
+    b.kind = CPU_BOOT_LONG64;
+    b.cs = 8;
+    b.ds = b.es = b.ss = 16;
+    b.rip = CODE;
+    b.cr3 = PML4;
+    b.gpr[REG_RSP] = STACK;
+    b.gdt_base = GDT;
+    b.gdt_limit = 0x17;
+    cpu_load_boot_state(c, &b);
+    c->idtr.base = IDT;
+    c->idtr.limit = 0xFFF;
+    c->efer |= EFER_NXE;
+    return c;
+}
+#define PUT(c, at, bytes) poke(c, at, bytes, sizeof(bytes) - 1)
+
+static enum cpu_exit go(struct cpu *c, int64_t budget)
+{
+    enum cpu_exit r;
+    c->emu->current_cpu = c;
+    r = cpu_run(c, budget);
+    c->emu->current_cpu = NULL;
+    return r;
+}
+/* Until HLT. */
+static bool finish(struct cpu *c)
+{
+    unsigned n;
+    for (n = 0; n < 100 && !c->halted; n++)
+        go(c, 1000000);
+    return c->halted;
+}
+static unsigned vector_at(const struct cpu *c) { return c->rip > HANDLERS && c->rip <= HANDLERS + 0x1000 ? (unsigned)(c->rip - HANDLERS) / 16 : 0xFFF; }
+
+/* mov ecx,1000000; 1: add rax,3; xor rbx,rax; dec ecx; jnz 1b; hlt */
+static const char sum_loop[] = "\xB9\x40\x42\x0F\x00\x48\x83\xC0\x03\x48\x31\xC3\xFF\xC9\x75\xF5\xF4";
+
+TEST(budgets_are_exact_and_do_not_change_results)
+{
+    static const int64_t budgets[] = { 1, 2, 3, 63, 64, 65, 66, 67, 100, 129, 1000, 4097, 16384, 50000 };
+    uint64_t expect = 0, a = 0;
+    unsigned k;
+    struct cpu *c;
+    for (k = 0; k < 1000000; k++) {
+        a += 3;
+        expect ^= a;
+    }
+    c = machine(LONG);
+    CHECK(c != NULL);
+    PUT(c, CODE, sum_loop);
+    for (k = 0; !c->halted; k++) {
+        uint64_t before = c->icount;
+        int64_t b = budgets[k % EMU_ARRAY_LEN(budgets)];
+        enum cpu_exit r = go(c, b);
+        CHECK_EQ(cpu_insn_count(c), c->icount);
+        if (r == CPU_EXIT_BUDGET)
+            CHECK_EQ(c->icount - before, b);
+    }
+    CHECK_EQ(c->icount, 1 + 4 * 1000000 + 1);
+    CHECK_EQ(c->gpr[REG_RAX], 3000000);
+    CHECK_EQ(c->gpr[REG_RBX], expect);
+}
+
+TEST(stepping_and_traces_reach_the_same_state)
+{
+    struct cpu *c = machine(LONG), *s;
+    unsigned k;
+    CHECK(c != NULL);
+    PUT(c, CODE, sum_loop);
+    go(c, 20001);
+    s = machine(LONG);
+    CHECK(s != NULL);
+    PUT(s, CODE, sum_loop);
+    for (k = 0; k < 20001; k++)
+        cpu_step(s);
+    CHECK_EQ(c->rip, s->rip);
+    CHECK_EQ(cpu_eflags(c), cpu_eflags(s));
+    CHECK(!memcmp(c->gpr, s->gpr, 16 * sizeof c->gpr[0]));
+}
+
+/* SDM 3A §8.1.3: on the same processor a store into code takes effect at the next instruction (linear addresses the same).
+ * mov byte ptr [rip+1],0x22 (the immediate of the next one); mov cl,0x11; hlt */
+TEST(a_store_into_the_next_instruction_takes_effect)
+{
+    struct cpu *c = machine(LONG);
+    CHECK(c != NULL);
+    PUT(c, CODE, "\xC6\x05\x01\x00\x00\x00\x22\xB1\x11\xF4");
+    CHECK(finish(c));
+    CHECK_EQ(c->gpr[REG_RCX], 0x22);
+}
+
+/* xor eax,eax; mov ecx,3000; 1: mov edx,5; add eax,edx; cmp ecx,1000; jne 2f; mov byte ptr [rdi+8],7; 2: dec ecx; jnz 1b; hlt */
+TEST(a_hot_loop_that_patches_itself_sees_it)
+{
+    struct cpu *c = machine(LONG);
+    CHECK(c != NULL);
+    PUT(c, CODE, "\x31\xC0\xB9\xB8\x0B\x00\x00\xBA\x05\x00\x00\x00\x01\xD0\x81\xF9\xE8\x03\x00\x00\x75\x04\xC6\x47\x08\x07\xFF\xC9\x75\xE9\xF4");
+    c->gpr[REG_RDI] = CODE;
+    CHECK(finish(c));
+    CHECK_EQ(c->gpr[REG_RAX], 2001 * 5 + 999 * 7); /* ECX = 3000..1000 with 5 */
+}
+
+/* mov ecx,400; 1: call rdx; dec ecx; jnz 1b; hlt */
+TEST(dma_into_hot_code_is_noticed)
+{
+    struct cpu *c = machine(LONG);
+    CHECK(c != NULL);
+    PUT(c, CODE, "\xB9\x90\x01\x00\x00\xFF\xD2\xFF\xC9\x75\xFA\xF4");
+    PUT(c, 0x9000, "\x48\x83\xC0\x05\xC3"); /* add rax,5; ret */
+    c->gpr[REG_RDX] = 0x9000;
+    CHECK_EQ(go(c, 1 + 200 * 5), CPU_EXIT_BUDGET);
+    CHECK_EQ(c->gpr[REG_RAX], 1000);
+    PUT(c, 0x9000, "\x48\x83\xC0\x07\xC3");
+    CHECK(finish(c));
+    CHECK_EQ(c->gpr[REG_RAX], 1000 + 200 * 7);
+}
+
+TEST(code_follows_its_mapping)
+{
+    struct cpu *c = machine(LONG);
+    CHECK(c != NULL);
+    PUT(c, CODE, "\xB9\x90\x01\x00\x00\xFF\xD2\xFF\xC9\x75\xFA\xF4");
+    PUT(c, 0x9000, "\x48\x83\xC0\x05\xC3");
+    PUT(c, 0xB000, "\x48\x83\xC0\x07\xC3");
+    c->gpr[REG_RDX] = 0x9000;
+    go(c, 1 + 200 * 5);
+    poke64(c, PT + 9 * 8, 0xB000 | 7);
+    tlb_flush_page(c, 0x9000);
+    CHECK(finish(c));
+    CHECK_EQ(c->gpr[REG_RAX], 1000 + 200 * 7);
+}
+
+/* mov ecx,400; 1: add rax,[rbx]; cmp ecx,200; jne 2f; mov [rsi],rdi; invlpg [rbx]; 2: dec ecx; jnz 1b; hlt */
+TEST(data_follows_its_mapping_after_invlpg)
+{
+    struct cpu *c = machine(LONG);
+    CHECK(c != NULL);
+    PUT(c, CODE, "\xB9\x90\x01\x00\x00\x48\x03\x03\x81\xF9\xC8\x00\x00\x00\x75\x06\x48\x89\x3E\x0F\x01\x3B\xFF\xC9\x75\xEB\xF4");
+    poke64(c, DATA, 1);
+    poke64(c, DATA + 0x1000, 100);
+    c->gpr[REG_RBX] = DATA;
+    c->gpr[REG_RSI] = PT + (DATA >> 12) * 8;
+    c->gpr[REG_RDI] = (DATA + 0x1000) | 7;
+    CHECK(finish(c));
+    CHECK_EQ(c->gpr[REG_RAX], 201 + 199 * 100);
+}
+
+/* mov ecx,300; mov rbx,0x200000; 1: cmp ecx,1; cmove rbx,rdi; mov eax,0x7fffffff; add eax,1; mov rdx,[rbx]; dec ecx; jnz 1b; hlt */
+TEST(a_fault_in_a_hot_trace_finds_flags_and_count_exact)
+{
+    struct cpu *c = machine(LONG);
+    CHECK(c != NULL);
+    PUT(c, CODE, "\xB9\x2C\x01\x00\x00\x48\xC7\xC3\x00\x00\x20\x00\x83\xF9\x01\x48\x0F\x44\xDF\xB8\xFF\xFF\xFF\x7F\x83\xC0\x01\x48\x8B\x13\xFF\xC9\x75\xEA\xF4");
+    c->gpr[REG_RDI] = 0x40000000; /* not mapped */
+    CHECK(finish(c));
+    CHECK_EQ(vector_at(c), EXC_PF);
+    CHECK_EQ(c->cr2, 0x40000000);
+    CHECK_EQ(mem_ld(c->emu, c->gpr[REG_RSP] + 8, 8), CODE + 27);       /* RIP of the load */
+    CHECK_EQ(mem_ld(c->emu, c->gpr[REG_RSP] + 24, 8), 0x10000 /* RF */ | FLAG_OF | FLAG_SF | FLAG_AF | FLAG_PF | 2);
+    CHECK_EQ(c->gpr[REG_RCX], 1);
+    CHECK_EQ(c->icount, 2 + 299 * 7 + 4 + 1 /* the handler's HLT */);
+}
+
+/* mov ecx,2000; 1: mov eax,[rbx]; add rsi,rax; nop; mov rdx,[rbx]; dec ecx; jnz 1b; hlt */
+TEST(a_device_sees_the_exact_instruction_count)
+{
+    struct cpu *c = machine(LONG);
+    unsigned k;
+    CHECK(c != NULL);
+    PUT(c, CODE, "\xB9\xD0\x07\x00\x00\x8B\x03\x48\x01\xC6\x90\x48\x8B\x13\xFF\xC9\x75\xF3\xF4");
+    c->gpr[REG_RBX] = IO;
+    CHECK(finish(c));
+    CHECK_EQ(io_reads, 4000);
+    for (k = 0; k < 2000; k++) {
+        CHECK_EQ(io_count[2 * k], 1 + k * 6);
+        CHECK_EQ(io_count[2 * k + 1], 1 + k * 6 + 3);
+    }
+}
+
+/* mov ecx,300; 1: mov [rbx],rcx; add rax,[rbx]; dec ecx; jnz 1b; hlt */
+TEST(accesses_that_cross_pages_work_in_hot_traces)
+{
+    struct cpu *c = machine(LONG);
+    CHECK(c != NULL);
+    PUT(c, CODE, "\xB9\x2C\x01\x00\x00\x48\x89\x0B\x48\x03\x03\xFF\xC9\x75\xF6\xF4");
+    c->gpr[REG_RBX] = DATA + 0xFFD;
+    poke64(c, PT + (DATA / 4096 + 1) * 8, (DATA + 0x5000) | 7); /* not contiguous */
+    CHECK(finish(c));
+    CHECK_EQ(c->gpr[REG_RAX], 300 * 301 / 2);
+    CHECK_EQ(mem_ld(c->emu, DATA + 0xFFD, 1), 1);
+    CHECK_EQ(mem_ld(c->emu, DATA + 0x5000, 4), 0);
+}
+
+/* mov eax,0x11223344 with two bytes in the next page, whose mapping changes */
+TEST(an_instruction_across_pages_follows_both_mappings)
+{
+    struct cpu *c = machine(LONG);
+    unsigned k;
+    CHECK(c != NULL);
+    PUT(c, 0x9FFD, "\xB8\x44\x33\x22\x11\xF4");
+    PUT(c, 0xC000, "\x66\x55\xF4");
+    for (k = 0; k < 100; k++) {
+        poke64(c, PT + 10 * 8, (k & 1 ? 0xC000u : 0xA000u) | 7);
+        tlb_flush_page(c, 0xA000);
+        c->rip = 0x9FFD;
+        c->halted = false;
+        CHECK(finish(c));
+        CHECK_EQ(c->gpr[REG_RAX], k & 1 ? 0x55663344 : 0x11223344);
+    }
+}
+
+/* mov ecx,5; 1: dec ecx; jnz 1b; hlt. Each #DB handler is HLT: the test returns by hand. */
+TEST(single_step_traps_after_every_instruction)
+{
+    struct cpu *c = machine(LONG);
+    unsigned traps = 0;
+    CHECK(c != NULL);
+    PUT(c, CODE, "\xB9\x05\x00\x00\x00\xFF\xC9\x75\xFC\xF4");
+    c->eflags |= FLAG_TF;
+    while (traps < 30) {
+        go(c, 1000);
+        if (vector_at(c) != EXC_DB)
+            break;
+        traps++;
+        CHECK_EQ(c->dr[6] & 0x4000, 0x4000);
+        c->rip = mem_ld(c->emu, c->gpr[REG_RSP], 8);
+        cpu_set_eflags(c, (uint32_t)mem_ld(c->emu, c->gpr[REG_RSP] + 16, 8));
+        c->gpr[REG_RSP] = mem_ld(c->emu, c->gpr[REG_RSP] + 24, 8);
+        c->halted = false;
+        if (c->rip == CODE + 9)
+            break;
+    }
+    CHECK_EQ(traps, 11);
+}
+
+/* mov [rbx],eax; nop; nop; hlt: the store raises an NMI, which is taken at once */
+TEST(an_interrupt_raised_by_a_store_is_taken_at_the_next_exit)
+{
+    struct cpu *c = machine(LONG);
+    CHECK(c != NULL);
+    PUT(c, CODE, "\x89\x03\xEB\x00\x90\x90\xF4"); /* mov [rbx],eax; jmp +0; nop; nop; hlt */
+    c->gpr[REG_RBX] = IO;
+    c->gpr[REG_RAX] = 0x77;
+    go(c, 100000);
+    CHECK_EQ(vector_at(c), EXC_NMI);
+    CHECK(mem_ld(c->emu, c->gpr[REG_RSP], 8) <= CODE + 6);
+}
+
+/* rep stosb over 3 pages, stopped at budgets */
+TEST(string_instructions_make_progress_and_end)
+{
+    struct cpu *c = machine(LONG);
+    uint8_t last[2];
+    CHECK(c != NULL);
+    PUT(c, CODE, "\xF3\xAA\xF4");
+    c->gpr[REG_RAX] = 0x5A;
+    c->gpr[REG_RDI] = DATA + 5;
+    c->gpr[REG_RCX] = 300000;
+    CHECK(finish(c));
+    CHECK_EQ(c->gpr[REG_RCX], 0);
+    CHECK_EQ(c->gpr[REG_RDI], DATA + 5 + 300000);
+    mem_read(c->emu, DATA + 5 + 299999, last, 2);
+    CHECK_EQ(last[0], 0x5A);
+    CHECK_EQ(last[1], 0);
+}
+
+/* SDM 2A §2.3.11, vol. 2A LOCK. */
+TEST(bad_prefixes_fault)
+{
+    struct cpu *c = machine(LONG);
+    CHECK(c != NULL);
+    PUT(c, CODE, "\x66\x66\x66\x66\x66\x66\x66\x66\x66\x66\x66\x66\x66\x66\x66\x90"); /* 16 bytes */
+    go(c, 10);
+    CHECK_EQ(vector_at(c), EXC_GP);
+    c = machine(LONG);
+    CHECK(c != NULL);
+    PUT(c, CODE, "\xF0\x01\xC8"); /* lock add eax,ecx */
+    go(c, 10);
+    CHECK_EQ(vector_at(c), EXC_UD);
+}
+
+/* mov cx,50; 1: inc ax; loop 1b; hlt, in a segment that begins inside a page, at a high offset too */
+TEST(real_mode_runs_in_segments_that_begin_inside_a_page)
+{
+    struct cpu *c = machine(REAL);
+    CHECK(c != NULL);
+    PUT(c, 0x7C00, "\xB9\x32\x00\x40\xE2\xFD\xF4");
+    cpu_set_segment_real(c, SEG_CS, 0x7C0);
+    cpu_update_mode(c);
+    c->rip = 0;
+    CHECK(finish(c));
+    CHECK_EQ(c->gpr[REG_RAX], 50);
+    CHECK_EQ(c->rip, 7);
+    c->halted = false;
+    c->gpr[REG_RAX] = 0;
+    cpu_set_segment_real(c, SEG_CS, 0);
+    cpu_update_mode(c);
+    c->rip = 0x7C00;
+    CHECK(finish(c));
+    CHECK_EQ(c->gpr[REG_RAX], 50);
+    CHECK_EQ(c->rip, 0x7C07);
+}
+
+/* SDM 3A §5.3: fetching beyond the limit is #GP; vector 13 of the real-mode table leads to HLT. */
+TEST(the_code_segments_limit_is_kept)
+{
+    struct cpu *c = machine(REAL);
+    CHECK(c != NULL);
+    mem_st(c->emu, EXC_GP * 4, 0x0600, 4);
+    PUT(c, 0x0600, "\xF4");
+    PUT(c, 0xFFFE, "\x90\xB8\x34\x12"); /* nop; mov ax,.. over the end */
+    c->rip = 0xFFFE;
+    CHECK(finish(c));
+    CHECK_EQ(c->rip, 0x0601);
+    CHECK_EQ(mem_ld(c->emu, c->gpr[REG_RSP] & 0xFFFF, 2), 0xFFFF);
+}
+
+/* mov ecx,200; 1: inc rax; dec ecx; jnz 1b; hlt */
+TEST(breakpoints_stop_hot_loops_each_time)
+{
+    struct cpu *c = machine(LONG);
+    struct breakpoint b;
+    unsigned hits = 0;
+    CHECK(c != NULL);
+    PUT(c, CODE, "\xB9\xC8\x00\x00\x00\x48\xFF\xC0\xFF\xC9\x75\xF9\xF4");
+    go(c, 301);
+    memset(&b, 0, sizeof b);
+    b.va = CODE + 8;
+    b.size = 1;
+    CHECK_EQ(cpu_breakpoint_set(c->emu, &b, true), 0);
+    while (go(c, 100000) == CPU_EXIT_BREAKPOINT && hits < 300) {
+        CHECK_EQ(c->rip, CODE + 8);
+        hits++;
+    }
+    CHECK_EQ(hits, 100);
+    CHECK_EQ(cpu_breakpoint_set(c->emu, &b, false), 0);
+    CHECK_EQ(c->gpr[REG_RAX], 200);
+}
+
+/* 1: inc rax; jmp 1b */
+TEST(requests_end_a_run_soon)
+{
+    struct cpu *c = machine(LONG);
+    CHECK(c != NULL);
+    PUT(c, CODE, "\x48\xFF\xC0\xEB\xFB");
+    go(c, 100000);
+    c->emu->requests = REQ_BREAK;
+    CHECK_EQ(go(c, 1000000), CPU_EXIT_REQUEST);
+    CHECK(c->icount <= 100000 + 50000);
+    c->emu->requests = 0;
+}
+
+/* Code in a device's page, and code that a map change moves. */
+TEST(code_runs_from_io_and_follows_the_memory_map)
+{
+    struct cpu *c = machine(LONG);
+    struct region alias;
+    CHECK(c != NULL);
+    PUT(c, CODE, "\xB9\x90\x01\x00\x00\xFF\xD2\xFF\xC9\x75\xFA\xF4");
+    PUT(c, 0x9000, "\x48\x83\xC0\x05\xC3");
+    PUT(c, 0xB000, "\x48\x83\xC0\x07\xC3");
+    c->gpr[REG_RDX] = 0x9000;
+    go(c, 1 + 200 * 5);
+    region_init_ram(&alias, "alias", c->emu->ram, 0xB000, 0x1000);
+    CHECK_EQ(region_add(c->emu, &c->emu->memory, &alias, 0x9000, 20), 0);
+    CHECK(finish(c));
+    CHECK_EQ(c->gpr[REG_RAX], 1000 + 200 * 7);
+    region_remove(c->emu, &c->emu->memory, &alias);
+    c->halted = false; /* the device reads 1, 2, 3 ...: 01 00 is add [rax],eax */
+    c->gpr[REG_RAX] = DATA;
+    c->rip = IO;
+    go(c, 1);
+    CHECK_EQ(c->rip, IO + 2);
+}
+
+/* More traces than the cache holds: each of 4000 pages gets code and is run, twice. */
+TEST(a_full_trace_cache_is_emptied_and_refilled)
+{
+    struct cpu *c = machine(LONG);
+    unsigned pass, page;
+    uint64_t sum = 0;
+    CHECK(c != NULL);
+    for (page = 0x300; page < 0xE00; page++) {
+        uint8_t code[] = { 0x48, 0x05, 0, 0, 0, 0, 0xF4 }; /* add rax,page; hlt */
+        st32le(code + 2, page);
+        poke(c, (uint64_t)page << 12 | (page & 0x7FF), code, sizeof code);
+    }
+    for (pass = 0; pass < 2; pass++)
+        for (page = 0x300; page < 0xE00; page++) {
+            c->rip = (uint64_t)page << 12 | (page & 0x7FF);
+            c->halted = false;
+            go(c, 1000);
+            sum += page;
+            CHECK_EQ(c->gpr[REG_RAX], sum);
+        }
+    trace_flush_all(c->emu);
+    c->rip = 0x300300;
+    c->halted = false;
+    go(c, 1000);
+    CHECK_EQ(c->gpr[REG_RAX], sum + 0x300);
+}
+
+TEST_MAIN(TEST_CASE(budgets_are_exact_and_do_not_change_results), TEST_CASE(stepping_and_traces_reach_the_same_state),
+          TEST_CASE(a_store_into_the_next_instruction_takes_effect), TEST_CASE(a_hot_loop_that_patches_itself_sees_it), TEST_CASE(dma_into_hot_code_is_noticed),
+          TEST_CASE(code_follows_its_mapping), TEST_CASE(data_follows_its_mapping_after_invlpg), TEST_CASE(a_fault_in_a_hot_trace_finds_flags_and_count_exact),
+          TEST_CASE(a_device_sees_the_exact_instruction_count), TEST_CASE(accesses_that_cross_pages_work_in_hot_traces),
+          TEST_CASE(an_instruction_across_pages_follows_both_mappings), TEST_CASE(single_step_traps_after_every_instruction),
+          TEST_CASE(an_interrupt_raised_by_a_store_is_taken_at_the_next_exit), TEST_CASE(string_instructions_make_progress_and_end), TEST_CASE(bad_prefixes_fault),
+          TEST_CASE(real_mode_runs_in_segments_that_begin_inside_a_page), TEST_CASE(the_code_segments_limit_is_kept), TEST_CASE(breakpoints_stop_hot_loops_each_time),
+          TEST_CASE(requests_end_a_run_soon), TEST_CASE(code_runs_from_io_and_follows_the_memory_map), TEST_CASE(a_full_trace_cache_is_emptied_and_refilled))
