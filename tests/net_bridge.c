@@ -1,8 +1,8 @@
 /* net_bridge.c - a tap of the kernel's tied to our NAT: the kernel's own TCP is the guest.
  *
- * net_bridge [netns=FILE] tap=NAME [gso=on|off] [loss=PERCENT] [dup=PERCENT] [reorder=PERCENT] [seed=N] user,OPTIONS
+ * net_bridge [netns=FILE] tap=NAME [gso=on|off] [loss=PERCENT] [dup=PERCENT] [reorder=PERCENT] [seed=N] [dns=PORT] user,OPTIONS
  *
- * Used by tests/net_matrix.sh inside a network namespace. Impairment, both ways, holds back, drops or doubles frames by a seeded
+ * Used by tests/net_matrix.sh and net_soak.sh inside a network namespace; dns= is a resolver on the host's loopback. Impairment, both ways, holds back, drops or doubles frames by a seeded
  * generator. On SIGTERM it prints what it counted ("flows N descriptors N ...") and ends.
  */
 #include "machine.h"
@@ -264,6 +264,7 @@ int main(int argc, char **argv)
     struct options o;
     struct err err;
     const char *user = "user,id=n0", *netns = NULL;
+    uint16_t dns = 0;
     int i;
     if (!e || clock_create(e))
         return 1;
@@ -303,6 +304,8 @@ int main(int argc, char **argv)
             b.reorder = (unsigned)(atof(argv[i] + 8) * 100);
         } else if (!strncmp(argv[i], "seed=", 5)) {
             b.seed = strtoull(argv[i] + 5, NULL, 0);
+        } else if (!strncmp(argv[i], "dns=", 4)) {
+            dns = (uint16_t)atoi(argv[i] + 4);
         } else if (!strncmp(argv[i], "user", 4)) {
             user = argv[i];
         }
@@ -329,6 +332,15 @@ int main(int argc, char **argv)
     if (options_parse(&o, e, "-netdev", user, "type", &err) || netdev_user_create(e, "n0", &o, &b.nat, &err)) {
         printf("%s\n", err.text);
         return 1;
+    }
+    if (dns) {
+        struct nat *n = b.nat->opaque;
+        memset(&n->resolvers[0], 0, sizeof n->resolvers[0]);
+        n->resolvers[0].family = HOST_INET;
+        st32be(n->resolvers[0].ip, UINT32_C(0x7F000001));
+        n->resolvers[0].port = dns;
+        n->resolver_count = 1;
+        n->resolvers_fixed = true;
     }
     net_port_connect(&b.port, b.nat, &err);
     watch_add(e, &b.watch, b.tap, HOST_READ, tap_ready, &b);

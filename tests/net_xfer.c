@@ -1,20 +1,26 @@
 /* net_xfer.c - the two ends of the transfers of tests/net_matrix.sh; plain sockets, every byte checked against a generator.
  *
- * net_xfer server PORT              answers on 127.0.0.1 until killed (a process per connection)
+ * net_xfer server PORT [ADDRESS]    answers on 127.0.0.1 until killed (a process per connection); UDP echo on PORT, a DNS that knows every
+ *                                   name on PORT + 1 (UDP and TCP)
  * net_xfer MODE ADDRESS PORT BYTES [COUNT]
  *     up, down    that many bytes to or from the server; half: up, then a half-close, then the server's count
  *     zero        down with a reader that stops for 0.3 s at random points (zero windows)
  *     reset       a reset at a random point, either side; only a fresh transfer afterwards must work
  *     COUNT       as many at once, a process each; with mode short one after the other
+ * net_xfer soak ADDRESS PORT SECONDS [PER_SECOND] [tcp]
+ *     a random mix of all of it, with refused connections, UDP, DNS at 10.0.2.3 and pings of ADDRESS (tcp: without these), so many steps a second
  */
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/in.h>
+#include <netinet/ip_icmp.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/time.h>
 #include <sys/wait.h>
@@ -115,18 +121,88 @@ static void serve(int fd)
     }
 }
 
-static int server(uint16_t port)
+/* RFC 1035: one A record for whatever is asked. Bytes of the answer, in place. */
+static size_t dns_answer(uint8_t *m, size_t size, size_t max)
+{
+    static const uint8_t record[] = { 0xC0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4, 192, 0, 2, 1 };
+    if (size < 17 || size + sizeof record > max)
+        return 0;
+    m[2] |= 0x80;
+    m[7] = 1;
+    m[9] = m[11] = 0; /* without the additional records of the question, which are not at its end then */
+    memcpy(m + size, record, sizeof record);
+    return size + sizeof record;
+}
+
+static int bound(int type, const char *address, uint16_t port)
 {
     struct sockaddr_in a;
-    int one = 1, s = socket(AF_INET, SOCK_STREAM, 0), fd;
-    signal(SIGCHLD, SIG_IGN);
+    int one = 1, s = socket(AF_INET, type, 0);
     memset(&a, 0, sizeof a);
     a.sin_family = AF_INET;
-    a.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    inet_pton(AF_INET, address, &a.sin_addr);
     a.sin_port = htons(port);
     setsockopt(s, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
-    if (bind(s, (struct sockaddr *)&a, sizeof a) || listen(s, 1024))
+    if (bind(s, (struct sockaddr *)&a, sizeof a) || (type == SOCK_STREAM && listen(s, 1024))) {
+        close(s);
+        return -1;
+    }
+    return s;
+}
+
+static void datagrams(const char *address, uint16_t port, int dns)
+{
+    static uint8_t b[65536];
+    int s = bound(SOCK_DGRAM, address, port);
+    for (;;) {
+        struct sockaddr_in from;
+        socklen_t size = sizeof from;
+        ssize_t n = recvfrom(s, b, sizeof b, 0, (struct sockaddr *)&from, &size);
+        if (n < 0 && errno != EINTR && errno != ECONNREFUSED)
+            _exit(1);
+        if (n >= 0)
+            (void)!sendto(s, b, dns ? dns_answer(b, (size_t)n, sizeof b) : (size_t)n, 0, (struct sockaddr *)&from, size);
+    }
+}
+
+static void dns_stream(int s)
+{
+    int fd;
+    while ((fd = accept(s, NULL, NULL)) >= 0 || errno == EINTR || errno == ECONNABORTED) {
+        uint8_t b[2 + 1024];
+        size_t n;
+        if (fd < 0)
+            continue;
+        while (recv(fd, b, 2, MSG_WAITALL) == 2 && (n = (size_t)b[0] << 8 | b[1]) <= 512 && recv(fd, b + 2, n, MSG_WAITALL) == (ssize_t)n) {
+            n = dns_answer(b + 2, n, 1024);
+            b[0] = (uint8_t)(n >> 8);
+            b[1] = (uint8_t)n;
+            all(fd, b, n + 2);
+        }
+        close(fd);
+    }
+}
+
+static int server(uint16_t port, const char *address)
+{
+    int s = bound(SOCK_STREAM, address, port), dns = bound(SOCK_STREAM, address, (uint16_t)(port + 1)), fd, i;
+    pid_t parent = getpid();
+    signal(SIGCHLD, SIG_IGN);
+    if (s < 0)
         return 1;
+    for (i = 0; i < 3; i++)
+        if (fork() == 0) {
+            close(s);
+            prctl(PR_SET_PDEATHSIG, SIGTERM);
+            if (getppid() != parent)
+                _exit(1);
+            if (i < 2)
+                datagrams(address, (uint16_t)(port + i), i);
+            else
+                dns_stream(dns);
+            _exit(1);
+        }
+    close(dns);
     while ((fd = accept(s, NULL, NULL)) >= 0 || errno == EINTR || errno == ECONNABORTED) {
         if (fd < 0)
             continue;
@@ -192,6 +268,172 @@ static int once(const char *mode, const char *host, uint16_t port, uint64_t byte
     return ok;
 }
 
+/* ---- the mix ---- */
+
+static void at_address(struct sockaddr_in *a, const char *host, uint16_t port)
+{
+    memset(a, 0, sizeof *a);
+    a->sin_family = AF_INET;
+    a->sin_port = htons(port);
+    inet_pton(AF_INET, host, &a->sin_addr);
+}
+
+static ssize_t answer(int fd, void *b, size_t size, int ms)
+{
+    struct pollfd p;
+    p.fd = fd;
+    p.events = POLLIN;
+    return poll(&p, 1, ms) > 0 ? recv(fd, b, size, 0) : -1;
+}
+
+/* Datagrams of several sizes there and back; a lost one is asked for again, as UDP's users do. */
+static int soak_udp(const char *host, uint16_t port)
+{
+    static const size_t sizes[] = { 0, 1, 100, 1472, 1473, 9000, 60000 };
+    static uint8_t out[65536], in[65536];
+    struct sockaddr_in a;
+    int fd = socket(AF_INET, SOCK_DGRAM, 0), i, tries, ok = 1;
+    at_address(&a, host, port);
+    if (connect(fd, (struct sockaddr *)&a, sizeof a))
+        ok = 0;
+    for (i = 0; ok && i < 3; i++) {
+        size_t size = sizes[rand() % 7], k;
+        for (k = 0; k < size; k++)
+            out[k] = byte_at(k + (uint64_t)size);
+        for (tries = 0; tries < 3; tries++) {
+            ssize_t n;
+            (void)!send(fd, out, size, 0);
+            n = answer(fd, in, sizeof in, 1000);
+            if (n == (ssize_t)size && !memcmp(in, out, size))
+                break;
+        }
+        ok = tries < 3;
+    }
+    close(fd);
+    return ok;
+}
+
+/* Nobody listens there: the network says so. */
+static int soak_refused(const char *host, uint16_t port, int type)
+{
+    struct sockaddr_in a;
+    int fd = socket(AF_INET, type, 0), ok;
+    char c = 0;
+    at_address(&a, host, port);
+    ok = connect(fd, (struct sockaddr *)&a, sizeof a) < 0;
+    if (type == SOCK_DGRAM)
+        ok = send(fd, &c, 1, 0) == 1 && answer(fd, &c, 1, 2000) < 0 && errno == ECONNREFUSED;
+    close(fd);
+    return ok;
+}
+
+static int soak_dns(int type)
+{
+    static const uint8_t question[] = { 0, 0, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0, 4, 's', 'o', 'a', 'k', 4, 't', 'e', 's', 't', 0, 0, 1, 0, 1 };
+    uint8_t b[600];
+    struct sockaddr_in a;
+    int fd = socket(AF_INET, type, 0), tries, ok = 0;
+    size_t prefix = type == SOCK_STREAM ? 2 : 0;
+    at_address(&a, "10.0.2.3", 53);
+    if (!connect(fd, (struct sockaddr *)&a, sizeof a))
+        for (tries = 0; !ok && tries < 3; tries++) {
+            ssize_t n;
+            memcpy(b + prefix, question, sizeof question);
+            b[prefix] = (uint8_t)rand();
+            if (prefix) {
+                b[0] = 0;
+                b[1] = sizeof question;
+            }
+            (void)!send(fd, b, prefix + sizeof question, MSG_NOSIGNAL);
+            n = answer(fd, b, sizeof b, 2000);
+            ok = n > (ssize_t)(prefix + sizeof question) && b[n - 1] == 1 && b[n - 4] == 192;
+        }
+    close(fd);
+    return ok;
+}
+
+static int soak_ping(const char *host)
+{
+    static unsigned sequence;
+    uint8_t b[2048];
+    struct icmphdr h;
+    struct sockaddr_in a;
+    size_t size = sizeof h + (size_t)(rand() % 1400), i;
+    uint32_t sum = 0;
+    int fd = socket(AF_INET, SOCK_RAW, IPPROTO_ICMP), ok = 0, left = 50;
+    if (fd < 0)
+        return 0;
+    at_address(&a, host, 0);
+    memset(&h, 0, sizeof h);
+    h.type = ICMP_ECHO;
+    h.un.echo.id = htons((uint16_t)getpid());
+    h.un.echo.sequence = htons((uint16_t)++sequence);
+    for (i = sizeof h; i < size; i++)
+        b[i] = byte_at(i);
+    memcpy(b, &h, sizeof h);
+    b[size] = 0;
+    for (i = 0; i < size; i += 2)
+        sum += (uint32_t)b[i] << 8 | b[i + 1];
+    sum = (sum & 0xFFFF) + (sum >> 16);
+    h.checksum = htons((uint16_t)~(sum + (sum >> 16)));
+    memcpy(b, &h, sizeof h);
+    if (sendto(fd, b, size, 0, (struct sockaddr *)&a, sizeof a) == (ssize_t)size)
+        while (!ok && left--) {
+            ssize_t n = answer(fd, b, sizeof b, 2000);
+            if (n < 0)
+                break;
+            if (n == (ssize_t)(20 + size) && b[20] == ICMP_ECHOREPLY && b[24] == (getpid() >> 8 & 255) && b[25] == (getpid() & 255) && b[26] == (sequence >> 8 & 255) && b[27] == (sequence & 255))
+                ok = 1;
+        }
+    close(fd);
+    return ok;
+}
+
+static int soak(const char *host, uint16_t port, double seconds, double per_second, int tcp_only)
+{
+    static const char *const names[] = { "up", "down", "half", "short", "break", "reset", "refused", "udp", "udp_refused", "dns", "dns_tcp", "ping" };
+    enum { KINDS = sizeof names / sizeof names[0], TCP_KINDS = 6 };
+    unsigned done[KINDS] = { 0 }, failed[KINDS] = { 0 }, total = 0, bad = 0, i;
+    struct timespec start, now;
+    double passed = 0;
+    srand((unsigned)getpid());
+    clock_gettime(CLOCK_MONOTONIC, &start);
+    while (passed < seconds) {
+        unsigned kind = (unsigned)rand() % (tcp_only ? TCP_KINDS : KINDS);
+        uint64_t bytes = kind == 3 ? 100 : (uint64_t)1 << (rand() % 12 + 9);
+        int ok;
+        bytes += (uint64_t)(rand() % 1000) + (kind == 5 ? 200000 : 0); /* a reset must come before the end, which the server writes in blocks */
+        switch (kind) {
+        case 6: ok = soak_refused(host, (uint16_t)(port + 7), SOCK_STREAM); break;
+        case 7: ok = soak_udp(host, port); break;
+        case 8: ok = soak_refused(host, (uint16_t)(port + 7), SOCK_DGRAM); break;
+        case 9: ok = soak_dns(SOCK_DGRAM); break;
+        case 10: ok = soak_dns(SOCK_STREAM); break;
+        case 11: ok = soak_ping(host); break;
+        default: ok = once(names[kind], host, port, bytes); break;
+        }
+        done[kind]++;
+        total++;
+        if (!ok) {
+            failed[kind]++;
+            bad++;
+        }
+        clock_gettime(CLOCK_MONOTONIC, &now);
+        passed = (double)(now.tv_sec - start.tv_sec) + (double)(now.tv_nsec - start.tv_nsec) / 1e9;
+        if ((double)total / per_second > passed)
+            usleep((useconds_t)(((double)total / per_second - passed) * 1e6));
+    }
+    for (i = 0; i < KINDS; i++)
+        if (done[i])
+            printf("%s %u, ", names[i], done[i]);
+    printf("together %u, failed %u", total, bad);
+    for (i = 0; i < KINDS; i++)
+        if (failed[i])
+            printf(", %s %u", names[i], failed[i]);
+    printf("\n");
+    return bad != 0;
+}
+
 int main(int argc, char **argv)
 {
     uint64_t bytes;
@@ -200,9 +442,11 @@ int main(int argc, char **argv)
     double s;
     signal(SIGPIPE, SIG_IGN);
     if (argc >= 3 && !strcmp(argv[1], "server"))
-        return server((uint16_t)atoi(argv[2]));
+        return server((uint16_t)atoi(argv[2]), argc > 3 ? argv[3] : "127.0.0.1");
     if (argc < 5)
         return 2;
+    if (!strcmp(argv[1], "soak"))
+        return soak(argv[2], (uint16_t)atoi(argv[3]), atof(argv[4]), argc > 5 ? atof(argv[5]) : 50, argc > 6);
     bytes = strtoull(argv[4], NULL, 0);
     count = argc > 5 ? (unsigned)atoi(argv[5]) : 1;
     srand((unsigned)count + (unsigned)bytes);
