@@ -1848,7 +1848,7 @@ EMU_STATIC_ASSERT(sizeof(struct uop_page) <= sizeof(struct uop), uop_page_fits);
     } while (0)
 #define UOP_TAIL(handler) EMU_MUSTTAIL return handler(UOP_ARGS(u)) /* the same uop, another handler */
 #else
-#define UOP_GO(next) return (next)
+#define UOP_GO(next) return (void)c, (next)
 #define UOP_TAIL(handler) return handler(UOP_ARGS(u))
 #endif
 #define UOP_NEXT UOP_GO(u + 1)
