@@ -3080,7 +3080,7 @@ EMU_PRIV void net_deliver(struct net_port *port, enum net_direction d, const str
 EMU_PRIV size_t net_frame_copy(const struct net_frame *f, size_t offset, void *buf, size_t size); /* bytes copied */
 /* Cuts a super-frame into plain frames with right headers and checksums, or fills in the checksum of a single one; calls each for every
  * frame (one flat piece). max_payload: of each cut TCP segment (f->gso_size normally). Stops early if each returns 0; returns frames delivered. */
-EMU_PRIV int net_frame_cut(const struct net_frame *f, int (*each)(void *opaque, const struct net_frame *plain), void *opaque);
+EMU_PRIV int net_frame_cut(struct emu *e, const struct net_frame *f, int (*each)(void *opaque, const struct net_frame *plain), void *opaque);
 EMU_PRIV uint16_t net_checksum(const void *data, size_t size, uint32_t start); /* RFC 1071: folded, complemented */
 EMU_PRIV uint32_t net_checksum_add(const void *data, size_t size, uint32_t sum); /* running 32-bit sum (even offset) */
 EMU_PRIV uint16_t net_checksum_fold(uint32_t sum);
@@ -36320,7 +36320,7 @@ static int e1000_take(struct e1000 *d, const struct net_frame *f, bool looped)
     if (!looped && !e1000_can_receive(&d->port))
         return 0;
     if (f->gso != NET_GSO_NONE || f->needs_csum) {
-        net_frame_cut(f, e1000_rx_cut, d);
+        net_frame_cut(d->pci.dev.emu, f, e1000_rx_cut, d);
     } else if (f->size <= E1000_RX_MAX) {
         frame = f->pieces[0].base;
         if (f->count > 1) {
@@ -37282,7 +37282,7 @@ static int rtl_output(struct rtl8139 *d, const struct net_frame *f)
 {
     if ((d->reg[RTL_TCR + 2] & 6) == 6) { /* TCR.LBK */
         if (f->gso != NET_GSO_NONE || f->needs_csum)
-            net_frame_cut(f, rtl_looped_frame, d);
+            net_frame_cut(d->pci.dev.emu, f, rtl_looped_frame, d);
         else
             rtl_take(d, f, true);
         return 1;
@@ -48858,7 +48858,7 @@ static void net_cut_headers(uint8_t *frame, const struct net_frame *f, size_t ip
     st16be(frame + l4 + 16, net_checksum(frame + l4, l4_size, net_checksum_fold(sum)));
 }
 
-EMU_PRIV int net_frame_cut(const struct net_frame *f, int (*each)(void *opaque, const struct net_frame *plain), void *opaque)
+EMU_PRIV int net_frame_cut(struct emu *e, const struct net_frame *f, int (*each)(void *opaque, const struct net_frame *plain), void *opaque)
 {
     static const size_t max_headers = 256;
     uint8_t *bytes;
@@ -48868,7 +48868,7 @@ EMU_PRIV int net_frame_cut(const struct net_frame *f, int (*each)(void *opaque, 
     if (f->gso == NET_GSO_NONE) {
         if (f->size > NET_PLAIN_MAX)
             return 0;
-        bytes = malloc(f->size);
+        bytes = emu_realloc(e, NULL, f->size);
         if (!bytes)
             return 0;
         net_frame_copy(f, 0, bytes, f->size);
@@ -48879,19 +48879,19 @@ EMU_PRIV int net_frame_cut(const struct net_frame *f, int (*each)(void *opaque, 
             st16be(bytes + f->csum_start + f->csum_offset, sum);
         }
         delivered = net_frame_flat(bytes, f->size, each, opaque) ? 1 : 0;
-        free(bytes);
+        emu_free(e, bytes);
         return delivered;
     }
-    if (!f->gso_size || f->header_bytes > max_headers || f->header_bytes >= f->size)
+    if (!f->gso_size || f->header_bytes < 34 || f->header_bytes > max_headers || f->header_bytes >= f->size) /* 34: Ethernet and the shortest IP header */
         return 0;
-    bytes = malloc((size_t)f->header_bytes + f->gso_size);
+    bytes = emu_realloc(e, NULL, (size_t)f->header_bytes + f->gso_size);
     if (!bytes)
         return 0;
     net_frame_copy(f, 0, bytes, f->header_bytes);
     ip = ld16be(bytes + 12) == 0x8100 ? 18 : 14;
     l4 = f->gso == NET_GSO_TCP6 ? f->csum_start : ip + (size_t)(bytes[ip] & 15) * 4;
     total = f->size - f->header_bytes;
-    if (l4 + (f->gso == NET_GSO_UDP ? 8 : 20) <= f->header_bytes)
+    if (l4 >= ip + (f->gso == NET_GSO_TCP6 ? 40 : 20) && l4 + (f->gso == NET_GSO_UDP ? 8 : 20) <= f->header_bytes) /* headers of a guest's: they may lie */
         for (offset = 0; offset < total; offset += f->gso_size, index++) {
             size_t payload = EMU_MIN(total - offset, (size_t)f->gso_size);
             net_frame_copy(f, 0, bytes, f->header_bytes);
@@ -48901,7 +48901,7 @@ EMU_PRIV int net_frame_cut(const struct net_frame *f, int (*each)(void *opaque, 
                 break;
             delivered++;
         }
-    free(bytes);
+    emu_free(e, bytes);
     return delivered;
 }
 
@@ -48968,19 +48968,22 @@ EMU_PRIV void net_set_link(struct net_port *p, bool up)
 
 struct net_cut_target {
     struct net_port *port;
-    bool took_any;
+    bool took_any, refused;
 };
 
 static int net_cut_receive(void *opaque, const struct net_frame *plain)
 {
     struct net_cut_target *t = opaque;
-    if (!t->port->receive(t->port, plain))
+    if (!t->port->receive(t->port, plain)) {
+        t->refused = true;
         return 0;
+    }
     t->took_any = true;
     return 1;
 }
 
-/* To a port that can take it as it is, or cut for it. 0: full. A super-frame that was taken in part counts as taken; TCP sends the rest again. */
+/* To a port that can take it as it is, or cut for it. 0: full. A super-frame that was taken in part counts as taken; TCP sends the rest again.
+ * One that can't be cut (headers that lie, no memory) is gone: nobody would ever call for it. */
 static int net_give(struct net_port *to, const struct net_frame *f)
 {
     struct net_cut_target target;
@@ -48993,9 +48996,9 @@ static int net_give(struct net_port *to, const struct net_frame *f)
         cut = to->receive(to, f);
     else {
         target.port = to;
-        target.took_any = false;
-        net_frame_cut(f, net_cut_receive, &target);
-        cut = target.took_any;
+        target.took_any = target.refused = false;
+        net_frame_cut(to->emu, f, net_cut_receive, &target);
+        cut = target.took_any || !target.refused;
     }
     if (cut) {
         to->frames_in++;
@@ -54995,6 +54998,9 @@ static int tap_plain(void *opaque, const struct net_frame *f)
     return tap_write(opaque, f, none);
 }
 
+/* Only a full descriptor makes the sender wait: what can't be cut is gone. */
+static int tap_cut(struct tap *t, const struct net_frame *f) { return net_frame_cut(t->port.emu, f, tap_plain, t) > 0 || !t->full; }
+
 static bool tap_can_receive(struct net_port *p) { return !((struct tap *)p->opaque)->full; }
 
 static int tap_receive(struct net_port *p, const struct net_frame *f)
@@ -55007,7 +55013,7 @@ static int tap_receive(struct net_port *p, const struct net_frame *f)
     if (f->gso == NET_GSO_NONE && !f->needs_csum)
         return tap_plain(t, f);
     if (!t->vnet || f->gso == NET_GSO_UDP)
-        return net_frame_cut(f, tap_plain, t) > 0;
+        return tap_cut(t, f);
     if (f->needs_csum) {
         header[0] = TAP_VNET_NEEDS_CSUM;
         tap_put16(header + 6, f->csum_start);
@@ -55018,7 +55024,7 @@ static int tap_receive(struct net_port *p, const struct net_frame *f)
         tap_put16(header + 2, f->header_bytes);
         tap_put16(header + 4, f->gso_size);
         if (!f->needs_csum) /* the kernel takes none without the other */
-            return net_frame_cut(f, tap_plain, t) > 0;
+            return tap_cut(t, f);
     }
     return tap_write(t, f, header);
 }
@@ -55610,7 +55616,7 @@ static int socket_stream_receive(struct net_port *p, const struct net_frame *f)
     if (s->out_size)
         return 0;
     if (f->gso != NET_GSO_NONE || f->needs_csum)
-        net_frame_cut(f, socket_stream_frame, s);
+        net_frame_cut(p->emu, f, socket_stream_frame, s);
     else
         socket_stream_frame(s, f);
     socket_write(s);
@@ -55722,7 +55728,7 @@ static int socket_dgram_receive(struct net_port *p, const struct net_frame *f)
     if (s->out_size)
         return 0;
     if (f->gso != NET_GSO_NONE || f->needs_csum)
-        r = net_frame_cut(f, socket_dgram_frame, s) > 0;
+        r = net_frame_cut(p->emu, f, socket_dgram_frame, s) > 0 || !s->out_size; /* what can't be cut is gone */
     else
         r = socket_dgram_frame(s, f);
     emu_poll_now(p->emu);
@@ -56157,7 +56163,7 @@ static int dump_frame(struct net_filter *filter, enum net_direction direction, c
     if (d->dead)
         return 0;
     if (f->gso != NET_GSO_NONE || f->needs_csum)
-        net_frame_cut(f, dump_record, d);
+        net_frame_cut(d->emu, f, dump_record, d);
     else
         dump_record(d, f);
     return 0;
@@ -56407,7 +56413,7 @@ static int impair_frame_in(struct net_filter *filter, enum net_direction directi
             emu_free(im->emu, piece.base);
         }
     } else {
-        net_frame_cut(f, impair_plain, w);
+        net_frame_cut(im->emu, f, impair_plain, w);
     }
     return 1;
 }
@@ -61206,6 +61212,8 @@ static void api_log(void *opaque, unsigned mask, const char *text)
         f->hook_log(f->hook_opaque, text);
     else if (f->log_file && !(mask & LOG_NOTICE))
         fprintf(f->log_file, "%s\n", text);
+    else if (f->curses && (mask & LOG_NOTICE))
+        curses_note(f->emu, text);
     else
         fprintf(stderr, mask & LOG_NOTICE ? "emu: %s\r\n" : "%s\r\n", text);
 }
@@ -61362,7 +61370,7 @@ static int api_create_monitors(struct emu *e, struct err *err)
     unsigned i;
     int r;
     for (i = 0; i < f->monitor_count; i++) {
-        char id[24];
+        char id[32];
         struct chr *c;
         snprintf(id, sizeof id, "compat_monitor%u", i);
         c = chr_open(e, id, f->monitor[i], err);
@@ -61731,7 +61739,7 @@ static int api_net_frame(void *opaque, const struct net_frame *f)
 static int api_net_receive(struct net_port *p, const struct net_frame *f)
 {
     if (f->gso != NET_GSO_NONE || f->needs_csum)
-        net_frame_cut(f, api_net_frame, p->opaque);
+        net_frame_cut(p->emu, f, api_net_frame, p->opaque);
     else
         api_net_frame(p->opaque, f);
     return 1;

@@ -156,7 +156,7 @@ static int port_receive(struct net_port *p, const struct net_frame *f)
         return write_tap(b, f);
     x.b = b;
     x.to_guest = true;
-    net_frame_cut(f, impair_each, &x); /* loss is of single segments */
+    net_frame_cut(b->e, f, impair_each, &x); /* loss is of single segments */
     return 1;
 }
 
@@ -191,7 +191,7 @@ static void tap_ready(void *opaque, unsigned events)
         if (impaired(b)) {
             x.b = b;
             x.to_guest = false;
-            net_frame_cut(&f, impair_each, &x);
+            net_frame_cut(b->e, &f, impair_each, &x);
         } else {
             net_send(&b->port, &f);
         }

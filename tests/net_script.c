@@ -57,7 +57,7 @@ static int script_receive(struct net_port *p, const struct net_frame *f)
     struct script *s = p->opaque;
     if (s->full)
         return 0;
-    net_frame_cut(f, flat, s);
+    net_frame_cut(s->e, f, flat, s);
     return 1;
 }
 

@@ -653,7 +653,7 @@ static int e1000_take(struct e1000 *d, const struct net_frame *f, bool looped)
     if (!looped && !e1000_can_receive(&d->port))
         return 0;
     if (f->gso != NET_GSO_NONE || f->needs_csum) {
-        net_frame_cut(f, e1000_rx_cut, d);
+        net_frame_cut(d->pci.dev.emu, f, e1000_rx_cut, d);
     } else if (f->size <= E1000_RX_MAX) {
         frame = f->pieces[0].base;
         if (f->count > 1) {

@@ -272,7 +272,7 @@ static int rtl_output(struct rtl8139 *d, const struct net_frame *f)
 {
     if ((d->reg[RTL_TCR + 2] & 6) == 6) { /* TCR.LBK */
         if (f->gso != NET_GSO_NONE || f->needs_csum)
-            net_frame_cut(f, rtl_looped_frame, d);
+            net_frame_cut(d->pci.dev.emu, f, rtl_looped_frame, d);
         else
             rtl_take(d, f, true);
         return 1;

@@ -21,6 +21,8 @@ static void api_log(void *opaque, unsigned mask, const char *text)
         f->hook_log(f->hook_opaque, text);
     else if (f->log_file && !(mask & LOG_NOTICE))
         fprintf(f->log_file, "%s\n", text);
+    else if (f->curses && (mask & LOG_NOTICE))
+        curses_note(f->emu, text);
     else
         fprintf(stderr, mask & LOG_NOTICE ? "emu: %s\r\n" : "%s\r\n", text);
 }
@@ -177,7 +179,7 @@ static int api_create_monitors(struct emu *e, struct err *err)
     unsigned i;
     int r;
     for (i = 0; i < f->monitor_count; i++) {
-        char id[24];
+        char id[32];
         struct chr *c;
         snprintf(id, sizeof id, "compat_monitor%u", i);
         c = chr_open(e, id, f->monitor[i], err);
@@ -546,7 +548,7 @@ static int api_net_frame(void *opaque, const struct net_frame *f)
 static int api_net_receive(struct net_port *p, const struct net_frame *f)
 {
     if (f->gso != NET_GSO_NONE || f->needs_csum)
-        net_frame_cut(f, api_net_frame, p->opaque);
+        net_frame_cut(p->emu, f, api_net_frame, p->opaque);
     else
         api_net_frame(p->opaque, f);
     return 1;

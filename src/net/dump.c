@@ -84,7 +84,7 @@ static int dump_frame(struct net_filter *filter, enum net_direction direction, c
     if (d->dead)
         return 0;
     if (f->gso != NET_GSO_NONE || f->needs_csum)
-        net_frame_cut(f, dump_record, d);
+        net_frame_cut(d->emu, f, dump_record, d);
     else
         dump_record(d, f);
     return 0;

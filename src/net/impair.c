@@ -188,7 +188,7 @@ static int impair_frame_in(struct net_filter *filter, enum net_direction directi
             emu_free(im->emu, piece.base);
         }
     } else {
-        net_frame_cut(f, impair_plain, w);
+        net_frame_cut(im->emu, f, impair_plain, w);
     }
     return 1;
 }

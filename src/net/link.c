@@ -117,7 +117,7 @@ static void net_cut_headers(uint8_t *frame, const struct net_frame *f, size_t ip
     st16be(frame + l4 + 16, net_checksum(frame + l4, l4_size, net_checksum_fold(sum)));
 }
 
-EMU_PRIV int net_frame_cut(const struct net_frame *f, int (*each)(void *opaque, const struct net_frame *plain), void *opaque)
+EMU_PRIV int net_frame_cut(struct emu *e, const struct net_frame *f, int (*each)(void *opaque, const struct net_frame *plain), void *opaque)
 {
     static const size_t max_headers = 256;
     uint8_t *bytes;
@@ -127,7 +127,7 @@ EMU_PRIV int net_frame_cut(const struct net_frame *f, int (*each)(void *opaque, 
     if (f->gso == NET_GSO_NONE) {
         if (f->size > NET_PLAIN_MAX)
             return 0;
-        bytes = malloc(f->size);
+        bytes = emu_realloc(e, NULL, f->size);
         if (!bytes)
             return 0;
         net_frame_copy(f, 0, bytes, f->size);
@@ -138,19 +138,19 @@ EMU_PRIV int net_frame_cut(const struct net_frame *f, int (*each)(void *opaque, 
             st16be(bytes + f->csum_start + f->csum_offset, sum);
         }
         delivered = net_frame_flat(bytes, f->size, each, opaque) ? 1 : 0;
-        free(bytes);
+        emu_free(e, bytes);
         return delivered;
     }
-    if (!f->gso_size || f->header_bytes > max_headers || f->header_bytes >= f->size)
+    if (!f->gso_size || f->header_bytes < 34 || f->header_bytes > max_headers || f->header_bytes >= f->size) /* 34: Ethernet and the shortest IP header */
         return 0;
-    bytes = malloc((size_t)f->header_bytes + f->gso_size);
+    bytes = emu_realloc(e, NULL, (size_t)f->header_bytes + f->gso_size);
     if (!bytes)
         return 0;
     net_frame_copy(f, 0, bytes, f->header_bytes);
     ip = ld16be(bytes + 12) == 0x8100 ? 18 : 14;
     l4 = f->gso == NET_GSO_TCP6 ? f->csum_start : ip + (size_t)(bytes[ip] & 15) * 4;
     total = f->size - f->header_bytes;
-    if (l4 + (f->gso == NET_GSO_UDP ? 8 : 20) <= f->header_bytes)
+    if (l4 >= ip + (f->gso == NET_GSO_TCP6 ? 40 : 20) && l4 + (f->gso == NET_GSO_UDP ? 8 : 20) <= f->header_bytes) /* headers of a guest's: they may lie */
         for (offset = 0; offset < total; offset += f->gso_size, index++) {
             size_t payload = EMU_MIN(total - offset, (size_t)f->gso_size);
             net_frame_copy(f, 0, bytes, f->header_bytes);
@@ -160,7 +160,7 @@ EMU_PRIV int net_frame_cut(const struct net_frame *f, int (*each)(void *opaque, 
                 break;
             delivered++;
         }
-    free(bytes);
+    emu_free(e, bytes);
     return delivered;
 }
 
@@ -227,19 +227,22 @@ EMU_PRIV void net_set_link(struct net_port *p, bool up)
 
 struct net_cut_target {
     struct net_port *port;
-    bool took_any;
+    bool took_any, refused;
 };
 
 static int net_cut_receive(void *opaque, const struct net_frame *plain)
 {
     struct net_cut_target *t = opaque;
-    if (!t->port->receive(t->port, plain))
+    if (!t->port->receive(t->port, plain)) {
+        t->refused = true;
         return 0;
+    }
     t->took_any = true;
     return 1;
 }
 
-/* To a port that can take it as it is, or cut for it. 0: full. A super-frame that was taken in part counts as taken; TCP sends the rest again. */
+/* To a port that can take it as it is, or cut for it. 0: full. A super-frame that was taken in part counts as taken; TCP sends the rest again.
+ * One that can't be cut (headers that lie, no memory) is gone: nobody would ever call for it. */
 static int net_give(struct net_port *to, const struct net_frame *f)
 {
     struct net_cut_target target;
@@ -252,9 +255,9 @@ static int net_give(struct net_port *to, const struct net_frame *f)
         cut = to->receive(to, f);
     else {
         target.port = to;
-        target.took_any = false;
-        net_frame_cut(f, net_cut_receive, &target);
-        cut = target.took_any;
+        target.took_any = target.refused = false;
+        net_frame_cut(to->emu, f, net_cut_receive, &target);
+        cut = target.took_any || !target.refused;
     }
     if (cut) {
         to->frames_in++;

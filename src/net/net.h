@@ -47,7 +47,7 @@ EMU_PRIV void net_deliver(struct net_port *port, enum net_direction d, const str
 EMU_PRIV size_t net_frame_copy(const struct net_frame *f, size_t offset, void *buf, size_t size); /* bytes copied */
 /* Cuts a super-frame into plain frames with right headers and checksums, or fills in the checksum of a single one; calls each for every
  * frame (one flat piece). max_payload: of each cut TCP segment (f->gso_size normally). Stops early if each returns 0; returns frames delivered. */
-EMU_PRIV int net_frame_cut(const struct net_frame *f, int (*each)(void *opaque, const struct net_frame *plain), void *opaque);
+EMU_PRIV int net_frame_cut(struct emu *e, const struct net_frame *f, int (*each)(void *opaque, const struct net_frame *plain), void *opaque);
 EMU_PRIV uint16_t net_checksum(const void *data, size_t size, uint32_t start); /* RFC 1071: folded, complemented */
 EMU_PRIV uint32_t net_checksum_add(const void *data, size_t size, uint32_t sum); /* running 32-bit sum (even offset) */
 EMU_PRIV uint16_t net_checksum_fold(uint32_t sum);

@@ -302,7 +302,7 @@ static int socket_stream_receive(struct net_port *p, const struct net_frame *f)
     if (s->out_size)
         return 0;
     if (f->gso != NET_GSO_NONE || f->needs_csum)
-        net_frame_cut(f, socket_stream_frame, s);
+        net_frame_cut(p->emu, f, socket_stream_frame, s);
     else
         socket_stream_frame(s, f);
     socket_write(s);
@@ -414,7 +414,7 @@ static int socket_dgram_receive(struct net_port *p, const struct net_frame *f)
     if (s->out_size)
         return 0;
     if (f->gso != NET_GSO_NONE || f->needs_csum)
-        r = net_frame_cut(f, socket_dgram_frame, s) > 0;
+        r = net_frame_cut(p->emu, f, socket_dgram_frame, s) > 0 || !s->out_size; /* what can't be cut is gone */
     else
         r = socket_dgram_frame(s, f);
     emu_poll_now(p->emu);

@@ -75,6 +75,9 @@ static int tap_plain(void *opaque, const struct net_frame *f)
     return tap_write(opaque, f, none);
 }
 
+/* Only a full descriptor makes the sender wait: what can't be cut is gone. */
+static int tap_cut(struct tap *t, const struct net_frame *f) { return net_frame_cut(t->port.emu, f, tap_plain, t) > 0 || !t->full; }
+
 static bool tap_can_receive(struct net_port *p) { return !((struct tap *)p->opaque)->full; }
 
 static int tap_receive(struct net_port *p, const struct net_frame *f)
@@ -87,7 +90,7 @@ static int tap_receive(struct net_port *p, const struct net_frame *f)
     if (f->gso == NET_GSO_NONE && !f->needs_csum)
         return tap_plain(t, f);
     if (!t->vnet || f->gso == NET_GSO_UDP)
-        return net_frame_cut(f, tap_plain, t) > 0;
+        return tap_cut(t, f);
     if (f->needs_csum) {
         header[0] = TAP_VNET_NEEDS_CSUM;
         tap_put16(header + 6, f->csum_start);
@@ -98,7 +101,7 @@ static int tap_receive(struct net_port *p, const struct net_frame *f)
         tap_put16(header + 2, f->header_bytes);
         tap_put16(header + 4, f->gso_size);
         if (!f->needs_csum) /* the kernel takes none without the other */
-            return net_frame_cut(f, tap_plain, t) > 0;
+            return tap_cut(t, f);
     }
     return tap_write(t, f, header);
 }
