@@ -3444,13 +3444,15 @@ EMU_PRIV void gdb_destroy(struct emu *e);
 /* ---- curses.c: -display curses ---- */
 EMU_PRIV int curses_create(struct emu *e, struct err *err);
 EMU_PRIV void curses_destroy(struct emu *e);
+EMU_PRIV void curses_note(struct emu *e, const char *text); /* a notice for the person: shown when the terminal is free */
+EMU_PRIV void front_put_cp437(struct buf *b, unsigned ch);  /* a character of the text screen, in UTF-8 */
 /* One line on the terminal when the screen changes but the serial line stays silent. */
 EMU_PRIV int silence_create(struct emu *e);
 EMU_PRIV void silence_destroy(struct emu *e);
 
 /* ---- png.c ---- */
 EMU_PRIV int screen_save(struct emu *e, const char *path, const char *format, struct err *err); /* "ppm", "png"; NULL: by the name's end */
-EMU_PRIV int screen_text_print(struct emu *e, struct buf *out); /* the text screen as lines; EMU_ENOENT in a graphics mode */
+EMU_PRIV int screen_text_print(struct emu *e, struct buf *out); /* the text screen as lines of UTF-8; EMU_ENOENT in a graphics mode */
 
 /* ---- api.c ---- */
 EMU_PRIV struct provided *front_provided(struct emu *e, int kind, const char *name);
@@ -58986,7 +58988,7 @@ EMU_PRIV void front_free_config(struct emu *e)
  *            and sent as the line takes them; what it does not take waits in `pending`.
  * Invariants 1. A command never runs inside cpu_run(): lines arrive from the poll round.
  *            2. A bad argument answers one line and changes nothing.
- * Missing    Line editing beyond backspace, Ctrl-U, Ctrl-C, Tab and history; expressions beyond sums of numbers and $registers.
+ * Missing    Line editing beyond backspace, Ctrl-U, Ctrl-C, Tab and history. savevm, loadvm, delvm, commit and dump answer "not supported yet".
  */
 
 #define MONITOR_LINE_MAX 1024
@@ -59011,6 +59013,7 @@ struct mon_call {
     struct buf *out;
     char *words[MONITOR_WORDS];
     int count;
+    const char *format; /* what followed the slash: "8xw" of x/8xw or x /8xw; "" */
 };
 
 struct mon_command {
@@ -59022,40 +59025,102 @@ struct mon_command {
 
 static bool mon_register(struct emu *e, const char *name, uint64_t *value)
 {
-    static const char *const aliases[][2] = { { "pc", "rip" }, { "eip", "rip" }, { "esp", "rsp" }, { "sp", "rsp" }, { "eax", "rax" }, { "ebx", "rbx" },
-        { "ecx", "rcx" }, { "edx", "rdx" }, { "esi", "rsi" }, { "edi", "rdi" }, { "ebp", "rbp" }, { "eflags", "rflags" } };
+    static const char *const aliases[][2] = { { "esp", "rsp" }, { "sp", "rsp" }, { "eax", "rax" }, { "ebx", "rbx" }, { "ecx", "rcx" }, { "edx", "rdx" },
+        { "esi", "rsi" }, { "edi", "rdi" }, { "ebp", "rbp" }, { "eflags", "rflags" } };
     size_t i;
+    if (!strcmp(name, "pc") || !strcmp(name, "eip") || !strcmp(name, "rip")) { /* linear, as x/i wants it */
+        *value = e->cpus[0]->seg[SEG_CS].base + e->cpus[0]->rip;
+        return true;
+    }
     for (i = 0; i < EMU_ARRAY_LEN(aliases); i++)
         if (!strcmp(name, aliases[i][0]))
             name = aliases[i][1];
     return emu_read_register(e, 0, name, value) == 0;
 }
 
-/* number | $register, joined by + and -; false: neither. */
-static bool mon_expression(struct emu *e, const char *text, uint64_t *value)
+/* A term: number, $register, ( sum ), and - ~ + before one. */
+struct mon_expr {
+    struct emu *emu;
+    const char *p;
+    unsigned depth;
+    bool bad;
+};
+static uint64_t mon_expr_binary(struct mon_expr *x, unsigned level);
+
+static uint64_t mon_expr_term(struct mon_expr *x)
 {
-    uint64_t sum = 0;
-    bool minus = false;
-    while (*text) {
-        char term[32];
-        size_t n = strcspn(text, "+-");
-        uint64_t v;
-        if (!n || n >= sizeof term)
-            return false;
-        memcpy(term, text, n);
-        term[n] = 0;
-        if (term[0] == '$' ? !mon_register(e, term + 1, &v) : parse_u64(term, 0, UINT64_MAX, &v) != 0)
-            return false;
-        sum = minus ? sum - v : sum + v;
-        text += n;
-        if (*text) {
-            minus = *text == '-';
-            if (!*++text)
-                return false;
+    char word[32];
+    size_t n;
+    uint64_t v = 0;
+    while (*x->p == ' ')
+        x->p++;
+    if (x->depth > 50 || !*x->p) {
+        x->bad = true;
+        return 0;
+    }
+    x->depth++;
+    if (strchr("+-~", *x->p)) {
+        char op = *x->p++;
+        v = mon_expr_term(x);
+        v = op == '-' ? 0 - v : op == '~' ? ~v : v;
+    } else if (*x->p == '(') {
+        x->p++;
+        v = mon_expr_binary(x, 0);
+        x->bad |= *x->p++ != ')';
+        if (x->bad)
+            x->p = "";
+    } else {
+        n = strcspn(x->p, " +-*/%&|^()");
+        snprintf(word, sizeof word, "%.*s", (int)EMU_MIN(n, sizeof word), x->p);
+        x->bad |= n >= sizeof word || (word[0] == '$' ? !mon_register(x->emu, word + 1, &v) : parse_u64(word, 0, UINT64_MAX, &v) != 0);
+        x->p += n;
+    }
+    x->depth--;
+    return v;
+}
+
+/* Operators by falling level: + -, then & | ^, then * / %, as QEMU's monitor ranks them. */
+static uint64_t mon_expr_binary(struct mon_expr *x, unsigned level)
+{
+    static const char *const operators[] = { "+-", "&|^", "*/%" };
+    uint64_t v, w;
+    if (level == EMU_ARRAY_LEN(operators))
+        return mon_expr_term(x);
+    v = mon_expr_binary(x, level + 1);
+    for (;;) {
+        char op;
+        while (*x->p == ' ')
+            x->p++;
+        op = *x->p;
+        if (!op || x->bad || !strchr(operators[level], op))
+            return v;
+        x->p++;
+        w = mon_expr_binary(x, level + 1);
+        if ((op == '/' || op == '%') && !w) {
+            x->bad = true;
+            return 0;
+        }
+        switch (op) {
+        case '+': v += w; break;
+        case '-': v -= w; break;
+        case '&': v &= w; break;
+        case '|': v |= w; break;
+        case '^': v ^= w; break;
+        case '*': v *= w; break;
+        case '/': v /= w; break;
+        default: v %= w;
         }
     }
-    *value = sum;
-    return true;
+}
+
+/* false: no expression, or an unknown register. */
+static bool mon_expression(struct emu *e, const char *text, uint64_t *value)
+{
+    struct mon_expr x = { 0 };
+    x.emu = e;
+    x.p = text;
+    *value = mon_expr_binary(&x, 0);
+    return !x.bad && !*x.p;
 }
 
 /* ---- keys ---- */
@@ -59200,24 +59265,36 @@ static void mon_mouse_button(struct mon_call *m)
 
 /* ---- memory ---- */
 
+static void mon_print_value(struct mon_call *m, uint64_t v, char format, unsigned size)
+{
+    switch (format) {
+    case 'd': buf_printf(m->out, "%" PRId64, sext64(v, size * 8)); break;
+    case 'u': buf_printf(m->out, "%" PRIu64, v); break;
+    case 'o': buf_printf(m->out, "%#" PRIo64, v); break;
+    case 'c': buf_printf(m->out, (v & 0xFF) >= 32 && (v & 0xFF) < 127 ? "'%c'" : "'\\x%02x'", (int)(v & 0xFF)); break;
+    default: buf_printf(m->out, "0x%0*" PRIx64, (int)size * 2, v); break;
+    }
+}
+
 /* x/FMT addr, xp/FMT addr: FMT is count, format x d u o c i, size b h w g. */
 static void mon_dump(struct mon_call *m, bool physical)
 {
-    const char *f = m->words[0] + (physical ? 2 : 1);
+    const char *f = m->format;
     uint64_t address, count = 1;
     char format = 'x';
     unsigned size = 4, column = 0;
     struct cpu *c = m->emu->cpus[0];
-    if (*f == '/') {
-        f++;
-        if (*f >= '0' && *f <= '9')
-            for (count = 0; *f >= '0' && *f <= '9'; f++)
-                count = count * 10 + (uint64_t)(*f - '0');
-        for (; *f; f++) {
-            if (*f == 'b' || *f == 'h' || *f == 'w' || *f == 'g')
-                size = *f == 'b' ? 1 : *f == 'h' ? 2 : *f == 'w' ? 4 : 8;
-            else if (strchr("xduoci", *f))
-                format = *f;
+    if (*f >= '0' && *f <= '9')
+        for (count = 0; *f >= '0' && *f <= '9'; f++)
+            count = EMU_MIN(count * 10 + (uint64_t)(*f - '0'), (uint64_t)65536);
+    for (; *f; f++) {
+        if (*f == 'b' || *f == 'h' || *f == 'w' || *f == 'g')
+            size = *f == 'b' ? 1 : *f == 'h' ? 2 : *f == 'w' ? 4 : 8;
+        else if (strchr("xduoci", *f))
+            format = *f;
+        else {
+            buf_printf(m->out, "%s/%s: '%c' is no format; there are x d u o c i and the sizes b h w g\n", m->words[0], m->format, *f);
+            return;
         }
     }
     if (m->count < 2 || !mon_expression(m->emu, m->words[1], &address)) {
@@ -59226,7 +59303,6 @@ static void mon_dump(struct mon_call *m, bool physical)
     }
     if (format == 'c')
         size = 1;
-    count = EMU_MIN(count, (uint64_t)65536);
     while (count--) {
         uint8_t bytes[16];
         uint64_t v;
@@ -59255,13 +59331,8 @@ static void mon_dump(struct mon_call *m, bool physical)
         v = ldn_le(bytes, size);
         if (!column)
             buf_printf(m->out, "%016" PRIx64 ":", address);
-        switch (format) {
-        case 'd': buf_printf(m->out, " %" PRId64, sext64(v, size * 8)); break;
-        case 'u': buf_printf(m->out, " %" PRIu64, v); break;
-        case 'o': buf_printf(m->out, " %#" PRIo64, v); break;
-        case 'c': buf_printf(m->out, v >= 32 && v < 127 ? " '%c'" : " '\\x%02x'", (int)v); break;
-        default: buf_printf(m->out, " 0x%0*" PRIx64, (int)size * 2, v); break;
-        }
+        buf_printf(m->out, " ");
+        mon_print_value(m, v, format, size);
         address += size;
         column += size;
         if (column >= 16 || !count) {
@@ -59279,7 +59350,7 @@ static void mon_memsave(struct mon_call *m)
     uint64_t address, size;
     struct err err;
     uint8_t *data;
-    if (m->count < 4 || !mon_expression(m->emu, m->words[1], &address) || !mon_expression(m->emu, m->words[2], &size) || size > GIB * 4) {
+    if (m->count < 4 || !mon_expression(m->emu, m->words[1], &address) || !mon_expression(m->emu, m->words[2], &size) || size > GIB * 4 || size != (size_t)size) {
         buf_printf(m->out, "%s: needs address, size and file name\n", m->words[0]);
         return;
     }
@@ -59296,10 +59367,15 @@ static void mon_memsave(struct mon_call *m)
 static void mon_print(struct mon_call *m)
 {
     uint64_t v;
-    if (m->count < 2 || !mon_expression(m->emu, m->words[m->count - 1], &v))
-        buf_printf(m->out, "print: needs a number or $register, or sums of these\n");
+    if (m->count < 2 || !mon_expression(m->emu, m->words[1], &v)) {
+        buf_printf(m->out, "print: needs an expression of numbers, $registers, + - * / %% & | ^ ~ and parentheses\n");
+        return;
+    }
+    if (*m->format && *m->format != 'x')
+        mon_print_value(m, v, *m->format, 8);
     else
-        buf_printf(m->out, "0x%" PRIx64 "\n", v);
+        buf_printf(m->out, "0x%" PRIx64, v);
+    buf_printf(m->out, "\n");
 }
 
 static void mon_io(struct mon_call *m)
@@ -59307,8 +59383,8 @@ static void mon_io(struct mon_call *m)
     bool in = m->words[0][0] == 'i';
     uint64_t port, value = 0;
     unsigned size = 1;
-    if (m->words[0][1] == '/' && m->words[0][2])
-        size = m->words[0][2] == 'h' ? 2 : m->words[0][2] == 'w' ? 4 : 1;
+    if (strchr(m->format, 'h') || strchr(m->format, 'w'))
+        size = strchr(m->format, 'h') ? 2 : 4;
     if (m->count < (in ? 2 : 3) || !mon_expression(m->emu, m->words[1], &port) || port > 0xFFFF || (!in && !mon_expression(m->emu, m->words[2], &value)))
         buf_printf(m->out, "%s: needs a port%s\n", m->words[0], in ? "" : " and a value");
     else if (in)
@@ -59476,12 +59552,7 @@ static void mon_info_cpus(struct mon_call *m)
                    m->emu->cpus[i]->waiting_sipi ? " (waiting for SIPI)" : m->emu->cpus[i]->halted ? " (halted)" : "");
 }
 static void mon_info_block(struct mon_call *m) { blk_print_info(m->emu, m->out); }
-static void mon_info_chardev(struct mon_call *m)
-{
-    struct chr *c;
-    for (c = m->emu->chars; c; c = c->next)
-        buf_printf(m->out, "%s: %s%s\n", c->id ? c->id : "?", c->open ? "open" : "closed", c->in_use ? "" : ", not used");
-}
+static void mon_info_chardev(struct mon_call *m) { chr_print_info(m->emu, m->out); }
 static void mon_info_network(struct mon_call *m) { net_print_info(m->emu, m->out); }
 static void mon_info_usernet(struct mon_call *m) { nat_print_info(m->emu, m->out); }
 static void mon_info_mtree(struct mon_call *m) { mem_print_map(m->emu, m->out); }
@@ -59516,44 +59587,79 @@ static void mon_info_jit(struct mon_call *m)
     buf_printf(m->out, "instructions built %" PRIu64 "\ninvalidations      %" PRIu64 "\nslow memory paths  %" PRIu64 "\nbuilding           %" PRIu64 " ms\n",
                s.insns_built, s.invalidations, s.slow_path, s.build_ns / (uint64_t)NS_PER_MS);
 }
-/* Mappings of CPU 0 as runs of linear, physical, up to a count of lines. Walks the tables top down: gaps cost one entry each. */
-static void mon_walk_tables(struct mon_call *m, uint64_t table, unsigned level, unsigned width, uint64_t base, unsigned *lines)
+/* The page tables of CPU 0, top down: gaps cost one entry each. info tlb gives a line a page, info mem one a run of equal rights. */
+struct mon_walk {
+    struct mon_call *call;
+    bool runs;
+    unsigned lines; /* still to be printed */
+    uint64_t start, end, rights; /* the run under way; start == end: none */
+};
+
+static void mon_walk_end_run(struct mon_walk *w)
 {
-    unsigned i, count = width == 8 ? 512 : 1024, shift = 12 + (level - 1) * (width == 8 ? 9 : 10);
-    if (level == 3 && width == 8 && !(m->emu->cpus[0]->efer & EFER_LMA))
-        count = 4; /* PAE: four page-directory pointers */
-    for (i = 0; i < count && *lines; i++) {
-        uint64_t entry = mem_ld(m->emu, table + (uint64_t)i * width, width), va = base | (uint64_t)i << shift;
-        bool large = level > 1 && level < 4 && (entry & 0x80) && !(level == 3 && count == 4);
+    if (w->start == w->end || !w->lines)
+        return;
+    buf_printf(w->call->out, "%016" PRIx64 "-%016" PRIx64 " %016" PRIx64 " %cr%c\n", w->start, w->end, w->end - w->start, w->rights & 4 ? 'u' : '-', w->rights & 2 ? 'w' : '-');
+    w->start = w->end;
+    w->lines--;
+}
+
+static void mon_walk_page(struct mon_walk *w, uint64_t va, uint64_t size, uint64_t entry, uint64_t rights)
+{
+    if (w->runs) {
+        if (va != w->end || rights != w->rights) {
+            mon_walk_end_run(w);
+            w->start = va;
+            w->rights = rights;
+        }
+        w->end = va + size;
+        return;
+    }
+    buf_printf(w->call->out, "%016" PRIx64 ": %016" PRIx64 " %c%c%c%c%c\n", va, entry & UINT64_C(0x000FFFFFFFFFF000) & ~(size - 1), entry & 0x100 ? 'G' : '-', size > 4096 ? 'P' : '-',
+               entry & 0x40 ? 'D' : '-', entry & 4 ? 'U' : '-', entry & 2 ? 'W' : '-');
+    w->lines--;
+}
+
+static void mon_walk_tables(struct mon_walk *w, uint64_t table, unsigned level, unsigned width, uint64_t base, uint64_t rights)
+{
+    struct cpu *c = w->call->emu->cpus[0];
+    bool pae_root = level == 3 && width == 8 && !(c->efer & EFER_LMA); /* four page-directory pointers without rights of their own */
+    unsigned i, count = pae_root ? 4 : width == 8 ? 512 : 1024, shift = 12 + (level - 1) * (width == 8 ? 9 : 10);
+    for (i = 0; i < count && w->lines; i++) {
+        uint64_t entry = mem_ld(w->call->emu, table + (uint64_t)i * width, width), va = base | (uint64_t)i << shift;
+        bool large = level > 1 && level < 4 && (entry & 0x80) && !pae_root && (width == 8 || (c->cr4 & CR4_PSE));
         if (!(entry & 1))
             continue;
-        if (level == 4 && i >= 256)
-            va |= UINT64_C(0xFFFF) << 48;
-        if (level == 1 || large) {
-            buf_printf(m->out, "%016" PRIx64 ": %016" PRIx64 " %c%c%c%c%c\n", va, entry & UINT64_C(0x000FFFFFFFFFF000) & ~((UINT64_C(1) << shift) - 1),
-                       entry & 0x100 ? 'G' : '-', large ? 'P' : '-', entry & 0x40 ? 'D' : '-', entry & 4 ? 'U' : '-', entry & 2 ? 'W' : '-');
-            if (!--*lines)
-                buf_printf(m->out, "...\n");
-        } else {
-            mon_walk_tables(m, entry & UINT64_C(0x000FFFFFFFFFF000), level - 1, width, va, lines);
-        }
+        if (level == (c->cr4 & CR4_LA57 ? 5u : 4u) && i >= 256) /* the upper half: sign-extended */
+            va |= ~UINT64_C(0) << (shift + 9);
+        if (level == 1 || large)
+            mon_walk_page(w, va, UINT64_C(1) << shift, entry, rights & entry);
+        else
+            mon_walk_tables(w, entry & UINT64_C(0x000FFFFFFFFFF000), level - 1, width, va, pae_root ? rights : rights & entry);
     }
 }
-static void mon_info_tlb(struct mon_call *m)
+
+static void mon_walk_all(struct mon_call *m, bool runs)
 {
     struct cpu *c = m->emu->cpus[0];
-    unsigned lines = 1000;
+    struct mon_walk w = { 0 };
+    w.call = m;
+    w.runs = runs;
+    w.lines = 1000;
     if (!(c->cr0 & CR0_PG))
         buf_printf(m->out, "PG disabled\n");
-    else if (c->cr4 & CR4_LA57)
-        buf_printf(m->out, "info tlb: five-level tables are not supported yet\n");
     else if (c->efer & EFER_LMA)
-        mon_walk_tables(m, c->cr3 & UINT64_C(0x000FFFFFFFFFF000), 4, 8, 0, &lines);
+        mon_walk_tables(&w, c->cr3 & UINT64_C(0x000FFFFFFFFFF000), c->cr4 & CR4_LA57 ? 5 : 4, 8, 0, 6);
     else if (c->cr4 & CR4_PAE)
-        mon_walk_tables(m, c->cr3 & UINT64_C(0xFFFFFFE0), 3, 8, 0, &lines);
+        mon_walk_tables(&w, c->cr3 & UINT64_C(0xFFFFFFE0), 3, 8, 0, 6);
     else
-        mon_walk_tables(m, c->cr3 & UINT64_C(0xFFFFF000), 2, 4, 0, &lines);
+        mon_walk_tables(&w, c->cr3 & UINT64_C(0xFFFFF000), 2, 4, 0, 6);
+    mon_walk_end_run(&w);
+    if (!w.lines)
+        buf_printf(m->out, "...\n");
 }
+static void mon_info_tlb(struct mon_call *m) { mon_walk_all(m, false); }
+static void mon_info_mem(struct mon_call *m) { mon_walk_all(m, true); }
 static void mon_info_usb(struct mon_call *m) { buf_printf(m->out, "USB support not enabled\n"); }
 static void mon_info_snapshots(struct mon_call *m) { buf_printf(m->out, "info snapshots: not supported yet\n"); }
 static void mon_info_name(struct mon_call *m) { buf_printf(m->out, "%s\n", m->emu->config.name ? m->emu->config.name : "(none)"); }
@@ -59566,6 +59672,7 @@ static const struct mon_command mon_topics[] = {
     { "irq", "", "interrupt controllers", mon_info_pic },
     { "jit", "", "traces and their use", mon_info_jit },
     { "lapic", "[cpu]", "local APIC", mon_info_lapic },
+    { "mem", "", "ranges of linear addresses that are mapped, and their rights", mon_info_mem },
     { "mtree", "", "memory and port map", mon_info_mtree },
     { "name", "", "name of the guest", mon_info_name },
     { "network", "", "network ports, cards and backends", mon_info_network },
@@ -59582,6 +59689,13 @@ static const struct mon_command mon_topics[] = {
     { "version", "", "version of emu", mon_info_version },
 };
 
+static void mon_list_topics(struct mon_call *m)
+{
+    size_t i;
+    for (i = 0; i < EMU_ARRAY_LEN(mon_topics); i++)
+        buf_printf(m->out, "info %s%s%s -- %s\n", mon_topics[i].name, *mon_topics[i].args ? " " : "", mon_topics[i].args, mon_topics[i].help);
+}
+
 static void mon_info(struct mon_call *m)
 {
     size_t i;
@@ -59592,9 +59706,11 @@ static void mon_info(struct mon_call *m)
         }
     if (m->count > 1)
         buf_printf(m->out, "unknown topic: '%s'\n", m->words[1]);
-    for (i = 0; i < EMU_ARRAY_LEN(mon_topics); i++)
-        buf_printf(m->out, "info %s %s -- %s\n", mon_topics[i].name, mon_topics[i].args, mon_topics[i].help);
+    mon_list_topics(m);
 }
+
+/* QEMU's commands that have no machinery here yet. */
+static void mon_later(struct mon_call *m) { buf_printf(m->out, "%s: not supported yet\n", m->words[0]); }
 
 static void mon_help(struct mon_call *m);
 
@@ -59603,14 +59719,18 @@ static const struct mon_command mon_commands[] = {
     { "?", "[cmd]", NULL, mon_help },
     { "boot_set", "letters", "boot order of the next reset", mon_boot_set },
     { "change", "device file [format]", "put another medium in", mon_change },
+    { "commit", "", NULL, mon_later },
     { "cont", "", "run on", mon_cont },
     { "c", "", NULL, mon_cont },
+    { "delvm", "", NULL, mon_later },
+    { "dump-guest-memory", "", NULL, mon_later },
     { "eject", "[-f] device", "take the medium out", mon_eject },
     { "gdbserver", "[device|none]", "wait for a debugger (default tcp::1234)", mon_gdbserver },
     { "hostfwd_add", "[netdev] [tcp|udp]:[addr]:port-[addr]:port", "forward a port of the host", mon_hostfwd },
     { "hostfwd_remove", "[netdev] [tcp|udp]:[addr]:port", "end a forwarding", mon_hostfwd },
     { "i", "/fmt port", "read a port", mon_io },
     { "info", "[topic]", "show state", mon_info },
+    { "loadvm", "", NULL, mon_later },
     { "log", "items|none", "log items, as -d", mon_log },
     { "memsave", "addr size file", "write virtual memory to a file", mon_memsave },
     { "mouse_button", "state", "1 left, 2 middle, 4 right", mon_mouse_button },
@@ -59620,10 +59740,11 @@ static const struct mon_command mon_commands[] = {
     { "nmi", "", "a non-maskable interrupt", mon_nmi },
     { "o", "/fmt port value", "write a port", mon_io },
     { "pmemsave", "addr size file", "write physical memory to a file", mon_memsave },
-    { "print", "expression", "value of an expression ($rip+4)", mon_print },
-    { "p", "expression", NULL, mon_print },
+    { "print", "/fmt expression", "value of an expression, like ($rip&0xfff)+4", mon_print },
+    { "p", "/fmt expression", NULL, mon_print },
     { "quit", "", "end the emulator", mon_quit },
     { "q", "", NULL, mon_quit },
+    { "savevm", "", NULL, mon_later },
     { "screendump", "file [-f ppm|png]", "the screen as a picture", mon_screendump },
     { "screentext", "", "the screen as text", mon_screentext },
     { "sendkey", "keys [hold_ms]", "press keys, like ctrl-alt-delete", mon_sendkey },
@@ -59632,16 +59753,22 @@ static const struct mon_command mon_commands[] = {
     { "s", "", NULL, mon_stop },
     { "system_powerdown", "", "press the power button", mon_system_powerdown },
     { "system_reset", "", "press the reset button", mon_system_reset },
-    { "x", "/fmt addr", "virtual memory", mon_x },
+    { "x", "/fmt addr", "virtual memory; fmt is a count, x d u o c or i (instructions), and a size b h w g", mon_x },
     { "xp", "/fmt addr", "physical memory", mon_xp },
 };
 
 static void mon_help(struct mon_call *m)
 {
-    size_t i;
+    size_t i, found = 0;
     for (i = 0; i < EMU_ARRAY_LEN(mon_commands); i++)
-        if (mon_commands[i].help && (m->count < 2 || !strcmp(m->words[1], mon_commands[i].name)))
-            buf_printf(m->out, "%s %s -- %s\n", mon_commands[i].name, mon_commands[i].args, mon_commands[i].help);
+        if (mon_commands[i].help && (m->count < 2 || !strcmp(m->words[1], mon_commands[i].name))) {
+            found++;
+            buf_printf(m->out, "%s%s%s -- %s\n", mon_commands[i].name, *mon_commands[i].args && *mon_commands[i].args != '/' ? " " : "", mon_commands[i].args, mon_commands[i].help);
+        }
+    if (!found)
+        buf_printf(m->out, "help: there is no command '%s'\n", m->words[1]);
+    else if (m->count > 1 && !strcmp(m->words[1], "info"))
+        mon_list_topics(m);
 }
 
 /* Splits at spaces in place; quotes and backslash keep them. */
@@ -59686,11 +59813,19 @@ EMU_PRIV void monitor_command(struct emu *e, const char *line, struct buf *out)
         return;
     name = strcspn(m.words[0], "/");
     for (i = 0; i < EMU_ARRAY_LEN(mon_commands); i++)
-        if (strlen(mon_commands[i].name) == name && !strncmp(mon_commands[i].name, m.words[0], name)) {
-            mon_commands[i].run(&m);
-            return;
-        }
-    buf_printf(out, "unknown command: '%s'\n", m.words[0]);
+        if (strlen(mon_commands[i].name) == name && !strncmp(mon_commands[i].name, m.words[0], name))
+            break;
+    if (i == EMU_ARRAY_LEN(mon_commands) || (m.words[0][name] && mon_commands[i].args[0] != '/')) {
+        buf_printf(out, "unknown command: '%s'\n", m.words[0]);
+        return;
+    }
+    m.format = m.words[0] + name + (m.words[0][name] == '/');
+    m.words[0][name] = 0;
+    if (!*m.format && mon_commands[i].args[0] == '/' && m.count > 1 && m.words[1][0] == '/') { /* x /8xw: the blank that QEMU allows */
+        m.format = m.words[1] + 1;
+        memmove(m.words + 1, m.words + 2, (size_t)(--m.count - 1) * sizeof m.words[0]);
+    }
+    mon_commands[i].run(&m);
 }
 
 /* ---- the interactive line ---- */
@@ -60619,36 +60754,49 @@ EMU_PRIV void gdb_destroy(struct emu *e)
 
 /* front/curses.c - the VGA text screen in the terminal, and the line that points out a silent serial port.
  *
- * Models     ECMA-48 (ANSI) sequences that every terminal emulator knows: cursor position, SGR colours, clear.
+ * Models     ECMA-48 (ANSI) sequences that every terminal emulator knows: cursor position, SGR colours, clear; xterm's alternate screen.
  * Contract   -display curses creates it; it owns the terminal then. silence_create() belongs to a program whose terminal shows the serial port.
  * Theory     A timer in host time would wake an idle guest for nothing, so a poll hook looks, at most every CURSES_REFRESH_NS, whether the display
- *            changed, and sends the cells that differ from what the terminal shows. Keys come as bytes; each becomes the key
- *            presses that make that character on a US keyboard, paced so that the guest's keyboard queue keeps up.
+ *            changed, and sends the cells that differ from what the terminal shows. A terminal with fewer rows than the guest shows those
+ *            around the cursor. Keys come as bytes; each becomes the key presses that make that character on a US keyboard, paced so that
+ *            the guest's keyboard queue keeps up.
+ *            Ctrl-A c leaves the alternate screen for the monitor, a plain serial line of the kind that embedding programs provide
+ *            (CURSES_LINE), and comes back. What emu has to say meanwhile waits in `notes`.
+ *
+ *            guest's screen --Ctrl-A c--> monitor --Ctrl-A c--> guest's screen        (curses_show_monitor)
  * Invariants 1. shown[] is what the terminal shows, or CURSES_UNKNOWN.
  *            2. The terminal is as it was after every exit (host_terminal_raw does the modes, curses_destroy the screen).
+ *            3. Bytes that the terminal does not take at once wait in `out`; nothing is drawn before they are gone.
  * Missing    Graphics modes: the screen says so and names screendump.
  */
 
 #define CURSES_REFRESH_NS (30 * NS_PER_MS)
 #define CURSES_MAX_COLUMNS 200
 #define CURSES_MAX_ROWS 100
-#define CURSES_UNKNOWN 0xFFFFFFFFu
+#define CURSES_UNKNOWN 0xFF /* memset value: no cell of 16 bits looks so */
 #define CURSES_KEYS 256
 #define CURSES_KEY_NS (12 * NS_PER_MS)
+#define CURSES_LINE "curses-monitor"
+#define CURSES_NOTES_MAX 8192
 
 struct curses {
     struct emu *emu;
+    host_fd terminal; /* for output; own_terminal: a non-blocking description of our own */
+    bool own_terminal;
     struct poll_hook hook;
     struct watch input;
     struct timer key_timer, wake_timer;
     struct screen_text text;
     uint32_t shown[CURSES_MAX_COLUMNS * CURSES_MAX_ROWS];
-    int columns, rows;
-    bool graphics_said;
+    int columns, rows;                   /* of the guest */
+    int terminal_columns, terminal_rows; /* as last asked */
+    int top;                             /* the guest's row in the terminal's first */
+    bool graphics_said, in_monitor;
+    struct chr *monitor; /* NULL with -monitor none */
     int64_t next_ns;
     uint64_t seen_change;
     bool drawn;
-    struct buf out;
+    struct buf out, notes;
     /* queue of key events: key number, 0x100 = release */
     uint16_t keys[CURSES_KEYS];
     unsigned key_head, key_count;
@@ -60673,7 +60821,7 @@ static const uint16_t curses_cp437_low[32] = {
     0x25BA, 0x25C4, 0x2195, 0x203C, 0x00B6, 0x00A7, 0x25AC, 0x21A8, 0x2191, 0x2193, 0x2192, 0x2190, 0x221F, 0x2194, 0x25B2, 0x25BC,
 };
 
-static void curses_put_char(struct buf *b, unsigned ch)
+EMU_PRIV void front_put_cp437(struct buf *b, unsigned ch)
 {
     unsigned u = ch < 32 ? curses_cp437_low[ch] : ch < 127 ? ch : ch == 127 ? 0x2302 : curses_cp437_high[ch - 128];
     uint8_t bytes[3];
@@ -60701,40 +60849,32 @@ static void curses_put_attribute(struct buf *b, unsigned attribute)
 static void curses_flush(struct curses *s)
 {
     while (s->out.size) {
-        int n = host_fd_write(host_stdout(), s->out.data, s->out.size);
-        if (n <= 0)
+        int n = host_fd_write(s->terminal, s->out.data, s->out.size);
+        if (n == EMU_EAGAIN)
             break;
+        if (n <= 0) { /* the terminal is gone */
+            s->out.size = 0;
+            break;
+        }
         memmove(s->out.data, s->out.data + n, s->out.size - (size_t)n);
         s->out.size -= (size_t)n;
     }
 }
 
-static void curses_draw(struct curses *s)
+static void curses_redraw(struct curses *s)
 {
-    int row, column, x = -1, y = -1, columns, rows;
+    memset(s->shown, CURSES_UNKNOWN, sizeof s->shown);
+    s->graphics_said = s->drawn = false;
+    buf_printf(&s->out, "\033[0m\033[2J\033[H");
+}
+
+static void curses_draw_cells(struct curses *s, const struct screen_text *t)
+{
+    int row, column, x = -1, y = -1;
     unsigned attribute = 0x100;
-    struct screen_text *t = &s->text;
-    if (!s->emu->display->text(s->emu->display->opaque, t)) {
-        if (!s->graphics_said) {
-            struct screen picture = { 0 };
-            s->emu->display->update(s->emu->display->opaque, &picture);
-            buf_printf(&s->out, "\033[0m\033[2J\033[HThe guest is in a graphics mode (%dx%d). Ctrl-A c, then `screendump FILE.png`, shows it.", picture.width, picture.height);
-            s->graphics_said = true;
-            memset(s->shown, 0xFF, sizeof s->shown);
-        }
-        return;
-    }
-    if (s->graphics_said || s->columns != t->columns || s->rows != t->rows) {
-        s->graphics_said = false;
-        s->columns = t->columns;
-        s->rows = t->rows;
-        memset(s->shown, 0xFF, sizeof s->shown);
-        buf_printf(&s->out, "\033[0m\033[2J");
-    }
-    host_terminal_size(&columns, &rows);
-    for (row = 0; row < t->rows && row < CURSES_MAX_ROWS && row < rows; row++)
-        for (column = 0; column < t->columns && column < CURSES_MAX_COLUMNS && column < columns; column++) {
-            uint32_t cell = t->cells[row * t->columns + column], *was = &s->shown[row * CURSES_MAX_COLUMNS + column];
+    for (row = 0; row < s->terminal_rows && row + s->top < t->rows && row < CURSES_MAX_ROWS; row++)
+        for (column = 0; column < t->columns && column < CURSES_MAX_COLUMNS && column < s->terminal_columns; column++) {
+            uint32_t cell = t->cells[(row + s->top) * t->columns + column], *was = &s->shown[row * CURSES_MAX_COLUMNS + column];
             if (cell == *was)
                 continue;
             *was = cell;
@@ -60744,12 +60884,38 @@ static void curses_draw(struct curses *s)
                 attribute = cell >> 8;
                 curses_put_attribute(&s->out, attribute);
             }
-            curses_put_char(&s->out, cell & 0xFF);
+            front_put_cp437(&s->out, cell & 0xFF);
             x = column + 1;
             y = row;
         }
+}
+
+static void curses_draw(struct curses *s)
+{
+    struct screen_text *t = &s->text;
+    int top = 0;
+    if (!s->emu->display->text(s->emu->display->opaque, t)) {
+        if (!s->graphics_said) {
+            struct screen picture = { 0 };
+            s->emu->display->update(s->emu->display->opaque, &picture);
+            curses_redraw(s);
+            buf_printf(&s->out, "The guest is in a graphics mode (%dx%d). %s", picture.width, picture.height,
+                       s->monitor ? "Ctrl-A c, then `screendump FILE.png`, saves it." : "A monitor's `screendump FILE.png` saves it.");
+            s->graphics_said = true;
+        }
+        return;
+    }
+    if (s->graphics_said || s->columns != t->columns || s->rows != t->rows) {
+        s->columns = t->columns;
+        s->rows = t->rows;
+        curses_redraw(s);
+    }
+    if (t->cursor_on && t->cursor_y >= s->terminal_rows && t->cursor_y < t->rows)
+        top = t->cursor_y - s->terminal_rows + 1;
+    s->top = top;
+    curses_draw_cells(s, t);
     if (t->cursor_on && t->cursor_x < t->columns && t->cursor_y < t->rows)
-        buf_printf(&s->out, "\033[%d;%dH\033[?25h", t->cursor_y + 1, t->cursor_x + 1);
+        buf_printf(&s->out, "\033[%d;%dH\033[?25h", t->cursor_y - top + 1, t->cursor_x + 1);
     else
         buf_printf(&s->out, "\033[?25l");
 }
@@ -60759,19 +60925,29 @@ static void curses_look(void *opaque)
     struct curses *s = opaque;
     int64_t now = host_clock_ns();
     uint64_t change;
-    if (now < s->next_ns || !s->emu->display)
+    int columns, rows;
+    if (now < s->next_ns)
         return;
     s->next_ns = now + CURSES_REFRESH_NS;
+    curses_flush(s);
+    if (s->in_monitor || s->out.size) /* invariant 3 */
+        return;
+    host_terminal_size(&columns, &rows);
+    if (columns != s->terminal_columns || rows != s->terminal_rows) {
+        s->terminal_columns = columns;
+        s->terminal_rows = rows;
+        curses_redraw(s);
+    }
     change = s->emu->display->change_count(s->emu->display->opaque);
     if (change == s->seen_change && s->drawn)
         return;
     s->seen_change = change;
-    s->drawn = true;
     curses_draw(s);
+    s->drawn = true;
     curses_flush(s);
 }
 
-/* A change while all CPUs sleep is drawn by this; armed only while something may have changed lately. */
+/* The run loop of an idle guest polls seldom: four looks a second draw what changed just before it fell asleep. */
 static void curses_wake(void *opaque)
 {
     struct curses *s = opaque;
@@ -60887,22 +61063,91 @@ static bool curses_sequence(struct curses *s, uint8_t ch)
     return s->sequence_length >= 6 || (s->sequence_length > 2 && ((ch >= 'A' && ch <= 'Z') || ch == '~'));
 }
 
+/* ---- the monitor's screen ---- */
+
+static void curses_monitor_output(void *opaque, const void *bytes, size_t count)
+{
+    struct curses *s = opaque;
+    if (!s->in_monitor)
+        return;
+    buf_add(&s->out, bytes, count);
+    curses_flush(s);
+}
+
+static void curses_say_notes(struct curses *s)
+{
+    buf_add(&s->out, s->notes.data, s->notes.size);
+    s->notes.size = 0;
+}
+
+static void curses_show_monitor(struct curses *s, bool show)
+{
+    s->in_monitor = show;
+    if (show) {
+        buf_printf(&s->out, "\033[0m\033[?25h\033[?1049l");
+        curses_say_notes(s);
+    } else {
+        buf_printf(&s->out, "\r\n\033[?1049h");
+        curses_redraw(s);
+    }
+    curses_flush(s);
+}
+
+EMU_PRIV void curses_note(struct emu *e, const char *text)
+{
+    struct curses *s = front_of(e)->curses;
+    if (s->notes.size < CURSES_NOTES_MAX)
+        buf_printf(&s->notes, "emu: %s\r\n", text);
+    if (s->in_monitor) {
+        curses_say_notes(s);
+        curses_flush(s);
+    }
+}
+
 static void curses_command(struct curses *s, uint8_t ch)
 {
-    int echr = front_of(s->emu)->echr;
     if (ch == 'x') {
         emu_exit_with(s->emu, 0);
-    } else if (ch == echr) {
+    } else if (ch == front_of(s->emu)->echr && !s->in_monitor) {
         curses_type(s, ch);
-    } else if (ch == 'l') {
-        memset(s->shown, 0xFF, sizeof s->shown);
-        s->drawn = false;
+    } else if (ch == 'c' && s->monitor) {
+        curses_show_monitor(s, !s->in_monitor);
+        if (s->in_monitor && s->monitor->event)
+            s->monitor->event(s->monitor->opaque, CHR_OPENED); /* its prompt */
+    } else if (ch == 'l' && !s->in_monitor) {
+        curses_redraw(s);
     } else if (ch == 'd') {
         curses_queue(s, front_key_number("ctrl"), true);
         curses_queue(s, front_key_number("alt"), true);
         curses_press(s, NULL, "delete");
         curses_queue(s, front_key_number("alt"), false);
         curses_queue(s, front_key_number("ctrl"), false);
+    } else if ((ch == 'h' || ch == '?') && s->monitor) {
+        if (!s->in_monitor)
+            curses_show_monitor(s, true);
+        buf_printf(&s->out, "\r\nCtrl-A h  this help\r\nCtrl-A x  end emu\r\nCtrl-A c  to the monitor and back to the guest's screen\r\n"
+                            "Ctrl-A d  send Ctrl-Alt-Delete\r\nCtrl-A l  draw the screen anew\r\nCtrl-A Ctrl-A  the character itself\r\n");
+        if (s->monitor->event)
+            s->monitor->event(s->monitor->opaque, CHR_OPENED);
+    }
+}
+
+static void curses_key_byte(struct curses *s, uint8_t ch, bool more)
+{
+    if (s->sequence_length) {
+        if (s->sequence_length == 1 && ch != '[' && ch != 'O') { /* ESC and a character: Alt with it */
+            s->sequence_length = 0;
+            curses_queue(s, front_key_number("alt"), true);
+            curses_type(s, ch);
+            curses_queue(s, front_key_number("alt"), false);
+        } else if (curses_sequence(s, ch)) {
+            s->sequence_length = 0;
+        }
+    } else if (ch == 27 && more) {
+        s->sequence[0] = 27;
+        s->sequence_length = 1;
+    } else {
+        curses_type(s, ch);
     }
 }
 
@@ -60919,46 +61164,67 @@ static void curses_input(void *opaque, unsigned events)
         return;
     }
     for (i = 0; i < n; i++) {
-        if (s->sequence_length) {
-            if (curses_sequence(s, bytes[i]))
-                s->sequence_length = 0;
-        } else if (s->escaped) {
+        if (s->escaped) {
             s->escaped = false;
             curses_command(s, bytes[i]);
-        } else if (bytes[i] == front_of(s->emu)->echr) {
+        } else if (bytes[i] == front_of(s->emu)->echr && !s->sequence_length) {
             s->escaped = true;
-        } else if (bytes[i] == 27 && i + 1 < n) {
-            s->sequence[0] = 27;
-            s->sequence_length = 1;
+        } else if (s->in_monitor) {
+            emu_serial_input(s->emu, CURSES_LINE, bytes + i, 1);
         } else {
-            curses_type(s, bytes[i]);
+            curses_key_byte(s, bytes[i], i + 1 < n);
         }
     }
+}
+
+static int curses_create_monitor(struct curses *s, struct err *err)
+{
+    struct front *f = front_of(s->emu);
+    int r;
+    if (f->monitor_given && !f->monitor_count && !f->mons) /* -monitor none */
+        return 0;
+    if ((r = emu_provide_serial(s->emu, CURSES_LINE, curses_monitor_output, s)))
+        return err_set(err, r, "-display curses: %s", emu_strerror(r));
+    s->monitor = chr_open(s->emu, CURSES_LINE, "embed:" CURSES_LINE, err);
+    return s->monitor ? monitor_create(s->emu, s->monitor, err) : EMU_ENOMEM;
 }
 
 EMU_PRIV int curses_create(struct emu *e, struct err *err)
 {
     struct curses *s;
+    struct chr *c;
+    int r;
     if (!host_is_terminal(host_stdin()) || !host_is_terminal(host_stdout()))
         return err_set(err, EMU_EINVAL, "-display curses: needs a terminal on standard input and output");
     if (!e->display)
         return err_set(err, EMU_EINVAL, "-display curses: there is no graphics card (-vga none)");
+    for (c = e->chars; c; c = c->next)
+        if (!strcmp(c->where, "stdio"))
+            return err_set(err, EMU_EBUSY, "-display curses: the terminal is taken by %s (stdio); Ctrl-A c is the monitor there anyway", c->id);
     s = emu_alloc(e, sizeof *s);
     if (!s)
         return err_set(err, EMU_ENOMEM, "out of memory");
     s->emu = e;
     buf_init(&s->out, e);
-    memset(s->shown, 0xFF, sizeof s->shown);
+    buf_init(&s->notes, e);
     timer_init(&s->key_timer, e, curses_next_key, s);
     timer_init(&s->wake_timer, e, curses_wake, s);
+    if ((r = curses_create_monitor(s, err))) {
+        emu_free(e, s);
+        return r;
+    }
+    s->terminal = host_reopen_nonblocking(host_stdout(), true);
+    s->own_terminal = s->terminal != HOST_FD_NONE;
+    if (!s->own_terminal)
+        s->terminal = host_stdout();
     host_terminal_raw(true, false);
-    host_fd_nonblocking(host_stdin(), true);
     watch_add(e, &s->input, host_stdin(), HOST_READ, curses_input, s);
     s->hook.fn = curses_look;
     s->hook.opaque = s;
     poll_hook_add(e, &s->hook);
     timer_arm(&s->wake_timer, emu_now_ns(e));
-    buf_printf(&s->out, "\033[?1049h\033[2J");
+    buf_printf(&s->out, "\033[?1049h");
+    curses_redraw(s);
     curses_flush(s);
     front_of(e)->curses = s;
     return 0;
@@ -60967,17 +61233,31 @@ EMU_PRIV int curses_create(struct emu *e, struct err *err)
 EMU_PRIV void curses_destroy(struct emu *e)
 {
     struct curses *s = front_of(e)->curses;
+    struct host_poll_item item;
+    int tries;
     if (!s)
         return;
     timer_cancel(&s->key_timer);
     timer_cancel(&s->wake_timer);
     poll_hook_remove(e, &s->hook);
     watch_remove(e, &s->input);
-    s->out.size = 0;
-    buf_printf(&s->out, "\033[0m\033[?25h\033[?1049l");
-    curses_flush(s);
+    if (!s->in_monitor) {
+        s->out.size = 0;
+        buf_printf(&s->out, "\030\033[0m\033[?25h\033[?1049l"); /* CAN ends a sequence that was cut */
+    }
+    curses_say_notes(s);
+    item.fd = s->terminal;
+    item.want = HOST_WRITE;
+    for (tries = 0; s->out.size && tries < 10; tries++) {
+        curses_flush(s);
+        if (s->out.size)
+            host_poll(&item, 1, 30 * NS_PER_MS);
+    }
+    if (s->own_terminal)
+        host_fd_close(s->terminal);
     host_terminal_raw(false, true);
     buf_free(&s->out);
+    buf_free(&s->notes);
     emu_free(e, s);
     front_of(e)->curses = NULL;
 }
@@ -60985,19 +61265,25 @@ EMU_PRIV void curses_destroy(struct emu *e)
 /* ---- a guest that speaks to the screen only ---- */
 
 #define SILENCE_NS (12 * NS_PER_SEC)
+#define SILENCE_LOOKS 10
 
 struct silence {
     struct emu *emu;
     struct timer timer;
     uint64_t change, bytes;
+    unsigned looks;
 };
 
 static void silence_look(void *opaque)
 {
     struct silence *s = opaque;
     struct emu *e = s->emu;
-    if (e->display && e->serial_bytes == s->bytes && e->display->change_count(e->display->opaque) != s->change)
+    if (e->serial_bytes != s->bytes)
+        return; /* it speaks */
+    if (e->display->change_count(e->display->opaque) != s->change)
         emu_log(e, LOG_NOTICE, "the guest writes to its screen, not to the serial port shown here: -display curses shows it, or Ctrl-A c and `screentext`");
+    else if (++s->looks < SILENCE_LOOKS)
+        timer_arm(&s->timer, emu_now_ns(e) + SILENCE_NS);
 }
 
 EMU_PRIV int silence_create(struct emu *e)
@@ -61027,12 +61313,15 @@ EMU_PRIV void silence_destroy(struct emu *e)
     front_of(e)->silence = NULL;
 }
 #undef SILENCE_NS
+#undef SILENCE_LOOKS
 #undef CURSES_REFRESH_NS
 #undef CURSES_MAX_COLUMNS
 #undef CURSES_MAX_ROWS
 #undef CURSES_UNKNOWN
 #undef CURSES_KEYS
 #undef CURSES_KEY_NS
+#undef CURSES_LINE
+#undef CURSES_NOTES_MAX
 
 /* ======================================== src/front/png.c ======================================== */
 
@@ -61180,10 +61469,8 @@ EMU_PRIV int screen_text_print(struct emu *e, struct buf *out)
         int end = t->columns;
         while (end && ((t->cells[row * t->columns + end - 1] & 0xFF) == ' ' || !(t->cells[row * t->columns + end - 1] & 0xFF)))
             end--;
-        for (column = 0; column < end; column++) {
-            unsigned ch = t->cells[row * t->columns + column] & 0xFF;
-            buf_printf(out, "%c", ch >= 0x20 && ch < 0x7F ? (int)ch : ch ? '.' : ' ');
-        }
+        for (column = 0; column < end; column++)
+            front_put_cp437(out, t->cells[row * t->columns + column] & 0xFF);
         buf_printf(out, "\n");
     }
     emu_free(e, t);

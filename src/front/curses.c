@@ -1,12 +1,18 @@
 /* front/curses.c - the VGA text screen in the terminal, and the line that points out a silent serial port.
  *
- * Models     ECMA-48 (ANSI) sequences that every terminal emulator knows: cursor position, SGR colours, clear.
+ * Models     ECMA-48 (ANSI) sequences that every terminal emulator knows: cursor position, SGR colours, clear; xterm's alternate screen.
  * Contract   -display curses creates it; it owns the terminal then. silence_create() belongs to a program whose terminal shows the serial port.
  * Theory     A timer in host time would wake an idle guest for nothing, so a poll hook looks, at most every CURSES_REFRESH_NS, whether the display
- *            changed, and sends the cells that differ from what the terminal shows. Keys come as bytes; each becomes the key
- *            presses that make that character on a US keyboard, paced so that the guest's keyboard queue keeps up.
+ *            changed, and sends the cells that differ from what the terminal shows. A terminal with fewer rows than the guest shows those
+ *            around the cursor. Keys come as bytes; each becomes the key presses that make that character on a US keyboard, paced so that
+ *            the guest's keyboard queue keeps up.
+ *            Ctrl-A c leaves the alternate screen for the monitor, a plain serial line of the kind that embedding programs provide
+ *            (CURSES_LINE), and comes back. What emu has to say meanwhile waits in `notes`.
+ *
+ *            guest's screen --Ctrl-A c--> monitor --Ctrl-A c--> guest's screen        (curses_show_monitor)
  * Invariants 1. shown[] is what the terminal shows, or CURSES_UNKNOWN.
  *            2. The terminal is as it was after every exit (host_terminal_raw does the modes, curses_destroy the screen).
+ *            3. Bytes that the terminal does not take at once wait in `out`; nothing is drawn before they are gone.
  * Missing    Graphics modes: the screen says so and names screendump.
  */
 #include "../machine.h"
@@ -15,23 +21,30 @@
 #define CURSES_REFRESH_NS (30 * NS_PER_MS)
 #define CURSES_MAX_COLUMNS 200
 #define CURSES_MAX_ROWS 100
-#define CURSES_UNKNOWN 0xFFFFFFFFu
+#define CURSES_UNKNOWN 0xFF /* memset value: no cell of 16 bits looks so */
 #define CURSES_KEYS 256
 #define CURSES_KEY_NS (12 * NS_PER_MS)
+#define CURSES_LINE "curses-monitor"
+#define CURSES_NOTES_MAX 8192
 
 struct curses {
     struct emu *emu;
+    host_fd terminal; /* for output; own_terminal: a non-blocking description of our own */
+    bool own_terminal;
     struct poll_hook hook;
     struct watch input;
     struct timer key_timer, wake_timer;
     struct screen_text text;
     uint32_t shown[CURSES_MAX_COLUMNS * CURSES_MAX_ROWS];
-    int columns, rows;
-    bool graphics_said;
+    int columns, rows;                   /* of the guest */
+    int terminal_columns, terminal_rows; /* as last asked */
+    int top;                             /* the guest's row in the terminal's first */
+    bool graphics_said, in_monitor;
+    struct chr *monitor; /* NULL with -monitor none */
     int64_t next_ns;
     uint64_t seen_change;
     bool drawn;
-    struct buf out;
+    struct buf out, notes;
     /* queue of key events: key number, 0x100 = release */
     uint16_t keys[CURSES_KEYS];
     unsigned key_head, key_count;
@@ -56,7 +69,7 @@ static const uint16_t curses_cp437_low[32] = {
     0x25BA, 0x25C4, 0x2195, 0x203C, 0x00B6, 0x00A7, 0x25AC, 0x21A8, 0x2191, 0x2193, 0x2192, 0x2190, 0x221F, 0x2194, 0x25B2, 0x25BC,
 };
 
-static void curses_put_char(struct buf *b, unsigned ch)
+EMU_PRIV void front_put_cp437(struct buf *b, unsigned ch)
 {
     unsigned u = ch < 32 ? curses_cp437_low[ch] : ch < 127 ? ch : ch == 127 ? 0x2302 : curses_cp437_high[ch - 128];
     uint8_t bytes[3];
@@ -84,40 +97,32 @@ static void curses_put_attribute(struct buf *b, unsigned attribute)
 static void curses_flush(struct curses *s)
 {
     while (s->out.size) {
-        int n = host_fd_write(host_stdout(), s->out.data, s->out.size);
-        if (n <= 0)
+        int n = host_fd_write(s->terminal, s->out.data, s->out.size);
+        if (n == EMU_EAGAIN)
             break;
+        if (n <= 0) { /* the terminal is gone */
+            s->out.size = 0;
+            break;
+        }
         memmove(s->out.data, s->out.data + n, s->out.size - (size_t)n);
         s->out.size -= (size_t)n;
     }
 }
 
-static void curses_draw(struct curses *s)
+static void curses_redraw(struct curses *s)
 {
-    int row, column, x = -1, y = -1, columns, rows;
+    memset(s->shown, CURSES_UNKNOWN, sizeof s->shown);
+    s->graphics_said = s->drawn = false;
+    buf_printf(&s->out, "\033[0m\033[2J\033[H");
+}
+
+static void curses_draw_cells(struct curses *s, const struct screen_text *t)
+{
+    int row, column, x = -1, y = -1;
     unsigned attribute = 0x100;
-    struct screen_text *t = &s->text;
-    if (!s->emu->display->text(s->emu->display->opaque, t)) {
-        if (!s->graphics_said) {
-            struct screen picture = { 0 };
-            s->emu->display->update(s->emu->display->opaque, &picture);
-            buf_printf(&s->out, "\033[0m\033[2J\033[HThe guest is in a graphics mode (%dx%d). Ctrl-A c, then `screendump FILE.png`, shows it.", picture.width, picture.height);
-            s->graphics_said = true;
-            memset(s->shown, 0xFF, sizeof s->shown);
-        }
-        return;
-    }
-    if (s->graphics_said || s->columns != t->columns || s->rows != t->rows) {
-        s->graphics_said = false;
-        s->columns = t->columns;
-        s->rows = t->rows;
-        memset(s->shown, 0xFF, sizeof s->shown);
-        buf_printf(&s->out, "\033[0m\033[2J");
-    }
-    host_terminal_size(&columns, &rows);
-    for (row = 0; row < t->rows && row < CURSES_MAX_ROWS && row < rows; row++)
-        for (column = 0; column < t->columns && column < CURSES_MAX_COLUMNS && column < columns; column++) {
-            uint32_t cell = t->cells[row * t->columns + column], *was = &s->shown[row * CURSES_MAX_COLUMNS + column];
+    for (row = 0; row < s->terminal_rows && row + s->top < t->rows && row < CURSES_MAX_ROWS; row++)
+        for (column = 0; column < t->columns && column < CURSES_MAX_COLUMNS && column < s->terminal_columns; column++) {
+            uint32_t cell = t->cells[(row + s->top) * t->columns + column], *was = &s->shown[row * CURSES_MAX_COLUMNS + column];
             if (cell == *was)
                 continue;
             *was = cell;
@@ -127,12 +132,38 @@ static void curses_draw(struct curses *s)
                 attribute = cell >> 8;
                 curses_put_attribute(&s->out, attribute);
             }
-            curses_put_char(&s->out, cell & 0xFF);
+            front_put_cp437(&s->out, cell & 0xFF);
             x = column + 1;
             y = row;
         }
+}
+
+static void curses_draw(struct curses *s)
+{
+    struct screen_text *t = &s->text;
+    int top = 0;
+    if (!s->emu->display->text(s->emu->display->opaque, t)) {
+        if (!s->graphics_said) {
+            struct screen picture = { 0 };
+            s->emu->display->update(s->emu->display->opaque, &picture);
+            curses_redraw(s);
+            buf_printf(&s->out, "The guest is in a graphics mode (%dx%d). %s", picture.width, picture.height,
+                       s->monitor ? "Ctrl-A c, then `screendump FILE.png`, saves it." : "A monitor's `screendump FILE.png` saves it.");
+            s->graphics_said = true;
+        }
+        return;
+    }
+    if (s->graphics_said || s->columns != t->columns || s->rows != t->rows) {
+        s->columns = t->columns;
+        s->rows = t->rows;
+        curses_redraw(s);
+    }
+    if (t->cursor_on && t->cursor_y >= s->terminal_rows && t->cursor_y < t->rows)
+        top = t->cursor_y - s->terminal_rows + 1;
+    s->top = top;
+    curses_draw_cells(s, t);
     if (t->cursor_on && t->cursor_x < t->columns && t->cursor_y < t->rows)
-        buf_printf(&s->out, "\033[%d;%dH\033[?25h", t->cursor_y + 1, t->cursor_x + 1);
+        buf_printf(&s->out, "\033[%d;%dH\033[?25h", t->cursor_y - top + 1, t->cursor_x + 1);
     else
         buf_printf(&s->out, "\033[?25l");
 }
@@ -142,19 +173,29 @@ static void curses_look(void *opaque)
     struct curses *s = opaque;
     int64_t now = host_clock_ns();
     uint64_t change;
-    if (now < s->next_ns || !s->emu->display)
+    int columns, rows;
+    if (now < s->next_ns)
         return;
     s->next_ns = now + CURSES_REFRESH_NS;
+    curses_flush(s);
+    if (s->in_monitor || s->out.size) /* invariant 3 */
+        return;
+    host_terminal_size(&columns, &rows);
+    if (columns != s->terminal_columns || rows != s->terminal_rows) {
+        s->terminal_columns = columns;
+        s->terminal_rows = rows;
+        curses_redraw(s);
+    }
     change = s->emu->display->change_count(s->emu->display->opaque);
     if (change == s->seen_change && s->drawn)
         return;
     s->seen_change = change;
-    s->drawn = true;
     curses_draw(s);
+    s->drawn = true;
     curses_flush(s);
 }
 
-/* A change while all CPUs sleep is drawn by this; armed only while something may have changed lately. */
+/* The run loop of an idle guest polls seldom: four looks a second draw what changed just before it fell asleep. */
 static void curses_wake(void *opaque)
 {
     struct curses *s = opaque;
@@ -270,22 +311,91 @@ static bool curses_sequence(struct curses *s, uint8_t ch)
     return s->sequence_length >= 6 || (s->sequence_length > 2 && ((ch >= 'A' && ch <= 'Z') || ch == '~'));
 }
 
+/* ---- the monitor's screen ---- */
+
+static void curses_monitor_output(void *opaque, const void *bytes, size_t count)
+{
+    struct curses *s = opaque;
+    if (!s->in_monitor)
+        return;
+    buf_add(&s->out, bytes, count);
+    curses_flush(s);
+}
+
+static void curses_say_notes(struct curses *s)
+{
+    buf_add(&s->out, s->notes.data, s->notes.size);
+    s->notes.size = 0;
+}
+
+static void curses_show_monitor(struct curses *s, bool show)
+{
+    s->in_monitor = show;
+    if (show) {
+        buf_printf(&s->out, "\033[0m\033[?25h\033[?1049l");
+        curses_say_notes(s);
+    } else {
+        buf_printf(&s->out, "\r\n\033[?1049h");
+        curses_redraw(s);
+    }
+    curses_flush(s);
+}
+
+EMU_PRIV void curses_note(struct emu *e, const char *text)
+{
+    struct curses *s = front_of(e)->curses;
+    if (s->notes.size < CURSES_NOTES_MAX)
+        buf_printf(&s->notes, "emu: %s\r\n", text);
+    if (s->in_monitor) {
+        curses_say_notes(s);
+        curses_flush(s);
+    }
+}
+
 static void curses_command(struct curses *s, uint8_t ch)
 {
-    int echr = front_of(s->emu)->echr;
     if (ch == 'x') {
         emu_exit_with(s->emu, 0);
-    } else if (ch == echr) {
+    } else if (ch == front_of(s->emu)->echr && !s->in_monitor) {
         curses_type(s, ch);
-    } else if (ch == 'l') {
-        memset(s->shown, 0xFF, sizeof s->shown);
-        s->drawn = false;
+    } else if (ch == 'c' && s->monitor) {
+        curses_show_monitor(s, !s->in_monitor);
+        if (s->in_monitor && s->monitor->event)
+            s->monitor->event(s->monitor->opaque, CHR_OPENED); /* its prompt */
+    } else if (ch == 'l' && !s->in_monitor) {
+        curses_redraw(s);
     } else if (ch == 'd') {
         curses_queue(s, front_key_number("ctrl"), true);
         curses_queue(s, front_key_number("alt"), true);
         curses_press(s, NULL, "delete");
         curses_queue(s, front_key_number("alt"), false);
         curses_queue(s, front_key_number("ctrl"), false);
+    } else if ((ch == 'h' || ch == '?') && s->monitor) {
+        if (!s->in_monitor)
+            curses_show_monitor(s, true);
+        buf_printf(&s->out, "\r\nCtrl-A h  this help\r\nCtrl-A x  end emu\r\nCtrl-A c  to the monitor and back to the guest's screen\r\n"
+                            "Ctrl-A d  send Ctrl-Alt-Delete\r\nCtrl-A l  draw the screen anew\r\nCtrl-A Ctrl-A  the character itself\r\n");
+        if (s->monitor->event)
+            s->monitor->event(s->monitor->opaque, CHR_OPENED);
+    }
+}
+
+static void curses_key_byte(struct curses *s, uint8_t ch, bool more)
+{
+    if (s->sequence_length) {
+        if (s->sequence_length == 1 && ch != '[' && ch != 'O') { /* ESC and a character: Alt with it */
+            s->sequence_length = 0;
+            curses_queue(s, front_key_number("alt"), true);
+            curses_type(s, ch);
+            curses_queue(s, front_key_number("alt"), false);
+        } else if (curses_sequence(s, ch)) {
+            s->sequence_length = 0;
+        }
+    } else if (ch == 27 && more) {
+        s->sequence[0] = 27;
+        s->sequence_length = 1;
+    } else {
+        curses_type(s, ch);
     }
 }
 
@@ -302,46 +412,67 @@ static void curses_input(void *opaque, unsigned events)
         return;
     }
     for (i = 0; i < n; i++) {
-        if (s->sequence_length) {
-            if (curses_sequence(s, bytes[i]))
-                s->sequence_length = 0;
-        } else if (s->escaped) {
+        if (s->escaped) {
             s->escaped = false;
             curses_command(s, bytes[i]);
-        } else if (bytes[i] == front_of(s->emu)->echr) {
+        } else if (bytes[i] == front_of(s->emu)->echr && !s->sequence_length) {
             s->escaped = true;
-        } else if (bytes[i] == 27 && i + 1 < n) {
-            s->sequence[0] = 27;
-            s->sequence_length = 1;
+        } else if (s->in_monitor) {
+            emu_serial_input(s->emu, CURSES_LINE, bytes + i, 1);
         } else {
-            curses_type(s, bytes[i]);
+            curses_key_byte(s, bytes[i], i + 1 < n);
         }
     }
+}
+
+static int curses_create_monitor(struct curses *s, struct err *err)
+{
+    struct front *f = front_of(s->emu);
+    int r;
+    if (f->monitor_given && !f->monitor_count && !f->mons) /* -monitor none */
+        return 0;
+    if ((r = emu_provide_serial(s->emu, CURSES_LINE, curses_monitor_output, s)))
+        return err_set(err, r, "-display curses: %s", emu_strerror(r));
+    s->monitor = chr_open(s->emu, CURSES_LINE, "embed:" CURSES_LINE, err);
+    return s->monitor ? monitor_create(s->emu, s->monitor, err) : EMU_ENOMEM;
 }
 
 EMU_PRIV int curses_create(struct emu *e, struct err *err)
 {
     struct curses *s;
+    struct chr *c;
+    int r;
     if (!host_is_terminal(host_stdin()) || !host_is_terminal(host_stdout()))
         return err_set(err, EMU_EINVAL, "-display curses: needs a terminal on standard input and output");
     if (!e->display)
         return err_set(err, EMU_EINVAL, "-display curses: there is no graphics card (-vga none)");
+    for (c = e->chars; c; c = c->next)
+        if (!strcmp(c->where, "stdio"))
+            return err_set(err, EMU_EBUSY, "-display curses: the terminal is taken by %s (stdio); Ctrl-A c is the monitor there anyway", c->id);
     s = emu_alloc(e, sizeof *s);
     if (!s)
         return err_set(err, EMU_ENOMEM, "out of memory");
     s->emu = e;
     buf_init(&s->out, e);
-    memset(s->shown, 0xFF, sizeof s->shown);
+    buf_init(&s->notes, e);
     timer_init(&s->key_timer, e, curses_next_key, s);
     timer_init(&s->wake_timer, e, curses_wake, s);
+    if ((r = curses_create_monitor(s, err))) {
+        emu_free(e, s);
+        return r;
+    }
+    s->terminal = host_reopen_nonblocking(host_stdout(), true);
+    s->own_terminal = s->terminal != HOST_FD_NONE;
+    if (!s->own_terminal)
+        s->terminal = host_stdout();
     host_terminal_raw(true, false);
-    host_fd_nonblocking(host_stdin(), true);
     watch_add(e, &s->input, host_stdin(), HOST_READ, curses_input, s);
     s->hook.fn = curses_look;
     s->hook.opaque = s;
     poll_hook_add(e, &s->hook);
     timer_arm(&s->wake_timer, emu_now_ns(e));
-    buf_printf(&s->out, "\033[?1049h\033[2J");
+    buf_printf(&s->out, "\033[?1049h");
+    curses_redraw(s);
     curses_flush(s);
     front_of(e)->curses = s;
     return 0;
@@ -350,17 +481,31 @@ EMU_PRIV int curses_create(struct emu *e, struct err *err)
 EMU_PRIV void curses_destroy(struct emu *e)
 {
     struct curses *s = front_of(e)->curses;
+    struct host_poll_item item;
+    int tries;
     if (!s)
         return;
     timer_cancel(&s->key_timer);
     timer_cancel(&s->wake_timer);
     poll_hook_remove(e, &s->hook);
     watch_remove(e, &s->input);
-    s->out.size = 0;
-    buf_printf(&s->out, "\033[0m\033[?25h\033[?1049l");
-    curses_flush(s);
+    if (!s->in_monitor) {
+        s->out.size = 0;
+        buf_printf(&s->out, "\030\033[0m\033[?25h\033[?1049l"); /* CAN ends a sequence that was cut */
+    }
+    curses_say_notes(s);
+    item.fd = s->terminal;
+    item.want = HOST_WRITE;
+    for (tries = 0; s->out.size && tries < 10; tries++) {
+        curses_flush(s);
+        if (s->out.size)
+            host_poll(&item, 1, 30 * NS_PER_MS);
+    }
+    if (s->own_terminal)
+        host_fd_close(s->terminal);
     host_terminal_raw(false, true);
     buf_free(&s->out);
+    buf_free(&s->notes);
     emu_free(e, s);
     front_of(e)->curses = NULL;
 }
@@ -368,19 +513,25 @@ EMU_PRIV void curses_destroy(struct emu *e)
 /* ---- a guest that speaks to the screen only ---- */
 
 #define SILENCE_NS (12 * NS_PER_SEC)
+#define SILENCE_LOOKS 10
 
 struct silence {
     struct emu *emu;
     struct timer timer;
     uint64_t change, bytes;
+    unsigned looks;
 };
 
 static void silence_look(void *opaque)
 {
     struct silence *s = opaque;
     struct emu *e = s->emu;
-    if (e->display && e->serial_bytes == s->bytes && e->display->change_count(e->display->opaque) != s->change)
+    if (e->serial_bytes != s->bytes)
+        return; /* it speaks */
+    if (e->display->change_count(e->display->opaque) != s->change)
         emu_log(e, LOG_NOTICE, "the guest writes to its screen, not to the serial port shown here: -display curses shows it, or Ctrl-A c and `screentext`");
+    else if (++s->looks < SILENCE_LOOKS)
+        timer_arm(&s->timer, emu_now_ns(e) + SILENCE_NS);
 }
 
 EMU_PRIV int silence_create(struct emu *e)
@@ -410,9 +561,12 @@ EMU_PRIV void silence_destroy(struct emu *e)
     front_of(e)->silence = NULL;
 }
 #undef SILENCE_NS
+#undef SILENCE_LOOKS
 #undef CURSES_REFRESH_NS
 #undef CURSES_MAX_COLUMNS
 #undef CURSES_MAX_ROWS
 #undef CURSES_UNKNOWN
 #undef CURSES_KEYS
 #undef CURSES_KEY_NS
+#undef CURSES_LINE
+#undef CURSES_NOTES_MAX

@@ -70,13 +70,15 @@ EMU_PRIV void gdb_destroy(struct emu *e);
 /* ---- curses.c: -display curses ---- */
 EMU_PRIV int curses_create(struct emu *e, struct err *err);
 EMU_PRIV void curses_destroy(struct emu *e);
+EMU_PRIV void curses_note(struct emu *e, const char *text); /* a notice for the person: shown when the terminal is free */
+EMU_PRIV void front_put_cp437(struct buf *b, unsigned ch);  /* a character of the text screen, in UTF-8 */
 /* One line on the terminal when the screen changes but the serial line stays silent. */
 EMU_PRIV int silence_create(struct emu *e);
 EMU_PRIV void silence_destroy(struct emu *e);
 
 /* ---- png.c ---- */
 EMU_PRIV int screen_save(struct emu *e, const char *path, const char *format, struct err *err); /* "ppm", "png"; NULL: by the name's end */
-EMU_PRIV int screen_text_print(struct emu *e, struct buf *out); /* the text screen as lines; EMU_ENOENT in a graphics mode */
+EMU_PRIV int screen_text_print(struct emu *e, struct buf *out); /* the text screen as lines of UTF-8; EMU_ENOENT in a graphics mode */
 
 /* ---- api.c ---- */
 EMU_PRIV struct provided *front_provided(struct emu *e, int kind, const char *name);

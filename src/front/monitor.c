@@ -7,7 +7,7 @@
  *            and sent as the line takes them; what it does not take waits in `pending`.
  * Invariants 1. A command never runs inside cpu_run(): lines arrive from the poll round.
  *            2. A bad argument answers one line and changes nothing.
- * Missing    Line editing beyond backspace, Ctrl-U, Ctrl-C, Tab and history; expressions beyond sums of numbers and $registers.
+ * Missing    Line editing beyond backspace, Ctrl-U, Ctrl-C, Tab and history. savevm, loadvm, delvm, commit and dump answer "not supported yet".
  */
 #include "../machine.h"
 #include "../cpu/cpu.h"
@@ -37,6 +37,7 @@ struct mon_call {
     struct buf *out;
     char *words[MONITOR_WORDS];
     int count;
+    const char *format; /* what followed the slash: "8xw" of x/8xw or x /8xw; "" */
 };
 
 struct mon_command {
@@ -48,40 +49,102 @@ struct mon_command {
 
 static bool mon_register(struct emu *e, const char *name, uint64_t *value)
 {
-    static const char *const aliases[][2] = { { "pc", "rip" }, { "eip", "rip" }, { "esp", "rsp" }, { "sp", "rsp" }, { "eax", "rax" }, { "ebx", "rbx" },
-        { "ecx", "rcx" }, { "edx", "rdx" }, { "esi", "rsi" }, { "edi", "rdi" }, { "ebp", "rbp" }, { "eflags", "rflags" } };
+    static const char *const aliases[][2] = { { "esp", "rsp" }, { "sp", "rsp" }, { "eax", "rax" }, { "ebx", "rbx" }, { "ecx", "rcx" }, { "edx", "rdx" },
+        { "esi", "rsi" }, { "edi", "rdi" }, { "ebp", "rbp" }, { "eflags", "rflags" } };
     size_t i;
+    if (!strcmp(name, "pc") || !strcmp(name, "eip") || !strcmp(name, "rip")) { /* linear, as x/i wants it */
+        *value = e->cpus[0]->seg[SEG_CS].base + e->cpus[0]->rip;
+        return true;
+    }
     for (i = 0; i < EMU_ARRAY_LEN(aliases); i++)
         if (!strcmp(name, aliases[i][0]))
             name = aliases[i][1];
     return emu_read_register(e, 0, name, value) == 0;
 }
 
-/* number | $register, joined by + and -; false: neither. */
-static bool mon_expression(struct emu *e, const char *text, uint64_t *value)
+/* A term: number, $register, ( sum ), and - ~ + before one. */
+struct mon_expr {
+    struct emu *emu;
+    const char *p;
+    unsigned depth;
+    bool bad;
+};
+static uint64_t mon_expr_binary(struct mon_expr *x, unsigned level);
+
+static uint64_t mon_expr_term(struct mon_expr *x)
 {
-    uint64_t sum = 0;
-    bool minus = false;
-    while (*text) {
-        char term[32];
-        size_t n = strcspn(text, "+-");
-        uint64_t v;
-        if (!n || n >= sizeof term)
-            return false;
-        memcpy(term, text, n);
-        term[n] = 0;
-        if (term[0] == '$' ? !mon_register(e, term + 1, &v) : parse_u64(term, 0, UINT64_MAX, &v) != 0)
-            return false;
-        sum = minus ? sum - v : sum + v;
-        text += n;
-        if (*text) {
-            minus = *text == '-';
-            if (!*++text)
-                return false;
+    char word[32];
+    size_t n;
+    uint64_t v = 0;
+    while (*x->p == ' ')
+        x->p++;
+    if (x->depth > 50 || !*x->p) {
+        x->bad = true;
+        return 0;
+    }
+    x->depth++;
+    if (strchr("+-~", *x->p)) {
+        char op = *x->p++;
+        v = mon_expr_term(x);
+        v = op == '-' ? 0 - v : op == '~' ? ~v : v;
+    } else if (*x->p == '(') {
+        x->p++;
+        v = mon_expr_binary(x, 0);
+        x->bad |= *x->p++ != ')';
+        if (x->bad)
+            x->p = "";
+    } else {
+        n = strcspn(x->p, " +-*/%&|^()");
+        snprintf(word, sizeof word, "%.*s", (int)EMU_MIN(n, sizeof word), x->p);
+        x->bad |= n >= sizeof word || (word[0] == '$' ? !mon_register(x->emu, word + 1, &v) : parse_u64(word, 0, UINT64_MAX, &v) != 0);
+        x->p += n;
+    }
+    x->depth--;
+    return v;
+}
+
+/* Operators by falling level: + -, then & | ^, then * / %, as QEMU's monitor ranks them. */
+static uint64_t mon_expr_binary(struct mon_expr *x, unsigned level)
+{
+    static const char *const operators[] = { "+-", "&|^", "*/%" };
+    uint64_t v, w;
+    if (level == EMU_ARRAY_LEN(operators))
+        return mon_expr_term(x);
+    v = mon_expr_binary(x, level + 1);
+    for (;;) {
+        char op;
+        while (*x->p == ' ')
+            x->p++;
+        op = *x->p;
+        if (!op || x->bad || !strchr(operators[level], op))
+            return v;
+        x->p++;
+        w = mon_expr_binary(x, level + 1);
+        if ((op == '/' || op == '%') && !w) {
+            x->bad = true;
+            return 0;
+        }
+        switch (op) {
+        case '+': v += w; break;
+        case '-': v -= w; break;
+        case '&': v &= w; break;
+        case '|': v |= w; break;
+        case '^': v ^= w; break;
+        case '*': v *= w; break;
+        case '/': v /= w; break;
+        default: v %= w;
         }
     }
-    *value = sum;
-    return true;
+}
+
+/* false: no expression, or an unknown register. */
+static bool mon_expression(struct emu *e, const char *text, uint64_t *value)
+{
+    struct mon_expr x = { 0 };
+    x.emu = e;
+    x.p = text;
+    *value = mon_expr_binary(&x, 0);
+    return !x.bad && !*x.p;
 }
 
 /* ---- keys ---- */
@@ -226,24 +289,36 @@ static void mon_mouse_button(struct mon_call *m)
 
 /* ---- memory ---- */
 
+static void mon_print_value(struct mon_call *m, uint64_t v, char format, unsigned size)
+{
+    switch (format) {
+    case 'd': buf_printf(m->out, "%" PRId64, sext64(v, size * 8)); break;
+    case 'u': buf_printf(m->out, "%" PRIu64, v); break;
+    case 'o': buf_printf(m->out, "%#" PRIo64, v); break;
+    case 'c': buf_printf(m->out, (v & 0xFF) >= 32 && (v & 0xFF) < 127 ? "'%c'" : "'\\x%02x'", (int)(v & 0xFF)); break;
+    default: buf_printf(m->out, "0x%0*" PRIx64, (int)size * 2, v); break;
+    }
+}
+
 /* x/FMT addr, xp/FMT addr: FMT is count, format x d u o c i, size b h w g. */
 static void mon_dump(struct mon_call *m, bool physical)
 {
-    const char *f = m->words[0] + (physical ? 2 : 1);
+    const char *f = m->format;
     uint64_t address, count = 1;
     char format = 'x';
     unsigned size = 4, column = 0;
     struct cpu *c = m->emu->cpus[0];
-    if (*f == '/') {
-        f++;
-        if (*f >= '0' && *f <= '9')
-            for (count = 0; *f >= '0' && *f <= '9'; f++)
-                count = count * 10 + (uint64_t)(*f - '0');
-        for (; *f; f++) {
-            if (*f == 'b' || *f == 'h' || *f == 'w' || *f == 'g')
-                size = *f == 'b' ? 1 : *f == 'h' ? 2 : *f == 'w' ? 4 : 8;
-            else if (strchr("xduoci", *f))
-                format = *f;
+    if (*f >= '0' && *f <= '9')
+        for (count = 0; *f >= '0' && *f <= '9'; f++)
+            count = EMU_MIN(count * 10 + (uint64_t)(*f - '0'), (uint64_t)65536);
+    for (; *f; f++) {
+        if (*f == 'b' || *f == 'h' || *f == 'w' || *f == 'g')
+            size = *f == 'b' ? 1 : *f == 'h' ? 2 : *f == 'w' ? 4 : 8;
+        else if (strchr("xduoci", *f))
+            format = *f;
+        else {
+            buf_printf(m->out, "%s/%s: '%c' is no format; there are x d u o c i and the sizes b h w g\n", m->words[0], m->format, *f);
+            return;
         }
     }
     if (m->count < 2 || !mon_expression(m->emu, m->words[1], &address)) {
@@ -252,7 +327,6 @@ static void mon_dump(struct mon_call *m, bool physical)
     }
     if (format == 'c')
         size = 1;
-    count = EMU_MIN(count, (uint64_t)65536);
     while (count--) {
         uint8_t bytes[16];
         uint64_t v;
@@ -281,13 +355,8 @@ static void mon_dump(struct mon_call *m, bool physical)
         v = ldn_le(bytes, size);
         if (!column)
             buf_printf(m->out, "%016" PRIx64 ":", address);
-        switch (format) {
-        case 'd': buf_printf(m->out, " %" PRId64, sext64(v, size * 8)); break;
-        case 'u': buf_printf(m->out, " %" PRIu64, v); break;
-        case 'o': buf_printf(m->out, " %#" PRIo64, v); break;
-        case 'c': buf_printf(m->out, v >= 32 && v < 127 ? " '%c'" : " '\\x%02x'", (int)v); break;
-        default: buf_printf(m->out, " 0x%0*" PRIx64, (int)size * 2, v); break;
-        }
+        buf_printf(m->out, " ");
+        mon_print_value(m, v, format, size);
         address += size;
         column += size;
         if (column >= 16 || !count) {
@@ -305,7 +374,7 @@ static void mon_memsave(struct mon_call *m)
     uint64_t address, size;
     struct err err;
     uint8_t *data;
-    if (m->count < 4 || !mon_expression(m->emu, m->words[1], &address) || !mon_expression(m->emu, m->words[2], &size) || size > GIB * 4) {
+    if (m->count < 4 || !mon_expression(m->emu, m->words[1], &address) || !mon_expression(m->emu, m->words[2], &size) || size > GIB * 4 || size != (size_t)size) {
         buf_printf(m->out, "%s: needs address, size and file name\n", m->words[0]);
         return;
     }
@@ -322,10 +391,15 @@ static void mon_memsave(struct mon_call *m)
 static void mon_print(struct mon_call *m)
 {
     uint64_t v;
-    if (m->count < 2 || !mon_expression(m->emu, m->words[m->count - 1], &v))
-        buf_printf(m->out, "print: needs a number or $register, or sums of these\n");
+    if (m->count < 2 || !mon_expression(m->emu, m->words[1], &v)) {
+        buf_printf(m->out, "print: needs an expression of numbers, $registers, + - * / %% & | ^ ~ and parentheses\n");
+        return;
+    }
+    if (*m->format && *m->format != 'x')
+        mon_print_value(m, v, *m->format, 8);
     else
-        buf_printf(m->out, "0x%" PRIx64 "\n", v);
+        buf_printf(m->out, "0x%" PRIx64, v);
+    buf_printf(m->out, "\n");
 }
 
 static void mon_io(struct mon_call *m)
@@ -333,8 +407,8 @@ static void mon_io(struct mon_call *m)
     bool in = m->words[0][0] == 'i';
     uint64_t port, value = 0;
     unsigned size = 1;
-    if (m->words[0][1] == '/' && m->words[0][2])
-        size = m->words[0][2] == 'h' ? 2 : m->words[0][2] == 'w' ? 4 : 1;
+    if (strchr(m->format, 'h') || strchr(m->format, 'w'))
+        size = strchr(m->format, 'h') ? 2 : 4;
     if (m->count < (in ? 2 : 3) || !mon_expression(m->emu, m->words[1], &port) || port > 0xFFFF || (!in && !mon_expression(m->emu, m->words[2], &value)))
         buf_printf(m->out, "%s: needs a port%s\n", m->words[0], in ? "" : " and a value");
     else if (in)
@@ -502,12 +576,7 @@ static void mon_info_cpus(struct mon_call *m)
                    m->emu->cpus[i]->waiting_sipi ? " (waiting for SIPI)" : m->emu->cpus[i]->halted ? " (halted)" : "");
 }
 static void mon_info_block(struct mon_call *m) { blk_print_info(m->emu, m->out); }
-static void mon_info_chardev(struct mon_call *m)
-{
-    struct chr *c;
-    for (c = m->emu->chars; c; c = c->next)
-        buf_printf(m->out, "%s: %s%s\n", c->id ? c->id : "?", c->open ? "open" : "closed", c->in_use ? "" : ", not used");
-}
+static void mon_info_chardev(struct mon_call *m) { chr_print_info(m->emu, m->out); }
 static void mon_info_network(struct mon_call *m) { net_print_info(m->emu, m->out); }
 static void mon_info_usernet(struct mon_call *m) { nat_print_info(m->emu, m->out); }
 static void mon_info_mtree(struct mon_call *m) { mem_print_map(m->emu, m->out); }
@@ -542,44 +611,79 @@ static void mon_info_jit(struct mon_call *m)
     buf_printf(m->out, "instructions built %" PRIu64 "\ninvalidations      %" PRIu64 "\nslow memory paths  %" PRIu64 "\nbuilding           %" PRIu64 " ms\n",
                s.insns_built, s.invalidations, s.slow_path, s.build_ns / (uint64_t)NS_PER_MS);
 }
-/* Mappings of CPU 0 as runs of linear, physical, up to a count of lines. Walks the tables top down: gaps cost one entry each. */
-static void mon_walk_tables(struct mon_call *m, uint64_t table, unsigned level, unsigned width, uint64_t base, unsigned *lines)
+/* The page tables of CPU 0, top down: gaps cost one entry each. info tlb gives a line a page, info mem one a run of equal rights. */
+struct mon_walk {
+    struct mon_call *call;
+    bool runs;
+    unsigned lines; /* still to be printed */
+    uint64_t start, end, rights; /* the run under way; start == end: none */
+};
+
+static void mon_walk_end_run(struct mon_walk *w)
 {
-    unsigned i, count = width == 8 ? 512 : 1024, shift = 12 + (level - 1) * (width == 8 ? 9 : 10);
-    if (level == 3 && width == 8 && !(m->emu->cpus[0]->efer & EFER_LMA))
-        count = 4; /* PAE: four page-directory pointers */
-    for (i = 0; i < count && *lines; i++) {
-        uint64_t entry = mem_ld(m->emu, table + (uint64_t)i * width, width), va = base | (uint64_t)i << shift;
-        bool large = level > 1 && level < 4 && (entry & 0x80) && !(level == 3 && count == 4);
+    if (w->start == w->end || !w->lines)
+        return;
+    buf_printf(w->call->out, "%016" PRIx64 "-%016" PRIx64 " %016" PRIx64 " %cr%c\n", w->start, w->end, w->end - w->start, w->rights & 4 ? 'u' : '-', w->rights & 2 ? 'w' : '-');
+    w->start = w->end;
+    w->lines--;
+}
+
+static void mon_walk_page(struct mon_walk *w, uint64_t va, uint64_t size, uint64_t entry, uint64_t rights)
+{
+    if (w->runs) {
+        if (va != w->end || rights != w->rights) {
+            mon_walk_end_run(w);
+            w->start = va;
+            w->rights = rights;
+        }
+        w->end = va + size;
+        return;
+    }
+    buf_printf(w->call->out, "%016" PRIx64 ": %016" PRIx64 " %c%c%c%c%c\n", va, entry & UINT64_C(0x000FFFFFFFFFF000) & ~(size - 1), entry & 0x100 ? 'G' : '-', size > 4096 ? 'P' : '-',
+               entry & 0x40 ? 'D' : '-', entry & 4 ? 'U' : '-', entry & 2 ? 'W' : '-');
+    w->lines--;
+}
+
+static void mon_walk_tables(struct mon_walk *w, uint64_t table, unsigned level, unsigned width, uint64_t base, uint64_t rights)
+{
+    struct cpu *c = w->call->emu->cpus[0];
+    bool pae_root = level == 3 && width == 8 && !(c->efer & EFER_LMA); /* four page-directory pointers without rights of their own */
+    unsigned i, count = pae_root ? 4 : width == 8 ? 512 : 1024, shift = 12 + (level - 1) * (width == 8 ? 9 : 10);
+    for (i = 0; i < count && w->lines; i++) {
+        uint64_t entry = mem_ld(w->call->emu, table + (uint64_t)i * width, width), va = base | (uint64_t)i << shift;
+        bool large = level > 1 && level < 4 && (entry & 0x80) && !pae_root && (width == 8 || (c->cr4 & CR4_PSE));
         if (!(entry & 1))
             continue;
-        if (level == 4 && i >= 256)
-            va |= UINT64_C(0xFFFF) << 48;
-        if (level == 1 || large) {
-            buf_printf(m->out, "%016" PRIx64 ": %016" PRIx64 " %c%c%c%c%c\n", va, entry & UINT64_C(0x000FFFFFFFFFF000) & ~((UINT64_C(1) << shift) - 1),
-                       entry & 0x100 ? 'G' : '-', large ? 'P' : '-', entry & 0x40 ? 'D' : '-', entry & 4 ? 'U' : '-', entry & 2 ? 'W' : '-');
-            if (!--*lines)
-                buf_printf(m->out, "...\n");
-        } else {
-            mon_walk_tables(m, entry & UINT64_C(0x000FFFFFFFFFF000), level - 1, width, va, lines);
-        }
+        if (level == (c->cr4 & CR4_LA57 ? 5u : 4u) && i >= 256) /* the upper half: sign-extended */
+            va |= ~UINT64_C(0) << (shift + 9);
+        if (level == 1 || large)
+            mon_walk_page(w, va, UINT64_C(1) << shift, entry, rights & entry);
+        else
+            mon_walk_tables(w, entry & UINT64_C(0x000FFFFFFFFFF000), level - 1, width, va, pae_root ? rights : rights & entry);
     }
 }
-static void mon_info_tlb(struct mon_call *m)
+
+static void mon_walk_all(struct mon_call *m, bool runs)
 {
     struct cpu *c = m->emu->cpus[0];
-    unsigned lines = 1000;
+    struct mon_walk w = { 0 };
+    w.call = m;
+    w.runs = runs;
+    w.lines = 1000;
     if (!(c->cr0 & CR0_PG))
         buf_printf(m->out, "PG disabled\n");
-    else if (c->cr4 & CR4_LA57)
-        buf_printf(m->out, "info tlb: five-level tables are not supported yet\n");
     else if (c->efer & EFER_LMA)
-        mon_walk_tables(m, c->cr3 & UINT64_C(0x000FFFFFFFFFF000), 4, 8, 0, &lines);
+        mon_walk_tables(&w, c->cr3 & UINT64_C(0x000FFFFFFFFFF000), c->cr4 & CR4_LA57 ? 5 : 4, 8, 0, 6);
     else if (c->cr4 & CR4_PAE)
-        mon_walk_tables(m, c->cr3 & UINT64_C(0xFFFFFFE0), 3, 8, 0, &lines);
+        mon_walk_tables(&w, c->cr3 & UINT64_C(0xFFFFFFE0), 3, 8, 0, 6);
     else
-        mon_walk_tables(m, c->cr3 & UINT64_C(0xFFFFF000), 2, 4, 0, &lines);
+        mon_walk_tables(&w, c->cr3 & UINT64_C(0xFFFFF000), 2, 4, 0, 6);
+    mon_walk_end_run(&w);
+    if (!w.lines)
+        buf_printf(m->out, "...\n");
 }
+static void mon_info_tlb(struct mon_call *m) { mon_walk_all(m, false); }
+static void mon_info_mem(struct mon_call *m) { mon_walk_all(m, true); }
 static void mon_info_usb(struct mon_call *m) { buf_printf(m->out, "USB support not enabled\n"); }
 static void mon_info_snapshots(struct mon_call *m) { buf_printf(m->out, "info snapshots: not supported yet\n"); }
 static void mon_info_name(struct mon_call *m) { buf_printf(m->out, "%s\n", m->emu->config.name ? m->emu->config.name : "(none)"); }
@@ -592,6 +696,7 @@ static const struct mon_command mon_topics[] = {
     { "irq", "", "interrupt controllers", mon_info_pic },
     { "jit", "", "traces and their use", mon_info_jit },
     { "lapic", "[cpu]", "local APIC", mon_info_lapic },
+    { "mem", "", "ranges of linear addresses that are mapped, and their rights", mon_info_mem },
     { "mtree", "", "memory and port map", mon_info_mtree },
     { "name", "", "name of the guest", mon_info_name },
     { "network", "", "network ports, cards and backends", mon_info_network },
@@ -608,6 +713,13 @@ static const struct mon_command mon_topics[] = {
     { "version", "", "version of emu", mon_info_version },
 };
 
+static void mon_list_topics(struct mon_call *m)
+{
+    size_t i;
+    for (i = 0; i < EMU_ARRAY_LEN(mon_topics); i++)
+        buf_printf(m->out, "info %s%s%s -- %s\n", mon_topics[i].name, *mon_topics[i].args ? " " : "", mon_topics[i].args, mon_topics[i].help);
+}
+
 static void mon_info(struct mon_call *m)
 {
     size_t i;
@@ -618,9 +730,11 @@ static void mon_info(struct mon_call *m)
         }
     if (m->count > 1)
         buf_printf(m->out, "unknown topic: '%s'\n", m->words[1]);
-    for (i = 0; i < EMU_ARRAY_LEN(mon_topics); i++)
-        buf_printf(m->out, "info %s %s -- %s\n", mon_topics[i].name, mon_topics[i].args, mon_topics[i].help);
+    mon_list_topics(m);
 }
+
+/* QEMU's commands that have no machinery here yet. */
+static void mon_later(struct mon_call *m) { buf_printf(m->out, "%s: not supported yet\n", m->words[0]); }
 
 static void mon_help(struct mon_call *m);
 
@@ -629,14 +743,18 @@ static const struct mon_command mon_commands[] = {
     { "?", "[cmd]", NULL, mon_help },
     { "boot_set", "letters", "boot order of the next reset", mon_boot_set },
     { "change", "device file [format]", "put another medium in", mon_change },
+    { "commit", "", NULL, mon_later },
     { "cont", "", "run on", mon_cont },
     { "c", "", NULL, mon_cont },
+    { "delvm", "", NULL, mon_later },
+    { "dump-guest-memory", "", NULL, mon_later },
     { "eject", "[-f] device", "take the medium out", mon_eject },
     { "gdbserver", "[device|none]", "wait for a debugger (default tcp::1234)", mon_gdbserver },
     { "hostfwd_add", "[netdev] [tcp|udp]:[addr]:port-[addr]:port", "forward a port of the host", mon_hostfwd },
     { "hostfwd_remove", "[netdev] [tcp|udp]:[addr]:port", "end a forwarding", mon_hostfwd },
     { "i", "/fmt port", "read a port", mon_io },
     { "info", "[topic]", "show state", mon_info },
+    { "loadvm", "", NULL, mon_later },
     { "log", "items|none", "log items, as -d", mon_log },
     { "memsave", "addr size file", "write virtual memory to a file", mon_memsave },
     { "mouse_button", "state", "1 left, 2 middle, 4 right", mon_mouse_button },
@@ -646,10 +764,11 @@ static const struct mon_command mon_commands[] = {
     { "nmi", "", "a non-maskable interrupt", mon_nmi },
     { "o", "/fmt port value", "write a port", mon_io },
     { "pmemsave", "addr size file", "write physical memory to a file", mon_memsave },
-    { "print", "expression", "value of an expression ($rip+4)", mon_print },
-    { "p", "expression", NULL, mon_print },
+    { "print", "/fmt expression", "value of an expression, like ($rip&0xfff)+4", mon_print },
+    { "p", "/fmt expression", NULL, mon_print },
     { "quit", "", "end the emulator", mon_quit },
     { "q", "", NULL, mon_quit },
+    { "savevm", "", NULL, mon_later },
     { "screendump", "file [-f ppm|png]", "the screen as a picture", mon_screendump },
     { "screentext", "", "the screen as text", mon_screentext },
     { "sendkey", "keys [hold_ms]", "press keys, like ctrl-alt-delete", mon_sendkey },
@@ -658,16 +777,22 @@ static const struct mon_command mon_commands[] = {
     { "s", "", NULL, mon_stop },
     { "system_powerdown", "", "press the power button", mon_system_powerdown },
     { "system_reset", "", "press the reset button", mon_system_reset },
-    { "x", "/fmt addr", "virtual memory", mon_x },
+    { "x", "/fmt addr", "virtual memory; fmt is a count, x d u o c or i (instructions), and a size b h w g", mon_x },
     { "xp", "/fmt addr", "physical memory", mon_xp },
 };
 
 static void mon_help(struct mon_call *m)
 {
-    size_t i;
+    size_t i, found = 0;
     for (i = 0; i < EMU_ARRAY_LEN(mon_commands); i++)
-        if (mon_commands[i].help && (m->count < 2 || !strcmp(m->words[1], mon_commands[i].name)))
-            buf_printf(m->out, "%s %s -- %s\n", mon_commands[i].name, mon_commands[i].args, mon_commands[i].help);
+        if (mon_commands[i].help && (m->count < 2 || !strcmp(m->words[1], mon_commands[i].name))) {
+            found++;
+            buf_printf(m->out, "%s%s%s -- %s\n", mon_commands[i].name, *mon_commands[i].args && *mon_commands[i].args != '/' ? " " : "", mon_commands[i].args, mon_commands[i].help);
+        }
+    if (!found)
+        buf_printf(m->out, "help: there is no command '%s'\n", m->words[1]);
+    else if (m->count > 1 && !strcmp(m->words[1], "info"))
+        mon_list_topics(m);
 }
 
 /* Splits at spaces in place; quotes and backslash keep them. */
@@ -712,11 +837,19 @@ EMU_PRIV void monitor_command(struct emu *e, const char *line, struct buf *out)
         return;
     name = strcspn(m.words[0], "/");
     for (i = 0; i < EMU_ARRAY_LEN(mon_commands); i++)
-        if (strlen(mon_commands[i].name) == name && !strncmp(mon_commands[i].name, m.words[0], name)) {
-            mon_commands[i].run(&m);
-            return;
-        }
-    buf_printf(out, "unknown command: '%s'\n", m.words[0]);
+        if (strlen(mon_commands[i].name) == name && !strncmp(mon_commands[i].name, m.words[0], name))
+            break;
+    if (i == EMU_ARRAY_LEN(mon_commands) || (m.words[0][name] && mon_commands[i].args[0] != '/')) {
+        buf_printf(out, "unknown command: '%s'\n", m.words[0]);
+        return;
+    }
+    m.format = m.words[0] + name + (m.words[0][name] == '/');
+    m.words[0][name] = 0;
+    if (!*m.format && mon_commands[i].args[0] == '/' && m.count > 1 && m.words[1][0] == '/') { /* x /8xw: the blank that QEMU allows */
+        m.format = m.words[1] + 1;
+        memmove(m.words + 1, m.words + 2, (size_t)(--m.count - 1) * sizeof m.words[0]);
+    }
+    mon_commands[i].run(&m);
 }
 
 /* ---- the interactive line ---- */

@@ -144,10 +144,8 @@ EMU_PRIV int screen_text_print(struct emu *e, struct buf *out)
         int end = t->columns;
         while (end && ((t->cells[row * t->columns + end - 1] & 0xFF) == ' ' || !(t->cells[row * t->columns + end - 1] & 0xFF)))
             end--;
-        for (column = 0; column < end; column++) {
-            unsigned ch = t->cells[row * t->columns + column] & 0xFF;
-            buf_printf(out, "%c", ch >= 0x20 && ch < 0x7F ? (int)ch : ch ? '.' : ' ');
-        }
+        for (column = 0; column < end; column++)
+            front_put_cp437(out, t->cells[row * t->columns + column] & 0xFF);
         buf_printf(out, "\n");
     }
     emu_free(e, t);
