@@ -1646,8 +1646,11 @@ static void check_sequences(struct session *s, unsigned sequences, unsigned stat
 }
 #endif
 
-/* ---- vectors: a line a form: name|hash of the results of cases 0, 1, ... ---- */
+/* ---- vectors: a line a form: name|hash of the results of cases 0, 1, ...; -w with -n gives more of them than the stored file has ---- */
 enum { VECTOR_CASES = 12 };
+/* The case after n of those that go into vectors: a few take each encoding; with very many, all do. */
+static unsigned vector_step(unsigned per_form) { return per_form > 4 * VECTOR_CASES ? 1 : CASES_PER_CODE / 4; }
+static unsigned vector_tries(unsigned per_form) { return vector_step(per_form) * (per_form > VECTOR_CASES ? per_form : VECTOR_CASES) * CASES_PER_CODE; }
 static uint32_t hash_state(const struct diff_state *s)
 {
     uint64_t h = UINT64_C(0xCBF29CE484222325);
@@ -1681,22 +1684,27 @@ static bool form_in_vectors(const struct form *f) { return !((f->row->attr & ROW
 static void write_vectors_of_form(void *opaque, const struct form *f)
 {
     struct session *s = opaque;
-    unsigned n, count = 0, k;
+    unsigned n = 0, made = 0, count, k;
     struct encoded e;
     if (!form_in_vectors(f))
         return;
-    for (n = 0; n < 4 * CASES_PER_CODE * VECTOR_CASES && count < VECTOR_CASES; n += CASES_PER_CODE / 4)
-        if (make_case(s->m, f, n, &native->cases[count], &e))
-            count++;
-    if (!count)
-        return;
-    native_run(&s->runner, count);
-    fprintf(s->vectors, "%s|", f->name);
-    for (k = 0; k < count; k++) {
-        normalise(f, &native->cases[k], &native->cases[k].out);
-        fprintf(s->vectors, "%s%08x", k ? " " : "", (unsigned)hash_state(&native->cases[k].out));
-    }
-    fprintf(s->vectors, "\n");
+    do {
+        for (count = 0; n < vector_tries(s->per_form) && count < NATIVE_BATCH && made + count < s->per_form; n += vector_step(s->per_form))
+            if (make_case(s->m, f, n, &native->cases[count], &e))
+                count++;
+        if (!count)
+            break;
+        native_run(&s->runner, count);
+        if (!made)
+            fprintf(s->vectors, "%s|", f->name);
+        for (k = 0; k < count; k++) {
+            normalise(f, &native->cases[k], &native->cases[k].out);
+            fprintf(s->vectors, "%s%08x", made + k ? " " : "", (unsigned)hash_state(&native->cases[k].out));
+        }
+        made += count;
+    } while (made < s->per_form);
+    if (made)
+        fprintf(s->vectors, "\n");
 }
 #endif
 
@@ -1705,7 +1713,7 @@ struct replay {
     FILE *file;
     const char *only;
     unsigned long forms, cases, differences, missing;
-    char line[512];
+    unsigned per_form; /* hashes on a line, at most */
     char **lines;
     size_t line_count;
 };
@@ -1741,7 +1749,7 @@ static void replay_form(void *opaque, const struct form *f)
     }
     h = found + len;
     p->forms++;
-    for (n = 0; n < 4 * CASES_PER_CODE * VECTOR_CASES && *h; n += CASES_PER_CODE / 4) {
+    for (n = 0; n < vector_tries(p->per_form) && *h; n += vector_step(p->per_form)) {
         unsigned long want;
         unsigned way;
         if (!make_case(p->m, f, n, &t, &e))
@@ -1768,8 +1776,10 @@ static void replay_form(void *opaque, const struct form *f)
 }
 static bool replay_vectors(struct rig *m, const char *path, const char *only, struct replay *p)
 {
+    enum { LINE_ROOM = 1 << 16 };
     unsigned t;
     size_t capacity = 0;
+    char *line;
     const struct insn_row *row;
     memset(p, 0, sizeof *p);
     p->m = m;
@@ -1777,14 +1787,22 @@ static bool replay_vectors(struct rig *m, const char *path, const char *only, st
     p->file = fopen(path, "r");
     if (!p->file)
         return false;
-    while (fgets(p->line, sizeof p->line, p->file)) {
+    line = malloc(LINE_ROOM);
+    while (line && fgets(line, LINE_ROOM, p->file)) {
+        unsigned hashes = 1;
+        size_t k;
         if (p->line_count == capacity) {
             capacity = capacity ? 2 * capacity : 1024;
             p->lines = realloc(p->lines, capacity * sizeof *p->lines);
         }
-        p->lines[p->line_count] = malloc(strlen(p->line) + 1);
-        strcpy(p->lines[p->line_count++], p->line);
+        p->lines[p->line_count] = malloc(strlen(line) + 1);
+        strcpy(p->lines[p->line_count++], line);
+        for (k = strcspn(line, "|"); line[k]; k++)
+            hashes += line[k] == ' ';
+        if (hashes > p->per_form)
+            p->per_form = hashes;
     }
+    free(line);
     fclose(p->file);
     qsort(p->lines, p->line_count, sizeof *p->lines, compare_lines);
     for (t = 0; diff_table(t); t++)
@@ -1828,13 +1846,13 @@ int main(int argc, char **argv)
     static struct replay replay;
     const char *vectors = "tests/vectors/cpu.txt", *only = NULL, *write_to = NULL;
     unsigned per_form = getenv("LONG") ? 1000 : 64, failed = 0, passed = 0, limit = 2;
-    bool direct = true, run = true;
+    bool direct = true, run = true, counted = false;
     int k;
     for (k = 1; k < argc; k++) {
         if (!strcmp(argv[k], "-v"))
             diff_verbose = true;
         else if (!strcmp(argv[k], "-n") && k + 1 < argc)
-            per_form = (unsigned)strtoul(argv[++k], NULL, 0);
+            per_form = (unsigned)strtoul(argv[++k], NULL, 0), counted = true;
         else if (!strcmp(argv[k], "-l") && k + 1 < argc)
             limit = (unsigned)strtoul(argv[++k], NULL, 0);
         else if (!strcmp(argv[k], "-w") && k + 1 < argc)
@@ -1863,6 +1881,7 @@ int main(int argc, char **argv)
         if (!native_start(&s.runner)) {
             printf("skip cpu_diff native: no child process\n");
         } else if (write_to) {
+            s.per_form = counted ? per_form : VECTOR_CASES;
             s.vectors = fopen(write_to, "w");
             if (!s.vectors) {
                 fprintf(stderr, "cpu_diff: %s: cannot be written\n", write_to);
@@ -1895,7 +1914,7 @@ int main(int argc, char **argv)
         }
     }
 #else
-    (void)per_form, (void)direct, (void)run, (void)limit, (void)write_to;
+    (void)per_form, (void)counted, (void)direct, (void)run, (void)limit, (void)write_to;
     printf("skip cpu_diff native: not x86-64 Linux, or built with the address sanitizer\n");
 #endif
     if (replay_vectors(&m, vectors, only, &replay)) {
