@@ -52073,6 +52073,8 @@ static void tcp_settle(struct tcp_flow *f)
     if (f->state == TCP_OPEN) {
         uint32_t edge;
         tcp_push(f);
+        if (f->chr && !f->host_eof) /* the line stopped while nobody was connected or there was no room */
+            chr_accept_input(f->chr);
         if (f->state == TCP_OPEN) {
             edge = f->rx_head + f->rx.capacity;
             if (tcp_lt(f->rcv_adv, edge) && !f->guest_fin && f->rx_head != f->irs + 1 &&

@@ -887,6 +887,59 @@ TEST(guestfwd_command_serves_again_and_again)
     script_end(&s);
 }
 
+/* guestfwd=...-chardev: what came while no guest was connected stops the line; the next connection sets it going again. */
+TEST(guestfwd_chardev_goes_on_after_waiting)
+{
+    struct script s;
+    struct seg g;
+    struct sockaddr_un a;
+    char option[160], text[16];
+    int listener = socket(AF_UNIX, SOCK_STREAM, 0), fd, i, round;
+    memset(&a, 0, sizeof a);
+    a.sun_family = AF_UNIX;
+    snprintf(a.sun_path, sizeof a.sun_path, "/tmp/emu-guestfwd-%d", (int)getpid());
+    CHECK_EQ(bind(listener, (struct sockaddr *)&a, sizeof a), 0);
+    CHECK_EQ(listen(listener, 1), 0);
+    snprintf(option, sizeof option, "guestfwd=tcp:10.0.2.100:7-unix:%s", a.sun_path);
+    CHECK(script_start(&s, option));
+    fd = accept(listener, NULL, NULL);
+    CHECK(fd >= 0);
+    for (round = 0; round < 2; round++) {
+        uint32_t seq = 5000, ack;
+        CHECK_EQ(write(fd, "early", 5), 5);
+        for (i = 0; i < 5; i++)
+            script_poll(&s, 5);
+        s.gport = (uint16_t)(41000 + round);
+        send_tcp(&s, UINT32_C(0x0A000264), 7, seq, 0, SYN, 60000, syn_options, 12, NULL, 0);
+        script_work(&s);
+        CHECK(take_tcp(&s, &g));
+        CHECK_EQ(g.flags, SYN | ACK);
+        ack = g.seq + 1;
+        send_tcp(&s, UINT32_C(0x0A000264), 7, seq + 1, ack, ACK, 60000, NULL, 0, "ask", 3);
+        for (i = 0; i < 10; i++)
+            script_poll(&s, 25);
+        CHECK_EQ(read(fd, text, sizeof text), 3);
+        CHECK(take_tcp(&s, &g));
+        if (!g.len)
+            CHECK(take_tcp(&s, &g));
+        CHECK_EQ(g.len, 5);
+        CHECK(!memcmp(g.data, "early", 5));
+        send_tcp(&s, UINT32_C(0x0A000264), 7, seq + 4, ack + 5, ACK | FIN, 60000, NULL, 0, NULL, 0);
+        for (i = 0; i < 5; i++)
+            script_poll(&s, 5);
+        while (take_tcp(&s, &g)) {
+        }
+        send_tcp(&s, UINT32_C(0x0A000264), 7, seq + 5, ack + 6, ACK, 60000, NULL, 0, NULL, 0);
+        script_work(&s);
+        script_work(&s);
+    }
+    CHECK_EQ(s.n->tcp_count, 0);
+    script_end(&s);
+    close(fd);
+    close(listener);
+    unlink(a.sun_path);
+}
+
 /* ---- UDP, ICMP, fragments ---- */
 
 static int udp_any(uint16_t *port)
@@ -1519,7 +1572,7 @@ TEST_MAIN(TEST_CASE(tcp_probes_zero_window_and_resumes), TEST_CASE(tcp_refused_c
           TEST_CASE(tcp_keepalive_finds_a_dead_guest), TEST_CASE(tcp_urgent_pointer_is_harmless), TEST_CASE(zero_ports_are_dropped),
           TEST_CASE(tcp_option_overrun_ends_the_list), TEST_CASE(hostfwd_reset_when_guest_refuses_and_when_silent), TEST_CASE(hostfwd_errors_are_one_clear_line),
           TEST_CASE(hostfwd_port_in_use_is_named), TEST_CASE(hostfwd_is_added_listed_and_removed), TEST_CASE(hostfwd_unix_replaces_a_stale_socket),
-          TEST_CASE(guestfwd_command_serves_again_and_again), TEST_CASE(udp_maps_endpoints_and_names_the_right_sender),
+          TEST_CASE(guestfwd_command_serves_again_and_again), TEST_CASE(guestfwd_chardev_goes_on_after_waiting), TEST_CASE(udp_maps_endpoints_and_names_the_right_sender),
           TEST_CASE(udp_port_unreachable_comes_back_with_the_right_quote), TEST_CASE(udp_datagrams_of_60000_bytes_pass_both_ways_in_fragments),
           TEST_CASE(ip_fragments_overlapping_or_too_large_are_dropped), TEST_CASE(icmp_echo_reply_has_exactly_the_question), TEST_CASE(icmp_time_exceeded_quotes_the_packet),
           TEST_CASE(short_packets_of_every_kind_are_dropped), TEST_CASE(arp_answers_for_host_dns_and_guestfwd_only),
