@@ -130,6 +130,99 @@ TEST(memory_and_registers_can_be_written_and_read_back)
     emu_destroy(m);
 }
 
+/* Counts are exact whatever the clock: three instructions a round, from the first byte of the loop. */
+static void counts(int icount, int *test_failed)
+{
+    static const uint8_t code[] = {
+        0xFA, 0x31, 0xDB,       /* cli; xor bx,bx */
+        0xBA, 0xF8, 0x03,       /* mov dx,3F8h */
+        0xB0, 'r', 0xEE,        /* mov al,'r'; out dx,al */
+        0x43,                   /* loop: inc bx */
+        0x01, 0xD8,             /* add ax,bx */
+        0xEB, 0xFB              /* jmp loop */
+    };
+    static const int64_t ask[] = { 1, 2, 1, 3, 64, 65, 66, 67, 68, 345, 999, 1000, 1001, 1023, 1024, 1025, 1090, 5000, 16383, 16450, 100001, 3000000 };
+    static struct my_disk disk;
+    static struct my_console console;
+    static const char *const options[] = { "-m", "16M", "-serial", "embed:console", "-drive", "file=embed:disk,format=raw,if=ide", "-net", "none",
+                                           "-icount", "shift=3,sleep=off" };
+    struct emu_disk_ops ops;
+    struct emu_limits limits = { 20000000, -1, 0 };
+    struct emu_result result;
+    struct emu *m = emu_new(NULL);
+    uint64_t before, rounds, bx, rip, start;
+    unsigned i;
+    CHECK(m != NULL);
+    memset(&disk, 0, sizeof disk);
+    memset(&console, 0, sizeof console);
+    memset(&ops, 0, sizeof ops);
+    memcpy(disk.bytes, code, sizeof code);
+    disk.bytes[510] = 0x55;
+    disk.bytes[511] = 0xAA;
+    ops.bytes = sizeof disk.bytes;
+    ops.read = disk_read;
+    ops.write = disk_write;
+    CHECK_EQ(emu_provide_disk(m, "disk", &ops, &disk), 0);
+    CHECK_EQ(emu_provide_serial(m, "console", console_output, &console), 0);
+    CHECK_EQ(emu_configure(m, (int)(sizeof options / sizeof options[0]) - (icount ? 0 : 2), options, NULL, 0), 0);
+    for (i = 0; i < 1000 && !strchr(console.text, 'r'); i++) {
+        CHECK_EQ(emu_run(m, &limits, &result), 0);
+        if (result.reason == EMU_REASON_IDLE) {
+            limits.may_block = 1;
+            CHECK_EQ(emu_run(m, &limits, &result), 0);
+            limits.may_block = 0;
+        }
+    }
+    CHECK(strchr(console.text, 'r') != NULL);
+    limits.host_ns = -1;
+    start = result.instructions;
+    CHECK_EQ(emu_read_register(m, 0, "rbx", &bx), 0);
+    CHECK_EQ(emu_read_register(m, 0, "rip", &rip), 0);
+    rounds = bx * 3 + (rip == 0x7C0A ? UINT64_MAX - 1 : rip == 0x7C0C ? UINT64_MAX : 0); /* bx has counted the round begun */
+    for (i = 0; i < sizeof ask / sizeof ask[0]; i++) {
+        uint64_t done;
+        before = result.instructions;
+        limits.instructions = ask[i];
+        CHECK_EQ(emu_run(m, &limits, &result), 0);
+        CHECK_EQ(result.reason, EMU_REASON_INSNS);
+        CHECK_EQ(result.instructions - before, (uint64_t)ask[i]);
+        done = rounds + (result.instructions - start);
+        CHECK_EQ(emu_read_register(m, 0, "rip", &rip), 0);
+        CHECK_EQ(emu_read_register(m, 0, "rbx", &bx), 0);
+        CHECK_EQ(rip, done % 3 == 0 ? 0x7C09 : done % 3 == 1 ? 0x7C0A : 0x7C0C);
+        CHECK_EQ((uint16_t)bx, (uint16_t)((done + 2) / 3));
+    }
+    emu_destroy(m);
+}
+
+TEST(a_limit_of_instructions_is_kept_exactly_by_the_host_clock) { counts(0, test_failed); }
+TEST(a_limit_of_instructions_is_kept_exactly_by_icount) { counts(1, test_failed); }
+
+/* From power-on. A guest that sleeps is the only reason to come back early: the boot sector halts for good before the 345th instruction. */
+TEST(a_limit_of_instructions_holds_from_power_on)
+{
+    static const int64_t ask[] = { 1, 2, 5, 20, 64, 65, 66, 67, 68, 90 };
+    static struct my_disk disk;
+    static struct my_console console;
+    unsigned i;
+    for (i = 0; i < sizeof ask / sizeof ask[0]; i++) {
+        struct emu *m = machine(&disk, &console, "x");
+        struct emu_limits limits = { -1, 0, 1 };
+        struct emu_result result;
+        CHECK(m != NULL);
+        limits.instructions = ask[i];
+        CHECK_EQ(emu_run(m, &limits, &result), 0);
+        CHECK_EQ(result.reason, EMU_REASON_INSNS);
+        CHECK_EQ(result.instructions, (uint64_t)ask[i]);
+        limits.instructions = 1000;
+        limits.may_block = 0;
+        CHECK_EQ(emu_run(m, &limits, &result), 0);
+        CHECK_EQ(result.reason, EMU_REASON_IDLE);
+        CHECK(result.instructions < 345);
+        emu_destroy(m);
+    }
+}
+
 TEST(wrong_options_give_one_line)
 {
     static const char *const options[] = { "-m", "0" };
@@ -142,4 +235,6 @@ TEST(wrong_options_give_one_line)
     emu_destroy(m);
 }
 
-TEST_MAIN(TEST_CASE(two_machines_run_side_by_side_from_their_own_disks), TEST_CASE(memory_and_registers_can_be_written_and_read_back), TEST_CASE(wrong_options_give_one_line))
+TEST_MAIN(TEST_CASE(two_machines_run_side_by_side_from_their_own_disks), TEST_CASE(memory_and_registers_can_be_written_and_read_back),
+          TEST_CASE(a_limit_of_instructions_is_kept_exactly_by_the_host_clock), TEST_CASE(a_limit_of_instructions_is_kept_exactly_by_icount),
+          TEST_CASE(a_limit_of_instructions_holds_from_power_on), TEST_CASE(wrong_options_give_one_line))
