@@ -485,9 +485,10 @@ static uint32_t rtl_timer_count(const struct rtl8139 *d)
 static void rtl_timer_arm(struct rtl8139 *d)
 {
     uint32_t at = RTL_32(d, RTL_TIMERINT);
+    uint64_t ticks = (uint32_t)(at - rtl_timer_count(d)); /* 0: it is there now, and comes again a whole round later */
     timer_cancel(&d->timer);
-    if (at)
-        timer_arm(&d->timer, emu_now_ns(d->pci.dev.emu) + (int64_t)muldiv64((uint32_t)(at - rtl_timer_count(d)), 1000, 33));
+    if (at) /* one more ns: never before the tick, which would fire again at once */
+        timer_arm(&d->timer, emu_now_ns(d->pci.dev.emu) + (int64_t)muldiv64(ticks ? ticks : UINT64_C(1) << 32, 1000, 33) + 1);
 }
 
 static void rtl_timer_fired(void *opaque)
@@ -654,8 +655,9 @@ static void rtl_write(void *opaque, uint64_t offset, uint64_t value, unsigned si
         rtl_rx_resume(d);
         return;
     }
-    if (r == RTL_ISR && size >= 2) {
-        st16le(d->reg + RTL_ISR, (uint16_t)(RTL_16(d, RTL_ISR) & ~value));
+    if (r == RTL_ISR || r == RTL_ISR + 1) { /* ones clear */
+        unsigned shift = r == RTL_ISR ? 0 : 8, mask = size == 1 ? 0xFFu : 0xFFFFu;
+        st16le(d->reg + RTL_ISR, (uint16_t)(RTL_16(d, RTL_ISR) & ~(((unsigned)value & mask) << shift)));
         rtl_update_irq(d);
         rtl_rx_resume(d);
         return;
