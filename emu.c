@@ -716,6 +716,13 @@ struct poll_hook {
 EMU_PRIV void poll_hook_add(struct emu *e, struct poll_hook *h);
 EMU_PRIV void poll_hook_remove(struct emu *e, struct poll_hook *h);
 EMU_PRIV void emu_poll_now(struct emu *e); /* network activity: look at descriptors soon (within 0.2 ms) */
+/* Guests that poll for input (GRUB, DOS programs) instead of halting: the device or service that has nothing to give calls this, and once
+ * it has gone on for a while with hardly any work in between, the CPU naps until the next event or for a few milliseconds. */
+struct nap_watch {
+    uint64_t insns; /* the CPU's count at the last poll */
+    unsigned polls; /* close together and in vain; 0 begins anew */
+};
+EMU_PRIV void machine_polled_in_vain(struct emu *e, struct nap_watch *w);
 EMU_PRIV int machine_run(struct emu *e, int64_t max_host_ns, int64_t max_insns, bool may_block); /* enum emu_reason */
 EMU_PRIV void machine_pause(struct emu *e);
 EMU_PRIV int machine_resume(struct emu *e); /* EMU_EINVAL after a shutdown that -no-shutdown kept: reset first */
@@ -1017,6 +1024,8 @@ struct config {
     char *kernel, *initrd, *append, *dtb, *bios, *name, *uuid;
     char *firmware_dir; /* -L */
     char boot_order[16]; /* letters c d a n; "" = default "cad" */
+    char boot_once[16];  /* changes places with boot_order at the next boot_once_left resets: 2, so for the first boot */
+    unsigned boot_once_left;
     bool boot_menu, boot_strict;
     unsigned boot_menu_timeout_ms;
     char *vga; /* std, none */
@@ -1089,6 +1098,8 @@ struct emu {
     size_t poll_capacity, poll_count, watch_count;
     uint64_t insns_per_us;  /* measured */
     unsigned next_cpu, break_cpu;
+    struct timer nap_timer; /* no CPU naps longer than this */
+    bool napping;          /* some CPU does (cpu->napping) */
     bool on_break_pending; /* the pause under way is a breakpoint's: on_break tells more */
     unsigned gdb_count;
     void (*on_run_state)(struct emu *e, enum run_state state);               /* front: gdb stub, QMP */
@@ -3505,6 +3516,7 @@ EMU_PRIV int err_set(struct err *err, int code, const char *fmt, ...)
 EMU_PRIV int err_prefix(struct err *err, int code, const char *fmt, ...)
 {
     struct err was;
+    const char *named;
     size_t n;
     va_list ap;
     if (!err)
@@ -3514,7 +3526,11 @@ EMU_PRIV int err_prefix(struct err *err, int code, const char *fmt, ...)
     vsnprintf(err->text, sizeof err->text, fmt, ap);
     va_end(ap);
     n = strlen(err->text);
-    snprintf(err->text + n, sizeof err->text - n, ": %s", was.text);
+    named = strchr(err->text, ' ');
+    if (named && !strncmp(was.text, named + 1, strlen(named + 1)) && was.text[strlen(named + 1)] == ':') /* "-serial X" before "X: ...": X once */
+        snprintf(err->text + n, sizeof err->text - n, "%s", was.text + strlen(named + 1));
+    else
+        snprintf(err->text + n, sizeof err->text - n, ": %s", was.text);
     return code;
 }
 
@@ -38449,6 +38465,8 @@ static int board_drive_place(struct emu *e, struct config_line *line, bool taken
     if (strcmp(*interface, "ide") && strcmp(*interface, "floppy"))
         return err_set(err, EMU_EINVAL, "%s: if=%s is not ide, floppy or none", o->origin, *interface);
     if (!strcmp(*interface, "floppy")) {
+        if (cd)
+            return err_set(err, EMU_EINVAL, "%s: media=cdrom is no floppy; use if=ide", o->origin);
         if (options_u64(o, "index", 0, 1, &n, err) || options_u64(o, "unit", 0, 1, &n, err) || options_u64(o, "bus", 0, 0, &bus, err))
             return EMU_EINVAL;
         *index = (unsigned)n;
@@ -38594,6 +38612,7 @@ EMU_PRIV void board_destroy(struct emu *e)
     emu_free(e, e->cpus);
     e->cpus = NULL;
     trace_cache_destroy(e);
+    cpu_decode_destroy(e);
     chipset_free(e);
 }
 
@@ -38612,6 +38631,13 @@ static void board_reset_devices(struct device *dev)
 EMU_PRIV void board_reset(struct emu *e)
 {
     unsigned i;
+    if (e->config.boot_once_left) {
+        char order[sizeof e->config.boot_order];
+        memcpy(order, e->config.boot_order, sizeof order);
+        memcpy(e->config.boot_order, e->config.boot_once, sizeof order);
+        memcpy(e->config.boot_once, order, sizeof order);
+        e->config.boot_once_left--;
+    }
     e->a20_mask = UINT64_MAX;
     board_reset_devices(e->devices);
     for (i = 0; i < e->cpu_count; i++)
@@ -45445,7 +45471,8 @@ EMU_PRIV int loader_create(struct fw *fw, struct err *err)
     elf = l->kernel.size >= 64 && !memcmp(k, "\177ELF", 4);
     if (l->kernel.size > 0x400 && ld32le(k + 0x202) == 0x53726448 /* HdrS */) {
         size_t setup = (k[0x1F1] ? k[0x1F1] + 1u : 5u) * 512;
-        if (l->kernel.size <= setup)
+        /* syssize: what the boot protocol's header says follows the setup sectors, in units of 16 bytes (Documentation/arch/x86/boot.rst) */
+        if (l->kernel.size <= setup || l->kernel.size - setup < (uint64_t)ld32le(k + 0x1F4) * 16)
             return err_set(err, EMU_EFORMAT, "-kernel %s: Linux image is cut short", e->config.kernel);
         l->kind = LOADER_LINUX;
     } else if (loader_multiboot_header(&l->kernel, &l->header)) {
@@ -57681,7 +57708,7 @@ static struct chr *char_new(struct emu *e, const char *id, struct err *err)
 {
     struct chr *c, **end;
     if (char_lookup(e, id)) {
-        err_set(err, EMU_EEXIST, "there is a character device with id %s already", id);
+        err_set(err, EMU_EEXIST, "there is a -chardev with id=%s already", id);
         return NULL;
     }
     c = emu_alloc(e, sizeof *c);
@@ -57967,8 +57994,13 @@ static int char_parse_short(struct options *o, struct emu *e, const char *spec, 
     } else if (!strncmp(spec, "vc:", 3)) {
         r = options_set(o, "backend", "vc");
     } else {
+        char *origin = o->origin;
+        o->origin = NULL;
         options_free(o);
-        return options_parse(o, e, "character device", spec, "backend", err);
+        r = options_parse(o, e, "", spec, "backend", err);
+        emu_free(e, o->origin);
+        o->origin = origin;
+        return r;
     }
     if (!r && rest && *rest == ',')
         r = char_add_options(o, e, spec, rest + 1, err);
@@ -58160,7 +58192,12 @@ static int cmd_machine(struct cmd_state *s, const char *arg, struct err *err)
 {
     struct options o;
     const char *type, *accel;
-    bool flag = true, ignored = false;
+    static const struct {
+        const char *key;
+        bool is; /* how it is here, whatever one asks for */
+    } later[] = { { "usb", false }, { "graphics", true }, { "i8042", true }, { "nvdimm", false } };
+    bool flag = true;
+    size_t i;
     int r;
     if (cmd_wants_help(arg)) {
         printf("Supported machines are:\npc                   i440FX + PIIX3 (default)\n");
@@ -58188,13 +58225,14 @@ static int cmd_machine(struct cmd_state *s, const char *arg, struct err *err)
         r = options_bool(&o, "hpet", &flag, err);
     if (!r && !flag)
         s->emu->config.no_hpet = true;
-    /* what changes nothing here: accepted */
-    if (!r)
-        r = options_bool(&o, "usb", &ignored, err);
-    if (!r && ignored)
-        r = err_set(err, EMU_ENOTSUP, "-machine usb=on: not supported yet");
+    for (i = 0; i < EMU_ARRAY_LEN(later) && !r; i++) {
+        flag = later[i].is;
+        r = options_bool(&o, later[i].key, &flag, err);
+        if (!r && flag != later[i].is)
+            r = err_set(err, EMU_ENOTSUP, "-machine %s=%s: not supported yet", later[i].key, flag ? "on" : "off");
+    }
     options_get(&o, "kernel_irqchip"), options_get(&o, "kernel-irqchip"), options_get(&o, "vmport"), options_get(&o, "smm"), options_get(&o, "mem-merge"),
-        options_get(&o, "dump-guest-core"), options_get(&o, "graphics"), options_get(&o, "i8042"), options_get(&o, "pcspk-audiodev"), options_get(&o, "nvdimm");
+        options_get(&o, "dump-guest-core");
     if (!r)
         r = options_check_used(&o, err);
     options_free(&o);
@@ -58203,7 +58241,6 @@ static int cmd_machine(struct cmd_state *s, const char *arg, struct err *err)
 
 static int cmd_cpu(struct cmd_state *s, const char *arg, struct err *err)
 {
-    (void)err;
     if (cmd_wants_help(arg)) {
         struct buf b;
         buf_init(&b, s->emu);
@@ -58214,7 +58251,7 @@ static int cmd_cpu(struct cmd_state *s, const char *arg, struct err *err)
         s->printed = true;
         return 0;
     }
-    return cmd_set_string(s, &s->emu->config.cpu_model, arg);
+    return *arg && *arg != ',' ? cmd_set_string(s, &s->emu->config.cpu_model, arg) : cmd_bad(s, arg, "names no model; `-cpu help` lists them", err);
 }
 
 #define CMD_MAX_CPUS 64
@@ -58230,12 +58267,23 @@ static int cmd_smp(struct cmd_state *s, const char *arg, struct err *err)
         (r = options_u64(&o, "dies", 1, 1, &dies, err)) || (r = options_u64(&o, "clusters", 1, 1, &clusters, err)) ||
         (r = options_u64(&o, "maxcpus", 1, 255, &maxcpus, err)))
         goto done;
+    threads = threads ? threads : 1;
+    if (!maxcpus)
+        maxcpus = cpus ? cpus : (sockets ? sockets : 1) * (cores ? cores : 1) * threads;
     if (!cpus)
-        cpus = (sockets ? sockets : 1) * (cores ? cores : 1) * (threads ? threads : 1);
-    if (cpus > CMD_MAX_CPUS || (maxcpus && maxcpus < cpus))
+        cpus = maxcpus;
+    if (!sockets)
+        sockets = cores ? EMU_MAX(maxcpus / (cores * threads), (uint64_t)1) : 1;
+    if (!cores)
+        cores = EMU_MAX(maxcpus / (sockets * threads), (uint64_t)1);
+    if (cpus > CMD_MAX_CPUS || maxcpus < cpus)
         r = err_set(err, EMU_EINVAL, "-smp %s: between 1 and %d CPUs, and maxcpus not below them", arg, CMD_MAX_CPUS);
+    else if (sockets * cores * threads != maxcpus)
+        r = err_set(err, EMU_EINVAL, "-smp %s: sockets=%u times cores=%u times threads=%u is not %u CPUs", arg, (unsigned)sockets, (unsigned)cores, (unsigned)threads, (unsigned)maxcpus);
     else
         r = options_check_used(&o, err);
+    if (!r && (sockets > 1 || threads > 1))
+        emu_log(s->emu, LOG_NOTICE, "-smp %s: the guest is shown %u cores in one socket", arg, (unsigned)cpus);
     if (!r)
         s->emu->config.cpus = (unsigned)cpus;
 done:
@@ -58300,8 +58348,10 @@ static int cmd_rtc(struct cmd_state *s, const char *arg, struct err *err)
 {
     struct config *c = &s->emu->config;
     struct options o;
+    static const uint8_t month_days[12] = { 31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31 };
     const char *base, *clock;
     int year, month, day, hour = 0, minute = 0, second = 0, used = 0;
+    bool leap = false;
     int r = options_parse(&o, s->emu, "-rtc", arg, "base", err);
     if (r)
         return r;
@@ -58317,7 +58367,10 @@ static int cmd_rtc(struct cmd_state *s, const char *arg, struct err *err)
             n = sscanf(base + used, "T%2d:%2d:%2d%n", &hour, &minute, &second, &more) == 3 ? 3 : 0;
             used += more;
         }
-        if (n != 3 || base[used] || month < 1 || month > 12 || day < 1 || day > 31 || year < 1970 || hour > 23 || minute > 59 || second > 59) {
+        if (n == 3)
+            leap = year % 4 == 0 && (year % 100 || year % 400 == 0);
+        if (n != 3 || base[used] || month < 1 || month > 12 || day < 1 || day > month_days[month - 1] + (month == 2 && leap) || year < 1970 || hour > 23 ||
+            minute > 59 || second > 59) {
             r = err_set(err, EMU_EINVAL, "-rtc base=%s: not utc, localtime or a date (like 2026-01-31 or 2026-01-31T12:00:00)", base);
         } else { /* days from civil date: Gregorian, era of 400 years, year starting in March */
             int64_t y = year - (month <= 2), era = y / 400, yoe = y - era * 400;
@@ -58350,6 +58403,7 @@ static int cmd_icount(struct cmd_state *s, const char *arg, struct err *err)
     struct config *c = &s->emu->config;
     struct options o;
     const char *shift;
+    bool align = false;
     uint64_t n = 0;
     int r = options_parse(&o, s->emu, "-icount", arg, "shift", err);
     if (r)
@@ -58358,7 +58412,6 @@ static int cmd_icount(struct cmd_state *s, const char *arg, struct err *err)
     c->icount = true;
     c->icount_auto_sleep = true;
     c->icount_shift = 1; /* 500 MIPS: about what a host does */
-    options_get(&o, "align");
     if (shift && strcmp(shift, "auto")) {
         if (parse_u64(shift, 0, 10, &n))
             r = err_set(err, EMU_EINVAL, "-icount shift=%s: not auto or a number from 0 to 10 (nanoseconds per instruction, as a power of two)", shift);
@@ -58367,6 +58420,10 @@ static int cmd_icount(struct cmd_state *s, const char *arg, struct err *err)
     }
     if (!r)
         r = options_bool(&o, "sleep", &c->icount_auto_sleep, err);
+    if (!r)
+        r = options_bool(&o, "align", &align, err);
+    if (!r && align)
+        r = err_set(err, EMU_ENOTSUP, "-icount align=on: not supported yet");
     if (!r && options_get(&o, "rr"))
         r = err_set(err, EMU_ENOTSUP, "-icount rr=: record and replay is not supported yet");
     if (!r)
@@ -58378,7 +58435,7 @@ static int cmd_icount(struct cmd_state *s, const char *arg, struct err *err)
 static int cmd_seed(struct cmd_state *s, const char *arg, struct err *err)
 {
     if (parse_u64(arg, 0, UINT64_MAX, &s->emu->config.seed))
-        return cmd_bad(s, arg, "not a number", err);
+        return cmd_bad(s, arg, "not a number from 0 to 2^64-1", err);
     s->emu->config.seed_set = true;
     return 0;
 }
@@ -58436,37 +58493,48 @@ static int cmd_flag(struct cmd_state *s, const char *arg, struct err *err)
     return 0;
 }
 
-/* Options that change nothing in this emulator and that scripts give for QEMU's sake. */
+/* Options that ask for what is so anyway. */
 static int cmd_accepted(struct cmd_state *s, const char *arg, struct err *err)
 {
     (void)s, (void)arg, (void)err;
     return 0;
 }
 
+/* Options that scripts give for QEMU's sake and that change nothing here. */
+static int cmd_noted(struct cmd_state *s, const char *arg, struct err *err)
+{
+    (void)err;
+    if (!arg || (strcmp(arg, "off") && strcmp(arg, "en-us")))
+        emu_log(s->emu, LOG_NOTICE, "-%s%s%s: changes nothing here", s->option->name, arg ? " " : "", arg ? arg : "");
+    return 0;
+}
+
 /* ---- boot ---- */
+
+static int cmd_boot_letters(const char *arg, const char *order, char out[16], struct err *err)
+{
+    size_t i;
+    for (i = 0; order[i] && strchr("acdnp", order[i]) && !strchr(order + i + 1, order[i]); i++) {
+    }
+    if (order[i] || i >= 16)
+        return err_set(err, EMU_EINVAL, "-boot %s: the order is made of a (floppy), c (disk), d (CD), n (network), each once", arg);
+    snprintf(out, 16, "%s", order);
+    return 0;
+}
 
 static int cmd_boot(struct cmd_state *s, const char *arg, struct err *err)
 {
     struct config *c = &s->emu->config;
     struct options o;
-    const char *order;
+    const char *order, *v;
     uint64_t ms = 0;
     int r = options_parse(&o, s->emu, "-boot", arg, "order", err);
     if (r)
         return r;
-    order = options_get(&o, "order");
-    if (options_get(&o, "once"))
-        order = options_get(&o, "once");
-    if (order) {
-        size_t i;
-        for (i = 0; order[i]; i++)
-            if (!strchr("acdnp", order[i]) || strchr(order + i + 1, order[i]))
-                break;
-        if (order[i] || i >= sizeof c->boot_order)
-            r = err_set(err, EMU_EINVAL, "-boot %s: the order is made of a (floppy), c (disk), d (CD), n (network), each once", arg);
-        else
-            snprintf(c->boot_order, sizeof c->boot_order, "%s", order);
-    }
+    if ((order = options_get(&o, "order")))
+        r = cmd_boot_letters(arg, order, c->boot_order, err);
+    if (!r && (order = options_get(&o, "once")))
+        r = cmd_boot_letters(arg, order, c->boot_once, err), c->boot_once_left = 2;
     if (!r)
         r = options_bool(&o, "menu", &c->boot_menu, err);
     if (!r)
@@ -58474,7 +58542,10 @@ static int cmd_boot(struct cmd_state *s, const char *arg, struct err *err)
     if (!r)
         r = options_u64(&o, "splash-time", 0, 65535, &ms, err);
     c->boot_menu_timeout_ms = (unsigned)ms;
-    options_get(&o, "splash"), options_get(&o, "reboot-timeout");
+    if (!r && (v = options_get(&o, "splash")))
+        emu_log(s->emu, LOG_NOTICE, "-boot splash=%s: no picture is shown", v);
+    if (!r && (v = options_get(&o, "reboot-timeout")) && strcmp(v, "-1"))
+        r = err_set(err, EMU_ENOTSUP, "-boot reboot-timeout=%s: not supported yet", v);
     if (!r)
         r = options_check_used(&o, err);
     options_free(&o);
@@ -58500,8 +58571,6 @@ static int cmd_string(struct cmd_state *s, const char *arg, struct err *err)
         return cmd_set_string(s, &s->front->pidfile, arg);
     if (!strcmp(n, "D"))
         return cmd_set_string(s, &s->front->log_path, arg);
-    if (!strcmp(n, "debugcon"))
-        return cmd_set_string(s, &s->front->debugcon, arg);
     return cmd_set_string(s, &s->front->gdb, arg); /* -gdb */
 }
 
@@ -58511,7 +58580,41 @@ static int cmd_gdb_default(struct cmd_state *s, const char *arg, struct err *err
     return cmd_set_string(s, &s->front->gdb, "tcp::1234");
 }
 
-static int cmd_smbios(struct cmd_state *s, const char *arg, struct err *err) { return cmd_add(s, &s->emu->config.smbios, arg, NULL, err); }
+/* The keys that fw/smbios.c asks for. */
+static int cmd_smbios(struct cmd_state *s, const char *arg, struct err *err)
+{
+    static const char *const keys[][8] = {
+        { "0", "vendor", "version", "date" }, { "1", "manufacturer", "product", "version", "serial", "uuid", "sku", "family" }, { "3", "manufacturer" }
+    };
+    struct options o;
+    const char *type;
+    size_t i, k;
+    int r = options_parse(&o, s->emu, "-smbios", arg, NULL, err);
+    if (r)
+        return r;
+    type = options_get(&o, "type");
+    for (i = 0; type && i < EMU_ARRAY_LEN(keys) && strcmp(type, keys[i][0]); i++) {
+    }
+    if (!type || i == EMU_ARRAY_LEN(keys)) {
+        r = cmd_bad(s, arg, "only type=0, type=1 and type=3 are supported yet", err);
+    } else {
+        for (k = 1; k < EMU_ARRAY_LEN(keys[i]) && keys[i][k]; k++)
+            options_get(&o, keys[i][k]);
+        r = options_check_used(&o, err);
+    }
+    options_free(&o);
+    return r ? r : cmd_add(s, &s->emu->config.smbios, arg, NULL, err);
+}
+
+static int cmd_debugcon(struct cmd_state *s, const char *arg, struct err *err)
+{
+    struct front *f = s->front;
+    if (f->debugcon)
+        return cmd_bad(s, arg, "there is one debug console; -device isa-debugcon makes others", err);
+    if (cmd_add(s, &s->emu->config.devices, "isa-debugcon,iobase=0xe9,chardev=debugcon", "driver", err))
+        return EMU_EINVAL;
+    return cmd_set_string(s, &f->debugcon, arg);
+}
 static int cmd_fw_cfg(struct cmd_state *s, const char *arg, struct err *err) { return cmd_add(s, &s->emu->config.fw_cfg, arg, "name", err); }
 
 /* ---- disks ---- */
@@ -58521,6 +58624,8 @@ static int cmd_drive_text(struct cmd_state *s, const char *origin, const char *f
     char *text;
     size_t i, n = 0, size = 2 * strlen(file) + strlen(rest) + 16;
     struct config_line *line;
+    if (!*file)
+        return err_set(err, EMU_EINVAL, "%s%s\"\": an empty file name", origin, *origin ? " " : "");
     text = emu_alloc(s->emu, size);
     if (!text)
         return err_set(err, EMU_ENOMEM, "%s: out of memory", origin);
@@ -58790,7 +58895,7 @@ static const struct cmd_option cmd_options[] = {
     { "monitor", "DEV", CMD_CHAR, "the monitor", cmd_monitor },
     { "mon", "[chardev=]ID", CMD_CHAR, "the monitor on a -chardev", cmd_mon },
     { "chardev", "BACKEND,id=ID[,...]", CMD_CHAR, "a character backend", cmd_chardev },
-    { "debugcon", "DEV", CMD_CHAR, "bytes written to port 0xe9", cmd_string },
+    { "debugcon", "DEV", CMD_CHAR, "bytes written to port 0xe9", cmd_debugcon },
     { "echr", "N", CMD_CHAR, "escape character of the terminal instead of Ctrl-A (1)", cmd_echr },
 
     { "display", "none|curses", CMD_DISPLAY, "the screen: nowhere, or text in the terminal", cmd_display },
@@ -58818,11 +58923,11 @@ static const struct cmd_option cmd_options[] = {
     { "localtime", NULL, CMD_OLD, NULL, cmd_localtime },
     { "no-user-config", NULL, CMD_OLD, NULL, cmd_accepted },
     { "no-fd-bootchk", NULL, CMD_OLD, NULL, cmd_accepted },
-    { "msg", "timestamp=on|off", CMD_OLD, NULL, cmd_accepted },
-    { "overcommit", "...", CMD_OLD, NULL, cmd_accepted },
-    { "sandbox", "...", CMD_OLD, NULL, cmd_accepted },
-    { "k", "LAYOUT", CMD_OLD, NULL, cmd_accepted },
-    { "mem-prealloc", NULL, CMD_OLD, NULL, cmd_accepted },
+    { "msg", "timestamp=on|off", CMD_OLD, NULL, cmd_noted },
+    { "overcommit", "...", CMD_OLD, NULL, cmd_noted },
+    { "sandbox", "...", CMD_OLD, NULL, cmd_noted },
+    { "k", "LAYOUT", CMD_OLD, NULL, cmd_noted },
+    { "mem-prealloc", NULL, CMD_OLD, NULL, cmd_noted },
 #define CMD_LATER(name, arg) { name, arg, CMD_OLD, NULL, NULL }
     CMD_LATER("usb", NULL), CMD_LATER("usbdevice", "NAME"), CMD_LATER("vnc", "DISPLAY"), CMD_LATER("qmp", "DEV"), CMD_LATER("qmp-pretty", "DEV"),
     CMD_LATER("loadvm", "NAME"), CMD_LATER("incoming", "URI"), CMD_LATER("audiodev", "..."), CMD_LATER("audio", "..."), CMD_LATER("soundhw", "..."),
@@ -58836,7 +58941,8 @@ static const struct cmd_option cmd_options[] = {
     CMD_LATER("semihosting", NULL), CMD_LATER("semihosting-config", "..."), CMD_LATER("prom-env", "..."), CMD_LATER("jitdump", NULL), CMD_LATER("perfmap", NULL),
     CMD_LATER("enable-fips", NULL), CMD_LATER("xen-domid", "ID"), CMD_LATER("nouserconfig", NULL), CMD_LATER("async-teardown", NULL), CMD_LATER("g", "WxH[xD]"),
     CMD_LATER("win2k-hack", NULL), CMD_LATER("bt", "..."), CMD_LATER("portrait", NULL), CMD_LATER("rotate", "N"), CMD_LATER("only-migratable", NULL),
-    CMD_LATER("set-compat", "..."), CMD_LATER("compat", "..."), CMD_LATER("dump-vmstate", "FILE"), CMD_LATER("enable-sync-profile", NULL), CMD_LATER("run-with", "..."),
+    CMD_LATER("set-compat", "..."), CMD_LATER("xen-attach", NULL), CMD_LATER("xen-domid-restrict", NULL), CMD_LATER("audio-help", NULL),
+    CMD_LATER("compat", "..."), CMD_LATER("dump-vmstate", "FILE"), CMD_LATER("enable-sync-profile", NULL), CMD_LATER("run-with", "..."),
 #undef CMD_LATER
 };
 
@@ -58868,12 +58974,39 @@ static const struct cmd_option *cmd_find(const char *name)
     return NULL;
 }
 
+/* The option that takes the terminal for itself, or NULL. */
+static const char *cmd_terminal_owner(struct cmd_state *s)
+{
+    struct front *f = s->front;
+    struct config_line *line;
+    unsigned i;
+    for (i = 0; i < f->monitor_count; i++)
+        if (!strcmp(f->monitor[i], "stdio") || !strcmp(f->monitor[i], "/dev/stdin"))
+            return "-monitor";
+    for (i = 0; i < EMU_ARRAY_LEN(s->emu->config.serial); i++)
+        if (s->emu->config.serial[i] && strstr(s->emu->config.serial[i], "stdio"))
+            return "-serial";
+    for (i = 0; i < EMU_ARRAY_LEN(s->emu->config.parallel); i++)
+        if (s->emu->config.parallel[i] && strstr(s->emu->config.parallel[i], "stdio"))
+            return "-parallel";
+    if (f->debugcon && strstr(f->debugcon, "stdio"))
+        return "-debugcon";
+    if (f->gdb && !strcmp(f->gdb, "stdio"))
+        return "-gdb";
+    for (line = f->chardevs; line; line = line->next) {
+        const char *backend = options_get(&line->opts, "backend");
+        if (backend && !strcmp(backend, "stdio"))
+            return "-chardev";
+    }
+    return NULL;
+}
+
 /* What the main job's line leaves open. */
 static int cmd_defaults(struct cmd_state *s, struct err *err)
 {
     struct config *c = &s->emu->config;
     struct front *f = s->front;
-    bool terminal = f->program && f->display != DISPLAY_CURSES && !f->daemonize;
+    const char *owner;
     if (!c->cpu_model && cmd_set_string(s, &c->cpu_model, "max"))
         return err_set(err, EMU_ENOMEM, "out of memory");
     if (!c->vga && cmd_set_string(s, &c->vga, c->no_defaults ? "none" : "std"))
@@ -58886,22 +59019,18 @@ static int cmd_defaults(struct cmd_state *s, struct err *err)
         return err_set(err, EMU_EINVAL, "-nographic and -display curses: both want the terminal; give one of them");
     if (f->nographic)
         f->display = DISPLAY_NONE;
-    if (!f->serial_given && (!c->no_defaults || f->nographic) && terminal) {
-        bool monitor_has_stdio = f->monitor_count && (!strcmp(f->monitor[0], "stdio") || !strcmp(f->monitor[0], "/dev/stdin"));
-        if (monitor_has_stdio) {
-            emu_log(s->emu, LOG_NOTICE, "the monitor has the terminal; the guest's serial port is not shown (-serial mon:stdio shows both)");
-        } else if (cmd_set_string(s, &c->serial[0], f->monitor_given ? "stdio" : "mon:stdio")) {
+    if ((c->initrd || c->append) && !c->kernel)
+        return err_set(err, EMU_EINVAL, "-%s: needs -kernel", c->initrd ? "initrd" : "append");
+    if (f->display == DISPLAY_CURSES || f->daemonize || !f->program)
+        return 0;
+    owner = cmd_terminal_owner(s);
+    if (!f->serial_given && (!c->no_defaults || f->nographic)) {
+        if (owner)
+            emu_log(s->emu, LOG_NOTICE, "%s has the terminal; the guest's serial port is not shown%s", owner, strcmp(owner, "-monitor") ? "" : " (-serial mon:stdio shows both)");
+        else if (cmd_set_string(s, &c->serial[0], f->monitor_given ? "stdio" : "mon:stdio"))
             return err_set(err, EMU_ENOMEM, "out of memory");
-        }
-        f->monitor_given = true;
-    } else if (!f->monitor_given && f->nographic && terminal) {
-        unsigned i;
-        bool taken = false;
-        for (i = 0; i < EMU_ARRAY_LEN(c->serial); i++)
-            if (c->serial[i] && strstr(c->serial[i], "stdio"))
-                taken = true;
-        if (!taken && cmd_set_string(s, &f->monitor[f->monitor_count++], "stdio"))
-            return err_set(err, EMU_ENOMEM, "out of memory");
+    } else if (!f->monitor_given && f->nographic && !owner && cmd_set_string(s, &f->monitor[f->monitor_count++], "stdio")) {
+        return err_set(err, EMU_ENOMEM, "out of memory");
     }
     return 0;
 }
@@ -61643,14 +61772,17 @@ static int api_open_log(struct emu *e, struct err *err)
 /* -chardev lines first, since the others name them. */
 static int api_create_chars(struct emu *e, struct err *err)
 {
+    struct front *f = front_of(e);
     struct config_line *line;
-    for (line = front_of(e)->chardevs; line; line = line->next) {
+    for (line = f->chardevs; line; line = line->next) {
         const char *id = options_get(&line->opts, "id");
         if (!id)
             return err_set(err, EMU_EINVAL, "%s: needs id=", line->opts.origin);
         if (!chr_create(e, id, &line->opts, err))
-            return EMU_EINVAL;
+            return strncmp(err->text, line->opts.origin, strlen(line->opts.origin)) ? err_prefix(err, EMU_EINVAL, "%s", line->opts.origin) : EMU_EINVAL;
     }
+    if (f->debugcon && !chr_open(e, "debugcon", f->debugcon, err))
+        return err_prefix(err, EMU_EINVAL, "-debugcon %s", f->debugcon);
     return 0;
 }
 

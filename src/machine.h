@@ -267,6 +267,13 @@ struct poll_hook {
 EMU_PRIV void poll_hook_add(struct emu *e, struct poll_hook *h);
 EMU_PRIV void poll_hook_remove(struct emu *e, struct poll_hook *h);
 EMU_PRIV void emu_poll_now(struct emu *e); /* network activity: look at descriptors soon (within 0.2 ms) */
+/* Guests that poll for input (GRUB, DOS programs) instead of halting: the device or service that has nothing to give calls this, and once
+ * it has gone on for a while with hardly any work in between, the CPU naps until the next event or for a few milliseconds. */
+struct nap_watch {
+    uint64_t insns; /* the CPU's count at the last poll */
+    unsigned polls; /* close together and in vain; 0 begins anew */
+};
+EMU_PRIV void machine_polled_in_vain(struct emu *e, struct nap_watch *w);
 EMU_PRIV int machine_run(struct emu *e, int64_t max_host_ns, int64_t max_insns, bool may_block); /* enum emu_reason */
 EMU_PRIV void machine_pause(struct emu *e);
 EMU_PRIV int machine_resume(struct emu *e); /* EMU_EINVAL after a shutdown that -no-shutdown kept: reset first */
@@ -568,6 +575,8 @@ struct config {
     char *kernel, *initrd, *append, *dtb, *bios, *name, *uuid;
     char *firmware_dir; /* -L */
     char boot_order[16]; /* letters c d a n; "" = default "cad" */
+    char boot_once[16];  /* changes places with boot_order at the next boot_once_left resets: 2, so for the first boot */
+    unsigned boot_once_left;
     bool boot_menu, boot_strict;
     unsigned boot_menu_timeout_ms;
     char *vga; /* std, none */
@@ -640,6 +649,8 @@ struct emu {
     size_t poll_capacity, poll_count, watch_count;
     uint64_t insns_per_us;  /* measured */
     unsigned next_cpu, break_cpu;
+    struct timer nap_timer; /* no CPU naps longer than this */
+    bool napping;          /* some CPU does (cpu->napping) */
     bool on_break_pending; /* the pause under way is a breakpoint's: on_break tells more */
     unsigned gdb_count;
     void (*on_run_state)(struct emu *e, enum run_state state);               /* front: gdb stub, QMP */

@@ -161,14 +161,17 @@ static int api_open_log(struct emu *e, struct err *err)
 /* -chardev lines first, since the others name them. */
 static int api_create_chars(struct emu *e, struct err *err)
 {
+    struct front *f = front_of(e);
     struct config_line *line;
-    for (line = front_of(e)->chardevs; line; line = line->next) {
+    for (line = f->chardevs; line; line = line->next) {
         const char *id = options_get(&line->opts, "id");
         if (!id)
             return err_set(err, EMU_EINVAL, "%s: needs id=", line->opts.origin);
         if (!chr_create(e, id, &line->opts, err))
-            return EMU_EINVAL;
+            return strncmp(err->text, line->opts.origin, strlen(line->opts.origin)) ? err_prefix(err, EMU_EINVAL, "%s", line->opts.origin) : EMU_EINVAL;
     }
+    if (f->debugcon && !chr_open(e, "debugcon", f->debugcon, err))
+        return err_prefix(err, EMU_EINVAL, "-debugcon %s", f->debugcon);
     return 0;
 }
 

@@ -341,7 +341,7 @@ static struct chr *char_new(struct emu *e, const char *id, struct err *err)
 {
     struct chr *c, **end;
     if (char_lookup(e, id)) {
-        err_set(err, EMU_EEXIST, "there is a character device with id %s already", id);
+        err_set(err, EMU_EEXIST, "there is a -chardev with id=%s already", id);
         return NULL;
     }
     c = emu_alloc(e, sizeof *c);
@@ -627,8 +627,13 @@ static int char_parse_short(struct options *o, struct emu *e, const char *spec, 
     } else if (!strncmp(spec, "vc:", 3)) {
         r = options_set(o, "backend", "vc");
     } else {
+        char *origin = o->origin;
+        o->origin = NULL;
         options_free(o);
-        return options_parse(o, e, "character device", spec, "backend", err);
+        r = options_parse(o, e, "", spec, "backend", err);
+        emu_free(e, o->origin);
+        o->origin = origin;
+        return r;
     }
     if (!r && rest && *rest == ',')
         r = char_add_options(o, e, spec, rest + 1, err);

@@ -265,6 +265,8 @@ static int board_drive_place(struct emu *e, struct config_line *line, bool taken
     if (strcmp(*interface, "ide") && strcmp(*interface, "floppy"))
         return err_set(err, EMU_EINVAL, "%s: if=%s is not ide, floppy or none", o->origin, *interface);
     if (!strcmp(*interface, "floppy")) {
+        if (cd)
+            return err_set(err, EMU_EINVAL, "%s: media=cdrom is no floppy; use if=ide", o->origin);
         if (options_u64(o, "index", 0, 1, &n, err) || options_u64(o, "unit", 0, 1, &n, err) || options_u64(o, "bus", 0, 0, &bus, err))
             return EMU_EINVAL;
         *index = (unsigned)n;
@@ -410,6 +412,7 @@ EMU_PRIV void board_destroy(struct emu *e)
     emu_free(e, e->cpus);
     e->cpus = NULL;
     trace_cache_destroy(e);
+    cpu_decode_destroy(e);
     chipset_free(e);
 }
 
@@ -428,6 +431,13 @@ static void board_reset_devices(struct device *dev)
 EMU_PRIV void board_reset(struct emu *e)
 {
     unsigned i;
+    if (e->config.boot_once_left) {
+        char order[sizeof e->config.boot_order];
+        memcpy(order, e->config.boot_order, sizeof order);
+        memcpy(e->config.boot_order, e->config.boot_once, sizeof order);
+        memcpy(e->config.boot_once, order, sizeof order);
+        e->config.boot_once_left--;
+    }
     e->a20_mask = UINT64_MAX;
     board_reset_devices(e->devices);
     for (i = 0; i < e->cpu_count; i++)

@@ -25,6 +25,7 @@ EMU_PRIV int err_set(struct err *err, int code, const char *fmt, ...)
 EMU_PRIV int err_prefix(struct err *err, int code, const char *fmt, ...)
 {
     struct err was;
+    const char *named;
     size_t n;
     va_list ap;
     if (!err)
@@ -34,7 +35,11 @@ EMU_PRIV int err_prefix(struct err *err, int code, const char *fmt, ...)
     vsnprintf(err->text, sizeof err->text, fmt, ap);
     va_end(ap);
     n = strlen(err->text);
-    snprintf(err->text + n, sizeof err->text - n, ": %s", was.text);
+    named = strchr(err->text, ' ');
+    if (named && !strncmp(was.text, named + 1, strlen(named + 1)) && was.text[strlen(named + 1)] == ':') /* "-serial X" before "X: ...": X once */
+        snprintf(err->text + n, sizeof err->text - n, "%s", was.text + strlen(named + 1));
+    else
+        snprintf(err->text + n, sizeof err->text - n, ": %s", was.text);
     return code;
 }
 
