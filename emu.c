@@ -194,11 +194,10 @@ EMU_INLINE void stn_le(void *p, uint64_t v, unsigned size)
 }
 
 /* ---- bits ---- */
-/* Leading/trailing zeros and set bits; clz/ctz are undefined for 0, as the builtins are. */
+/* Leading and trailing zeros; undefined for 0, as the builtins are. */
 #if defined(__GNUC__) && !defined(EMU_PLAIN)
 EMU_ALWAYS_INLINE unsigned clz64(uint64_t x) { return (unsigned)__builtin_clzll(x); }
 EMU_ALWAYS_INLINE unsigned ctz64(uint64_t x) { return (unsigned)__builtin_ctzll(x); }
-EMU_ALWAYS_INLINE unsigned popcount64(uint64_t x) { return (unsigned)__builtin_popcountll(x); }
 #else
 EMU_INLINE unsigned clz64(uint64_t x)
 {
@@ -211,6 +210,9 @@ EMU_INLINE unsigned clz64(uint64_t x)
     return n;
 }
 EMU_INLINE unsigned ctz64(uint64_t x) { return 63 - clz64(x & (0 - x)); }
+#endif
+
+/* Set bits. The builtin is a call into the compiler's library where the target's baseline has no such instruction. */
 EMU_INLINE unsigned popcount64(uint64_t x)
 {
     x -= (x >> 1) & UINT64_C(0x5555555555555555);
@@ -218,7 +220,6 @@ EMU_INLINE unsigned popcount64(uint64_t x)
     x = (x + (x >> 4)) & UINT64_C(0x0F0F0F0F0F0F0F0F);
     return (unsigned)((x * UINT64_C(0x0101010101010101)) >> 56);
 }
-#endif
 
 /* Signed value of the low bits, without relying on implementation-defined shifts. */
 EMU_ALWAYS_INLINE int64_t sext64(uint64_t x, unsigned bits)
