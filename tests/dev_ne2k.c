@@ -149,6 +149,12 @@ TEST(ne2k_remote_dma_moves_bytes_and_counts)
     CHECK_EQ(get(m, ISR) & RDC, RDC);
     remote_read(m, 0x4000 + 600, back, 2);
     CHECK_EQ(ld16le(back), 0);
+    set(m, RBCR0, 6), set(m, RBCR1, 0), set(m, RSAR0, 2), set(m, RSAR1, 0x40);
+    set(m, CR, 0x0A);
+    CHECK_EQ(get(m, DATA), data[2]); /* a word is gone with it: Linux reads the PROM so */
+    CHECK_EQ(get(m, DATA), data[4]);
+    CHECK_EQ(get(m, DATA), data[6]);
+    CHECK_EQ(get(m, RSAR0), 8);
     set(m, DCR, 0x48); /* byte wide */
     set(m, RBCR0, 3), set(m, RBCR1, 0), set(m, RSAR0, 2), set(m, RSAR1, 0x40);
     set(m, CR, 0x0A);

@@ -474,6 +474,7 @@ TEST(rtl8139_cp_segments_large_sends)
     CHECK_EQ(m->last_frame.gso, NET_GSO_TCP4);
     CHECK_EQ(m->last_frame.gso_size, 1460);
     CHECK_EQ(m->last_frame.header_bytes, 54);
+    CHECK_EQ(mem_ld(&m->emu, TXD, 4), EOR | FS | LS | (uint32_t)size); /* the status: no errors, no collisions, whatever the MSS was */
     m->wire.takes_gso = m->wire.takes_csum = false;
     cp_tx(m, 0, 0, OWN | EOR | FS | LS | 0x08000000u | 1460u << 16 | (uint32_t)size, 0, TX);
     out(m, TPPOLL, 0x40, 1);

@@ -299,23 +299,25 @@ static void ne2k_remote_step(struct ne2k *d)
         ne2k_cause(d, NE2K_ISR_RDC);
 }
 
+/* Bytes that one access to the data port moves: with DCR.WTS whole words, also by an 8-bit access. */
+static unsigned ne2k_port_bytes(const struct ne2k *d, unsigned size) { return d->dcr & NE2K_DCR_WTS && size < 2 ? 2 : size; }
+
 static uint64_t ne2k_read(void *opaque, uint64_t offset, unsigned size)
 {
     struct ne2k *d = opaque;
     uint64_t v = 0;
-    unsigned i, r = (unsigned)offset & 0x1F;
+    unsigned i, r = (unsigned)offset & 0x1F, bytes = ne2k_port_bytes(d, size);
     if (r >= NE2K_RESET_PORT) {
         ne2k_chip_reset(d);
         return 0;
     }
-    for (i = 0; i < size; i++) {
-        if (r < NE2K_DATA) {
-            v |= (uint64_t)ne2k_reg_read(d, (r + i) & 15) << (8 * i);
-        } else {
-            const uint8_t *p = ne2k_at(d, d->rsar);
+    for (i = 0; r < NE2K_DATA && i < size; i++)
+        v |= (uint64_t)ne2k_reg_read(d, (r + i) & 15) << (8 * i);
+    for (i = 0; r >= NE2K_DATA && i < bytes; i++) {
+        const uint8_t *p = ne2k_at(d, d->rsar);
+        if (i < size)
             v |= (uint64_t)(p ? *p : 0xFF) << (8 * i);
-            ne2k_remote_step(d);
-        }
+        ne2k_remote_step(d);
     }
     return v;
 }
@@ -323,19 +325,16 @@ static uint64_t ne2k_read(void *opaque, uint64_t offset, unsigned size)
 static void ne2k_write(void *opaque, uint64_t offset, uint64_t value, unsigned size)
 {
     struct ne2k *d = opaque;
-    unsigned i, r = (unsigned)offset & 0x1F;
+    unsigned i, r = (unsigned)offset & 0x1F, bytes = ne2k_port_bytes(d, size);
     if (r >= NE2K_RESET_PORT)
         return; /* the end of a reset pulse */
-    for (i = 0; i < size; i++) {
-        uint8_t v = (uint8_t)(value >> (8 * i));
-        if (r < NE2K_DATA) {
-            ne2k_reg_write(d, (r + i) & 15, v);
-        } else if (d->rbcr) {
-            uint8_t *p = ne2k_at(d, d->rsar);
-            if (p && d->rsar >= NE2K_MEM_START)
-                *p = v;
-            ne2k_remote_step(d);
-        }
+    for (i = 0; r < NE2K_DATA && i < size; i++)
+        ne2k_reg_write(d, (r + i) & 15, (uint8_t)(value >> (8 * i)));
+    for (i = 0; r >= NE2K_DATA && i < bytes && d->rbcr; i++) {
+        uint8_t *p = ne2k_at(d, d->rsar);
+        if (p && d->rsar >= NE2K_MEM_START)
+            *p = (uint8_t)(value >> (8 * i));
+        ne2k_remote_step(d);
     }
 }
 

@@ -33,6 +33,7 @@ enum {
 #define RTL_CP_FS 0x20000000u
 #define RTL_CP_LS 0x10000000u
 #define RTL_CP_LGSEN 0x08000000u
+#define RTL_CP_TX_STATUS 0x0FFF0000u /* what asked for offloads comes back as errors and collisions: none */
 #define RTL_CP_TAG 0x00020000u   /* transmit: TAGC */
 #define RTL_CP_RXTAG 0x00010000u /* receive: TAVA */
 
@@ -405,7 +406,7 @@ static int rtl_cp_packet(struct rtl8139 *d, unsigned ring)
     }
     for (i = 0; i < n; i++) {
         uint64_t where = d->tx_base[ring] + used[i] * 16u;
-        mem_st(e, where, mem_ld(e, where, 4) & ~RTL_CP_OWN, 4);
+        mem_st(e, where, mem_ld(e, where, 4) & ~(RTL_CP_OWN | RTL_CP_TX_STATUS), 4);
     }
     d->tx_at[ring] = end;
     return 1;
@@ -763,6 +764,7 @@ EMU_PRIV const struct device_class rtl8139_class = {
 #undef RTL_CP_FS
 #undef RTL_CP_LS
 #undef RTL_CP_LGSEN
+#undef RTL_CP_TX_STATUS
 #undef RTL_CP_TAG
 #undef RTL_CP_RXTAG
 #undef RTL_16
