@@ -1,7 +1,7 @@
 #!/bin/sh
 # net_matrix.sh - the NAT's TCP against the kernel's own, on a tap in a network namespace: loss x reordering x duplication x direction, parallel
 # flows, resets, half-closes, zero windows, leaks. Needs root and ip netns. LONG=1: 64 MiB each and all of the matrix; else 4 MiB and a part of it.
-# SPEED=1: Gbit/s next to slirp4netns where it and iperf3 are installed.
+# SPEED=1: rates next to slirp4netns and pasta where they and iperf3 are installed (ROUNDS, SECONDS_EACH, MTUS); SPEED=only leaves the rest out.
 cd "$(dirname "$0")/.." || exit 1
 : "${CC:=cc}"
 passed=0 failed=0
@@ -21,7 +21,7 @@ end() {
 }
 trap end EXIT
 trap 'exit 1' INT TERM
-$CC -std=c99 -O2 -Isrc tests/net_bridge.c build/dev/libemu.a -o "$out/bridge" > "$out/build" 2>&1 && $CC -std=gnu99 -O2 tests/net_xfer.c -o "$out/xfer" >> "$out/build" 2>&1 || {
+$CC -std=c99 -O2 -Isrc tests/net_bridge.c "${LIBEMU:=build/dev/libemu.a}" $LDFLAGS -o "$out/bridge" > "$out/build" 2>&1 && $CC -std=gnu99 -O2 tests/net_xfer.c -o "$out/xfer" >> "$out/build" 2>&1 || {
     cat "$out/build"
     echo "FAIL net_matrix: does not build"
     echo "0 passed, 1 failed"
@@ -64,6 +64,7 @@ if [ -n "$LONG" ]; then
 else
     size=4194304 losses="0 5 20" orders="0 5" dups="5" flows=100 shorts=300
 fi
+if [ "$SPEED" != only ]; then
 for loss in $losses; do for order in $orders; do for dup in $dups; do
     start loss=$loss reorder=$order dup=$dup seed=$((loss * 100 + order * 10 + dup + 1)) user,id=n0
     try "loss_${loss}_reorder_${order}_dup_${dup}_up" up $size
@@ -99,37 +100,76 @@ open2=$(ls /proc/"$bridge"/fd | wc -l)
 case "$last" in "flows 0 "*) [ "$open2" -le "$open1" ] && ok "no_descriptor_left: $open1 -> $open2" || bad "no_descriptor_left: $open1 -> $open2: $last" ;; *) bad "no_flow_left: $last" ;; esac
 if [ "$rss2" -lt $((rss1 + 8192)) ]; then ok "no_memory_left: $rss1 -> $rss2 KiB"; else bad "no_memory_left: $rss1 -> $rss2 KiB"; fi
 stop
+fi
 
+# Rates next to slirp4netns (libslirp inside) and, where it is installed, passt: alternating rounds, then medians and ratios. Both ways of ours:
+# with the tap's offloads (as a guest's NIC has them), and without, as slirp4netns's own tap is.
 if [ -n "$SPEED" ] && command -v iperf3 > /dev/null; then
-    rate() { # name, iperf3 arguments
-        what=$1; shift
-        iperf3 -s -D -1 -p 5399 > /dev/null
+    rate() { # MTU, who, way, iperf3 arguments
+        key="$1 $2 $3"
+        shift 3
+        iperf3 -s -B 127.0.0.1 -p 5399 > /dev/null 2>&1 &
+        iperf=$!
         sleep 0.3
-        echo "speed $what: $(timeout 60 ip netns exec "$ns" iperf3 "$@" -c 10.0.2.2 -p 5399 -t "${SECONDS_EACH:-5}" -f g 2>&1 | awk '/receiver/ { print $7 }') Gbit/s"
+        r=$(timeout 60 ip netns exec "$ns" iperf3 "$@" -c 10.0.2.2 -p 5399 -t "${SECONDS_EACH:-5}" -O 1 -f m 2>&1 | awk '/receiver/ { print $7 }')
+        kill $iperf 2> /dev/null
+        wait $iperf 2> /dev/null
+        echo "speed mtu $key: ${r:-failed} Mbit/s"
+        [ -z "$r" ] || echo "$key $r" >> "$out/rates"
     }
-    for mtu in 1500 65520; do
-        for round in 1 2; do
-            in_ns ip link set tap0 mtu $mtu
-            start user,id=n0,mtu=$mtu
-            rate "mtu $mtu guest to host, ours"
-            rate "mtu $mtu host to guest, ours" -R
-            stop
-            if command -v slirp4netns > /dev/null; then
-                in_ns ip link set tap0 down
-                slirp4netns --netns-type=path --configure --mtu=$mtu /var/run/netns/"$ns" tap1 > /dev/null 2>&1 &
-                slirp=$!
-                sleep 1
-                rate "mtu $mtu guest to host, slirp4netns"
-                rate "mtu $mtu host to guest, slirp4netns" -R
-                kill $slirp
-                wait $slirp 2> /dev/null
-                in_ns ip link set tap0 up
-                in_ns ip route replace default via 10.0.2.2 dev tap0
-            else
-                echo "skip net_matrix speed of slirp4netns: not installed"
-            fi
+    peer() { # MTU, who, command
+        mtu=$1 who=$2
+        shift 2
+        in_ns ip link set tap0 down
+        "$@" > "$out/peer" 2>&1 &
+        slirp=$!
+        sleep 1.5
+        rate "$mtu" "$who" up
+        rate "$mtu" "$who" down -R
+        kill $slirp
+        wait $slirp 2> /dev/null
+        in_ns ip link set tap0 up
+        in_ns ip route replace default via 10.0.2.2 dev tap0
+    }
+    : > "$out/rates"
+    command -v slirp4netns > /dev/null || echo "skip net_matrix speed of slirp4netns: not installed"
+    for mtu in ${MTUS:-1500 65520}; do
+        round=0
+        while [ $round -lt "${ROUNDS:-3}" ]; do
+            round=$((round + 1))
+            for gso in on off; do
+                in_ns ip link set tap0 mtu $mtu
+                start gso=$gso user,id=n0,mtu=$mtu
+                rate $mtu ours-offload-$gso up
+                rate $mtu ours-offload-$gso down -R
+                stop
+            done
+            command -v slirp4netns > /dev/null && peer $mtu slirp4netns slirp4netns --netns-type=path --configure --mtu=$mtu /var/run/netns/"$ns" tap1
+            command -v pasta > /dev/null && peer $mtu pasta pasta -f --config-net -I tap2 -a 10.0.2.15 -n 24 -g 10.0.2.2 -m $mtu /var/run/netns/"$ns"
         done
     done
+    awk '
+    function median(k,   i, j, t, v, n) {
+        n = count[k]
+        for (i = 1; i <= n; i++) v[i] = rate[k, i]
+        for (i = 2; i <= n; i++) for (j = i; j > 1 && v[j - 1] > v[j]; j--) { t = v[j]; v[j] = v[j - 1]; v[j - 1] = t }
+        low = v[1]; high = v[n]
+        return n ? v[int((n + 1) / 2)] : 0
+    }
+    { k = $1 " " $2 " " $3; if (!(k in count)) order[++keys] = k; rate[k, ++count[k]] = $4 }
+    END {
+        for (i = 1; i <= keys; i++) {
+            k = order[i]
+            split(k, w, " ")
+            m = median(k)
+            printf "speed mtu %s %s %s: median %.0f Mbit/s (%.0f to %.0f)", w[1], w[3] == "up" ? "guest to host" : "host to guest", w[2], m, low, high
+            p = median(w[1] " slirp4netns " w[3])
+            if (p && w[2] ~ /^ours/) printf ", %.2f times slirp4netns", m / p
+            p = median(w[1] " pasta " w[3])
+            if (p && w[2] ~ /^ours/) printf ", %.2f times pasta", m / p
+            printf "\n"
+        }
+    }' "$out/rates"
 fi
 echo "$passed passed, $failed failed"
 [ "$failed" -eq 0 ]

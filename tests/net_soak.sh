@@ -39,7 +39,7 @@ in_ns ip route add default via 10.0.2.2
 port=$((20000 + $$ % 20000))
 ulimit -n 8192 2> /dev/null
 "$out/xfer" server $port & pids="$pids $!"
-in_ns "$out/xfer" server 7000 10.0.2.15 & pids="$pids $!"
+ip netns exec "$ns" "$out/xfer" server 7000 10.0.2.15 & pids="$pids $!"
 "$out/bridge" netns=/var/run/netns/"$ns" tap=tap0 dns=$((port + 1)) "user,id=n0,hostfwd=tcp:127.0.0.1:$((port + 3))-10.0.2.15:7000" > "$out/log" 2>&1 &
 bridge=$!
 pids="$pids $bridge"

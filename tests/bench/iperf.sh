@@ -99,7 +99,7 @@ while [ "$i" -le "$rounds" ]; do
         for name in $who; do
             touch "$work/$name.$i.$way.go"
             eval "wait_for \"\$work/\$name.\$i.\$way.done\" \$expect_$name"
-            rate=$(tr -d '\r' <"$logs/$name.log" | awk -v w="$way" '$1 == "RATE" && $2 == w { for (i = 3; i <= NF; i++) if ($i ~ /^[MGK]bits/) v = $(i - 1) } END { print v }')
+            rate=$(tr -d '\r' <"$logs/$name.log" | awk -v w="$way" '$0 ~ "RATE " w " .*receiver" { for (i = 3; i <= NF; i++) if ($i ~ /^Mbits/) v = $(i - 1) } END { print v }')
             echo "$name $way ${rate:-0}" | tee -a "$work/rates"
         done
     done
