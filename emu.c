@@ -25494,7 +25494,7 @@ EMU_PRIV int pci_parse_devfn(struct options *opts, int *devfn, struct err *err)
         p += 2;
     }
     if (!digits || *p || slot > 31)
-        return err_set(err, EMU_EINVAL, "addr=%s: not a PCI address; write slot or slot.function in hex, 00 to 1f.7", text);
+        return err_set(err, EMU_EINVAL, "%s: addr=%s: not a PCI address; write slot or slot.function in hex, 00 to 1f.7", opts->origin, text);
     *devfn = (int)(slot * 8 + function);
     return 0;
 }
@@ -49266,6 +49266,11 @@ EMU_PRIV int mac_parse(const char *text, uint8_t mac[6])
     return mac[0] & 1 ? EMU_EINVAL : 0;
 }
 
+static int net_mac_bad(const struct options *opts, const char *text, struct err *err)
+{
+    return err_set(err, EMU_EINVAL, "%s: mac=%s is not a station's address (like 52:54:00:12:34:56, first byte even)", opts->origin, text);
+}
+
 EMU_PRIV int net_mac_option(struct emu *e, struct options *opts, uint8_t mac[6], struct err *err)
 {
     static const uint8_t first[6] = { 0x52, 0x54, 0x00, 0x12, 0x34, 0x56 };
@@ -49275,9 +49280,7 @@ EMU_PRIV int net_mac_option(struct emu *e, struct options *opts, uint8_t mac[6],
         mac[5] = (uint8_t)(mac[5] + e->nic_count++);
         return 0;
     }
-    if (mac_parse(text, mac))
-        return err_set(err, EMU_EINVAL, "%s: mac=%s is not a station's address (like 52:54:00:12:34:56, first byte even)", opts->origin, text);
-    return 0;
+    return mac_parse(text, mac) ? net_mac_bad(opts, text, err) : 0;
 }
 
 EMU_PRIV int net_nic_attach(struct emu *e, struct net_port *nic, struct options *opts, struct err *err)
@@ -49310,7 +49313,11 @@ static int net_add_nic(struct emu *e, struct options *line, const char *netdev, 
 {
     const char *model = line ? options_get(line, "model") : NULL, *mac = line ? options_get(line, "mac") : NULL;
     const char *name = line ? options_get(line, "name") : NULL, *addr = line ? options_get(line, "addr") : NULL;
-    struct net_nic *nic = emu_alloc(e, sizeof *nic), **end = &e->nics;
+    struct net_nic *nic, **end = &e->nics;
+    uint8_t checked[6];
+    if (mac && mac_parse(mac, checked)) /* here the line is known that it came from */
+        return net_mac_bad(line, mac, err);
+    nic = emu_alloc(e, sizeof *nic);
     if (!nic)
         return err_set(err, EMU_ENOMEM, "out of memory");
     snprintf(nic->model, sizeof nic->model, "%s", model ? model : "e1000");
@@ -49388,6 +49395,8 @@ EMU_PRIV int net_create(struct emu *e, struct err *err)
             return err_set(err, EMU_EINVAL, "%s: needs a type", line->opts.origin);
         if (!strcmp(type, "none")) {
             none = true;
+            if ((r = options_check_used(&line->opts, err)))
+                return r;
             continue;
         }
         if (is_net) {
@@ -54323,8 +54332,6 @@ static void nat_on_poll(void *opaque)
 
 /* ---- hostfwd ---- */
 
-
-
 static void nat_hostfwd_ready(void *opaque, unsigned events)
 {
     struct nat_hostfwd *f = opaque;
@@ -54972,6 +54979,7 @@ EMU_PRIV int netdev_user_create(struct emu *e, const char *id, struct options *o
 
 enum {
     TAP_BUFFER = 70000, TAP_VNET = 10, TAP_ROUND = 64 /* frames read in a row */,
+    TAP_ARGUMENTS = 8, TAP_STATUS = 16, /* of a script; bytes at the end of its output that hold its status */
     TAP_VNET_NEEDS_CSUM = 1, TAP_VNET_DATA_VALID = 2, TAP_GSO_NONE = 0, TAP_GSO_TCP4 = 1, TAP_GSO_UDP = 3, TAP_GSO_TCP6 = 4, TAP_GSO_ECN = 0x80
 };
 #define TAP_SCRIPT "/etc/qemu-ifup"
@@ -55154,16 +55162,21 @@ static void tap_kick(struct net_port *p)
 
 /* ---- life ---- */
 
-/* Runs a program to its end; what it prints goes to the message. */
+/* Runs a program to its end; what it prints goes to the message. The shell in between tells its status and joins its errors to what it prints. */
 static int tap_run(struct emu *e, const char *const *argv, struct err *err)
 {
+    static const char shell[] = "\"$@\" 2>&1; printf '\nstatus %d' $?";
+    const char *line[TAP_ARGUMENTS + 5] = { "/bin/sh", "-c", shell, "sh" };
     int64_t limit = host_clock_ns() + TAP_SCRIPT_LIMIT_NS;
-    char said[160] = "";
-    size_t used = 0;
+    char said[320] = "", tail[TAP_STATUS + 1] = "", *status;
+    size_t used = 0, kept = 0, i;
     host_fd fd;
     long pid;
-    int r = host_spawn(&fd, &pid, argv, err);
-    (void)e;
+    int r;
+    for (i = 0; argv[i] && i < TAP_ARGUMENTS; i++)
+        line[4 + i] = argv[i];
+    line[4 + i] = NULL;
+    r = host_spawn(&fd, &pid, line, err);
     if (r)
         return err_prefix(err, r, "cannot run it");
     for (;;) {
@@ -55173,10 +55186,12 @@ static int tap_run(struct emu *e, const char *const *argv, struct err *err)
         if (n == 0 || (n < 0 && n != EMU_EAGAIN))
             break;
         if (n > 0) {
-            size_t room = EMU_MIN((size_t)n, sizeof said - 1 - used);
+            size_t room = EMU_MIN((size_t)n, sizeof said - 1 - used), last = EMU_MIN((size_t)n, (size_t)TAP_STATUS), old = EMU_MIN(kept, TAP_STATUS - last);
             memcpy(said + used, text, room);
             used += room;
-            said[used] = 0;
+            memmove(tail, tail + kept - old, old);
+            memcpy(tail + old, text + (size_t)n - last, last);
+            kept = old + last;
             continue;
         }
         if (host_clock_ns() > limit) {
@@ -55190,6 +55205,17 @@ static int tap_run(struct emu *e, const char *const *argv, struct err *err)
     }
     host_fd_close(fd);
     host_reap(pid);
+    said[used] = tail[kept] = 0;
+    status = strstr(tail, "\nstatus ");
+    if (strstr(said, "\nstatus "))
+        *strstr(said, "\nstatus ") = 0;
+    for (used = strlen(said); used && said[used - 1] == '\n'; used--)
+        said[used - 1] = 0;
+    for (i = 0; i < used; i++)
+        if (said[i] == '\n')
+            said[i] = ' ';
+    if (!r && (!status || strcmp(status, "\nstatus 0")))
+        return err_set(err, EMU_EIO, "%s failed (%s)%s%s", argv[0], status ? status + 1 : "killed", used ? ": " : "", said);
     if (used)
         emu_log(e, LOG_NOTICE, "%s: %s", argv[0], said);
     return r;
@@ -55298,9 +55324,11 @@ EMU_PRIV int netdev_tap_create(struct emu *e, const char *id, struct options *op
     char name[32];
     host_fd fd;
     int r;
-    if ((r = options_bool(opts, "vnet_hdr", &vnet, err)) || (r = options_u64(opts, "queues", 1, 1, &queues, err)) ||
-        (vhost && (r = options_bool(opts, "vhost", &vhost_on, err))))
+    if ((r = options_bool(opts, "vnet_hdr", &vnet, err)) || (r = options_u64(opts, "queues", 1, UINT32_MAX, &queues, err)) ||
+        (vhost && (r = options_bool(opts, "vhost", &vhost_on, err))) || (r = options_check_used(opts, err))) /* before anything of the host's is touched */
         return r;
+    if (queues != 1)
+        return err_set(err, EMU_ENOTSUP, "%s: queues=%" PRIu64 " is not supported; leave it out, or queues=1", opts->origin, queues);
     if (vhost_on)
         return err_set(err, EMU_ENOTSUP, "%s: vhost=on is not supported; leave it out", opts->origin);
     if (fd_text && (ifname || script || down || bridge || helper))
@@ -55340,7 +55368,8 @@ EMU_PRIV int netdev_tap_create(struct emu *e, const char *id, struct options *op
 EMU_PRIV int netdev_bridge_create(struct emu *e, const char *id, struct options *opts, struct net_port **out, struct err *err)
 {
     const char *bridge = options_get(opts, "br"), *helper = options_get(opts, "helper");
-    return tap_bridge(e, id, "bridge", opts->origin, bridge ? bridge : "br0", helper, out, err);
+    int r = options_check_used(opts, err);
+    return r ? r : tap_bridge(e, id, "bridge", opts->origin, bridge ? bridge : "br0", helper, out, err);
 }
 #undef TAP_SCRIPT
 #undef TAP_DOWNSCRIPT

@@ -264,7 +264,7 @@ EMU_PRIV int pci_parse_devfn(struct options *opts, int *devfn, struct err *err)
         p += 2;
     }
     if (!digits || *p || slot > 31)
-        return err_set(err, EMU_EINVAL, "addr=%s: not a PCI address; write slot or slot.function in hex, 00 to 1f.7", text);
+        return err_set(err, EMU_EINVAL, "%s: addr=%s: not a PCI address; write slot or slot.function in hex, 00 to 1f.7", opts->origin, text);
     *devfn = (int)(slot * 8 + function);
     return 0;
 }

@@ -492,6 +492,11 @@ EMU_PRIV int mac_parse(const char *text, uint8_t mac[6])
     return mac[0] & 1 ? EMU_EINVAL : 0;
 }
 
+static int net_mac_bad(const struct options *opts, const char *text, struct err *err)
+{
+    return err_set(err, EMU_EINVAL, "%s: mac=%s is not a station's address (like 52:54:00:12:34:56, first byte even)", opts->origin, text);
+}
+
 EMU_PRIV int net_mac_option(struct emu *e, struct options *opts, uint8_t mac[6], struct err *err)
 {
     static const uint8_t first[6] = { 0x52, 0x54, 0x00, 0x12, 0x34, 0x56 };
@@ -501,9 +506,7 @@ EMU_PRIV int net_mac_option(struct emu *e, struct options *opts, uint8_t mac[6],
         mac[5] = (uint8_t)(mac[5] + e->nic_count++);
         return 0;
     }
-    if (mac_parse(text, mac))
-        return err_set(err, EMU_EINVAL, "%s: mac=%s is not a station's address (like 52:54:00:12:34:56, first byte even)", opts->origin, text);
-    return 0;
+    return mac_parse(text, mac) ? net_mac_bad(opts, text, err) : 0;
 }
 
 EMU_PRIV int net_nic_attach(struct emu *e, struct net_port *nic, struct options *opts, struct err *err)
@@ -536,7 +539,11 @@ static int net_add_nic(struct emu *e, struct options *line, const char *netdev, 
 {
     const char *model = line ? options_get(line, "model") : NULL, *mac = line ? options_get(line, "mac") : NULL;
     const char *name = line ? options_get(line, "name") : NULL, *addr = line ? options_get(line, "addr") : NULL;
-    struct net_nic *nic = emu_alloc(e, sizeof *nic), **end = &e->nics;
+    struct net_nic *nic, **end = &e->nics;
+    uint8_t checked[6];
+    if (mac && mac_parse(mac, checked)) /* here the line is known that it came from */
+        return net_mac_bad(line, mac, err);
+    nic = emu_alloc(e, sizeof *nic);
     if (!nic)
         return err_set(err, EMU_ENOMEM, "out of memory");
     snprintf(nic->model, sizeof nic->model, "%s", model ? model : "e1000");
@@ -614,6 +621,8 @@ EMU_PRIV int net_create(struct emu *e, struct err *err)
             return err_set(err, EMU_EINVAL, "%s: needs a type", line->opts.origin);
         if (!strcmp(type, "none")) {
             none = true;
+            if ((r = options_check_used(&line->opts, err)))
+                return r;
             continue;
         }
         if (is_net) {

@@ -255,8 +255,6 @@ static void nat_on_poll(void *opaque)
 
 /* ---- hostfwd ---- */
 
-
-
 static void nat_hostfwd_ready(void *opaque, unsigned events)
 {
     struct nat_hostfwd *f = opaque;

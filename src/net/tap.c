@@ -14,6 +14,7 @@
 
 enum {
     TAP_BUFFER = 70000, TAP_VNET = 10, TAP_ROUND = 64 /* frames read in a row */,
+    TAP_ARGUMENTS = 8, TAP_STATUS = 16, /* of a script; bytes at the end of its output that hold its status */
     TAP_VNET_NEEDS_CSUM = 1, TAP_VNET_DATA_VALID = 2, TAP_GSO_NONE = 0, TAP_GSO_TCP4 = 1, TAP_GSO_UDP = 3, TAP_GSO_TCP6 = 4, TAP_GSO_ECN = 0x80
 };
 #define TAP_SCRIPT "/etc/qemu-ifup"
@@ -196,16 +197,21 @@ static void tap_kick(struct net_port *p)
 
 /* ---- life ---- */
 
-/* Runs a program to its end; what it prints goes to the message. */
+/* Runs a program to its end; what it prints goes to the message. The shell in between tells its status and joins its errors to what it prints. */
 static int tap_run(struct emu *e, const char *const *argv, struct err *err)
 {
+    static const char shell[] = "\"$@\" 2>&1; printf '\nstatus %d' $?";
+    const char *line[TAP_ARGUMENTS + 5] = { "/bin/sh", "-c", shell, "sh" };
     int64_t limit = host_clock_ns() + TAP_SCRIPT_LIMIT_NS;
-    char said[160] = "";
-    size_t used = 0;
+    char said[320] = "", tail[TAP_STATUS + 1] = "", *status;
+    size_t used = 0, kept = 0, i;
     host_fd fd;
     long pid;
-    int r = host_spawn(&fd, &pid, argv, err);
-    (void)e;
+    int r;
+    for (i = 0; argv[i] && i < TAP_ARGUMENTS; i++)
+        line[4 + i] = argv[i];
+    line[4 + i] = NULL;
+    r = host_spawn(&fd, &pid, line, err);
     if (r)
         return err_prefix(err, r, "cannot run it");
     for (;;) {
@@ -215,10 +221,12 @@ static int tap_run(struct emu *e, const char *const *argv, struct err *err)
         if (n == 0 || (n < 0 && n != EMU_EAGAIN))
             break;
         if (n > 0) {
-            size_t room = EMU_MIN((size_t)n, sizeof said - 1 - used);
+            size_t room = EMU_MIN((size_t)n, sizeof said - 1 - used), last = EMU_MIN((size_t)n, (size_t)TAP_STATUS), old = EMU_MIN(kept, TAP_STATUS - last);
             memcpy(said + used, text, room);
             used += room;
-            said[used] = 0;
+            memmove(tail, tail + kept - old, old);
+            memcpy(tail + old, text + (size_t)n - last, last);
+            kept = old + last;
             continue;
         }
         if (host_clock_ns() > limit) {
@@ -232,6 +240,17 @@ static int tap_run(struct emu *e, const char *const *argv, struct err *err)
     }
     host_fd_close(fd);
     host_reap(pid);
+    said[used] = tail[kept] = 0;
+    status = strstr(tail, "\nstatus ");
+    if (strstr(said, "\nstatus "))
+        *strstr(said, "\nstatus ") = 0;
+    for (used = strlen(said); used && said[used - 1] == '\n'; used--)
+        said[used - 1] = 0;
+    for (i = 0; i < used; i++)
+        if (said[i] == '\n')
+            said[i] = ' ';
+    if (!r && (!status || strcmp(status, "\nstatus 0")))
+        return err_set(err, EMU_EIO, "%s failed (%s)%s%s", argv[0], status ? status + 1 : "killed", used ? ": " : "", said);
     if (used)
         emu_log(e, LOG_NOTICE, "%s: %s", argv[0], said);
     return r;
@@ -340,9 +359,11 @@ EMU_PRIV int netdev_tap_create(struct emu *e, const char *id, struct options *op
     char name[32];
     host_fd fd;
     int r;
-    if ((r = options_bool(opts, "vnet_hdr", &vnet, err)) || (r = options_u64(opts, "queues", 1, 1, &queues, err)) ||
-        (vhost && (r = options_bool(opts, "vhost", &vhost_on, err))))
+    if ((r = options_bool(opts, "vnet_hdr", &vnet, err)) || (r = options_u64(opts, "queues", 1, UINT32_MAX, &queues, err)) ||
+        (vhost && (r = options_bool(opts, "vhost", &vhost_on, err))) || (r = options_check_used(opts, err))) /* before anything of the host's is touched */
         return r;
+    if (queues != 1)
+        return err_set(err, EMU_ENOTSUP, "%s: queues=%" PRIu64 " is not supported; leave it out, or queues=1", opts->origin, queues);
     if (vhost_on)
         return err_set(err, EMU_ENOTSUP, "%s: vhost=on is not supported; leave it out", opts->origin);
     if (fd_text && (ifname || script || down || bridge || helper))
@@ -382,7 +403,8 @@ EMU_PRIV int netdev_tap_create(struct emu *e, const char *id, struct options *op
 EMU_PRIV int netdev_bridge_create(struct emu *e, const char *id, struct options *opts, struct net_port **out, struct err *err)
 {
     const char *bridge = options_get(opts, "br"), *helper = options_get(opts, "helper");
-    return tap_bridge(e, id, "bridge", opts->origin, bridge ? bridge : "br0", helper, out, err);
+    int r = options_check_used(opts, err);
+    return r ? r : tap_bridge(e, id, "bridge", opts->origin, bridge ? bridge : "br0", helper, out, err);
 }
 #undef TAP_SCRIPT
 #undef TAP_DOWNSCRIPT
