@@ -565,6 +565,56 @@ TEST(icmp_echo_to_the_outside_by_ping_socket)
     script_end(&s);
 }
 
+/* The same in a network namespace where it is allowed; an address without a route gives "network unreachable". */
+static int ping_allowed(void)
+{
+    struct script s;
+    uint8_t m[40], f[100];
+    const uint8_t *p;
+    FILE *range;
+    int i;
+    if (unshare(CLONE_NEWNET) || !(range = fopen("/proc/sys/net/ipv4/ping_group_range", "w")))
+        return 77;
+    fprintf(range, "0 2147483647\n");
+    if (fclose(range) || system("ip link set lo up && ip addr add 192.0.2.1/32 dev lo") || !script_start(&s, ""))
+        return 77;
+    arp_reply(&s);
+    memset(m, 0x77, sizeof m);
+    m[0] = 8, m[1] = 0;
+    st16be(m + 2, 0);
+    st16be(m + 4, 0xBEEF);
+    st16be(m + 2, net_checksum(m, sizeof m, 0));
+    give(&s, f, ip_frame(f, 1, GUEST, UINT32_C(0xC0000201), m, sizeof m, 1, 0, 64));
+    for (i = 0; i < 20 && !s.count; i++)
+        script_poll(&s, 50);
+    p = take(&s);
+    if (!p || !good_sums(p, last_size) || p[34] != 0 || ld32be(p + 26) != UINT32_C(0xC0000201) || ld16be(p + 38) != 0xBEEF || ld16be(p + 16) != 20 + sizeof m || memcmp(p + 42, m + 8, 32))
+        return 2;
+    if (s.n->icmp_count != 1)
+        return 3;
+    give(&s, f, ip_frame(f, 1, GUEST, UINT32_C(0xC6336401), m, sizeof m, 1, 0, 64));
+    p = take(&s);
+    if (!p || p[34] != 3 || p[35] != 0)
+        return 4;
+    script_end(&s);
+    return 0;
+}
+
+TEST(icmp_echo_to_the_outside_where_it_is_allowed)
+{
+    int status = 0;
+    pid_t pid;
+    fflush(stdout);
+    pid = fork();
+    if (!pid)
+        _exit(ping_allowed());
+    CHECK_EQ(waitpid(pid, &status, 0), pid);
+    CHECK(WIFEXITED(status));
+    if (WEXITSTATUS(status) == 77)
+        SKIP("needs root, a network namespace and ip");
+    CHECK_EQ(WEXITSTATUS(status), 0);
+}
+
 /* ---- known failures ---- */
 
 /* CVE-2019-6778, 2020-7039, 2020-8608: helpers that rewrite payloads (FTP, IRC's DCC, ident). We ship none: bytes pass as they are. */
@@ -942,7 +992,7 @@ TEST(user_options_name_option_value_and_form)
 TEST_MAIN(TEST_CASE(dns_over_tcp_tries_every_resolver), TEST_CASE(dns_silent_resolver_fails_in_time), TEST_CASE(dns_malformed_answers_are_dropped), TEST_CASE(dns_list_is_read_again),
           TEST_CASE(ipv6_tcp_reaches_the_hosts_loopback), TEST_CASE(ipv6_udp_echo_neighbours_and_dhcp), TEST_CASE(ipv6_headers_and_fragments_that_lie),
           TEST_CASE(host_without_ipv6_answers_with_the_networks_errors), TEST_CASE(hostfwd_takes_ipv6_in_brackets), TEST_CASE(hostfwd_udp_carries_both_ways),
-          TEST_CASE(hostfwd_in_use_is_named_for_udp_and_unix), TEST_CASE(restrict_leaves_tftp_and_hostfwd), TEST_CASE(icmp_echo_to_the_outside_by_ping_socket),
+          TEST_CASE(hostfwd_in_use_is_named_for_udp_and_unix), TEST_CASE(restrict_leaves_tftp_and_hostfwd), TEST_CASE(icmp_echo_to_the_outside_by_ping_socket), TEST_CASE(icmp_echo_to_the_outside_where_it_is_allowed),
           TEST_CASE(no_payload_is_rewritten), TEST_CASE(reset_with_host_events_pending), TEST_CASE(ip_header_lengths_that_lie_are_dropped), TEST_CASE(small_mtu_answers_fit),
           TEST_CASE(tcp_uses_windows_beyond_64_kib), TEST_CASE(tcp_large_mtu_with_a_small_window_does_not_stall), TEST_CASE(udp_empty_datagrams_are_read_once),
           TEST_CASE(dhcp_declines_releases_and_many_leases), TEST_CASE(tftp_netascii_and_timeout), TEST_CASE(super_frames_that_lie_are_dropped),
