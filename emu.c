@@ -1304,6 +1304,8 @@ struct cpu {
     uint32_t flag_kind;
     uint32_t generation;        /* of the linear -> host mapping in force, for uop page caches: changes with every invalidation (INVLPG and
                                    new code pages too); unique over the machine's CPUs. TLB entries: tlb_generation */
+    uint32_t code_generation;   /* of the linear -> code mapping in force, for the jump cache and links to other pages: CR3 loads, flushes,
+                                   INVLPG of a page that code was taken from */
     uint64_t code_base;         /* linear address of the page that runs, minus CS base */
     uint64_t rip;               /* exact when spilled */
     uint64_t next_rip;          /* set for an insn_fn: address after the instruction; it may change it */
@@ -1349,6 +1351,7 @@ struct cpu {
     uint8_t mode; /* enum cpu_mode */
     uint8_t code_size; /* 2, 4, 8: default operand/address environment of CS */
     bool halted, waiting_sipi, shutdown; /* shutdown: triple fault */
+    bool napping;                        /* as if halted until the next event, interrupts on or off: machine_polled_in_vain() */
     uint8_t interrupt_shadow; /* STI and MOV SS set 1: blocks interrupts and debug traps until the instruction after them is over (run.c clears it then) */
     bool nmi_blocked;
     uint32_t pending; /* CPU_INT_* bits */
@@ -1656,6 +1659,7 @@ EMU_PRIV int cpu_push(struct cpu *c, uint64_t value, unsigned size);
 EMU_PRIV int cpu_pop(struct cpu *c, uint64_t *value, unsigned size); /* changes RSP */
 EMU_PRIV void cpu_update_mode(struct cpu *c); /* mode, code_size, mode_key, seg_base[], cpl-dependent state */
 EMU_PRIV int cpu_check_io(struct cpu *c, uint16_t port, unsigned size); /* IOPL and the TSS's bitmap; 0 or CPU_FAULT */
+EMU_PRIV int cpu_pause(struct cpu *c, const struct insn *i); /* insn_fn of PAUSE */
 EMU_PRIV uint64_t cpu_tsc(struct cpu *c);
 EMU_PRIV uint64_t cpu_tsc_hz(void);
 EMU_PRIV int64_t cpu_tsc_to_ns(struct cpu *c, uint64_t tsc); /* virtual time at which the TSC has that value */
@@ -1691,7 +1695,7 @@ enum cpu_int { /* bits of cpu->pending */
 };
 enum cpu_attention { /* bits of cpu->attention: why the engine is to leave at the next exit */
     CPU_ATTENTION_INT = 1,    /* pending changed */
-    CPU_ATTENTION_TIMER = 2,  /* an event was armed earlier than the running budget reaches: CPU_EXIT_BUDGET at once */
+    CPU_ATTENTION_TIMER = 2,  /* an event was armed earlier than the running budget reaches, or PAUSE: CPU_EXIT_BUDGET at once */
     CPU_ATTENTION_REQUEST = 4, /* emu->requests */
     CPU_ATTENTION_CODE = 8    /* cached code was written to: leave after the present instruction */
 };
@@ -1710,7 +1714,10 @@ EMU_PRIV int trace_cache_create(struct emu *e);
 EMU_PRIV void trace_cache_destroy(struct emu *e);
 EMU_PRIV void trace_code_written(struct emu *e, struct ram_block *b, uint64_t offset, uint64_t size);
 EMU_PRIV void trace_flush_all(struct emu *e);
-struct trace_stats { uint64_t insns_step, insns_tier1, insns_tier2, lookups, traces_built, insns_built, invalidations, slow_path, build_ns; };
+struct trace_stats {
+    uint64_t insns_step, insns_tier1, insns_tier2, lookups, traces_built, tier2_built, insns_built, invalidations, flushes, build_ns;
+    uint64_t slow_path, misses; /* accesses that went all the way; uops whose page was another */
+};
 EMU_PRIV void trace_get_stats(struct emu *e, struct trace_stats *out);
 /* Breakpoints of the debugger: linear addresses; data: kind bits 1 write, 2 read. */
 struct breakpoint {
@@ -1825,7 +1832,7 @@ struct uop {
     uint16_t pos;        /* offset in its page of the instruction it belongs to */
     int32_t disp;        /* displacement, small immediate; trace heads and exits: see trace.c */
     uint8_t insn;        /* index of its instruction in the trace: instructions retired before it */
-    uint8_t count;       /* exits: instructions retired when it leaves */
+    uint8_t count;       /* exits: instructions retired when it leaves; heads of insn > 0: bytes between the trace's beginning and pos */
     uint8_t scale;       /* index shift; vectors: alignment mask of the memory operand */
     uint8_t misc;        /* immediate byte of vectors, condition ... */
     union {
@@ -1840,8 +1847,8 @@ struct uop_page {
     uintptr_t addend;    /* host address = linear address + addend */
     uint32_t generation;
     uint8_t seg;         /* SEG_SS: a non-canonical address is #SS */
-    uint8_t misses;
-    uint16_t spare;
+    uint8_t run;         /* heads of handler_stack_run(): 1 pushes, 2 pops */
+    uint16_t cell;       /* of a run's sixth register */
     union {
         uint64_t imm;
         struct uop *link;
@@ -1991,6 +1998,7 @@ EMU_PRIV uop_fn handler_unary(unsigned op, unsigned size, bool flags, bool carry
 EMU_PRIV uop_fn handler_shift_ri(unsigned op, unsigned size, bool flags, unsigned ka);
 EMU_PRIV uop_fn handler_shift_cl(unsigned op, unsigned size, bool flags, unsigned ka);
 EMU_PRIV uop_fn handler_mov_rr(unsigned dst, unsigned src, bool sx, unsigned ka, unsigned kb);
+EMU_PRIV uop_fn handler_mov_pair(void); /* two adjacent 64-bit moves between cells */
 EMU_PRIV uop_fn handler_mov_ri(unsigned size, unsigned ka);
 EMU_PRIV uop_fn handler_xchg_rr(unsigned size, unsigned ka, unsigned kb);
 EMU_PRIV uop_fn handler_lea(unsigned size, bool index, unsigned ka, unsigned kb, unsigned kx);
@@ -2016,6 +2024,8 @@ EMU_PRIV uop_fn handler_cmp_mi_jcc(unsigned op, unsigned size, bool flags, unsig
 EMU_PRIV uop_fn handler_push(unsigned size, unsigned ka);
 EMU_PRIV uop_fn handler_push_imm(unsigned size);
 EMU_PRIV uop_fn handler_pop(unsigned size, unsigned ka);
+enum { STACK_RUN_PUSH = 1, STACK_RUN_POP = 2, STACK_RUN_MAX = 6 };
+EMU_PRIV uop_fn handler_stack_run(unsigned kind, unsigned count); /* 2..STACK_RUN_MAX pushes or pops of 64-bit registers that are no slots, or one */
 EMU_PRIV uop_fn handler_leave(void);
 EMU_PRIV uop_fn handler_call(void);
 EMU_PRIV uop_fn handler_call_reg(unsigned ka);
@@ -2064,7 +2074,7 @@ struct uop_jump {
 #define UOP_JUMPS 4096
 #endif
 #define UOP_JUMP_ENTRY(rip) (&c->jumps[((rip) ^ ((rip) >> 12)) & (UOP_JUMPS - 1)])
-#define UOP_JUMP_HIT(j, target) ((j)->rip == (target) && (j)->generation == c->generation && (j)->key == c->mode_key)
+#define UOP_JUMP_HIT(j, target) ((j)->rip == (target) && (j)->generation == c->code_generation && (j)->key == c->mode_key)
 /* Out of a trace by u's link, when u->count instructions have retired. */
 #define UOP_EXIT                                                                                                       \
     do {                                                                                                               \
@@ -8993,7 +9003,8 @@ EMU_PRIV bool cpu_debug_translate(struct cpu *c, uint64_t va, uint64_t *gpa)
  *            in the small `slow` cache with its physical address, so that MMIO costs no page walk each time.
  *            Nothing is ever cleared to flush: entries carry a tag. A CR3 load takes a new tag (or, with PCID, finds the old one);
  *            global pages carry a tag of their own. uop page caches compare cpu->generation, which changes with each of these and also
- *            with INVLPG and with new code pages.
+ *            with INVLPG and with new code pages. Links and the jump cache compare cpu->code_generation, which INVLPG changes only where
+ *            code may have been taken from the page.
  * Invariants 1. A TLB entry allows a direct store only if: plain RAM for reads and writes, D set, rights for the set's accesses, no page
  *               flag HAS_CODE, TRACKED or WATCHED, no data breakpoint in the page.
  *            2. No two CPUs of a machine ever have the same generation or tag, and none is used again before a wrap, at which all are
@@ -9007,6 +9018,7 @@ enum { MEM_ITLB_SIZE = 4, MEM_SLOW_SIZE = 2, MEM_PCIDS = 2 };
 #else
 enum { MEM_ITLB_SIZE = 512, MEM_SLOW_SIZE = 64, MEM_PCIDS = 16 };
 #endif
+enum { MEM_CODE_FILTER = 4096 };
 enum { MEM_WATCHES = 32, MEM_PAGE = 4096, MEM_BLOCKING_FLAGS = PAGE_HAS_CODE | PAGE_TRACKED | PAGE_WATCHED };
 
 struct mem_itlb { /* code pages */
@@ -9026,6 +9038,7 @@ struct mem_pcid {
     bool valid;
     uint16_t pcid;
     uint32_t tlb_generation, generation, epoch;
+    uint32_t code_generation, code_epoch;
 };
 struct mem_large { /* where large pages were seen, so that INVLPG of a small one stays cheap; [0] lower half, [1] upper */
     uint64_t low, high, size; /* size 0: none */
@@ -9036,6 +9049,8 @@ struct mem_mmu {
     struct mem_pcid pcids[MEM_PCIDS];
     struct mem_large large[2];
     unsigned next_pcid;
+    uint64_t code_filter[MEM_CODE_FILTER / 64]; /* bit by page: code may have been taken from there since code_epoch changed */
+    uint32_t code_epoch; /* as epoch, for code_generation */
     uint32_t epoch; /* changes when something that all PCIDs share was invalidated: their generations are stale then */
     struct breakpoint watches[MEM_WATCHES];
     unsigned watch_count;
@@ -9074,7 +9089,7 @@ EMU_PRIV uint32_t cpu_new_generation(struct emu *e)
             if (e->cpus[k] && e->cpus[k]->mmu) {
                 mem_clear_tags(e->cpus[k]);
                 e->cpus[k]->generation = ++e->last_generation;
-                e->cpus[k]->tlb_generation = e->cpus[k]->global_generation = e->cpus[k]->generation;
+                e->cpus[k]->tlb_generation = e->cpus[k]->global_generation = e->cpus[k]->code_generation = e->cpus[k]->generation;
             }
         if (e->traces)
             trace_flush_all(e);
@@ -9101,6 +9116,8 @@ static void mem_save_pcid(struct cpu *c)
     m->pcids[at].tlb_generation = c->tlb_generation;
     m->pcids[at].generation = c->generation;
     m->pcids[at].epoch = m->epoch;
+    m->pcids[at].code_generation = c->code_generation;
+    m->pcids[at].code_epoch = m->code_epoch;
 }
 
 static void mem_forget_pcid(struct cpu *c, unsigned pcid, bool all)
@@ -9115,7 +9132,7 @@ static void mem_forget_pcid(struct cpu *c, unsigned pcid, bool all)
 EMU_PRIV void tlb_flush_nonglobal(struct cpu *c)
 {
     mem_forget_pcid(c, 0, true);
-    c->tlb_generation = c->generation = cpu_new_generation(c->emu);
+    c->tlb_generation = c->code_generation = c->generation = cpu_new_generation(c->emu);
 }
 
 EMU_PRIV void tlb_flush_all(struct cpu *c)
@@ -9124,14 +9141,14 @@ EMU_PRIV void tlb_flush_all(struct cpu *c)
     mem_forget_pcid(c, 0, true);
     m->large[0].size = m->large[1].size = 0;
     c->global_generation = cpu_new_generation(c->emu);
-    c->tlb_generation = c->generation = cpu_new_generation(c->emu);
+    c->tlb_generation = c->code_generation = c->generation = cpu_new_generation(c->emu);
 }
 
 EMU_PRIV void tlb_flush_pcid(struct cpu *c, unsigned pcid)
 {
     if (pcid == (c->cr3 & 0xFFF) || !(c->cr4 & CR4_PCIDE)) {
         mem_forget_pcid(c, pcid, false);
-        c->tlb_generation = c->generation = cpu_new_generation(c->emu);
+        c->tlb_generation = c->code_generation = c->generation = cpu_new_generation(c->emu);
     } else {
         mem_forget_pcid(c, pcid, false);
     }
@@ -9143,7 +9160,7 @@ EMU_PRIV void tlb_set_cr3(struct cpu *c, uint64_t cr3, bool keep)
     unsigned k;
     if (!(c->cr4 & CR4_PCIDE)) {
         c->cr3 = cr3;
-        c->tlb_generation = c->generation = cpu_new_generation(c->emu);
+        c->tlb_generation = c->code_generation = c->generation = cpu_new_generation(c->emu);
         return;
     }
     mem_save_pcid(c);
@@ -9154,12 +9171,13 @@ EMU_PRIV void tlb_set_cr3(struct cpu *c, uint64_t cr3, bool keep)
             if (p->valid && p->pcid == (cr3 & 0xFFF)) {
                 c->tlb_generation = p->tlb_generation;
                 c->generation = p->epoch == m->epoch ? p->generation : cpu_new_generation(c->emu);
+                c->code_generation = p->valid && p->code_epoch == m->code_epoch ? p->code_generation : cpu_new_generation(c->emu);
                 return;
             }
         }
     }
     mem_forget_pcid(c, (unsigned)(cr3 & 0xFFF), false);
-    c->tlb_generation = c->generation = cpu_new_generation(c->emu);
+    c->tlb_generation = c->code_generation = c->generation = cpu_new_generation(c->emu);
 }
 
 /* uop page caches of this CPU become stale under every PCID; the TLB stays. */
@@ -9167,6 +9185,24 @@ static void mem_bump_uops(struct cpu *c)
 {
     mem_mmu(c)->epoch++;
     c->generation = cpu_new_generation(c->emu);
+}
+
+static uint64_t *mem_code_filter(struct cpu *c, uint64_t va, uint64_t *bit)
+{
+    unsigned k = (unsigned)((va >> 12) ^ (va >> 24)) & (MEM_CODE_FILTER - 1u);
+    *bit = UINT64_C(1) << (k & 63);
+    return &mem_mmu(c)->code_filter[k >> 6];
+}
+
+/* The page (or a large page, of which this is one) is mapped anew: links and jumps that lead to its code become stale, under every PCID. */
+static void mem_bump_code(struct cpu *c, uint64_t va, bool large)
+{
+    uint64_t bit, *word = mem_code_filter(c, va, &bit);
+    if (!large && !(*word & bit))
+        return;
+    mem_mmu(c)->code_epoch++;
+    memset(mem_mmu(c)->code_filter, 0, sizeof mem_mmu(c)->code_filter);
+    c->code_generation = cpu_new_generation(c->emu);
 }
 
 static void mem_drop_tlb(struct cpu *c, unsigned set, uint64_t page, uint64_t mask)
@@ -9201,6 +9237,7 @@ EMU_PRIV void tlb_flush_page(struct cpu *c, uint64_t va)
             if (((m->itlb[j].page ^ va) & mask) == 0)
                 m->itlb[j].page = TLB_NO_PAGE;
     }
+    mem_bump_code(c, va, size > MEM_PAGE);
     mem_bump_uops(c);
 }
 
@@ -9237,7 +9274,7 @@ EMU_PRIV int mem_mmu_create(struct cpu *c)
         return EMU_ENOMEM;
     mem_clear_tags(c);
     c->global_generation = cpu_new_generation(c->emu);
-    c->tlb_generation = c->generation = cpu_new_generation(c->emu);
+    c->tlb_generation = c->code_generation = c->generation = cpu_new_generation(c->emu);
     return 0;
 }
 
@@ -9613,6 +9650,8 @@ EMU_PRIV int cpu_code_page(struct cpu *c, uint64_t va, struct phys_page *out, ui
     bool user = c->cpl == 3;
     struct walk w;
     uint32_t generation;
+    uint64_t bit, *filter = mem_code_filter(c, va, &bit);
+    *filter |= bit;
     if (t->page == page && t->user == user && mem_valid(c, t->generation)) {
         *out = t->phys;
         *gpa = t->gpa;
@@ -21247,6 +21286,14 @@ EACH_KIND(DEF_MOV_RI, 1)
 EACH_KIND(DEF_MOV_RI, 2)
 EACH_KIND(DEF_MOV_RI, 8)
 /* dst: size of the write (1, 2, 4, 8); src: bytes taken (0: AH..BH), sx: sign-extended. */
+/* The second move's uop follows as it is. */
+UOP_FN(uop_mov8x2_rr)
+{
+    UOP_CELL(u->a) = UOP_CELL(u->b);
+    UOP_CELL(u[1].a) = UOP_CELL(u[1].b);
+    UOP_GO(u + 2);
+}
+EMU_PRIV uop_fn handler_mov_pair(void) { return uop_mov8x2_rr; }
 EMU_PRIV uop_fn handler_mov_rr(unsigned dst, unsigned src, bool sx, unsigned ka, unsigned kb)
 {
     static const uop_table_rr mov[12] = { TAB_RR(uop_mov1_rr), TAB_RR(uop_mov2_rr), TAB_RR(uop_mov4_rr), TAB_RR(uop_mov8_rr), TAB_RR(uop_movz1_rr), TAB_RR(uop_movz2_rr),
@@ -22075,6 +22122,60 @@ EMU_PRIV uop_fn handler_pop(unsigned size, unsigned ka)
     static const uop_table_ri t[2] = { TAB_RI(uop_pop4), TAB_RI(uop_pop8) };
     return t[size == 8][ka];
 }
+/* Runs of PUSH or POP under one check. The uops stay as they are and each has its instruction; the first also knows the others' cells and goes
+ * past them, but where the page does not hold them all it does its own part only. */
+#define RUN_CELL1 UOP_CELL(u->a)
+#define RUN_CELL2 UOP_CELL(u->b)
+#define RUN_CELL3 UOP_CELL(u->x)
+#define RUN_CELL4 UOP_CELL((uint16_t)u->disp)
+#define RUN_CELL5 UOP_CELL((uint16_t)((uint32_t)u->disp >> 16))
+#define RUN_CELL6 UOP_CELL(UOP_PAGE(u)->cell)
+#define PUSH_1(n) st64le(p + 8 * (n) - 8, RUN_CELL1)
+#define PUSH_2(n) PUSH_1(n), st64le(p + 8 * (n) - 16, RUN_CELL2)
+#define PUSH_3(n) PUSH_2(n), st64le(p + 8 * (n) - 24, RUN_CELL3)
+#define PUSH_4(n) PUSH_3(n), st64le(p + 8 * (n) - 32, RUN_CELL4)
+#define PUSH_5(n) PUSH_4(n), st64le(p + 8 * (n) - 40, RUN_CELL5)
+#define PUSH_6(n) PUSH_5(n), st64le(p + 8 * (n) - 48, RUN_CELL6)
+#define POP_1 RUN_CELL1 = ld64le(p)
+#define POP_2 POP_1, RUN_CELL2 = ld64le(p + 8)
+#define POP_3 POP_2, RUN_CELL3 = ld64le(p + 16)
+#define POP_4 POP_3, RUN_CELL4 = ld64le(p + 24)
+#define POP_5 POP_4, RUN_CELL5 = ld64le(p + 32)
+#define POP_6 POP_5, RUN_CELL6 = ld64le(p + 40)
+#define DEF_STACK_RUN(n)                                                                                               \
+    UOP_FN(uop_push8x##n)                                                                                              \
+    {                                                                                                                  \
+        uint64_t va = UOP_RSP - 8 * (n);                                                                               \
+        uint8_t *p;                                                                                                    \
+        if (UOP_MISSES(va, 8 * (n)))                                                                                   \
+            UOP_TAIL(uop_push8_R);                                                                                     \
+        p = (uint8_t *)(uintptr_t)((uintptr_t)va + UOP_PAGE(u)->addend);                                               \
+        PUSH_##n(n);                                                                                                   \
+        UOP_RSP = va;                                                                                                  \
+        UOP_GO(u + 2 * (n));                                                                                           \
+    }                                                                                                                  \
+    UOP_FN(uop_pop8x##n)                                                                                               \
+    {                                                                                                                  \
+        uint64_t va = UOP_RSP;                                                                                         \
+        const uint8_t *p;                                                                                              \
+        if (UOP_MISSES(va, 8 * (n)))                                                                                   \
+            UOP_TAIL(uop_pop8_R);                                                                                      \
+        p = (uint8_t *)(uintptr_t)((uintptr_t)va + UOP_PAGE(u)->addend);                                               \
+        POP_##n;                                                                                                       \
+        UOP_RSP = va + 8 * (n);                                                                                        \
+        UOP_GO(u + 2 * (n));                                                                                           \
+    }
+DEF_STACK_RUN(2)
+DEF_STACK_RUN(3)
+DEF_STACK_RUN(4)
+DEF_STACK_RUN(5)
+DEF_STACK_RUN(6)
+EMU_PRIV uop_fn handler_stack_run(unsigned kind, unsigned count)
+{
+    static const uop_fn push[STACK_RUN_MAX] = { uop_push8_R, uop_push8x2, uop_push8x3, uop_push8x4, uop_push8x5, uop_push8x6 };
+    static const uop_fn pop[STACK_RUN_MAX] = { uop_pop8_R, uop_pop8x2, uop_pop8x3, uop_pop8x4, uop_pop8x5, uop_pop8x6 };
+    return (kind == STACK_RUN_PUSH ? push : pop)[count - 1];
+}
 UOP_FN(uop_leave8)
 {
     uint64_t va = c->gpr[REG_RBP], v;
@@ -22513,10 +22614,13 @@ UOP_FN_PRIV(uop_indirect_miss)
 
 UOP_FN_PRIV(uop_exit) { UOP_EXIT; }
 
+/* Where a head's trace begins: no-ops before its instruction have no uop. */
+static int64_t uop_head_pos(const struct uop *head) { return (int64_t)head->pos - (head->insn ? head->count : 0); }
+
 /* Where a link leads, as an offset from code_base: stubs keep it in disp, heads are where they are. */
 static int64_t uop_link_offset(const struct uop *link)
 {
-    return link->fn == uop_exit_resolve || link->fn == uop_exit_far ? link->disp : link->pos;
+    return link->fn == uop_exit_resolve || link->fn == uop_exit_far ? link->disp : uop_head_pos(link);
 }
 
 UOP_FN_PRIV(uop_leave)
@@ -22538,7 +22642,7 @@ UOP_FN_PRIV(uop_exit_resolve)
 UOP_FN_PRIV(uop_exit_far)
 {
     struct uop_page *p = UOP_PAGE(u);
-    if (EMU_UNLIKELY(p->generation != c->generation || p->page != c->code_base))
+    if (EMU_UNLIKELY(p->generation != c->code_generation || p->page != c->code_base))
         UOP_TAIL(uop_exit_resolve);
     c->code_base = u->v.imm;
     UOP_GO(p->v.link);
@@ -22547,7 +22651,7 @@ UOP_FN_PRIV(uop_exit_far)
 UOP_FN_PRIV(uop_dead)
 {
     UOP_SPILL;
-    c->rip = uop_rip(c, u->pos);
+    c->rip = uop_rip(c, (uint64_t)uop_head_pos(u));
     return NULL;
 }
 
@@ -22753,6 +22857,8 @@ static EMU_NOINLINE int uop_miss_slow(struct cpu *c, struct uop *u, unsigned siz
     }
     memcpy(c->scratch, u, 2 * sizeof *u);
     p = UOP_PAGE(c->scratch);
+    if (p->run) /* its first instruction alone: there is room for no more */
+        c->scratch->fn = handler_stack_run(p->run, 1);
     p->page = va;
     p->addend = (uintptr_t)c->bounce[0].b - (uintptr_t)va;
     p->generation = c->generation;
@@ -22944,7 +23050,8 @@ EMU_PRIV void uop_enter(struct cpu *c, struct uop *u)
  *
  *            Links: an exit's v.link first leads to its stub [uop_exit_resolve]. A resolved link within the page is unconditional; one to
  *            another page stays a stub [uop_exit_far] that checks generation and page.
- *            Memory comes from one arena that is thrown away whole when it is full.
+ *            Memory comes from one arena that is thrown away whole when it is full: uops from its beginning upward, close together, and
+ *            what running code seldom touches (descriptions, lists, stubs) from its end downward.
  * Invariants 1. page_flags has PAGE_HAS_CODE exactly for pages with a struct code_page that lists a live trace.
  *            2. incoming lists every link that leads to a trace from outside of it, so that a dead trace has none.
  *            3. A trace is at most TRACE_MAX_INSNS instructions: run.c's exact deadlines rely on it.
@@ -22952,8 +23059,10 @@ EMU_PRIV void uop_enter(struct cpu *c, struct uop *u)
 
 #if defined(EMU_TORTURE)
 enum { TRACE_ARENA_UNITS = 1 << 14, TRACE_HASH = 64, TRACE_PAGES = 16 };
+#elif UINTPTR_MAX > 0xFFFFFFFFu
+enum { TRACE_ARENA_UNITS = 1 << 22, TRACE_HASH = 1 << 17, TRACE_PAGES = 1 << 12 };
 #else
-enum { TRACE_ARENA_UNITS = 3 << 19, TRACE_HASH = 1 << 17, TRACE_PAGES = 1 << 12 };
+enum { TRACE_ARENA_UNITS = 1 << 20, TRACE_HASH = 1 << 15, TRACE_PAGES = 1 << 12 };
 #endif
 enum { TRACE_PAGE = 4096, TRACE_LINE_SHIFT = 6, TRACE_RESERVE_UNITS = 2048, TRACE_TIER1_INSNS = 32, TRACE_PEEK = 6, TRACE_MAX_EXITS = TRACE_MAX_INSNS + 2 };
 
@@ -23006,6 +23115,9 @@ struct trace_builder {
     unsigned kind; /* flag kind surely recorded now, or FLAGK_END */
     unsigned at;   /* index and position of the instruction being emitted */
     uint16_t pos;
+    struct uop *run, *run_end; /* first of a run of pushes or pops, and the end of the code then */
+    unsigned run_kind, run_count;
+    struct uop *pair; /* a move between cells that may become the first of a pair */
     struct trace_exit exits[TRACE_MAX_EXITS];
     unsigned exit_count;
 };
@@ -23013,7 +23125,7 @@ struct trace_builder {
 struct trace_cache {
     struct emu *emu;
     struct uop *arena;
-    size_t used;
+    size_t used, cold; /* units: code grows upward, what running code seldom touches downward from the end */
     struct trace *hash[TRACE_HASH];
     struct code_page *pages[TRACE_PAGES];
     struct trace_insn insns[TRACE_MAX_INSNS];
@@ -23032,7 +23144,8 @@ EMU_PRIV int trace_cache_create(struct emu *e)
     tc = emu_alloc(e, sizeof *tc);
     if (!tc)
         return EMU_ENOMEM;
-    tc->arena = emu_realloc(e, NULL, TRACE_ARENA_UNITS * sizeof *tc->arena); /* not zeroed: untouched pages cost nothing */
+    tc->arena = host_map_memory(TRACE_ARENA_UNITS * sizeof *tc->arena); /* untouched pages cost nothing */
+    tc->cold = TRACE_ARENA_UNITS;
     if (!tc->arena) {
         emu_free(e, tc);
         return EMU_ENOMEM;
@@ -23048,7 +23161,7 @@ EMU_PRIV void trace_cache_destroy(struct emu *e)
 {
     if (!e->traces)
         return;
-    emu_free(e, e->traces->arena);
+    host_unmap_memory(e->traces->arena, TRACE_ARENA_UNITS * sizeof *e->traces->arena);
     emu_free(e, e->traces);
     e->traces = NULL;
 }
@@ -23061,6 +23174,17 @@ static void *trace_alloc(struct trace_cache *tc, size_t bytes)
     memset(p, 0, bytes);
     return p;
 }
+
+/* The same for what running code seldom touches. */
+static void *trace_alloc_cold(struct trace_cache *tc, size_t bytes)
+{
+    size_t units = (bytes + sizeof *tc->arena - 1) / sizeof *tc->arena;
+    tc->cold -= units;
+    memset(tc->arena + tc->cold, 0, bytes);
+    return tc->arena + tc->cold;
+}
+
+static bool trace_full(const struct trace_cache *tc, size_t units) { return tc->used + units > tc->cold; }
 
 static size_t trace_hash_of(const struct ram_block *b, uint64_t offset, uint32_t key)
 {
@@ -23091,12 +23215,12 @@ static void trace_add_ref(struct trace_cache *tc, struct trace *t, struct ram_bl
     struct code_page **slot = trace_page_slot(tc, b, page_offset);
     struct trace_ref *r;
     if (!*slot) {
-        struct code_page *p = trace_alloc(tc, sizeof *p);
+        struct code_page *p = trace_alloc_cold(tc, sizeof *p);
         p->block = b;
         p->page_offset = page_offset;
         *slot = p;
     }
-    r = trace_alloc(tc, sizeof *r);
+    r = trace_alloc_cold(tc, sizeof *r);
     r->trace = t;
     r->lines = lines;
     r->next = (*slot)->refs;
@@ -23188,6 +23312,8 @@ static void trace_flush(struct emu *e)
     }
     memset(tc->hash, 0, sizeof tc->hash);
     tc->used = 0;
+    tc->cold = TRACE_ARENA_UNITS;
+    tc->stats.flushes++;
     tc->flush_pending = false;
     for (i = 0; i < e->cpu_count; i++) {
         struct cpu *c = e->cpus[i];
@@ -23229,6 +23355,7 @@ EMU_PRIV void trace_get_stats(struct emu *e, struct trace_stats *out)
     for (i = 0; i < e->cpu_count; i++) {
         const struct cpu *c = e->cpus[i];
         out->slow_path += c->slow_paths;
+        out->misses += c->fast_misses;
         out->insns_step += c->step_insns;
         out->insns_tier1 += c->tier1_insns;
         out->insns_tier2 += c->icount - c->step_insns - EMU_MIN(c->tier1_insns, c->icount - c->step_insns);
@@ -23239,7 +23366,7 @@ EMU_PRIV void trace_get_stats(struct emu *e, struct trace_stats *out)
 
 static void trace_add_link(struct trace_cache *tc, struct trace *t, struct uop *u, struct uop *stub)
 {
-    struct trace_link *l = trace_alloc(tc, sizeof *l);
+    struct trace_link *l = trace_alloc_cold(tc, sizeof *l);
     l->u = u;
     l->stub = stub;
     l->next = t->incoming;
@@ -23249,7 +23376,7 @@ static void trace_add_link(struct trace_cache *tc, struct trace *t, struct uop *
 EMU_PRIV void trace_link_stub(struct cpu *c, struct uop *stub, struct trace *t)
 {
     struct trace_cache *tc = c->emu->traces;
-    if (tc->used + 16 > TRACE_ARENA_UNITS || t->tier == TRACE_STEP || t->dead)
+    if (trace_full(tc, 16) || t->tier == TRACE_STEP || t->dead)
         return;
     if (t->straddles) /* its second page is to be checked each time */
         stub->misc = 1;
@@ -23258,7 +23385,7 @@ EMU_PRIV void trace_link_stub(struct cpu *c, struct uop *stub, struct trace *t)
         if (stub->fn == uop_exit_far && p->v.link != t->head)
             stub->fn = uop_exit_resolve; /* the old entry stays in the old target's list: harmless, it only unlinks again */
         p->page = c->leave_base;
-        p->generation = c->generation;
+        p->generation = c->code_generation;
         stub->v.imm = c->code_base;
         if (stub->fn != uop_exit_far || p->v.link != t->head) {
             p->v.link = t->head;
@@ -23514,7 +23641,7 @@ static void trace_add_exit(struct trace_builder *b, struct uop *u, int32_t targe
 
 static struct insn *trace_keep_insn(struct trace_builder *b, const struct insn *i)
 {
-    struct insn *copy = trace_alloc(b->tc, sizeof *copy);
+    struct insn *copy = trace_alloc_cold(b->tc, sizeof *copy);
     *copy = *i;
     return copy;
 }
@@ -23861,7 +23988,15 @@ static bool trace_emit_mov(struct trace_builder *b, const struct trace_insn *t)
             return false;
         src = 0;
     }
-    trace_emit_ab(b, handler_mov_rr(size, src, sx, trace_kind(ra), trace_kind(rb)), UOP_GPR(ra), UOP_GPR(rb));
+    u = trace_emit_ab(b, handler_mov_rr(size, src, sx, trace_kind(ra), trace_kind(rb)), UOP_GPR(ra), UOP_GPR(rb));
+    if (size == 8 && src == 8 && trace_kind(ra) == TRACE_KIND_R && trace_kind(rb) == TRACE_KIND_R) {
+        if (b->pair && b->pair + 1 == u) {
+            b->pair->fn = handler_mov_pair();
+            b->pair = NULL;
+        } else {
+            b->pair = u;
+        }
+    }
     return true;
 }
 
@@ -24074,6 +24209,28 @@ static bool trace_emit_condition(struct trace_builder *b, const struct trace_ins
     return true;
 }
 
+/* u, a push or pop of a cell, joins those right before it. */
+static void trace_extend_run(struct trace_builder *b, struct uop *u, unsigned kind)
+{
+    struct uop *first = b->run;
+    if (first && b->run_kind == kind && b->run_end == u && b->run_count < STACK_RUN_MAX) {
+        switch (b->run_count++) {
+        case 1: first->b = u->a; break;
+        case 2: first->x = u->a; break;
+        case 3: first->disp = u->a; break;
+        case 4: first->disp |= (int32_t)u->a << 16; break; /* cells lie below 4096 */
+        default: UOP_PAGE(first)->cell = u->a; break;
+        }
+        UOP_PAGE(first)->run = (uint8_t)kind;
+        first->fn = handler_stack_run(kind, b->run_count);
+    } else {
+        b->run = u;
+        b->run_kind = kind;
+        b->run_count = 1;
+    }
+    b->run_end = u + 2;
+}
+
 static bool trace_emit_stack(struct trace_builder *b, const struct trace_insn *t)
 {
     const struct insn *i = &t->insn;
@@ -24099,6 +24256,8 @@ static bool trace_emit_stack(struct trace_builder *b, const struct trace_insn *t
             }
             u = trace_emit_mem(b, handler_push(size, kind));
             u->a = cell;
+            if (size == 8 && kind == TRACE_KIND_R && !i->memory && cell != UOP_GPR(REG_RSP))
+                trace_extend_run(b, u, STACK_RUN_PUSH);
         }
     } else if (op == OP_POP) {
         if (i->memory)
@@ -24106,6 +24265,8 @@ static bool trace_emit_stack(struct trace_builder *b, const struct trace_insn *t
         r = interp_reg(i, 0, &high);
         u = trace_emit_mem(b, handler_pop(size, trace_kind(r)));
         u->a = UOP_GPR(r);
+        if (size == 8 && trace_kind(r) == TRACE_KIND_R && r != REG_RSP)
+            trace_extend_run(b, u, STACK_RUN_POP);
     } else {
         if (!long_mode)
             return false;
@@ -24433,7 +24594,10 @@ static void trace_emit_exits(struct trace_builder *b)
             x->u->v.link = b->trace->head;
             continue;
         }
-        stub = trace_emit_mem(b, uop_exit_resolve); /* two units, near or far: see trace_link_stub() */
+        stub = trace_alloc_cold(b->tc, 2 * sizeof *stub); /* two units, near or far: see trace_link_stub() */
+        stub->fn = uop_exit_resolve;
+        stub->pos = b->pos;
+        stub->count = 1;
         stub->disp = x->target;
         stub->misc = !near_page;
         x->u->v.link = stub;
@@ -24456,7 +24620,7 @@ EMU_PRIV struct trace *trace_build(struct cpu *c, struct ram_block *block, uint6
     struct trace *t;
     struct uop *first, *u;
     unsigned k;
-    if (tc->used + TRACE_RESERVE_UNITS > TRACE_ARENA_UNITS)
+    if (trace_full(tc, TRACE_RESERVE_UNITS))
         trace_flush(c->emu);
     b->c = c;
     b->tc = tc;
@@ -24468,9 +24632,10 @@ EMU_PRIV struct trace *trace_build(struct cpu *c, struct ram_block *block, uint6
     b->ended = false;
     b->kind = FLAGK_END;
     b->exit_count = 0;
+    b->run = b->pair = NULL;
     b->bytes = block ? block->bytes + page_offset : copied;
     b->size = block ? TRACE_PAGE : offset + copied_size;
-    t = trace_alloc(tc, sizeof *t);
+    t = trace_alloc_cold(tc, sizeof *t);
     b->trace = t;
     t->block = block;
     t->offset = page_offset + offset;
@@ -24530,20 +24695,33 @@ EMU_PRIV struct trace *trace_build(struct cpu *c, struct ram_block *block, uint6
     if (b->tier == TRACE_TIER1) {
         u = trace_emit(b, uop_count);
         u->disp = TRACE_HOT;
+        u->v.ptr = t;
         u->a = (uint16_t)b->count;
     }
-    /* A head says where its trace begins (uop_leave): the first instruction gets a uop even if it does nothing. */
+    /* A head says where its trace begins (uop_leave). Where the first instruction does nothing, a PUSH or MOV after it says so in `count`; else
+     * it gets a uop that does nothing. */
     for (k = 0; k < b->count;) {
         k += trace_emit_insn(b, k);
-        if (k < b->count && tc->arena + tc->used == first)
-            trace_emit(b, uop_nop);
+        if (k < b->count && tc->arena + tc->used == first) {
+            const struct trace_insn *n = &tc->insns[k];
+            bool simple = !n->error && n->insn.row->how == HOW_INT && (n->insn.row->op == OP_PUSH || n->insn.row->op == OP_MOV);
+            if (simple && n->pos > offset && n->pos - offset < 64 && b->key & KEY_CS64) {
+                k += trace_emit_insn(b, k);
+                if (first->insn && first->count == first->insn + 1)
+                    first->count = (uint8_t)(first->pos - offset);
+            } else {
+                trace_emit(b, uop_nop);
+            }
+        }
     }
     if (!b->ended) {
         b->at = b->count;
         b->pos = (uint16_t)b->final;
         u = trace_emit(b, uop_exit);
-        if (u == first) /* a lone JMP */
+        if (u == first) { /* a lone JMP */
             u->pos = (uint16_t)offset;
+            u->insn = 0;
+        }
         u->count = (uint8_t)b->count;
         trace_add_exit(b, u, b->final);
     }
@@ -24559,6 +24737,7 @@ EMU_PRIV struct trace *trace_build(struct cpu *c, struct ram_block *block, uint6
         if (t->straddles && t->block2)
             trace_add_ref(tc, t, t->block2, t->offset2, 1);
     }
+    tc->stats.tier2_built += tier == TRACE_TIER2;
     tc->stats.traces_built++;
     tc->stats.insns_built += b->count;
     return t;
@@ -24567,14 +24746,16 @@ EMU_PRIV struct trace *trace_build(struct cpu *c, struct ram_block *block, uint6
 EMU_PRIV void trace_promote(struct cpu *c, struct uop *head)
 {
     struct trace_cache *tc = c->emu->traces;
-    struct trace *t = NULL, *n;
+    const struct trace *seen = head->v.ptr;
+    struct trace *t, *n;
     struct trace_link *l;
     uint64_t page;
-    /* The head's trace lies right before it in the arena. */
-    t = (struct trace *)(void *)(head - (sizeof *t + sizeof *head - 1) / sizeof *head);
-    if (t->dead || t->head != head || t->tier != TRACE_TIER1)
+    if (head->fn != uop_count)
         return;
-    if (tc->used + TRACE_RESERVE_UNITS > TRACE_ARENA_UNITS) {
+    t = trace_find(c->emu, seen->block, seen->offset, seen->key);
+    if (!t || t->head != head)
+        return;
+    if (trace_full(tc, TRACE_RESERVE_UNITS)) {
         trace_flush(c->emu);
         return;
     }
@@ -24659,7 +24840,7 @@ EMU_PRIV int cpu_create(struct emu *e, unsigned index, struct cpu **out, struct 
     c->jumps = emu_alloc(e, UOP_JUMPS * sizeof *c->jumps);
     if (!c->jumps || mem_mmu_create(c))
         goto no_memory;
-    c->generation = cpu_new_generation(e);
+    c->generation = c->code_generation = cpu_new_generation(e);
     *out = c;
     return 0;
 no_memory:
@@ -24715,7 +24896,7 @@ EMU_PRIV bool cpu_can_run(const struct cpu *c)
         return true;
     if (c->waiting_sipi)
         return (c->pending & CPU_INT_SIPI) != 0;
-    if (!c->halted)
+    if (!c->halted && !c->napping)
         return true;
     return (c->pending & (CPU_INT_NMI | CPU_INT_SMI)) || ((c->pending & CPU_INT_INTR) && (c->eflags & FLAG_IF));
 }
@@ -24866,7 +25047,7 @@ static struct trace *run_find(struct cpu *c, bool *step)
     if (t && !*step) {
         struct uop_jump *j = UOP_JUMP_ENTRY(c->rip);
         j->rip = c->rip;
-        j->generation = c->generation;
+        j->generation = c->code_generation;
         j->key = c->mode_key;
         j->code_base = c->code_base;
         j->u = t->head;
@@ -25039,6 +25220,7 @@ EMU_PRIV enum cpu_exit cpu_run(struct cpu *c, int64_t budget)
     bool exact = e->config.icount || budget < RUN_EXACT_BELOW;
     int64_t left = budget;
     c->attention &= ~(uint32_t)CPU_ATTENTION_TIMER;
+    c->napping = false;
     for (;;) {
         uint32_t attention = c->attention;
         c->attention = 0;
@@ -59750,6 +59932,8 @@ static void mon_info_jit(struct mon_call *m)
                total ? 100.0 * (double)s.insns_tier1 / (double)total : 0.0, s.traces_built);
     buf_printf(m->out, "instructions built %" PRIu64 "\ninvalidations      %" PRIu64 "\nslow memory paths  %" PRIu64 "\nbuilding           %" PRIu64 " ms\n",
                s.insns_built, s.invalidations, s.slow_path, s.build_ns / (uint64_t)NS_PER_MS);
+    buf_printf(m->out, "second tier traces %" PRIu64 "\nflushes            %" PRIu64 "\nlookups            %" PRIu64 "\npage misses        %" PRIu64 "\n", s.tier2_built,
+               s.flushes, s.lookups, s.misses);
 }
 /* The page tables of CPU 0, top down: gaps cost one entry each. info tlb gives a line a page, info mem one a run of equal rights. */
 struct mon_walk {

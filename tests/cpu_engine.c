@@ -488,7 +488,79 @@ TEST(a_full_trace_cache_is_emptied_and_refilled)
     CHECK_EQ(c->gpr[REG_RAX], sum + 0x300);
 }
 
-TEST_MAIN(TEST_CASE(budgets_are_exact_and_do_not_change_results), TEST_CASE(stepping_and_traces_reach_the_same_state),
+/* Runs of pushes, pops and moves, behind no-ops and jumps that do nothing, leave and go on at the right places: every stop is compared with
+ * a machine that steps. The stack crosses a page at each place of the runs.
+ * mov ecx,N; 1: nop; jmp 2f; nop; nop; 2: nop; push rbx, rbp, r12-r15; nop; mov rbx,rbp; mov rbp,rsi; mov rsi,rdi; mov rdi,rbx; inc rbx;
+ * pop r15, r14, r13, r12, rbp, rdi; nop; push rax, rbx; pop rbx, rax; add rdi,1; dec ecx; jnz 1b; hlt */
+TEST(runs_of_pushes_pops_and_moves_equal_single_steps)
+{
+    static const char code[] = "\xB9\x2C\x01\x00\x00\x90\xEB\x02\x90\x90\x66\x90\x53\x55\x41\x54\x41\x55\x41\x56\x41\x57"
+                               "\x90\x48\x89\xEB\x48\x89\xF5\x48\x89\xFE\x48\x89\xDF\x48\xFF\xC3"
+                               "\x41\x5F\x41\x5E\x41\x5D\x41\x5C\x5D\x5F\x90\x50\x53\x5B\x58\x48\x83\xC7\x01\xFF\xC9\x75\xC8\xF4";
+    static const int64_t budgets[] = { 1, 67, 70, 71, 72, 73, 90, 101, 333, 2000 };
+    static struct {
+        uint64_t count, rip, gpr[16];
+    } stop[1000];
+    unsigned place, k, r;
+    for (place = 0; place < 8; place++) {
+        unsigned stops = 0, pass;
+        uint8_t stack[256];
+        for (pass = 0; pass < 2; pass++) { /* one machine after the other: they share their regions */
+            struct cpu *c = machine(LONG);
+            CHECK(c != NULL);
+            PUT(c, CODE, code);
+            for (r = 0; r < 16; r++)
+                c->gpr[r] = UINT64_C(0x1111111111111111) * r;
+            c->gpr[REG_RSP] = STACK + 8 * place;
+            for (k = 0; pass ? k < stops : !c->halted; k++) {
+                if (pass == 0) {
+                    CHECK(k < EMU_ARRAY_LEN(stop));
+                    go(c, budgets[k % EMU_ARRAY_LEN(budgets)]);
+                    stop[k].count = c->icount;
+                    stop[k].rip = c->rip;
+                    memcpy(stop[k].gpr, c->gpr, sizeof stop[k].gpr);
+                    stops = k + 1;
+                } else {
+                    while (c->icount < stop[k].count)
+                        cpu_step(c);
+                    CHECK_EQ(c->rip, stop[k].rip);
+                    CHECK(!memcmp(c->gpr, stop[k].gpr, sizeof stop[k].gpr));
+                }
+            }
+            if (pass == 0)
+                memcpy(stack, c->emu->ram->bytes + STACK - 128, sizeof stack);
+            else
+                CHECK(c->halted && !memcmp(c->emu->ram->bytes + STACK - 128, stack, sizeof stack));
+        }
+    }
+}
+
+/* mov ecx,1000; 1: sub rsp,48; pop rbx, rbp, r12-r15; dec ecx; jnz 1b; add rsp,rax; inc ecx; jmp 1b: the last round pops past the end
+ * of the mapped stack. */
+TEST(a_fault_inside_a_run_of_pops_is_that_instructions)
+{
+    static const char code[] = "\xB9\xE8\x03\x00\x00\x48\x83\xEC\x30\x5B\x5D\x41\x5C\x41\x5D\x41\x5E\x41\x5F\xFF\xC9\x75\xEE\x48\x01\xC4\xFF\xC1\xEB\xE7";
+    static const unsigned at[] = { 9, 10, 11, 13, 15, 17 };
+    unsigned k, n;
+    for (k = 0; k < 6; k++) {
+        struct cpu *c = machine(LONG);
+        CHECK(c != NULL);
+        PUT(c, CODE, code);
+        poke64(c, PT + (STACK >> 12) * 8, 0); /* the page above the stack */
+        c->gpr[REG_RSP] = STACK - 64;
+        c->gpr[REG_RAX] = 64 + 48 - 8 * k; /* then k pops are left in the page */
+        for (n = 0; n < 8; n++)
+            poke64(c, STACK - 64 + 8 * n, 0x100 + n);
+        CHECK(finish(c));
+        CHECK_EQ(vector_at(c), EXC_PF);
+        CHECK_EQ(c->cr2, STACK);
+        CHECK_EQ(mem_ld(c->emu, c->gpr[REG_RSP] + 8, 8), CODE + at[k]);
+        CHECK_EQ(c->icount, 1 + 9 * 1000 + 3 + 1 + k + 1); /* the handler's HLT, too */
+    }
+}
+
+TEST_MAIN(TEST_CASE(runs_of_pushes_pops_and_moves_equal_single_steps), TEST_CASE(a_fault_inside_a_run_of_pops_is_that_instructions),
+          TEST_CASE(budgets_are_exact_and_do_not_change_results), TEST_CASE(stepping_and_traces_reach_the_same_state),
           TEST_CASE(a_store_into_the_next_instruction_takes_effect), TEST_CASE(a_hot_loop_that_patches_itself_sees_it), TEST_CASE(dma_into_hot_code_is_noticed),
           TEST_CASE(code_follows_its_mapping), TEST_CASE(data_follows_its_mapping_after_invlpg), TEST_CASE(a_fault_in_a_hot_trace_finds_flags_and_count_exact),
           TEST_CASE(a_device_sees_the_exact_instruction_count), TEST_CASE(accesses_that_cross_pages_work_in_hot_traces),

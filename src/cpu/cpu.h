@@ -165,6 +165,8 @@ struct cpu {
     uint32_t flag_kind;
     uint32_t generation;        /* of the linear -> host mapping in force, for uop page caches: changes with every invalidation (INVLPG and
                                    new code pages too); unique over the machine's CPUs. TLB entries: tlb_generation */
+    uint32_t code_generation;   /* of the linear -> code mapping in force, for the jump cache and links to other pages: CR3 loads, flushes,
+                                   INVLPG of a page that code was taken from */
     uint64_t code_base;         /* linear address of the page that runs, minus CS base */
     uint64_t rip;               /* exact when spilled */
     uint64_t next_rip;          /* set for an insn_fn: address after the instruction; it may change it */
@@ -210,6 +212,7 @@ struct cpu {
     uint8_t mode; /* enum cpu_mode */
     uint8_t code_size; /* 2, 4, 8: default operand/address environment of CS */
     bool halted, waiting_sipi, shutdown; /* shutdown: triple fault */
+    bool napping;                        /* as if halted until the next event, interrupts on or off: machine_polled_in_vain() */
     uint8_t interrupt_shadow; /* STI and MOV SS set 1: blocks interrupts and debug traps until the instruction after them is over (run.c clears it then) */
     bool nmi_blocked;
     uint32_t pending; /* CPU_INT_* bits */
@@ -517,6 +520,7 @@ EMU_PRIV int cpu_push(struct cpu *c, uint64_t value, unsigned size);
 EMU_PRIV int cpu_pop(struct cpu *c, uint64_t *value, unsigned size); /* changes RSP */
 EMU_PRIV void cpu_update_mode(struct cpu *c); /* mode, code_size, mode_key, seg_base[], cpl-dependent state */
 EMU_PRIV int cpu_check_io(struct cpu *c, uint16_t port, unsigned size); /* IOPL and the TSS's bitmap; 0 or CPU_FAULT */
+EMU_PRIV int cpu_pause(struct cpu *c, const struct insn *i); /* insn_fn of PAUSE */
 EMU_PRIV uint64_t cpu_tsc(struct cpu *c);
 EMU_PRIV uint64_t cpu_tsc_hz(void);
 EMU_PRIV int64_t cpu_tsc_to_ns(struct cpu *c, uint64_t tsc); /* virtual time at which the TSC has that value */
@@ -552,7 +556,7 @@ enum cpu_int { /* bits of cpu->pending */
 };
 enum cpu_attention { /* bits of cpu->attention: why the engine is to leave at the next exit */
     CPU_ATTENTION_INT = 1,    /* pending changed */
-    CPU_ATTENTION_TIMER = 2,  /* an event was armed earlier than the running budget reaches: CPU_EXIT_BUDGET at once */
+    CPU_ATTENTION_TIMER = 2,  /* an event was armed earlier than the running budget reaches, or PAUSE: CPU_EXIT_BUDGET at once */
     CPU_ATTENTION_REQUEST = 4, /* emu->requests */
     CPU_ATTENTION_CODE = 8    /* cached code was written to: leave after the present instruction */
 };
@@ -571,7 +575,10 @@ EMU_PRIV int trace_cache_create(struct emu *e);
 EMU_PRIV void trace_cache_destroy(struct emu *e);
 EMU_PRIV void trace_code_written(struct emu *e, struct ram_block *b, uint64_t offset, uint64_t size);
 EMU_PRIV void trace_flush_all(struct emu *e);
-struct trace_stats { uint64_t insns_step, insns_tier1, insns_tier2, lookups, traces_built, insns_built, invalidations, slow_path, build_ns; };
+struct trace_stats {
+    uint64_t insns_step, insns_tier1, insns_tier2, lookups, traces_built, tier2_built, insns_built, invalidations, flushes, build_ns;
+    uint64_t slow_path, misses; /* accesses that went all the way; uops whose page was another */
+};
 EMU_PRIV void trace_get_stats(struct emu *e, struct trace_stats *out);
 /* Breakpoints of the debugger: linear addresses; data: kind bits 1 write, 2 read. */
 struct breakpoint {

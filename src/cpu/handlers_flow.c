@@ -319,10 +319,13 @@ UOP_FN_PRIV(uop_indirect_miss)
 
 UOP_FN_PRIV(uop_exit) { UOP_EXIT; }
 
+/* Where a head's trace begins: no-ops before its instruction have no uop. */
+static int64_t uop_head_pos(const struct uop *head) { return (int64_t)head->pos - (head->insn ? head->count : 0); }
+
 /* Where a link leads, as an offset from code_base: stubs keep it in disp, heads are where they are. */
 static int64_t uop_link_offset(const struct uop *link)
 {
-    return link->fn == uop_exit_resolve || link->fn == uop_exit_far ? link->disp : link->pos;
+    return link->fn == uop_exit_resolve || link->fn == uop_exit_far ? link->disp : uop_head_pos(link);
 }
 
 UOP_FN_PRIV(uop_leave)
@@ -344,7 +347,7 @@ UOP_FN_PRIV(uop_exit_resolve)
 UOP_FN_PRIV(uop_exit_far)
 {
     struct uop_page *p = UOP_PAGE(u);
-    if (EMU_UNLIKELY(p->generation != c->generation || p->page != c->code_base))
+    if (EMU_UNLIKELY(p->generation != c->code_generation || p->page != c->code_base))
         UOP_TAIL(uop_exit_resolve);
     c->code_base = u->v.imm;
     UOP_GO(p->v.link);
@@ -353,7 +356,7 @@ UOP_FN_PRIV(uop_exit_far)
 UOP_FN_PRIV(uop_dead)
 {
     UOP_SPILL;
-    c->rip = uop_rip(c, u->pos);
+    c->rip = uop_rip(c, (uint64_t)uop_head_pos(u));
     return NULL;
 }
 
@@ -559,6 +562,8 @@ static EMU_NOINLINE int uop_miss_slow(struct cpu *c, struct uop *u, unsigned siz
     }
     memcpy(c->scratch, u, 2 * sizeof *u);
     p = UOP_PAGE(c->scratch);
+    if (p->run) /* its first instruction alone: there is room for no more */
+        c->scratch->fn = handler_stack_run(p->run, 1);
     p->page = va;
     p->addend = (uintptr_t)c->bounce[0].b - (uintptr_t)va;
     p->generation = c->generation;

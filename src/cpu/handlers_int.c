@@ -362,6 +362,14 @@ EACH_KIND(DEF_MOV_RI, 1)
 EACH_KIND(DEF_MOV_RI, 2)
 EACH_KIND(DEF_MOV_RI, 8)
 /* dst: size of the write (1, 2, 4, 8); src: bytes taken (0: AH..BH), sx: sign-extended. */
+/* The second move's uop follows as it is. */
+UOP_FN(uop_mov8x2_rr)
+{
+    UOP_CELL(u->a) = UOP_CELL(u->b);
+    UOP_CELL(u[1].a) = UOP_CELL(u[1].b);
+    UOP_GO(u + 2);
+}
+EMU_PRIV uop_fn handler_mov_pair(void) { return uop_mov8x2_rr; }
 EMU_PRIV uop_fn handler_mov_rr(unsigned dst, unsigned src, bool sx, unsigned ka, unsigned kb)
 {
     static const uop_table_rr mov[12] = { TAB_RR(uop_mov1_rr), TAB_RR(uop_mov2_rr), TAB_RR(uop_mov4_rr), TAB_RR(uop_mov8_rr), TAB_RR(uop_movz1_rr), TAB_RR(uop_movz2_rr),

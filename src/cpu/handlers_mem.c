@@ -475,6 +475,60 @@ EMU_PRIV uop_fn handler_pop(unsigned size, unsigned ka)
     static const uop_table_ri t[2] = { TAB_RI(uop_pop4), TAB_RI(uop_pop8) };
     return t[size == 8][ka];
 }
+/* Runs of PUSH or POP under one check. The uops stay as they are and each has its instruction; the first also knows the others' cells and goes
+ * past them, but where the page does not hold them all it does its own part only. */
+#define RUN_CELL1 UOP_CELL(u->a)
+#define RUN_CELL2 UOP_CELL(u->b)
+#define RUN_CELL3 UOP_CELL(u->x)
+#define RUN_CELL4 UOP_CELL((uint16_t)u->disp)
+#define RUN_CELL5 UOP_CELL((uint16_t)((uint32_t)u->disp >> 16))
+#define RUN_CELL6 UOP_CELL(UOP_PAGE(u)->cell)
+#define PUSH_1(n) st64le(p + 8 * (n) - 8, RUN_CELL1)
+#define PUSH_2(n) PUSH_1(n), st64le(p + 8 * (n) - 16, RUN_CELL2)
+#define PUSH_3(n) PUSH_2(n), st64le(p + 8 * (n) - 24, RUN_CELL3)
+#define PUSH_4(n) PUSH_3(n), st64le(p + 8 * (n) - 32, RUN_CELL4)
+#define PUSH_5(n) PUSH_4(n), st64le(p + 8 * (n) - 40, RUN_CELL5)
+#define PUSH_6(n) PUSH_5(n), st64le(p + 8 * (n) - 48, RUN_CELL6)
+#define POP_1 RUN_CELL1 = ld64le(p)
+#define POP_2 POP_1, RUN_CELL2 = ld64le(p + 8)
+#define POP_3 POP_2, RUN_CELL3 = ld64le(p + 16)
+#define POP_4 POP_3, RUN_CELL4 = ld64le(p + 24)
+#define POP_5 POP_4, RUN_CELL5 = ld64le(p + 32)
+#define POP_6 POP_5, RUN_CELL6 = ld64le(p + 40)
+#define DEF_STACK_RUN(n)                                                                                               \
+    UOP_FN(uop_push8x##n)                                                                                              \
+    {                                                                                                                  \
+        uint64_t va = UOP_RSP - 8 * (n);                                                                               \
+        uint8_t *p;                                                                                                    \
+        if (UOP_MISSES(va, 8 * (n)))                                                                                   \
+            UOP_TAIL(uop_push8_R);                                                                                     \
+        p = (uint8_t *)(uintptr_t)((uintptr_t)va + UOP_PAGE(u)->addend);                                               \
+        PUSH_##n(n);                                                                                                   \
+        UOP_RSP = va;                                                                                                  \
+        UOP_GO(u + 2 * (n));                                                                                           \
+    }                                                                                                                  \
+    UOP_FN(uop_pop8x##n)                                                                                               \
+    {                                                                                                                  \
+        uint64_t va = UOP_RSP;                                                                                         \
+        const uint8_t *p;                                                                                              \
+        if (UOP_MISSES(va, 8 * (n)))                                                                                   \
+            UOP_TAIL(uop_pop8_R);                                                                                      \
+        p = (uint8_t *)(uintptr_t)((uintptr_t)va + UOP_PAGE(u)->addend);                                               \
+        POP_##n;                                                                                                       \
+        UOP_RSP = va + 8 * (n);                                                                                        \
+        UOP_GO(u + 2 * (n));                                                                                           \
+    }
+DEF_STACK_RUN(2)
+DEF_STACK_RUN(3)
+DEF_STACK_RUN(4)
+DEF_STACK_RUN(5)
+DEF_STACK_RUN(6)
+EMU_PRIV uop_fn handler_stack_run(unsigned kind, unsigned count)
+{
+    static const uop_fn push[STACK_RUN_MAX] = { uop_push8_R, uop_push8x2, uop_push8x3, uop_push8x4, uop_push8x5, uop_push8x6 };
+    static const uop_fn pop[STACK_RUN_MAX] = { uop_pop8_R, uop_pop8x2, uop_pop8x3, uop_pop8x4, uop_pop8x5, uop_pop8x6 };
+    return (kind == STACK_RUN_PUSH ? push : pop)[count - 1];
+}
 UOP_FN(uop_leave8)
 {
     uint64_t va = c->gpr[REG_RBP], v;

@@ -9,7 +9,8 @@
  *            in the small `slow` cache with its physical address, so that MMIO costs no page walk each time.
  *            Nothing is ever cleared to flush: entries carry a tag. A CR3 load takes a new tag (or, with PCID, finds the old one);
  *            global pages carry a tag of their own. uop page caches compare cpu->generation, which changes with each of these and also
- *            with INVLPG and with new code pages.
+ *            with INVLPG and with new code pages. Links and the jump cache compare cpu->code_generation, which INVLPG changes only where
+ *            code may have been taken from the page.
  * Invariants 1. A TLB entry allows a direct store only if: plain RAM for reads and writes, D set, rights for the set's accesses, no page
  *               flag HAS_CODE, TRACKED or WATCHED, no data breakpoint in the page.
  *            2. No two CPUs of a machine ever have the same generation or tag, and none is used again before a wrap, at which all are
@@ -25,6 +26,7 @@ enum { MEM_ITLB_SIZE = 4, MEM_SLOW_SIZE = 2, MEM_PCIDS = 2 };
 #else
 enum { MEM_ITLB_SIZE = 512, MEM_SLOW_SIZE = 64, MEM_PCIDS = 16 };
 #endif
+enum { MEM_CODE_FILTER = 4096 };
 enum { MEM_WATCHES = 32, MEM_PAGE = 4096, MEM_BLOCKING_FLAGS = PAGE_HAS_CODE | PAGE_TRACKED | PAGE_WATCHED };
 
 struct mem_itlb { /* code pages */
@@ -44,6 +46,7 @@ struct mem_pcid {
     bool valid;
     uint16_t pcid;
     uint32_t tlb_generation, generation, epoch;
+    uint32_t code_generation, code_epoch;
 };
 struct mem_large { /* where large pages were seen, so that INVLPG of a small one stays cheap; [0] lower half, [1] upper */
     uint64_t low, high, size; /* size 0: none */
@@ -54,6 +57,8 @@ struct mem_mmu {
     struct mem_pcid pcids[MEM_PCIDS];
     struct mem_large large[2];
     unsigned next_pcid;
+    uint64_t code_filter[MEM_CODE_FILTER / 64]; /* bit by page: code may have been taken from there since code_epoch changed */
+    uint32_t code_epoch; /* as epoch, for code_generation */
     uint32_t epoch; /* changes when something that all PCIDs share was invalidated: their generations are stale then */
     struct breakpoint watches[MEM_WATCHES];
     unsigned watch_count;
@@ -92,7 +97,7 @@ EMU_PRIV uint32_t cpu_new_generation(struct emu *e)
             if (e->cpus[k] && e->cpus[k]->mmu) {
                 mem_clear_tags(e->cpus[k]);
                 e->cpus[k]->generation = ++e->last_generation;
-                e->cpus[k]->tlb_generation = e->cpus[k]->global_generation = e->cpus[k]->generation;
+                e->cpus[k]->tlb_generation = e->cpus[k]->global_generation = e->cpus[k]->code_generation = e->cpus[k]->generation;
             }
         if (e->traces)
             trace_flush_all(e);
@@ -119,6 +124,8 @@ static void mem_save_pcid(struct cpu *c)
     m->pcids[at].tlb_generation = c->tlb_generation;
     m->pcids[at].generation = c->generation;
     m->pcids[at].epoch = m->epoch;
+    m->pcids[at].code_generation = c->code_generation;
+    m->pcids[at].code_epoch = m->code_epoch;
 }
 
 static void mem_forget_pcid(struct cpu *c, unsigned pcid, bool all)
@@ -133,7 +140,7 @@ static void mem_forget_pcid(struct cpu *c, unsigned pcid, bool all)
 EMU_PRIV void tlb_flush_nonglobal(struct cpu *c)
 {
     mem_forget_pcid(c, 0, true);
-    c->tlb_generation = c->generation = cpu_new_generation(c->emu);
+    c->tlb_generation = c->code_generation = c->generation = cpu_new_generation(c->emu);
 }
 
 EMU_PRIV void tlb_flush_all(struct cpu *c)
@@ -142,14 +149,14 @@ EMU_PRIV void tlb_flush_all(struct cpu *c)
     mem_forget_pcid(c, 0, true);
     m->large[0].size = m->large[1].size = 0;
     c->global_generation = cpu_new_generation(c->emu);
-    c->tlb_generation = c->generation = cpu_new_generation(c->emu);
+    c->tlb_generation = c->code_generation = c->generation = cpu_new_generation(c->emu);
 }
 
 EMU_PRIV void tlb_flush_pcid(struct cpu *c, unsigned pcid)
 {
     if (pcid == (c->cr3 & 0xFFF) || !(c->cr4 & CR4_PCIDE)) {
         mem_forget_pcid(c, pcid, false);
-        c->tlb_generation = c->generation = cpu_new_generation(c->emu);
+        c->tlb_generation = c->code_generation = c->generation = cpu_new_generation(c->emu);
     } else {
         mem_forget_pcid(c, pcid, false);
     }
@@ -161,7 +168,7 @@ EMU_PRIV void tlb_set_cr3(struct cpu *c, uint64_t cr3, bool keep)
     unsigned k;
     if (!(c->cr4 & CR4_PCIDE)) {
         c->cr3 = cr3;
-        c->tlb_generation = c->generation = cpu_new_generation(c->emu);
+        c->tlb_generation = c->code_generation = c->generation = cpu_new_generation(c->emu);
         return;
     }
     mem_save_pcid(c);
@@ -172,12 +179,13 @@ EMU_PRIV void tlb_set_cr3(struct cpu *c, uint64_t cr3, bool keep)
             if (p->valid && p->pcid == (cr3 & 0xFFF)) {
                 c->tlb_generation = p->tlb_generation;
                 c->generation = p->epoch == m->epoch ? p->generation : cpu_new_generation(c->emu);
+                c->code_generation = p->valid && p->code_epoch == m->code_epoch ? p->code_generation : cpu_new_generation(c->emu);
                 return;
             }
         }
     }
     mem_forget_pcid(c, (unsigned)(cr3 & 0xFFF), false);
-    c->tlb_generation = c->generation = cpu_new_generation(c->emu);
+    c->tlb_generation = c->code_generation = c->generation = cpu_new_generation(c->emu);
 }
 
 /* uop page caches of this CPU become stale under every PCID; the TLB stays. */
@@ -185,6 +193,24 @@ static void mem_bump_uops(struct cpu *c)
 {
     mem_mmu(c)->epoch++;
     c->generation = cpu_new_generation(c->emu);
+}
+
+static uint64_t *mem_code_filter(struct cpu *c, uint64_t va, uint64_t *bit)
+{
+    unsigned k = (unsigned)((va >> 12) ^ (va >> 24)) & (MEM_CODE_FILTER - 1u);
+    *bit = UINT64_C(1) << (k & 63);
+    return &mem_mmu(c)->code_filter[k >> 6];
+}
+
+/* The page (or a large page, of which this is one) is mapped anew: links and jumps that lead to its code become stale, under every PCID. */
+static void mem_bump_code(struct cpu *c, uint64_t va, bool large)
+{
+    uint64_t bit, *word = mem_code_filter(c, va, &bit);
+    if (!large && !(*word & bit))
+        return;
+    mem_mmu(c)->code_epoch++;
+    memset(mem_mmu(c)->code_filter, 0, sizeof mem_mmu(c)->code_filter);
+    c->code_generation = cpu_new_generation(c->emu);
 }
 
 static void mem_drop_tlb(struct cpu *c, unsigned set, uint64_t page, uint64_t mask)
@@ -219,6 +245,7 @@ EMU_PRIV void tlb_flush_page(struct cpu *c, uint64_t va)
             if (((m->itlb[j].page ^ va) & mask) == 0)
                 m->itlb[j].page = TLB_NO_PAGE;
     }
+    mem_bump_code(c, va, size > MEM_PAGE);
     mem_bump_uops(c);
 }
 
@@ -255,7 +282,7 @@ EMU_PRIV int mem_mmu_create(struct cpu *c)
         return EMU_ENOMEM;
     mem_clear_tags(c);
     c->global_generation = cpu_new_generation(c->emu);
-    c->tlb_generation = c->generation = cpu_new_generation(c->emu);
+    c->tlb_generation = c->code_generation = c->generation = cpu_new_generation(c->emu);
     return 0;
 }
 
@@ -631,6 +658,8 @@ EMU_PRIV int cpu_code_page(struct cpu *c, uint64_t va, struct phys_page *out, ui
     bool user = c->cpl == 3;
     struct walk w;
     uint32_t generation;
+    uint64_t bit, *filter = mem_code_filter(c, va, &bit);
+    *filter |= bit;
     if (t->page == page && t->user == user && mem_valid(c, t->generation)) {
         *out = t->phys;
         *gpa = t->gpa;

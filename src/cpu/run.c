@@ -53,7 +53,7 @@ EMU_PRIV int cpu_create(struct emu *e, unsigned index, struct cpu **out, struct 
     c->jumps = emu_alloc(e, UOP_JUMPS * sizeof *c->jumps);
     if (!c->jumps || mem_mmu_create(c))
         goto no_memory;
-    c->generation = cpu_new_generation(e);
+    c->generation = c->code_generation = cpu_new_generation(e);
     *out = c;
     return 0;
 no_memory:
@@ -109,7 +109,7 @@ EMU_PRIV bool cpu_can_run(const struct cpu *c)
         return true;
     if (c->waiting_sipi)
         return (c->pending & CPU_INT_SIPI) != 0;
-    if (!c->halted)
+    if (!c->halted && !c->napping)
         return true;
     return (c->pending & (CPU_INT_NMI | CPU_INT_SMI)) || ((c->pending & CPU_INT_INTR) && (c->eflags & FLAG_IF));
 }
@@ -260,7 +260,7 @@ static struct trace *run_find(struct cpu *c, bool *step)
     if (t && !*step) {
         struct uop_jump *j = UOP_JUMP_ENTRY(c->rip);
         j->rip = c->rip;
-        j->generation = c->generation;
+        j->generation = c->code_generation;
         j->key = c->mode_key;
         j->code_base = c->code_base;
         j->u = t->head;
@@ -433,6 +433,7 @@ EMU_PRIV enum cpu_exit cpu_run(struct cpu *c, int64_t budget)
     bool exact = e->config.icount || budget < RUN_EXACT_BELOW;
     int64_t left = budget;
     c->attention &= ~(uint32_t)CPU_ATTENTION_TIMER;
+    c->napping = false;
     for (;;) {
         uint32_t attention = c->attention;
         c->attention = 0;

@@ -14,7 +14,8 @@
  *
  *            Links: an exit's v.link first leads to its stub [uop_exit_resolve]. A resolved link within the page is unconditional; one to
  *            another page stays a stub [uop_exit_far] that checks generation and page.
- *            Memory comes from one arena that is thrown away whole when it is full.
+ *            Memory comes from one arena that is thrown away whole when it is full: uops from its beginning upward, close together, and
+ *            what running code seldom touches (descriptions, lists, stubs) from its end downward.
  * Invariants 1. page_flags has PAGE_HAS_CODE exactly for pages with a struct code_page that lists a live trace.
  *            2. incoming lists every link that leads to a trace from outside of it, so that a dead trace has none.
  *            3. A trace is at most TRACE_MAX_INSNS instructions: run.c's exact deadlines rely on it.
@@ -25,8 +26,10 @@
 
 #if defined(EMU_TORTURE)
 enum { TRACE_ARENA_UNITS = 1 << 14, TRACE_HASH = 64, TRACE_PAGES = 16 };
+#elif UINTPTR_MAX > 0xFFFFFFFFu
+enum { TRACE_ARENA_UNITS = 1 << 22, TRACE_HASH = 1 << 17, TRACE_PAGES = 1 << 12 };
 #else
-enum { TRACE_ARENA_UNITS = 3 << 19, TRACE_HASH = 1 << 17, TRACE_PAGES = 1 << 12 };
+enum { TRACE_ARENA_UNITS = 1 << 20, TRACE_HASH = 1 << 15, TRACE_PAGES = 1 << 12 };
 #endif
 enum { TRACE_PAGE = 4096, TRACE_LINE_SHIFT = 6, TRACE_RESERVE_UNITS = 2048, TRACE_TIER1_INSNS = 32, TRACE_PEEK = 6, TRACE_MAX_EXITS = TRACE_MAX_INSNS + 2 };
 
@@ -79,6 +82,9 @@ struct trace_builder {
     unsigned kind; /* flag kind surely recorded now, or FLAGK_END */
     unsigned at;   /* index and position of the instruction being emitted */
     uint16_t pos;
+    struct uop *run, *run_end; /* first of a run of pushes or pops, and the end of the code then */
+    unsigned run_kind, run_count;
+    struct uop *pair; /* a move between cells that may become the first of a pair */
     struct trace_exit exits[TRACE_MAX_EXITS];
     unsigned exit_count;
 };
@@ -86,7 +92,7 @@ struct trace_builder {
 struct trace_cache {
     struct emu *emu;
     struct uop *arena;
-    size_t used;
+    size_t used, cold; /* units: code grows upward, what running code seldom touches downward from the end */
     struct trace *hash[TRACE_HASH];
     struct code_page *pages[TRACE_PAGES];
     struct trace_insn insns[TRACE_MAX_INSNS];
@@ -105,7 +111,8 @@ EMU_PRIV int trace_cache_create(struct emu *e)
     tc = emu_alloc(e, sizeof *tc);
     if (!tc)
         return EMU_ENOMEM;
-    tc->arena = emu_realloc(e, NULL, TRACE_ARENA_UNITS * sizeof *tc->arena); /* not zeroed: untouched pages cost nothing */
+    tc->arena = host_map_memory(TRACE_ARENA_UNITS * sizeof *tc->arena); /* untouched pages cost nothing */
+    tc->cold = TRACE_ARENA_UNITS;
     if (!tc->arena) {
         emu_free(e, tc);
         return EMU_ENOMEM;
@@ -121,7 +128,7 @@ EMU_PRIV void trace_cache_destroy(struct emu *e)
 {
     if (!e->traces)
         return;
-    emu_free(e, e->traces->arena);
+    host_unmap_memory(e->traces->arena, TRACE_ARENA_UNITS * sizeof *e->traces->arena);
     emu_free(e, e->traces);
     e->traces = NULL;
 }
@@ -134,6 +141,17 @@ static void *trace_alloc(struct trace_cache *tc, size_t bytes)
     memset(p, 0, bytes);
     return p;
 }
+
+/* The same for what running code seldom touches. */
+static void *trace_alloc_cold(struct trace_cache *tc, size_t bytes)
+{
+    size_t units = (bytes + sizeof *tc->arena - 1) / sizeof *tc->arena;
+    tc->cold -= units;
+    memset(tc->arena + tc->cold, 0, bytes);
+    return tc->arena + tc->cold;
+}
+
+static bool trace_full(const struct trace_cache *tc, size_t units) { return tc->used + units > tc->cold; }
 
 static size_t trace_hash_of(const struct ram_block *b, uint64_t offset, uint32_t key)
 {
@@ -164,12 +182,12 @@ static void trace_add_ref(struct trace_cache *tc, struct trace *t, struct ram_bl
     struct code_page **slot = trace_page_slot(tc, b, page_offset);
     struct trace_ref *r;
     if (!*slot) {
-        struct code_page *p = trace_alloc(tc, sizeof *p);
+        struct code_page *p = trace_alloc_cold(tc, sizeof *p);
         p->block = b;
         p->page_offset = page_offset;
         *slot = p;
     }
-    r = trace_alloc(tc, sizeof *r);
+    r = trace_alloc_cold(tc, sizeof *r);
     r->trace = t;
     r->lines = lines;
     r->next = (*slot)->refs;
@@ -261,6 +279,8 @@ static void trace_flush(struct emu *e)
     }
     memset(tc->hash, 0, sizeof tc->hash);
     tc->used = 0;
+    tc->cold = TRACE_ARENA_UNITS;
+    tc->stats.flushes++;
     tc->flush_pending = false;
     for (i = 0; i < e->cpu_count; i++) {
         struct cpu *c = e->cpus[i];
@@ -302,6 +322,7 @@ EMU_PRIV void trace_get_stats(struct emu *e, struct trace_stats *out)
     for (i = 0; i < e->cpu_count; i++) {
         const struct cpu *c = e->cpus[i];
         out->slow_path += c->slow_paths;
+        out->misses += c->fast_misses;
         out->insns_step += c->step_insns;
         out->insns_tier1 += c->tier1_insns;
         out->insns_tier2 += c->icount - c->step_insns - EMU_MIN(c->tier1_insns, c->icount - c->step_insns);
@@ -312,7 +333,7 @@ EMU_PRIV void trace_get_stats(struct emu *e, struct trace_stats *out)
 
 static void trace_add_link(struct trace_cache *tc, struct trace *t, struct uop *u, struct uop *stub)
 {
-    struct trace_link *l = trace_alloc(tc, sizeof *l);
+    struct trace_link *l = trace_alloc_cold(tc, sizeof *l);
     l->u = u;
     l->stub = stub;
     l->next = t->incoming;
@@ -322,7 +343,7 @@ static void trace_add_link(struct trace_cache *tc, struct trace *t, struct uop *
 EMU_PRIV void trace_link_stub(struct cpu *c, struct uop *stub, struct trace *t)
 {
     struct trace_cache *tc = c->emu->traces;
-    if (tc->used + 16 > TRACE_ARENA_UNITS || t->tier == TRACE_STEP || t->dead)
+    if (trace_full(tc, 16) || t->tier == TRACE_STEP || t->dead)
         return;
     if (t->straddles) /* its second page is to be checked each time */
         stub->misc = 1;
@@ -331,7 +352,7 @@ EMU_PRIV void trace_link_stub(struct cpu *c, struct uop *stub, struct trace *t)
         if (stub->fn == uop_exit_far && p->v.link != t->head)
             stub->fn = uop_exit_resolve; /* the old entry stays in the old target's list: harmless, it only unlinks again */
         p->page = c->leave_base;
-        p->generation = c->generation;
+        p->generation = c->code_generation;
         stub->v.imm = c->code_base;
         if (stub->fn != uop_exit_far || p->v.link != t->head) {
             p->v.link = t->head;
@@ -587,7 +608,7 @@ static void trace_add_exit(struct trace_builder *b, struct uop *u, int32_t targe
 
 static struct insn *trace_keep_insn(struct trace_builder *b, const struct insn *i)
 {
-    struct insn *copy = trace_alloc(b->tc, sizeof *copy);
+    struct insn *copy = trace_alloc_cold(b->tc, sizeof *copy);
     *copy = *i;
     return copy;
 }
@@ -934,7 +955,15 @@ static bool trace_emit_mov(struct trace_builder *b, const struct trace_insn *t)
             return false;
         src = 0;
     }
-    trace_emit_ab(b, handler_mov_rr(size, src, sx, trace_kind(ra), trace_kind(rb)), UOP_GPR(ra), UOP_GPR(rb));
+    u = trace_emit_ab(b, handler_mov_rr(size, src, sx, trace_kind(ra), trace_kind(rb)), UOP_GPR(ra), UOP_GPR(rb));
+    if (size == 8 && src == 8 && trace_kind(ra) == TRACE_KIND_R && trace_kind(rb) == TRACE_KIND_R) {
+        if (b->pair && b->pair + 1 == u) {
+            b->pair->fn = handler_mov_pair();
+            b->pair = NULL;
+        } else {
+            b->pair = u;
+        }
+    }
     return true;
 }
 
@@ -1147,6 +1176,28 @@ static bool trace_emit_condition(struct trace_builder *b, const struct trace_ins
     return true;
 }
 
+/* u, a push or pop of a cell, joins those right before it. */
+static void trace_extend_run(struct trace_builder *b, struct uop *u, unsigned kind)
+{
+    struct uop *first = b->run;
+    if (first && b->run_kind == kind && b->run_end == u && b->run_count < STACK_RUN_MAX) {
+        switch (b->run_count++) {
+        case 1: first->b = u->a; break;
+        case 2: first->x = u->a; break;
+        case 3: first->disp = u->a; break;
+        case 4: first->disp |= (int32_t)u->a << 16; break; /* cells lie below 4096 */
+        default: UOP_PAGE(first)->cell = u->a; break;
+        }
+        UOP_PAGE(first)->run = (uint8_t)kind;
+        first->fn = handler_stack_run(kind, b->run_count);
+    } else {
+        b->run = u;
+        b->run_kind = kind;
+        b->run_count = 1;
+    }
+    b->run_end = u + 2;
+}
+
 static bool trace_emit_stack(struct trace_builder *b, const struct trace_insn *t)
 {
     const struct insn *i = &t->insn;
@@ -1172,6 +1223,8 @@ static bool trace_emit_stack(struct trace_builder *b, const struct trace_insn *t
             }
             u = trace_emit_mem(b, handler_push(size, kind));
             u->a = cell;
+            if (size == 8 && kind == TRACE_KIND_R && !i->memory && cell != UOP_GPR(REG_RSP))
+                trace_extend_run(b, u, STACK_RUN_PUSH);
         }
     } else if (op == OP_POP) {
         if (i->memory)
@@ -1179,6 +1232,8 @@ static bool trace_emit_stack(struct trace_builder *b, const struct trace_insn *t
         r = interp_reg(i, 0, &high);
         u = trace_emit_mem(b, handler_pop(size, trace_kind(r)));
         u->a = UOP_GPR(r);
+        if (size == 8 && trace_kind(r) == TRACE_KIND_R && r != REG_RSP)
+            trace_extend_run(b, u, STACK_RUN_POP);
     } else {
         if (!long_mode)
             return false;
@@ -1506,7 +1561,10 @@ static void trace_emit_exits(struct trace_builder *b)
             x->u->v.link = b->trace->head;
             continue;
         }
-        stub = trace_emit_mem(b, uop_exit_resolve); /* two units, near or far: see trace_link_stub() */
+        stub = trace_alloc_cold(b->tc, 2 * sizeof *stub); /* two units, near or far: see trace_link_stub() */
+        stub->fn = uop_exit_resolve;
+        stub->pos = b->pos;
+        stub->count = 1;
         stub->disp = x->target;
         stub->misc = !near_page;
         x->u->v.link = stub;
@@ -1529,7 +1587,7 @@ EMU_PRIV struct trace *trace_build(struct cpu *c, struct ram_block *block, uint6
     struct trace *t;
     struct uop *first, *u;
     unsigned k;
-    if (tc->used + TRACE_RESERVE_UNITS > TRACE_ARENA_UNITS)
+    if (trace_full(tc, TRACE_RESERVE_UNITS))
         trace_flush(c->emu);
     b->c = c;
     b->tc = tc;
@@ -1541,9 +1599,10 @@ EMU_PRIV struct trace *trace_build(struct cpu *c, struct ram_block *block, uint6
     b->ended = false;
     b->kind = FLAGK_END;
     b->exit_count = 0;
+    b->run = b->pair = NULL;
     b->bytes = block ? block->bytes + page_offset : copied;
     b->size = block ? TRACE_PAGE : offset + copied_size;
-    t = trace_alloc(tc, sizeof *t);
+    t = trace_alloc_cold(tc, sizeof *t);
     b->trace = t;
     t->block = block;
     t->offset = page_offset + offset;
@@ -1603,20 +1662,33 @@ EMU_PRIV struct trace *trace_build(struct cpu *c, struct ram_block *block, uint6
     if (b->tier == TRACE_TIER1) {
         u = trace_emit(b, uop_count);
         u->disp = TRACE_HOT;
+        u->v.ptr = t;
         u->a = (uint16_t)b->count;
     }
-    /* A head says where its trace begins (uop_leave): the first instruction gets a uop even if it does nothing. */
+    /* A head says where its trace begins (uop_leave). Where the first instruction does nothing, a PUSH or MOV after it says so in `count`; else
+     * it gets a uop that does nothing. */
     for (k = 0; k < b->count;) {
         k += trace_emit_insn(b, k);
-        if (k < b->count && tc->arena + tc->used == first)
-            trace_emit(b, uop_nop);
+        if (k < b->count && tc->arena + tc->used == first) {
+            const struct trace_insn *n = &tc->insns[k];
+            bool simple = !n->error && n->insn.row->how == HOW_INT && (n->insn.row->op == OP_PUSH || n->insn.row->op == OP_MOV);
+            if (simple && n->pos > offset && n->pos - offset < 64 && b->key & KEY_CS64) {
+                k += trace_emit_insn(b, k);
+                if (first->insn && first->count == first->insn + 1)
+                    first->count = (uint8_t)(first->pos - offset);
+            } else {
+                trace_emit(b, uop_nop);
+            }
+        }
     }
     if (!b->ended) {
         b->at = b->count;
         b->pos = (uint16_t)b->final;
         u = trace_emit(b, uop_exit);
-        if (u == first) /* a lone JMP */
+        if (u == first) { /* a lone JMP */
             u->pos = (uint16_t)offset;
+            u->insn = 0;
+        }
         u->count = (uint8_t)b->count;
         trace_add_exit(b, u, b->final);
     }
@@ -1632,6 +1704,7 @@ EMU_PRIV struct trace *trace_build(struct cpu *c, struct ram_block *block, uint6
         if (t->straddles && t->block2)
             trace_add_ref(tc, t, t->block2, t->offset2, 1);
     }
+    tc->stats.tier2_built += tier == TRACE_TIER2;
     tc->stats.traces_built++;
     tc->stats.insns_built += b->count;
     return t;
@@ -1640,14 +1713,16 @@ EMU_PRIV struct trace *trace_build(struct cpu *c, struct ram_block *block, uint6
 EMU_PRIV void trace_promote(struct cpu *c, struct uop *head)
 {
     struct trace_cache *tc = c->emu->traces;
-    struct trace *t = NULL, *n;
+    const struct trace *seen = head->v.ptr;
+    struct trace *t, *n;
     struct trace_link *l;
     uint64_t page;
-    /* The head's trace lies right before it in the arena. */
-    t = (struct trace *)(void *)(head - (sizeof *t + sizeof *head - 1) / sizeof *head);
-    if (t->dead || t->head != head || t->tier != TRACE_TIER1)
+    if (head->fn != uop_count)
         return;
-    if (tc->used + TRACE_RESERVE_UNITS > TRACE_ARENA_UNITS) {
+    t = trace_find(c->emu, seen->block, seen->offset, seen->key);
+    if (!t || t->head != head)
+        return;
+    if (trace_full(tc, TRACE_RESERVE_UNITS)) {
         trace_flush(c->emu);
         return;
     }

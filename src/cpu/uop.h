@@ -102,7 +102,7 @@ struct uop {
     uint16_t pos;        /* offset in its page of the instruction it belongs to */
     int32_t disp;        /* displacement, small immediate; trace heads and exits: see trace.c */
     uint8_t insn;        /* index of its instruction in the trace: instructions retired before it */
-    uint8_t count;       /* exits: instructions retired when it leaves */
+    uint8_t count;       /* exits: instructions retired when it leaves; heads of insn > 0: bytes between the trace's beginning and pos */
     uint8_t scale;       /* index shift; vectors: alignment mask of the memory operand */
     uint8_t misc;        /* immediate byte of vectors, condition ... */
     union {
@@ -117,8 +117,8 @@ struct uop_page {
     uintptr_t addend;    /* host address = linear address + addend */
     uint32_t generation;
     uint8_t seg;         /* SEG_SS: a non-canonical address is #SS */
-    uint8_t misses;
-    uint16_t spare;
+    uint8_t run;         /* heads of handler_stack_run(): 1 pushes, 2 pops */
+    uint16_t cell;       /* of a run's sixth register */
     union {
         uint64_t imm;
         struct uop *link;
@@ -268,6 +268,7 @@ EMU_PRIV uop_fn handler_unary(unsigned op, unsigned size, bool flags, bool carry
 EMU_PRIV uop_fn handler_shift_ri(unsigned op, unsigned size, bool flags, unsigned ka);
 EMU_PRIV uop_fn handler_shift_cl(unsigned op, unsigned size, bool flags, unsigned ka);
 EMU_PRIV uop_fn handler_mov_rr(unsigned dst, unsigned src, bool sx, unsigned ka, unsigned kb);
+EMU_PRIV uop_fn handler_mov_pair(void); /* two adjacent 64-bit moves between cells */
 EMU_PRIV uop_fn handler_mov_ri(unsigned size, unsigned ka);
 EMU_PRIV uop_fn handler_xchg_rr(unsigned size, unsigned ka, unsigned kb);
 EMU_PRIV uop_fn handler_lea(unsigned size, bool index, unsigned ka, unsigned kb, unsigned kx);
@@ -293,6 +294,8 @@ EMU_PRIV uop_fn handler_cmp_mi_jcc(unsigned op, unsigned size, bool flags, unsig
 EMU_PRIV uop_fn handler_push(unsigned size, unsigned ka);
 EMU_PRIV uop_fn handler_push_imm(unsigned size);
 EMU_PRIV uop_fn handler_pop(unsigned size, unsigned ka);
+enum { STACK_RUN_PUSH = 1, STACK_RUN_POP = 2, STACK_RUN_MAX = 6 };
+EMU_PRIV uop_fn handler_stack_run(unsigned kind, unsigned count); /* 2..STACK_RUN_MAX pushes or pops of 64-bit registers that are no slots, or one */
 EMU_PRIV uop_fn handler_leave(void);
 EMU_PRIV uop_fn handler_call(void);
 EMU_PRIV uop_fn handler_call_reg(unsigned ka);
@@ -341,7 +344,7 @@ struct uop_jump {
 #define UOP_JUMPS 4096
 #endif
 #define UOP_JUMP_ENTRY(rip) (&c->jumps[((rip) ^ ((rip) >> 12)) & (UOP_JUMPS - 1)])
-#define UOP_JUMP_HIT(j, target) ((j)->rip == (target) && (j)->generation == c->generation && (j)->key == c->mode_key)
+#define UOP_JUMP_HIT(j, target) ((j)->rip == (target) && (j)->generation == c->code_generation && (j)->key == c->mode_key)
 /* Out of a trace by u's link, when u->count instructions have retired. */
 #define UOP_EXIT                                                                                                       \
     do {                                                                                                               \

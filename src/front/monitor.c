@@ -610,6 +610,8 @@ static void mon_info_jit(struct mon_call *m)
                total ? 100.0 * (double)s.insns_tier1 / (double)total : 0.0, s.traces_built);
     buf_printf(m->out, "instructions built %" PRIu64 "\ninvalidations      %" PRIu64 "\nslow memory paths  %" PRIu64 "\nbuilding           %" PRIu64 " ms\n",
                s.insns_built, s.invalidations, s.slow_path, s.build_ns / (uint64_t)NS_PER_MS);
+    buf_printf(m->out, "second tier traces %" PRIu64 "\nflushes            %" PRIu64 "\nlookups            %" PRIu64 "\npage misses        %" PRIu64 "\n", s.tier2_built,
+               s.flushes, s.lookups, s.misses);
 }
 /* The page tables of CPU 0, top down: gaps cost one entry each. info tlb gives a line a page, info mem one a run of equal rights. */
 struct mon_walk {
