@@ -235,6 +235,174 @@ TEST(wrong_options_give_one_line)
     emu_destroy(m);
 }
 
+/* ---- frames, hooks, stop ---- */
+
+struct my_wire {
+    uint8_t frame[2000];
+    size_t size;
+    unsigned frames;
+};
+
+static void wire_frame(void *opaque, const void *bytes, size_t count)
+{
+    struct my_wire *w = (struct my_wire *)opaque;
+    w->frames++;
+    w->size = count < sizeof w->frame ? count : sizeof w->frame;
+    memcpy(w->frame, bytes, w->size);
+}
+
+/* Reads the drive's second sector to 7E00h and sends its first 60 bytes through the RTL8139 in slot 3; receives to 9000h. Registers: RTL8139C(L) data
+ * sheet §6 (CR 37h, TSAD0 20h, TSD0 10h, RBSTART 30h, RCR 44h). PCI configuration mechanism 1: PCI Local Bus 2.2 §3.2.2.3.2. */
+static const uint8_t network_sector[] = {
+    0x31, 0xC0, 0x8E, 0xD8, 0x8E, 0xC0,                                                   /* xor ax,ax; mov ds,ax; mov es,ax */
+    0xB8, 0x01, 0x02, 0xB9, 0x02, 0x00, 0xB6, 0x00, 0xBB, 0x00, 0x7E, 0xCD, 0x13,         /* int 13h, AX=0201h CX=0002h DH=0 BX=7E00h */
+    0x66, 0xB8, 0x04, 0x18, 0x00, 0x80, 0xBA, 0xF8, 0x0C, 0x66, 0xEF,                     /* out 0CF8h: slot 3, command */
+    0xBA, 0xFC, 0x0C, 0xB8, 0x07, 0x00, 0xEF,                                             /* out 0CFCh: I/O, memory, bus master */
+    0x66, 0xB8, 0x10, 0x18, 0x00, 0x80, 0xBA, 0xF8, 0x0C, 0x66, 0xEF, 0xBA, 0xFC, 0x0C,   /* BAR 0 */
+    0x66, 0xED, 0x24, 0xFC, 0x89, 0xC3,                                                   /* in eax,dx; and al,0FCh; mov bx,ax */
+    0x8D, 0x57, 0x37, 0xB0, 0x0C, 0xEE,                                                   /* CR = RE | TE */
+    0x8D, 0x57, 0x30, 0x66, 0xB8, 0x00, 0x90, 0x00, 0x00, 0x66, 0xEF,                     /* RBSTART = 9000h */
+    0x8D, 0x57, 0x44, 0x66, 0xB8, 0x0F, 0x00, 0x00, 0x00, 0x66, 0xEF,                     /* RCR = every address */
+    0x8D, 0x57, 0x20, 0x66, 0xB8, 0x00, 0x7E, 0x00, 0x00, 0x66, 0xEF,                     /* TSAD0 = 7E00h */
+    0x8D, 0x57, 0x10, 0x66, 0xB8, 0x3C, 0x00, 0x00, 0x00, 0x66, 0xEF,                     /* TSD0 = 60 */
+    0xFB, 0xF4, 0xEB, 0xFD                                                                /* sti; sleep: hlt; jmp sleep */
+};
+
+TEST(frames_go_both_ways_by_callback)
+{
+    static const char *const options[] = { "-m", "16M", "-drive", "file=embed:disk,format=raw,if=ide", "-netdev", "embed,id=n0,name=wire", "-device", "rtl8139,netdev=n0,addr=3" };
+    static struct my_disk disk;
+    static struct my_wire wire;
+    struct emu_limits limits = { 20000000, -1, 1 };
+    struct emu_disk_ops ops;
+    char error[300] = "";
+    uint8_t frame[100], back[104];
+    struct emu *m = emu_new(NULL);
+    int i, taken = 0;
+    memset(&ops, 0, sizeof ops);
+    ops.bytes = sizeof disk.bytes;
+    ops.read = disk_read;
+    ops.write = disk_write;
+    memcpy(disk.bytes, network_sector, sizeof network_sector);
+    disk.bytes[510] = 0x55;
+    disk.bytes[511] = 0xAA;
+    for (i = 0; i < 60; i++)
+        disk.bytes[512 + i] = (uint8_t)(i * 7);
+    for (i = 0; i < 100; i++)
+        frame[i] = (uint8_t)(255 - i);
+    CHECK(m != NULL);
+    CHECK_EQ(emu_provide_disk(m, "disk", &ops, &disk), 0);
+    CHECK_EQ(emu_provide_net(m, "wire", wire_frame, &wire), 0);
+    if (emu_configure(m, (int)(sizeof options / sizeof options[0]), options, error, sizeof error))
+        printf("%s\n", error);
+    CHECK_EQ(emu_net_input(m, "no wire", frame, sizeof frame), EMU_ENOENT);
+    for (i = 0; i < 300 && !wire.frames; i++)
+        CHECK_EQ(emu_run(m, &limits, NULL), 0);
+    CHECK_EQ(wire.frames, 1);
+    CHECK_EQ(wire.size, 60);
+    CHECK(!memcmp(wire.frame, disk.bytes + 512, 60));
+    for (i = 0; i < 50 && (taken = emu_net_input(m, "wire", frame, sizeof frame)) == 0; i++)
+        CHECK_EQ(emu_run(m, &limits, NULL), 0);
+    CHECK_EQ(taken, 1);
+    CHECK_EQ(emu_run(m, &limits, NULL), 0);
+    CHECK_EQ(emu_read_memory(m, 0x9000, back, sizeof back), 0);
+    CHECK(back[0] & 1);                              /* §5.5: receive status, ROK */
+    CHECK_EQ(back[2] | back[3] << 8, sizeof frame + 4); /* length with CRC */
+    CHECK(!memcmp(back + 4, frame, sizeof frame));
+    emu_destroy(m);
+}
+
+struct my_hooks {
+    long blocks; /* given out and not taken back */
+    int lines;
+    struct emu *machine; /* to be stopped by the next output */
+    int stops;
+};
+
+static void *hook_allocate(void *opaque, void *old, size_t bytes)
+{
+    struct my_hooks *h = (struct my_hooks *)opaque;
+    if (!bytes) {
+        h->blocks -= old != NULL;
+        free(old);
+        return NULL;
+    }
+    h->blocks += old == NULL;
+    return realloc(old, bytes);
+}
+
+static void hook_log(void *opaque, const char *line)
+{
+    ((struct my_hooks *)opaque)->lines += strchr(line, '\n') == NULL;
+}
+
+static void stopping_output(void *opaque, const void *bytes, size_t count)
+{
+    struct my_hooks *h = (struct my_hooks *)opaque;
+    (void)bytes;
+    h->stops += (int)count;
+    emu_stop(h->machine);
+}
+
+TEST(stop_from_a_callback_and_every_block_is_given_back)
+{
+    static const char *const options[] = { "-m", "16M", "-serial", "embed:console", "-drive", "file=embed:disk,format=raw,if=ide", "-net", "none", "-enable-kvm" };
+    static struct my_disk disk;
+    static struct my_hooks hooks;
+    struct emu_hooks h;
+    struct emu_disk_ops ops;
+    struct emu_result result;
+    char error[300] = "";
+    struct emu *m;
+    memset(&h, 0, sizeof h);
+    h.opaque = &hooks;
+    h.log = hook_log;
+    h.allocate = hook_allocate;
+    memset(&ops, 0, sizeof ops);
+    ops.bytes = sizeof disk.bytes;
+    ops.read = disk_read;
+    ops.write = disk_write;
+    memcpy(disk.bytes, boot_sector, sizeof boot_sector);
+    disk.bytes[510] = 0x55;
+    disk.bytes[511] = 0xAA;
+    memcpy(disk.bytes + 512, "stop", 5);
+    m = emu_new(&h);
+    CHECK(m != NULL);
+    hooks.machine = m;
+    CHECK_EQ(emu_provide_disk(m, "disk", &ops, &disk), 0);
+    CHECK_EQ(emu_provide_serial(m, "console", stopping_output, &hooks), 0);
+    CHECK_EQ(emu_configure(m, (int)(sizeof options / sizeof options[0]), options, error, sizeof error), 0);
+    CHECK_EQ(hooks.lines, 1); /* that there is no KVM */
+    CHECK_EQ(emu_run(m, NULL, &result), 0); /* no limit: only the callback ends it */
+    CHECK_EQ(result.reason, EMU_REASON_STOPPED);
+    CHECK(hooks.stops >= 1);
+    emu_destroy(m);
+    CHECK_EQ(hooks.blocks, 0);
+}
+
+/* The guest sleeps with interrupts on, so the firmware's timer ticks are the deadlines. */
+TEST(idle_run_never_blocks_and_says_when_to_come_back)
+{
+    static struct my_disk disk;
+    static struct my_console console;
+    struct emu_limits limits = { -1, -1, 0 };
+    struct emu_limits wait_100_ms = { 100000000, -1, 1 };
+    struct emu_result result;
+    struct emu *m = machine(&disk, &console, "idle");
+    int i;
+    CHECK(m != NULL);
+    for (i = 0; i < 300 && !strstr(console.text, "idle"); i++)
+        CHECK_EQ(emu_run(m, &wait_100_ms, &result), 0);
+    CHECK_EQ(emu_run(m, &wait_100_ms, &result), 0);
+    CHECK_EQ(result.reason, EMU_REASON_TIME);
+    CHECK_EQ(emu_run(m, &limits, &result), 0);
+    CHECK_EQ(result.reason, EMU_REASON_IDLE);
+    CHECK(result.next_deadline_ns >= 0);
+    emu_destroy(m);
+}
+
 TEST_MAIN(TEST_CASE(two_machines_run_side_by_side_from_their_own_disks), TEST_CASE(memory_and_registers_can_be_written_and_read_back),
           TEST_CASE(a_limit_of_instructions_is_kept_exactly_by_the_host_clock), TEST_CASE(a_limit_of_instructions_is_kept_exactly_by_icount),
-          TEST_CASE(a_limit_of_instructions_holds_from_power_on), TEST_CASE(wrong_options_give_one_line))
+          TEST_CASE(a_limit_of_instructions_holds_from_power_on), TEST_CASE(wrong_options_give_one_line),
+          TEST_CASE(frames_go_both_ways_by_callback), TEST_CASE(stop_from_a_callback_and_every_block_is_given_back),
+          TEST_CASE(idle_run_never_blocks_and_says_when_to_come_back))
