@@ -29,9 +29,12 @@ static uint32_t peek16(struct cpu *c, uint64_t gpa) { return (uint32_t)mem_ld(c-
 
 static struct cpu *bare_cpu_model(const char *model)
 {
-    struct emu *e = emu_new(NULL);
+    static struct emu *last; /* one machine at a time: its traces are large */
+    struct emu *e;
     struct cpu *c = NULL;
     struct err err;
+    emu_destroy(last);
+    last = e = emu_new(NULL);
     if (!e || clock_create(e) || memory_create(e, &err))
         return NULL;
     e->config.icount = true;
