@@ -2204,6 +2204,7 @@ EMU_PRIV struct trace *trace_build(struct cpu *c, struct ram_block *block, uint6
                                    unsigned copied_size);
 EMU_PRIV void trace_promote(struct cpu *c, struct uop *head);
 EMU_PRIV void trace_link_stub(struct cpu *c, struct uop *stub, struct trace *t);
+EMU_PRIV void trace_set_plain(struct emu *e, bool plain); /* for tests: every instruction by its plain-C function */
 EMU_PRIV void trace_flush_pending(struct emu *e);
 EMU_PRIV struct trace_stats *trace_stats_of(struct emu *e);
 
@@ -23132,6 +23133,7 @@ struct trace_cache {
     struct trace_builder builder;
     struct trace_stats stats;
     bool flush_pending;
+    bool plain; /* trace_set_plain() */
 };
 
 /* ---- cache ---- */
@@ -23335,6 +23337,12 @@ EMU_PRIV void trace_flush_all(struct emu *e)
     e->traces->flush_pending = true;
     for (i = 0; i < e->cpu_count; i++)
         e->cpus[i]->attention |= CPU_ATTENTION_CODE;
+}
+
+EMU_PRIV void trace_set_plain(struct emu *e, bool plain)
+{
+    e->traces->plain = plain;
+    trace_flush_all(e);
 }
 
 EMU_PRIV void trace_flush_pending(struct emu *e)
@@ -24328,10 +24336,8 @@ static bool trace_emit_int(struct trace_builder *b, const struct trace_insn *t)
     struct uop *u;
     bool high, high_b;
     uop_fn fn;
-#if defined(EMU_TRACE_PLAIN) /* for tests: everything by its plain-C function */
-    if (op != OP_JCC && op != OP_JMP)
+    if (b->tc->plain && op != OP_JCC && op != OP_JMP)
         return false;
-#endif
     if ((b->key & KEY_AC) && trace_may_fault(i))
         return false;
     switch (op) {
@@ -24459,7 +24465,7 @@ static void trace_vec_from_reg(struct trace_builder *b, enum trace_vec_class cls
 static void trace_emit_vec(struct trace_builder *b, const struct insn *i)
 {
     const struct insn_row *r = i->row;
-    const struct vec_handlers *h = r->handler;
+    const struct vec_handlers *h = b->tc->plain ? NULL : r->handler;
     unsigned last = 0, k, nd, nb, size, mask;
     enum trace_vec_class cd, cb;
     uint16_t d, s;
@@ -24545,11 +24551,9 @@ static unsigned trace_emit_insn(struct trace_builder *b, unsigned k)
         return 1;
     }
     if (r->how == HOW_INT) {
-#if !defined(EMU_TRACE_PLAIN)
-        if (k + 1 < b->count && !(b->key & KEY_AC) && !t->error && !t[1].error && t[1].insn.row->how == HOW_INT && t[1].insn.row->op == OP_JCC &&
+        if (!b->tc->plain && k + 1 < b->count && !(b->key & KEY_AC) && !t->error && !t[1].error && t[1].insn.row->how == HOW_INT && t[1].insn.row->op == OP_JCC &&
             trace_plain_branch(b, &t[1].insn) && trace_emit_fused(b, t, t + 1))
             return 2;
-#endif
         if (trace_emit_int(b, t))
             return 1;
         trace_emit_call(b, i);

@@ -474,6 +474,7 @@ EMU_PRIV struct trace *trace_build(struct cpu *c, struct ram_block *block, uint6
                                    unsigned copied_size);
 EMU_PRIV void trace_promote(struct cpu *c, struct uop *head);
 EMU_PRIV void trace_link_stub(struct cpu *c, struct uop *stub, struct trace *t);
+EMU_PRIV void trace_set_plain(struct emu *e, bool plain); /* for tests: every instruction by its plain-C function */
 EMU_PRIV void trace_flush_pending(struct emu *e);
 EMU_PRIV struct trace_stats *trace_stats_of(struct emu *e);
 
