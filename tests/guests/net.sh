@@ -170,7 +170,8 @@ scp_both_ways() { # MIB SECONDS
 }
 tap_from_host() { # the host's kernel connects to the guest
     head -c 8388608 /dev/urandom >"$work/eight"
-    ping -c 2 -W 10 10.0.5.2 && ssh $ssh_options root@10.0.5.2 'cat >/root/eight' <"$work/eight" && ssh $ssh_options root@10.0.5.2 cat /root/eight | cmp - "$work/eight"
+    if command -v ping; then ping -c 2 -W 10 10.0.5.2 || return 1; fi
+    ssh $ssh_options root@10.0.5.2 'cat >/root/eight' <"$work/eight" && ssh $ssh_options root@10.0.5.2 cat /root/eight | cmp - "$work/eight"
 }
 hostfwd_by_monitor() {
     monitor 'hostfwd_add #net000 tcp:127.0.0.1:2299-:22' 'info usernet' >"$work/m"
@@ -408,12 +409,13 @@ ip netns exec far ip link set v5 up
 sleep 2
 for s in on off on; do
     ethtool -K $A rxvlan $s
-    ip netns exec far ping -c 4 -W 5 10.0.6.1 | grep -E ' [1-4] received'
+    ip netns exec far ping -c 2 -W 5 10.0.6.1 | grep -E ' [12] received'
 done
-ssh-keygen -q -t ed25519 -N '' -f /root/.ssh/id_ed25519
-cat /root/.ssh/id_ed25519.pub >>/root/.ssh/authorized_keys
-head -c 4000000 /dev/urandom >/root/four
-ip netns exec far ssh -o StrictHostKeyChecking=no -o BatchMode=yes 10.0.6.1 cat /root/four | cmp - /root/four
+head -c 3000000 /dev/urandom >/root/net.bin
+setsid python3 /root/net.py http /root 8000 10.0.6.1 >/dev/null 2>&1 </dev/null &
+sleep 2
+ip netns exec far curl -sS http://10.0.6.1:8000/net.bin | cmp - /root/net.bin
+wc -c </root/net.bin
 SCRIPT
         in_guest hub_joins_cards_and_nat 60 <<'SCRIPT'
 ping -c 3 -W 5 10.0.7.2
