@@ -11836,7 +11836,7 @@ static int sys_lar_lsl(struct cpu *c, const struct insn *i)
         if (r == 0 && sys_visible(c, &d) && (desc_is_segment(&d) || ((types >> desc_type(&d)) & 1))) {
             ok = true;
             desc_to_seg(&d, (uint16_t)v, &s);
-            cpu_put(c, i->reg, lsl ? s.limit : d.high & (i->opsize == 2 ? 0xFF00u : 0x00F0FF00u), i->opsize);
+            cpu_put(c, i->reg, lsl ? s.limit : d.high & (i->opsize == 2 ? 0xFF00u : 0x00FFFF00u), i->opsize);
         }
     }
     sys_set_zf(c, ok);

@@ -53,10 +53,13 @@ static const struct {
       "privileged (tests/cpu_system.c)" },
     { " int3 ", "ends every case" },
     { " lcall ljmp lret int int1 into iret syscall sysenter ", "control transfer through descriptors or gates (tests/cpu_system.c)" },
-    { " les lds lss lfs lgs lar lsl verr verw sldt str sgdt sidt smsw arpl ", "system state: descriptors of the operating system" },
+    { " les lds lss lfs lgs sldt str sgdt sidt smsw ", "segment registers and tables are the operating system's (tests/cpu_system.c)" },
     { " rdtsc rdtscp rdpmc rdrand rdseed rdpid cpuid xgetbv ", "not deterministic or specific to the processor" },
-    { " xsave xrstor xsaveopt xsavec fxsave fxrstor rdpkru wrpkru rdfsbase rdgsbase wrfsbase wrgsbase ", "images and bases differ with the operating system (tests/cpu_system.c)" },
+    { " fxsave fxrstor ", "every case begins and ends with such an image of the host's, by the functions that these instructions call" },
+    { " xsave xrstor xsaveopt xsavec rdpkru wrpkru rdfsbase rdgsbase wrfsbase wrgsbase ", "images, keys and bases differ with the operating system (tests/cpu_system.c)" },
 };
+static const char diff_selector_operand[] = " lar lsl verr verw ";
+static const char diff_loads_segment[] = "loads a segment register: the C library's and the signal frame's (tests/cpu_system.c)";
 /* Flags left out, by mnemonic, operand form and immediate count. */
 enum mask_when { MASK_ALWAYS, MASK_REGISTER_COUNT_NOT_1 };
 static const struct {
@@ -532,6 +535,14 @@ static void make_fpu_state(struct rng *r, const struct form *f, struct diff_stat
     }
 }
 
+/* A selector for LAR, LSL, VERR, VERW; never that of Linux's descriptor 15, which tells the processor's number. */
+static uint16_t value_selector(struct rng *r)
+{
+    static const uint8_t known[] = { 0, 3, 8, 0xB, 0x10, 0x13, 0x18, 0x1B, 0x20, 0x23, 0x28, 0x2A, 0x2B, 0x30, 0x33, 0x37, 0x40, 0x43, 0x50, 0x60, 0x7C, 0x80 };
+    uint16_t v = (uint16_t)(rng_one_in(r, 4) ? rng_next(r) : known[rng_below(r, sizeof known)]);
+    return (v & 0xFFFC) == 0x78 ? 0x2B : v;
+}
+
 /* A state for the encoding; pointers lead into the block (or, seldom, to pages that fault). */
 static void make_state(struct rng *r, const struct form *f, const struct encoded *e, uint32_t at, struct diff_state *s)
 {
@@ -613,7 +624,9 @@ static void make_state(struct rng *r, const struct form *f, const struct encoded
         if (target - BLOCK_VA <= BLOCK_SIZE - 16) {
             uint8_t *p = s->mem + (target - BLOCK_VA);
             fill_bytes(r, p, 16, f->fill);
-            if (!strcmp(n, "fbld")) {
+            if (name_in(diff_selector_operand, n)) {
+                st16le(p, value_selector(r));
+            } else if (!strcmp(n, "fbld")) {
                 for (k = 0; k < 9; k++) {
                     unsigned two = rng_below(r, 100);
                     p[k] = (uint8_t)(two / 10 << 4 | two % 10);
@@ -655,6 +668,9 @@ static void make_state(struct rng *r, const struct form *f, const struct encoded
         s->gpr[e->rm] = CODE_VA + 0x100 + rng_below(r, 0x600);
     } else if (!strcmp(n, "cmpxchg") && rng_one_in(r, 2)) {
         s->gpr[REG_RAX] = s->gpr[e->rm];
+    } else if (name_in(diff_selector_operand, n) && !e->memory) {
+        uint16_t selector = value_selector(r);
+        s->gpr[e->rm] = (s->gpr[e->rm] & ~(uint64_t)0xFFFF) | selector;
     }
     if (!strcmp(n, "ret")) {
         uint64_t at_sp = s->gpr[REG_RSP] - BLOCK_VA;
@@ -723,15 +739,17 @@ static void rig_build(struct rig *m)
     st64le(b + PHYS_PT_DATA, PHYS_DATA | PTE_P | PTE_W | PTE_U | PTE_NX);
     st64le(b + PHYS_PT_DATA + 8, (PHYS_DATA + 0x1000) | PTE_P | PTE_W | PTE_U | PTE_NX);
     st64le(b + PHYS_PT_DATA + 32, (PHYS_DATA + 0x4000) | PTE_P | PTE_U | PTE_NX);
-    st64le(b + PHYS_GDT + 8, UINT64_C(0x00209B0000000000));  /* 08: supervisor code, 64-bit */
-    st64le(b + PHYS_GDT + 16, UINT64_C(0x00CF93000000FFFF)); /* 10: supervisor data */
-    st64le(b + PHYS_GDT + 24, UINT64_C(0x00CFFB000000FFFF)); /* 1B: user code, 32-bit */
-    st64le(b + PHYS_GDT + 32, UINT64_C(0x00CFF3000000FFFF)); /* 23: user data */
-    st64le(b + PHYS_GDT + 40, UINT64_C(0x00AFFB000000FFFF)); /* 2B: user code, 64-bit */
+    /* selectors as Linux has them, so that what a program sees of them is the same */
+    st64le(b + PHYS_GDT + 0x08, UINT64_C(0x00CF9B000000FFFF)); /* 08: supervisor code, 32-bit */
+    st64le(b + PHYS_GDT + 0x10, UINT64_C(0x00AF9B000000FFFF)); /* 10: supervisor code, 64-bit */
+    st64le(b + PHYS_GDT + 0x18, UINT64_C(0x00CF93000000FFFF)); /* 18: supervisor data */
+    st64le(b + PHYS_GDT + 0x20, UINT64_C(0x00CFFB000000FFFF)); /* 23: user code, 32-bit */
+    st64le(b + PHYS_GDT + 0x28, UINT64_C(0x00CFF3000000FFFF)); /* 2B: user data */
+    st64le(b + PHYS_GDT + 0x30, UINT64_C(0x00AFFB000000FFFF)); /* 33: user code, 64-bit */
     st64le(b + PHYS_TSS + 4, SUPERVISOR_VA + PHYS_STACK_TOP); /* RSP0 */
     for (k = 0; k < 256; k++) {                              /* 64-bit interrupt gates, DPL 3, to a HLT for each vector */
         uint32_t stub = PHYS_STUBS + 8 * k;
-        st64le(b + PHYS_IDT + 16 * k, (stub & 0xFFFF) | UINT64_C(0x08) << 16 | UINT64_C(0xEE) << 40 | (uint64_t)(stub >> 16) << 48);
+        st64le(b + PHYS_IDT + 16 * k, (stub & 0xFFFF) | UINT64_C(0x10) << 16 | UINT64_C(0xEE) << 40 | (uint64_t)(stub >> 16) << 48);
         st64le(b + PHYS_IDT + 16 * k + 8, SUPERVISOR_VA >> 32);
         b[stub] = 0xF4;
     }
@@ -755,16 +773,16 @@ static void rig_enter(struct rig *m, const struct diff_case *t)
     for (k = 0; k < 16; k++)
         c->gpr[k] = t->in.gpr[k];
     c->rip = t->in.rip;
-    seg_set(&c->seg[SEG_CS], t->wide ? 0x2B : 0x1B, SEG_P | SEG_DPL | SEG_S | SEG_CODE | SEG_WRITE_READ | SEG_ACCESSED | SEG_G | (t->wide ? SEG_L : SEG_DB));
+    seg_set(&c->seg[SEG_CS], t->wide ? 0x33 : 0x23, SEG_P | SEG_DPL | SEG_S | SEG_CODE | SEG_WRITE_READ | SEG_ACCESSED | SEG_G | (t->wide ? SEG_L : SEG_DB));
     for (k = SEG_ES; k <= SEG_GS; k++)
         if (k != SEG_CS)
-            seg_set(&c->seg[k], 0x23, DATA3);
+            seg_set(&c->seg[k], k == SEG_FS || k == SEG_GS ? 0 : 0x2B, DATA3);
     c->seg[SEG_GS].base = DATA_VA;
-    seg_set(&c->seg[SEG_TR], 0x30, SEG_P | 11);
+    seg_set(&c->seg[SEG_TR], 0x40, SEG_P | 11);
     c->seg[SEG_TR].base = SUPERVISOR_VA + PHYS_TSS;
     c->seg[SEG_TR].limit = 0x67;
     c->gdtr.base = SUPERVISOR_VA + PHYS_GDT;
-    c->gdtr.limit = 0x3F;
+    c->gdtr.limit = 0x7F;
     c->idtr.base = SUPERVISOR_VA + PHYS_IDT;
     c->idtr.limit = 0xFFF;
     c->cr0 = CR0_PE | CR0_MP | CR0_ET | CR0_NE | CR0_WP | CR0_PG;
@@ -1260,8 +1278,8 @@ static const char *excluded_reason(const struct insn_row *row)
         if (name_in(diff_excluded[k].names, row->name))
             return diff_excluded[k].reason;
     for (k = 0; k < 4; k++) {
-        if (row->opnd[k] == OPND_Sw || (row->opnd[k] >= OPND_ES && row->opnd[k] <= OPND_GS))
-            return "segment registers hold the operating system's selectors";
+        if (!strcmp(row->name, "pop") ? row->opnd[k] >= OPND_ES && row->opnd[k] <= OPND_GS : k == 0 && row->opnd[k] == OPND_Sw)
+            return diff_loads_segment;
         if (row->opnd[k] == OPND_Cd || row->opnd[k] == OPND_Dd)
             return "privileged (tests/cpu_system.c)";
     }
@@ -1821,7 +1839,7 @@ static void print_uncovered(struct rig *m)
     const struct insn_row *row;
     printf("not covered:\n");
     for (k = 0; k <= sizeof diff_excluded / sizeof *diff_excluded; k++) {
-        const char *reason = k < sizeof diff_excluded / sizeof *diff_excluded ? diff_excluded[k].reason : "segment registers hold the operating system's selectors", *last = "";
+        const char *reason = k < sizeof diff_excluded / sizeof *diff_excluded ? diff_excluded[k].reason : diff_loads_segment, *last = "";
         printf("  %s:", reason);
         for (t = 0; diff_table(t); t++)
             for (row = diff_table(t); row->name; row++) {
