@@ -819,6 +819,7 @@ EMU_PRIV void apic_deliver_msi(struct emu *e, uint64_t address, uint32_t data);
 EMU_PRIV int apic_acknowledge(struct emu *e, struct cpu *cpu);
 EMU_PRIV uint64_t lapic_msr_read(struct cpu *cpu, uint32_t msr, bool *fault);   /* IA32_APIC_BASE, x2APIC range, TSC_DEADLINE */
 EMU_PRIV void lapic_msr_write(struct cpu *cpu, uint32_t msr, uint64_t value, bool *fault);
+EMU_PRIV void lapic_tsc_changed(struct cpu *cpu); /* its TSC was written: the deadline moves in virtual time */
 EMU_PRIV uint64_t lapic_get_tpr(struct cpu *cpu); /* CR8 */
 EMU_PRIV void lapic_set_tpr(struct cpu *cpu, uint64_t value);
 EMU_PRIV uint8_t rtc_get_cmos(struct emu *e, unsigned index);
@@ -2375,7 +2376,6 @@ EMU_PRIV void lapic_nmi(struct emu *e);                                /* LINT1 
 enum apic_delivery { APIC_FIXED = 0, APIC_LOWEST = 1, APIC_SMI = 2, APIC_NMI = 4, APIC_INIT = 5, APIC_STARTUP = 6, APIC_EXTINT = 7 };
 EMU_PRIV void apic_deliver(struct emu *e, uint32_t dest, bool logical, unsigned delivery, uint8_t vector, bool level_triggered);
 EMU_PRIV void lapic_cpu_reset(struct cpu *c);                          /* a lone CPU is reset (not by INIT) */
-EMU_PRIV void lapic_tsc_changed(struct cpu *c);                        /* its TSC was written: the deadline moves in virtual time */
 EMU_PRIV void piix3_set_pirq(void *piix3, int pirq, int level);        /* PIRQ A-D; emu->pci->intx lines end here */
 EMU_PRIV void chipset_set_ferr(struct emu *e, bool on);                /* CPU's FERR#: IRQ 13 until port F0h is written */
 /* IRQ 0 of the PIT and IRQ 8 of the RTC pass the HPET, which takes their place in legacy replacement mode. */
@@ -2941,6 +2941,7 @@ struct fw {
     uint16_t font8_off, font14_off, font16_off, vbe_modes_off, vbe_oem_off, static_off, params_off, save_off, int10_off, vbe_pm_off;
     bool has_vga;
 
+    struct nap_watch key_nap; /* who asks INT 16h for a key again and again sleeps between */
     struct fw_loader *loader; /* -kernel, or NULL */
     bool said_unknown;
 };
@@ -4684,6 +4685,10 @@ EMU_PRIV void memory_destroy(struct emu *e)
  *
  *            running --REQ_STOP--> paused --resume--> running      (loop_set_state)
  *            running --REQ_SHUTDOWN, reset with -no-reboot--> shutdown: machine_run returns, or paused with -no-shutdown
+ *            A guest that polls for a key or a serial byte (GRUB's menu, DOS programs) never halts. Who answers "nothing" says so with
+ *            machine_polled_in_vain(); LOOP_NAP_POLLS such answers in a row, with fewer than LOOP_NAP_INSNS instructions between one and
+ *            the next, make that CPU nap: it does not run until an interrupt for it, any due timer, any descriptor, or LOOP_NAP_NS.
+ *
  * Invariants 1. current_cpu is NULL outside of cpu_run().
  *            2. A watch removed during a poll round is not called in that round.
  *            3. No sleep is longer than LOOP_MAX_SLEEP_NS, so that the clock's stall rule never takes sleep for a stall.
@@ -4695,6 +4700,9 @@ EMU_PRIV void memory_destroy(struct emu *e)
 #define LOOP_MIN_QUANTUM 1000
 #define LOOP_MAX_QUANTUM 4000000
 #define LOOP_SMP_QUANTUM 20000
+#define LOOP_NAP_POLLS 1000
+#define LOOP_NAP_INSNS 4000
+#define LOOP_NAP_NS (10 * NS_PER_MS)
 
 /* ---- requests ---- */
 
@@ -4733,8 +4741,42 @@ EMU_PRIV int machine_resume(struct emu *e)
     return 0;
 }
 
+/* ---- naps ---- */
+
+static void loop_end_naps(struct emu *e)
+{
+    unsigned i;
+    if (!e->napping)
+        return;
+    e->napping = false;
+    timer_cancel(&e->nap_timer);
+    for (i = 0; i < e->cpu_count; i++)
+        e->cpus[i]->napping = false;
+}
+
+static void loop_nap_over(void *opaque) { loop_end_naps(opaque); }
+
+EMU_PRIV void machine_polled_in_vain(struct emu *e, struct nap_watch *w)
+{
+    struct cpu *c = e->current_cpu;
+    uint64_t insns;
+    if (!c)
+        return;
+    insns = cpu_insn_count(c);
+    w->polls = insns - w->insns < LOOP_NAP_INSNS ? w->polls + 1 : 0;
+    w->insns = insns;
+    if (w->polls < LOOP_NAP_POLLS || e->gdb_count)
+        return;
+    w->polls = LOOP_NAP_POLLS;
+    c->napping = e->napping = true;
+    timer_arm(&e->nap_timer, emu_now_ns(e) + LOOP_NAP_NS);
+    c->attention |= CPU_ATTENTION_TIMER;
+    cpu_kick(c);
+}
+
 EMU_PRIV void machine_reset(struct emu *e)
 {
+    loop_end_naps(e);
     board_reset(e);
     if (e->run_state == RUN_STATE_SHUTDOWN)
         loop_set_state(e, RUN_STATE_PAUSED);
@@ -4871,6 +4913,7 @@ static void loop_poll(struct emu *e, int64_t timeout_ns)
     e->poll_count = n;
     ready = host_poll(e->poll_items, n, e->requests ? 0 : timeout_ns);
     if (ready > 0) {
+        loop_end_naps(e);
         if (n && e->wake_read != HOST_FD_NONE && e->poll_items[0].ready)
             host_wake_drain(e->wake_read);
         for (i = 0; i < e->poll_count; i++) {
@@ -5034,6 +5077,7 @@ EMU_PRIV int machine_run(struct emu *e, int64_t max_host_ns, int64_t max_insns, 
     int64_t host_limit_ns = max_host_ns < 0 ? INT64_MAX : host_clock_ns() + max_host_ns;
     uint64_t insns_before = e->insn_total;
     int reason = 0;
+    loop_end_naps(e); /* the embedder may have typed */
     if (!e->insns_per_us)
         e->insns_per_us = 200;
     if (!e->poll_interval_ns)
@@ -5058,6 +5102,8 @@ EMU_PRIV int machine_run(struct emu *e, int64_t max_host_ns, int64_t max_insns, 
             loop_poll(e, host_limit_ns == INT64_MAX ? LOOP_MAX_SLEEP_NS : EMU_MIN(LOOP_MAX_SLEEP_NS, host_limit_ns - host_now));
             continue;
         }
+        if (e->napping && clock_next_deadline(e) <= emu_now_ns(e))
+            loop_end_naps(e);
         clock_run_timers(e);
         if (host_now >= e->next_poll_host_ns)
             loop_poll(e, 0);
@@ -5072,6 +5118,7 @@ EMU_PRIV int machine_run(struct emu *e, int64_t max_host_ns, int64_t max_insns, 
 
 EMU_PRIV int loop_create(struct emu *e)
 {
+    timer_init(&e->nap_timer, e, loop_nap_over, e);
     e->wake_read = e->wake_write = HOST_FD_NONE;
     if (host_wake_create(&e->wake_read, &e->wake_write) < 0)
         e->wake_read = e->wake_write = HOST_FD_NONE; /* a host without pipes: requests wait for the next sleep's end */
@@ -5093,6 +5140,9 @@ EMU_PRIV void loop_destroy(struct emu *e)
 #undef LOOP_MIN_QUANTUM
 #undef LOOP_MAX_QUANTUM
 #undef LOOP_SMP_QUANTUM
+#undef LOOP_NAP_POLLS
+#undef LOOP_NAP_INSNS
+#undef LOOP_NAP_NS
 
 /* ======================================== src/host/posix.c ======================================== */
 
@@ -11693,6 +11743,21 @@ static int sys_hlt(struct cpu *c, const struct insn *i)
     return CPU_OK;
 }
 
+/* PAUSE stands in loops that wait for another processor (spin locks, SeaBIOS counting its processors): those that can run have their turn
+ * at once. What is waited for may be true only between this instruction and the next, so that a quantum's end elsewhere would never see it. */
+EMU_PRIV int cpu_pause(struct cpu *c, const struct insn *i)
+{
+    struct emu *e = c->emu;
+    unsigned k;
+    (void)i;
+    for (k = 0; k < e->cpu_count; k++)
+        if (k != c->index && cpu_can_run(e->cpus[k])) {
+            c->attention |= CPU_ATTENTION_TIMER;
+            break;
+        }
+    return CPU_OK;
+}
+
 static int sys_monitor(struct cpu *c, const struct insn *i)
 {
     uint64_t va, v;
@@ -12856,7 +12921,10 @@ EMU_PRIV int msr_write(struct cpu *c, uint32_t msr, uint64_t v)
         return msr_write_bank(c, msr, v);
     switch (msr) {
     case MSR_P5_MC_ADDR: case MSR_P5_MC_TYPE: case MSR_EBL_CR_POWERON: case MSR_BIOS_UPDT_TRIG: case MSR_BIOS_SIGN_ID: case MSR_PERF_CTL: case MSR_BBL_CR_CTL3: break;
-    case MSR_TSC: c->tsc_offset = (int64_t)(v - (uint64_t)emu_now_ns(c->emu)); break;
+    case MSR_TSC:
+        c->tsc_offset = (int64_t)(v - (uint64_t)emu_now_ns(c->emu));
+        lapic_tsc_changed(c); /* the deadline is a value of this counter */
+        break;
     case MSR_FEATURE_CONTROL:
         if (c->feature_control & 1)
             return cpu_raise_error(c, EXC_GP, 0);
@@ -12866,6 +12934,7 @@ EMU_PRIV int msr_write(struct cpu *c, uint32_t msr, uint64_t v)
         if (!cpu_has(c, CPU_TSC_ADJUST))
             return msr_fault(c, msr, true, v);
         c->tsc_offset = (int64_t)v;
+        lapic_tsc_changed(c);
         break;
     case MSR_SPEC_CTRL:
         if (!cpu_has(c, CPU_SPEC_CTRL))
@@ -20393,7 +20462,7 @@ static const struct insn_row table_rows[] = {
     ROW_INT(ENC(0x8B), "mov", OPND_Gv, OPND_Ev, TABLE_NO, 0, 0, 0, OP_MOV, interp_mov),
     ROW_INT(ENC(0x8D) | MOD_MEM, "lea", OPND_Gv, OPND_M, TABLE_NO, 0, 0, 0, OP_LEA, interp_lea),
     ROW_INT(ENC(0x8F) | SLASH(0), "pop", OPND_Ev, TABLE_NO, TABLE_NO, ROW_DEF64, 0, 0, OP_POP, interp_pop),
-    ROW_INT(ENC(0x90) | PFX_F3, "pause", TABLE_NO, TABLE_NO, TABLE_NO, ROW_NO_RIP, 0, 0, OP_NOP, interp_nop),
+    ROW_CALL(ENC(0x90) | PFX_F3, "pause", TABLE_NO, TABLE_NO, TABLE_NO, CPU_ALWAYS, ROW_ENDS, 0, 0, cpu_pause),
     ROW_INT(ENC(0x90) | OPREG, "xchg", OPND_Zv, OPND_eAX, TABLE_NO, 0, 0, 0, OP_XCHG, interp_xchg),
     ROW_INT(ENC(0x98), "cbw", TABLE_NO, TABLE_NO, TABLE_NO, 0, 0, 0, OP_CBW, interp_cbw),
     ROW_INT(ENC(0x99), "cwd", TABLE_NO, TABLE_NO, TABLE_NO, 0, 0, 0, OP_CWD, interp_cwd),
@@ -31192,6 +31261,7 @@ struct uart {
     uint8_t tx[UART_FIFO_BYTES], tx_head, tx_count;
     uint8_t last_rx; /* what an empty receiver buffer reads */
     struct timer timeout_timer;
+    struct nap_watch nap; /* who reads "no data" again and again sleeps between */
 };
 
 /* ---- interrupts ---- */
@@ -31320,6 +31390,7 @@ static void uart_transmit(struct uart *u)
         int taken = chr_write(u->chr, u->tx + u->tx_head, n);
         if (taken <= 0)
             return;
+        u->dev.emu->serial_bytes += (unsigned)taken;
         u->tx_head = (uint8_t)((u->tx_head + (unsigned)taken) % UART_FIFO_BYTES);
         u->tx_count = (uint8_t)(u->tx_count - (unsigned)taken);
     }
@@ -31339,6 +31410,7 @@ static void uart_writable(void *opaque)
 static void uart_write_thr(struct uart *u, uint8_t byte)
 {
     u->thre_pending = false;
+    u->nap.polls = 0;
     if (u->mcr & UART_MCR_LOOP) {
         uart_rx_put(u, byte, 0);
         u->thre_pending = true;
@@ -31403,6 +31475,10 @@ static uint64_t uart_read(void *opaque, uint64_t offset, unsigned size)
     case 4: return u->mcr;
     case 5:
         v = u->lsr;
+        if (v & UART_LSR_DR)
+            u->nap.polls = 0;
+        else
+            machine_polled_in_vain(u->dev.emu, &u->nap);
         if (u->lsr & UART_LSR_ERRORS) {
             u->lsr &= (uint8_t)~UART_LSR_ERRORS;
             uart_update(u);
@@ -43596,8 +43672,10 @@ EMU_PRIV unsigned fw_int16(struct fw *fw, struct fw_regs *r)
         r->flags |= FW_IF; /* pollers with interrupts off would wait for ever */
         if (!fw_kbd_get(fw, &key, false)) {
             fw_set_zf(r, true);
+            machine_polled_in_vain(fw->emu, &fw->key_nap);
             break;
         }
+        fw->key_nap.polls = 0;
         fw_put_x(&r->eax, fn == 1 ? fw_key_as_84(key) : key);
         fw_set_zf(r, false);
         break;
@@ -44601,6 +44679,8 @@ static unsigned fw_irq_unexpected(struct fw *fw, struct fw_regs *r)
 
 static unsigned fw_dispatch(struct fw *fw, struct fw_regs *r)
 {
+    if (fw_lo(r->service) == 0x10 || fw_lo(r->service) == 0x13)
+        fw->key_nap.polls = 0; /* whoever draws or reads is at work */
     switch (fw_lo(r->service)) {
     case 0x02: return FW_DONE; /* NMI */
     case 0x08: return fw_int08(fw, r);

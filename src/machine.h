@@ -369,6 +369,7 @@ EMU_PRIV void apic_deliver_msi(struct emu *e, uint64_t address, uint32_t data);
 EMU_PRIV int apic_acknowledge(struct emu *e, struct cpu *cpu);
 EMU_PRIV uint64_t lapic_msr_read(struct cpu *cpu, uint32_t msr, bool *fault);   /* IA32_APIC_BASE, x2APIC range, TSC_DEADLINE */
 EMU_PRIV void lapic_msr_write(struct cpu *cpu, uint32_t msr, uint64_t value, bool *fault);
+EMU_PRIV void lapic_tsc_changed(struct cpu *cpu); /* its TSC was written: the deadline moves in virtual time */
 EMU_PRIV uint64_t lapic_get_tpr(struct cpu *cpu); /* CR8 */
 EMU_PRIV void lapic_set_tpr(struct cpu *cpu, uint64_t value);
 EMU_PRIV uint8_t rtc_get_cmos(struct emu *e, unsigned index);

@@ -276,7 +276,10 @@ EMU_PRIV int msr_write(struct cpu *c, uint32_t msr, uint64_t v)
         return msr_write_bank(c, msr, v);
     switch (msr) {
     case MSR_P5_MC_ADDR: case MSR_P5_MC_TYPE: case MSR_EBL_CR_POWERON: case MSR_BIOS_UPDT_TRIG: case MSR_BIOS_SIGN_ID: case MSR_PERF_CTL: case MSR_BBL_CR_CTL3: break;
-    case MSR_TSC: c->tsc_offset = (int64_t)(v - (uint64_t)emu_now_ns(c->emu)); break;
+    case MSR_TSC:
+        c->tsc_offset = (int64_t)(v - (uint64_t)emu_now_ns(c->emu));
+        lapic_tsc_changed(c); /* the deadline is a value of this counter */
+        break;
     case MSR_FEATURE_CONTROL:
         if (c->feature_control & 1)
             return cpu_raise_error(c, EXC_GP, 0);
@@ -286,6 +289,7 @@ EMU_PRIV int msr_write(struct cpu *c, uint32_t msr, uint64_t v)
         if (!cpu_has(c, CPU_TSC_ADJUST))
             return msr_fault(c, msr, true, v);
         c->tsc_offset = (int64_t)v;
+        lapic_tsc_changed(c);
         break;
     case MSR_SPEC_CTRL:
         if (!cpu_has(c, CPU_SPEC_CTRL))

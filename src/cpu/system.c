@@ -296,6 +296,21 @@ static int sys_hlt(struct cpu *c, const struct insn *i)
     return CPU_OK;
 }
 
+/* PAUSE stands in loops that wait for another processor (spin locks, SeaBIOS counting its processors): those that can run have their turn
+ * at once. What is waited for may be true only between this instruction and the next, so that a quantum's end elsewhere would never see it. */
+EMU_PRIV int cpu_pause(struct cpu *c, const struct insn *i)
+{
+    struct emu *e = c->emu;
+    unsigned k;
+    (void)i;
+    for (k = 0; k < e->cpu_count; k++)
+        if (k != c->index && cpu_can_run(e->cpus[k])) {
+            c->attention |= CPU_ATTENTION_TIMER;
+            break;
+        }
+    return CPU_OK;
+}
+
 static int sys_monitor(struct cpu *c, const struct insn *i)
 {
     uint64_t va, v;

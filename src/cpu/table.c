@@ -80,7 +80,7 @@ static const struct insn_row table_rows[] = {
     ROW_INT(ENC(0x8B), "mov", OPND_Gv, OPND_Ev, TABLE_NO, 0, 0, 0, OP_MOV, interp_mov),
     ROW_INT(ENC(0x8D) | MOD_MEM, "lea", OPND_Gv, OPND_M, TABLE_NO, 0, 0, 0, OP_LEA, interp_lea),
     ROW_INT(ENC(0x8F) | SLASH(0), "pop", OPND_Ev, TABLE_NO, TABLE_NO, ROW_DEF64, 0, 0, OP_POP, interp_pop),
-    ROW_INT(ENC(0x90) | PFX_F3, "pause", TABLE_NO, TABLE_NO, TABLE_NO, ROW_NO_RIP, 0, 0, OP_NOP, interp_nop),
+    ROW_CALL(ENC(0x90) | PFX_F3, "pause", TABLE_NO, TABLE_NO, TABLE_NO, CPU_ALWAYS, ROW_ENDS, 0, 0, cpu_pause),
     ROW_INT(ENC(0x90) | OPREG, "xchg", OPND_Zv, OPND_eAX, TABLE_NO, 0, 0, 0, OP_XCHG, interp_xchg),
     ROW_INT(ENC(0x98), "cbw", TABLE_NO, TABLE_NO, TABLE_NO, 0, 0, 0, OP_CBW, interp_cbw),
     ROW_INT(ENC(0x99), "cwd", TABLE_NO, TABLE_NO, TABLE_NO, 0, 0, 0, OP_CWD, interp_cwd),

@@ -51,6 +51,7 @@ struct uart {
     uint8_t tx[UART_FIFO_BYTES], tx_head, tx_count;
     uint8_t last_rx; /* what an empty receiver buffer reads */
     struct timer timeout_timer;
+    struct nap_watch nap; /* who reads "no data" again and again sleeps between */
 };
 
 /* ---- interrupts ---- */
@@ -179,6 +180,7 @@ static void uart_transmit(struct uart *u)
         int taken = chr_write(u->chr, u->tx + u->tx_head, n);
         if (taken <= 0)
             return;
+        u->dev.emu->serial_bytes += (unsigned)taken;
         u->tx_head = (uint8_t)((u->tx_head + (unsigned)taken) % UART_FIFO_BYTES);
         u->tx_count = (uint8_t)(u->tx_count - (unsigned)taken);
     }
@@ -198,6 +200,7 @@ static void uart_writable(void *opaque)
 static void uart_write_thr(struct uart *u, uint8_t byte)
 {
     u->thre_pending = false;
+    u->nap.polls = 0;
     if (u->mcr & UART_MCR_LOOP) {
         uart_rx_put(u, byte, 0);
         u->thre_pending = true;
@@ -262,6 +265,10 @@ static uint64_t uart_read(void *opaque, uint64_t offset, unsigned size)
     case 4: return u->mcr;
     case 5:
         v = u->lsr;
+        if (v & UART_LSR_DR)
+            u->nap.polls = 0;
+        else
+            machine_polled_in_vain(u->dev.emu, &u->nap);
         if (u->lsr & UART_LSR_ERRORS) {
             u->lsr &= (uint8_t)~UART_LSR_ERRORS;
             uart_update(u);

@@ -476,6 +476,8 @@ static unsigned fw_irq_unexpected(struct fw *fw, struct fw_regs *r)
 
 static unsigned fw_dispatch(struct fw *fw, struct fw_regs *r)
 {
+    if (fw_lo(r->service) == 0x10 || fw_lo(r->service) == 0x13)
+        fw->key_nap.polls = 0; /* whoever draws or reads is at work */
     switch (fw_lo(r->service)) {
     case 0x02: return FW_DONE; /* NMI */
     case 0x08: return fw_int08(fw, r);

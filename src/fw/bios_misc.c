@@ -527,8 +527,10 @@ EMU_PRIV unsigned fw_int16(struct fw *fw, struct fw_regs *r)
         r->flags |= FW_IF; /* pollers with interrupts off would wait for ever */
         if (!fw_kbd_get(fw, &key, false)) {
             fw_set_zf(r, true);
+            machine_polled_in_vain(fw->emu, &fw->key_nap);
             break;
         }
+        fw->key_nap.polls = 0;
         fw_put_x(&r->eax, fn == 1 ? fw_key_as_84(key) : key);
         fw_set_zf(r, false);
         break;

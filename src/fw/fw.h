@@ -232,6 +232,7 @@ struct fw {
     uint16_t font8_off, font14_off, font16_off, vbe_modes_off, vbe_oem_off, static_off, params_off, save_off, int10_off, vbe_pm_off;
     bool has_vga;
 
+    struct nap_watch key_nap; /* who asks INT 16h for a key again and again sleeps between */
     struct fw_loader *loader; /* -kernel, or NULL */
     bool said_unknown;
 };

@@ -9,6 +9,10 @@
  *
  *            running --REQ_STOP--> paused --resume--> running      (loop_set_state)
  *            running --REQ_SHUTDOWN, reset with -no-reboot--> shutdown: machine_run returns, or paused with -no-shutdown
+ *            A guest that polls for a key or a serial byte (GRUB's menu, DOS programs) never halts. Who answers "nothing" says so with
+ *            machine_polled_in_vain(); LOOP_NAP_POLLS such answers in a row, with fewer than LOOP_NAP_INSNS instructions between one and
+ *            the next, make that CPU nap: it does not run until an interrupt for it, any due timer, any descriptor, or LOOP_NAP_NS.
+ *
  * Invariants 1. current_cpu is NULL outside of cpu_run().
  *            2. A watch removed during a poll round is not called in that round.
  *            3. No sleep is longer than LOOP_MAX_SLEEP_NS, so that the clock's stall rule never takes sleep for a stall.
@@ -22,6 +26,9 @@
 #define LOOP_MIN_QUANTUM 1000
 #define LOOP_MAX_QUANTUM 4000000
 #define LOOP_SMP_QUANTUM 20000
+#define LOOP_NAP_POLLS 1000
+#define LOOP_NAP_INSNS 4000
+#define LOOP_NAP_NS (10 * NS_PER_MS)
 
 /* ---- requests ---- */
 
@@ -60,8 +67,42 @@ EMU_PRIV int machine_resume(struct emu *e)
     return 0;
 }
 
+/* ---- naps ---- */
+
+static void loop_end_naps(struct emu *e)
+{
+    unsigned i;
+    if (!e->napping)
+        return;
+    e->napping = false;
+    timer_cancel(&e->nap_timer);
+    for (i = 0; i < e->cpu_count; i++)
+        e->cpus[i]->napping = false;
+}
+
+static void loop_nap_over(void *opaque) { loop_end_naps(opaque); }
+
+EMU_PRIV void machine_polled_in_vain(struct emu *e, struct nap_watch *w)
+{
+    struct cpu *c = e->current_cpu;
+    uint64_t insns;
+    if (!c)
+        return;
+    insns = cpu_insn_count(c);
+    w->polls = insns - w->insns < LOOP_NAP_INSNS ? w->polls + 1 : 0;
+    w->insns = insns;
+    if (w->polls < LOOP_NAP_POLLS || e->gdb_count)
+        return;
+    w->polls = LOOP_NAP_POLLS;
+    c->napping = e->napping = true;
+    timer_arm(&e->nap_timer, emu_now_ns(e) + LOOP_NAP_NS);
+    c->attention |= CPU_ATTENTION_TIMER;
+    cpu_kick(c);
+}
+
 EMU_PRIV void machine_reset(struct emu *e)
 {
+    loop_end_naps(e);
     board_reset(e);
     if (e->run_state == RUN_STATE_SHUTDOWN)
         loop_set_state(e, RUN_STATE_PAUSED);
@@ -198,6 +239,7 @@ static void loop_poll(struct emu *e, int64_t timeout_ns)
     e->poll_count = n;
     ready = host_poll(e->poll_items, n, e->requests ? 0 : timeout_ns);
     if (ready > 0) {
+        loop_end_naps(e);
         if (n && e->wake_read != HOST_FD_NONE && e->poll_items[0].ready)
             host_wake_drain(e->wake_read);
         for (i = 0; i < e->poll_count; i++) {
@@ -361,6 +403,7 @@ EMU_PRIV int machine_run(struct emu *e, int64_t max_host_ns, int64_t max_insns, 
     int64_t host_limit_ns = max_host_ns < 0 ? INT64_MAX : host_clock_ns() + max_host_ns;
     uint64_t insns_before = e->insn_total;
     int reason = 0;
+    loop_end_naps(e); /* the embedder may have typed */
     if (!e->insns_per_us)
         e->insns_per_us = 200;
     if (!e->poll_interval_ns)
@@ -385,6 +428,8 @@ EMU_PRIV int machine_run(struct emu *e, int64_t max_host_ns, int64_t max_insns, 
             loop_poll(e, host_limit_ns == INT64_MAX ? LOOP_MAX_SLEEP_NS : EMU_MIN(LOOP_MAX_SLEEP_NS, host_limit_ns - host_now));
             continue;
         }
+        if (e->napping && clock_next_deadline(e) <= emu_now_ns(e))
+            loop_end_naps(e);
         clock_run_timers(e);
         if (host_now >= e->next_poll_host_ns)
             loop_poll(e, 0);
@@ -399,6 +444,7 @@ EMU_PRIV int machine_run(struct emu *e, int64_t max_host_ns, int64_t max_insns, 
 
 EMU_PRIV int loop_create(struct emu *e)
 {
+    timer_init(&e->nap_timer, e, loop_nap_over, e);
     e->wake_read = e->wake_write = HOST_FD_NONE;
     if (host_wake_create(&e->wake_read, &e->wake_write) < 0)
         e->wake_read = e->wake_write = HOST_FD_NONE; /* a host without pipes: requests wait for the next sleep's end */
@@ -420,3 +466,6 @@ EMU_PRIV void loop_destroy(struct emu *e)
 #undef LOOP_MIN_QUANTUM
 #undef LOOP_MAX_QUANTUM
 #undef LOOP_SMP_QUANTUM
+#undef LOOP_NAP_POLLS
+#undef LOOP_NAP_INSNS
+#undef LOOP_NAP_NS

@@ -17,6 +17,8 @@
  *              monitor COMMAND  gives the monitor a command and comes back to the console
  *              time NAME        prints NAME and the milliseconds since COMMAND was started
  *              sleep S          lets the guest go on for S seconds
+ *              idle NAME P S    lets it go on for S seconds, in which COMMAND may use at most P percent of a host core; prints NAME and
+ *                               what it used (clock ticks of /proc/PID/stat, all threads; nothing is judged on a host without it)
  *              status N         waits for COMMAND's end, its exit status must be N
  *              kill             ends COMMAND with SIGTERM
  * Missing    Nothing is retried: a flaky guest is to be seen as one.
@@ -376,6 +378,49 @@ static void wait_for_screen(struct expect *x, const char *text)
     regfree(&r);
 }
 
+/* Processor time of COMMAND so far in seconds, all threads; negative: this host does not tell. */
+static double processor_seconds(struct expect *x)
+{
+    char path[64], text[1024], *p;
+    unsigned long user, system;
+    size_t n;
+    FILE *f;
+    snprintf(path, sizeof path, "/proc/%ld/stat", (long)x->pid);
+    if (!x->pid || (f = fopen(path, "r")) == NULL)
+        return -1;
+    n = fread(text, 1, sizeof text - 1, f);
+    fclose(f);
+    text[n] = 0;
+    p = strrchr(text, ')');     /* the name before it may hold blanks; utime and stime are fields 14 and 15, this is the end of 2 */
+    if (!p || sscanf(p + 1, " %*c %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %lu %lu", &user, &system) != 2)
+        return -1;
+    return (double)(user + system) / (double)sysconf(_SC_CLK_TCK);
+}
+
+static void be_idle(struct expect *x, const char *arguments)
+{
+    char name[64];
+    double percent, seconds, used, start, by;
+    if (sscanf(arguments, "%63s %lf %lf", name, &percent, &seconds) != 3)
+        fail(x, "idle NAME PERCENT SECONDS");
+    used = processor_seconds(x);
+    start = now();
+    by = start + seconds;
+    while (now() < by && x->pty >= 0)
+        read_output(x, by - now());
+    if (x->pty < 0)
+        fail(x, "the emulator ended while it should have been idle");
+    if (used < 0) {
+        printf("%s unknown\n", name);
+        return;
+    }
+    used = (processor_seconds(x) - used) / (now() - start) * 100;
+    printf("%s %.2f %%\n", name, used);
+    fflush(stdout);
+    if (used > percent)
+        fail(x, "%s: %.2f %% of a core while idle, at most %.2f wanted", name, used, percent);
+}
+
 static void step(struct expect *x, char *line)
 {
     char *word = line + strspn(line, " \t"), *rest;
@@ -420,6 +465,8 @@ static void step(struct expect *x, char *line)
         double by = now() + atof(rest);
         while (now() < by && x->pty >= 0)
             read_output(x, by - now());
+    } else if (strcmp(word, "idle") == 0) {
+        be_idle(x, rest);
     } else if (strcmp(word, "status") == 0) {
         wait_for_end(x, atoi(rest));
     } else if (strcmp(word, "kill") == 0) {
