@@ -51081,7 +51081,8 @@ EMU_PRIV void udp_print_info(struct nat *n, struct buf *out)
  * Theory     A flow has two rings. tx: bytes read from the host socket, from snd_una on; rx: bytes of the guest from rx_head on, that the socket has not
  *            taken yet, and what came out of order behind them. Both are addressed by sequence number, so nothing moves when they wrap.
  *            A guest is acknowledged what its rx ring or the host's kernel holds. Work is put off to a timer at the same instant: frames that a NIC
- *            sends in one go are written with one call and acknowledged once. Large payloads skip the rx ring when it is empty.
+ *            sends in one go are written with one call and acknowledged once, and of a bulk sender every second super-frame. Large payloads skip the rx
+ *            ring when it is empty.
  *            What is in flight is a list of chunks (each one frame when it was sent), with the time of sending; SACK splits chunks, RACK marks
  *            them lost, pipe counts the bytes that should still arrive.
  *
@@ -51107,6 +51108,8 @@ EMU_PRIV void udp_print_info(struct nat *n, struct buf *out)
 #endif
 #define TCP_SHIFT 7u                          /* our window scale: 65535 << 7 covers TCP_RING_MAX */
 #define TCP_DIRECT 8192u                      /* payload that is worth a system call of its own */
+#define TCP_ACK_FRAMES 2u                     /* a bulk sender's super-frames that one acknowledgement answers */
+#define TCP_ACK_NS (500 * NS_PER_US)          /* which comes not later than this */
 #define TCP_FLUSH 65536u                      /* bytes in rx that are written before the batch ends */
 #define TCP_PULL (128u * 1024)                /* read at once: what is sent from the cache is cheaper */
 #define TCP_LONG_RTT_NS (NS_PER_MS / 2)       /* below it the first ring is never what limits a flow */
@@ -51188,6 +51191,7 @@ struct tcp_flow {
     uint32_t irs, rcv_nxt, rcv_adv, rx_head, rx_since_grow, fin_seq;
     bool fin_known, guest_fin, fin_first; /* fin_known: seen, maybe out of order; fin_first: we sent ours before the guest's came */
     bool need_ack, closed_window;
+    unsigned lazy_frames; /* super-frames since the last acknowledgement, if need_ack may wait for more of them (until ack_at); else 0 */
     struct tcp_range *ranges;
     unsigned range_count, range_capacity;
     uint32_t newest_range;
@@ -51195,7 +51199,7 @@ struct tcp_flow {
     struct tcp_range duplicate; /* RFC 2883: to be reported once; from == to: none */
     /* time, virtual: 0 = off */
     struct timer timer;
-    int64_t rto_at, rack_at, life_at, heard_ns;
+    int64_t rto_at, rack_at, life_at, ack_at, heard_ns;
     bool rto_is_probe; /* rto_at is a tail loss probe's time */
     unsigned keepalives;
     uint64_t bytes_out, bytes_in;
@@ -51426,6 +51430,8 @@ static void tcp_arm(struct tcp_flow *f)
         at = f->rack_at;
     if (f->life_at && (!at || f->life_at < at))
         at = f->life_at;
+    if (f->ack_at && (!at || f->ack_at < at))
+        at = f->ack_at;
     if (!at || f->state == TCP_DEAD)
         return; /* an armed timer finds nothing to do */
     if (!timer_armed(&f->timer) || f->timer.deadline_ns > at)
@@ -51601,8 +51607,11 @@ static bool tcp_send_segment(struct tcp_flow *f, uint32_t seq, uint32_t size, ui
     }
     if (!tcp_send_pieces(f, v, count, total, base + 20 + options, size))
         return false;
-    if (flags & TCP_ACK)
+    if (flags & TCP_ACK) {
         f->need_ack = false;
+        f->lazy_frames = 0;
+        f->ack_at = 0;
+    }
     f->bytes_in += size;
     return true;
 }
@@ -52081,8 +52090,12 @@ static void tcp_output(struct tcp_flow *f)
             return;
         }
     }
-    if (f->need_ack && f->state >= TCP_OPEN && f->state != TCP_DEAD)
-        tcp_send_ack(f);
+    if (f->need_ack && f->state >= TCP_OPEN && f->state != TCP_DEAD) {
+        if (f->lazy_frames && f->lazy_frames < TCP_ACK_FRAMES && !f->ack_at)
+            f->ack_at = now + TCP_ACK_NS;
+        if (!f->lazy_frames || f->lazy_frames >= TCP_ACK_FRAMES)
+            tcp_send_ack(f);
+    }
     if (n->blocked)
         tcp_want_work(f);
     tcp_arm(f);
@@ -52216,6 +52229,10 @@ static void tcp_on_timer(void *opaque)
         return;
     if (f->rack_at && now >= f->rack_at)
         tcp_find_lost(f, now);
+    if (f->ack_at && now >= f->ack_at) {
+        f->ack_at = 0;
+        f->lazy_frames = 0; /* tcp_settle() below sends it */
+    }
     if (f->rto_at && now >= f->rto_at) {
         f->rto_at = 0;
         switch (f->state) {
@@ -52384,8 +52401,10 @@ static void tcp_settle(struct tcp_flow *f)
         if (f->state == TCP_OPEN) {
             edge = f->rx_head + f->rx.capacity;
             if (tcp_lt(f->rcv_adv, edge) && !f->guest_fin && f->rx_head != f->irs + 1 &&
-                edge - f->rcv_adv >= (f->closed_window ? EMU_MIN(f->rx.capacity / 2, tcp_our_mss(f)) : EMU_MAX(f->rx.capacity / 4, 2 * tcp_our_mss(f))))
+                edge - f->rcv_adv >= (f->closed_window ? EMU_MIN(f->rx.capacity / 2, tcp_our_mss(f)) : EMU_MAX(f->rx.capacity / 4, 2 * tcp_our_mss(f)))) {
                 f->need_ack = true; /* the window opened */
+                f->lazy_frames = 0;
+            }
             tcp_output(f);
         }
         if (f->state == TCP_OPEN && f->guest_fin && f->fin_acked && !tcp_rx_size(f)) {
@@ -52531,6 +52550,12 @@ static void tcp_take_data(struct tcp_flow *f, struct pkt *p, const struct tcp_se
     bool fin = (s->flags & TCP_FIN) != 0;
     if (!size && !fin)
         return;
+    /* An acknowledgement costs the guest an interrupt, and a guest whose every frame is answered at once never has two in flight, so that
+     * its window stays small and its frames with it. */
+    if (size >= TCP_DIRECT && size > 2 * f->mss && seq == f->rcv_nxt && !fin && !f->range_count && !f->closed_window && (f->lazy_frames || !f->need_ack))
+        f->lazy_frames++;
+    else
+        f->lazy_frames = 0;
     f->need_ack = true;
     if (f->guest_fin) /* nothing can follow */
         return;
@@ -53148,6 +53173,8 @@ EMU_PRIV bool tcp_check(struct nat *n)
 #undef TCP_MAX_FLOWS
 #undef TCP_SHIFT
 #undef TCP_DIRECT
+#undef TCP_ACK_FRAMES
+#undef TCP_ACK_NS
 #undef TCP_FLUSH
 #undef TCP_PULL
 #undef TCP_LONG_RTT_NS

@@ -80,6 +80,48 @@ TEST(tcp_delivers_data_both_ways_and_half_closes)
     script_end(&s);
 }
 
+/* RFC 9293 §3.8.6.3, RFC 1122 §4.2.3.2: one acknowledgement for at least every second full-sized segment (here: super-frame), and within 500 ms
+ * (here: 0.5). Small segments, and those with a FIN, are answered at once. */
+TEST(tcp_acknowledges_every_second_super_frame)
+{
+    static uint8_t bulk[10000];
+    static char got[65536];
+    struct script s;
+    struct seg g;
+    CHECK(connected(&s, 65535));
+    send_tcp(&s, GATE, s.hport, s.gseq, s.gack, ACK, 65535, NULL, 0, bulk, sizeof bulk);
+    script_work(&s);
+    CHECK(take_tcp(&s, &g)); /* for the window, which SYN-ACK could not give in full */
+    CHECK_EQ(recv(s.peer, got, 10000, MSG_WAITALL), 10000);
+    s.gseq += 10000;
+    send_tcp(&s, GATE, s.hport, s.gseq, s.gack, ACK, 65535, NULL, 0, bulk, sizeof bulk);
+    script_work(&s);
+    CHECK(!take_tcp(&s, &g));
+    send_tcp(&s, GATE, s.hport, s.gseq + 10000, s.gack, ACK, 65535, NULL, 0, bulk, sizeof bulk);
+    script_work(&s);
+    CHECK(take_tcp(&s, &g));
+    CHECK_EQ(g.ack, s.gseq + 20000);
+    send_tcp(&s, GATE, s.hport, s.gseq + 20000, s.gack, ACK, 65535, NULL, 0, bulk, sizeof bulk);
+    script_advance(&s, 400 * MS / 1000);
+    CHECK(!take_tcp(&s, &g));
+    script_advance(&s, 200 * MS / 1000);
+    CHECK(take_tcp(&s, &g));
+    CHECK_EQ(g.ack, s.gseq + 30000);
+    send_tcp(&s, GATE, s.hport, s.gseq + 30000, s.gack, ACK, 65535, NULL, 0, bulk, sizeof bulk);
+    send_tcp(&s, GATE, s.hport, s.gseq + 40000, s.gack, ACK, 65535, NULL, 0, bulk, 100);
+    script_work(&s);
+    CHECK(take_tcp(&s, &g));
+    CHECK_EQ(g.ack, s.gseq + 40100);
+    send_tcp(&s, GATE, s.hport, s.gseq + 40100, s.gack, ACK | FIN, 65535, NULL, 0, bulk, sizeof bulk);
+    script_work(&s);
+    CHECK(take_tcp(&s, &g));
+    CHECK_EQ(g.ack, s.gseq + 50101);
+    CHECK_EQ(recv(s.peer, got, 50100, MSG_WAITALL), 50100);
+    script_advance(&s, 10 * MS);
+    CHECK(!take_tcp(&s, &g));
+    script_end(&s);
+}
+
 /* RFC 5681 §3.2 and RFC 2018 §4: out-of-order data gives an immediate duplicate ACK whose first block names it. */
 TEST(tcp_acknowledges_out_of_order_data_with_sack)
 {
@@ -1107,7 +1149,7 @@ TEST(ipv6_advertises_prefix_router_and_dns)
 }
 
 TEST_MAIN(TEST_CASE(tcp_probes_zero_window_and_resumes), TEST_CASE(tcp_refused_connection_is_reset), TEST_CASE(tcp_delivers_data_both_ways_and_half_closes),
-          TEST_CASE(tcp_acknowledges_out_of_order_data_with_sack), TEST_CASE(tcp_retransmits_by_sack_and_by_timeout), TEST_CASE(tcp_fast_retransmits_without_sack),
+          TEST_CASE(tcp_acknowledges_every_second_super_frame), TEST_CASE(tcp_acknowledges_out_of_order_data_with_sack), TEST_CASE(tcp_retransmits_by_sack_and_by_timeout), TEST_CASE(tcp_fast_retransmits_without_sack),
           TEST_CASE(tcp_challenges_blind_reset_syn_and_ack), TEST_CASE(tcp_accepts_nothing_beyond_its_window), TEST_CASE(tcp_keeps_data_while_the_nic_is_full),
           TEST_CASE(tcp_keepalive_finds_a_dead_guest), TEST_CASE(tcp_urgent_pointer_is_harmless), TEST_CASE(zero_ports_are_dropped),
           TEST_CASE(tcp_option_overrun_ends_the_list), TEST_CASE(hostfwd_reset_when_guest_refuses_and_when_silent), TEST_CASE(hostfwd_errors_are_one_clear_line),
