@@ -6,6 +6,8 @@
 cd "$(dirname "$0")/.." || exit 1
 : "${CC:=cc}" "${SECONDS_TOTAL:=${LONG:+3600}}" "${PER_SECOND:=${LONG:+20}}" "${LIBEMU:=build/dev/libemu.a}"
 : "${SECONDS_TOTAL:=20}" "${PER_SECOND:=50}"
+: "${ASAN_OPTIONS:=quarantine_size_mb=1}" # freed memory that a sanitizer keeps is no growth
+export ASAN_OPTIONS
 passed=0 failed=0
 out=$(mktemp -d)
 ns=emu-soak-$$

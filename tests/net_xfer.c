@@ -7,6 +7,8 @@
  *     zero        down with a reader that stops for 0.3 s at random points (zero windows)
  *     reset       a reset at a random point, either side; only a fresh transfer afterwards must work
  *     COUNT       as many at once, a process each; with mode short one after the other
+ * net_xfer hold ADDRESS PORT SECONDS COUNT
+ *     that many connections that say nothing
  * net_xfer soak ADDRESS PORT SECONDS [PER_SECOND] [tcp]
  *     a random mix of all of it, with refused connections, UDP, DNS at 10.0.2.3 and pings of ADDRESS (tcp: without these), so many steps a second
  */
@@ -434,6 +436,20 @@ static int soak(const char *host, uint16_t port, double seconds, double per_seco
     return bad != 0;
 }
 
+static int hold(const char *host, uint16_t port, unsigned seconds, unsigned count)
+{
+    struct sockaddr_in a;
+    unsigned i;
+    at_address(&a, host, port);
+    for (i = 0; i < count; i++) /* the process's end closes them */
+        if (connect(socket(AF_INET, SOCK_STREAM, 0), (struct sockaddr *)&a, sizeof a))
+            return 1;
+    printf("%u connections\n", count);
+    fflush(stdout);
+    sleep(seconds);
+    return 0;
+}
+
 int main(int argc, char **argv)
 {
     uint64_t bytes;
@@ -445,6 +461,8 @@ int main(int argc, char **argv)
         return server((uint16_t)atoi(argv[2]), argc > 3 ? argv[3] : "127.0.0.1");
     if (argc < 5)
         return 2;
+    if (!strcmp(argv[1], "hold") && argc > 5)
+        return hold(argv[2], (uint16_t)atoi(argv[3]), (unsigned)atoi(argv[4]), (unsigned)atoi(argv[5]));
     if (!strcmp(argv[1], "soak"))
         return soak(argv[2], (uint16_t)atoi(argv[3]), atof(argv[4]), argc > 5 ? atof(argv[5]) : 50, argc > 6);
     bytes = strtoull(argv[4], NULL, 0);
