@@ -5201,9 +5201,6 @@ EMU_PRIV void loop_destroy(struct emu *e)
 #include <termios.h>
 #include <time.h>
 #include <unistd.h>
-#ifdef __linux__
-#include <linux/errqueue.h>
-#endif
 #undef option
 #undef REG_R8
 #undef REG_R9
@@ -6402,12 +6399,20 @@ EMU_PRIV int host_writev(host_fd fd, const struct host_iov *iov, int count)
 #undef POSIX_IOV_MAX
 
 #ifdef __linux__
-static enum host_unreach posix_unreach(const struct sock_extended_err *x)
+/* What IP_RECVERR brings: ip(7), struct sock_extended_err. The kernel's headers are not there on every host with a C library. */
+struct posix_extended_err {
+    uint32_t ee_errno;
+    uint8_t ee_origin, ee_type, ee_code, ee_pad;
+    uint32_t ee_info, ee_data;
+};
+enum { POSIX_EE_ORIGIN_LOCAL = 1, POSIX_EE_ORIGIN_ICMP = 2, POSIX_EE_ORIGIN_ICMP6 = 3 };
+
+static enum host_unreach posix_unreach(const struct posix_extended_err *x)
 {
-    bool v6 = x->ee_origin == SO_EE_ORIGIN_ICMP6;
-    if (x->ee_origin == SO_EE_ORIGIN_LOCAL)
+    bool v6 = x->ee_origin == POSIX_EE_ORIGIN_ICMP6;
+    if (x->ee_origin == POSIX_EE_ORIGIN_LOCAL)
         return x->ee_errno == ENETUNREACH ? HOST_UNREACH_NET : x->ee_errno == EHOSTUNREACH ? HOST_UNREACH_HOST : HOST_UNREACH_NONE;
-    if (!v6 && x->ee_origin != SO_EE_ORIGIN_ICMP)
+    if (!v6 && x->ee_origin != POSIX_EE_ORIGIN_ICMP)
         return HOST_UNREACH_NONE;
     if (x->ee_type == (v6 ? 3 : 11)) /* time exceeded: RFC 4443, RFC 792 */
         return HOST_UNREACH_TTL;
@@ -6459,12 +6464,12 @@ EMU_PRIV int host_recv_error(host_fd fd, struct host_icmp_error *e)
         posix_from_sockaddr(&to, m.msg_namelen, &e->to);
         for (c = CMSG_FIRSTHDR(&m); c; c = CMSG_NXTHDR(&m, c))
             if ((c->cmsg_level == IPPROTO_IP && c->cmsg_type == IP_RECVERR) || (c->cmsg_level == IPPROTO_IPV6 && c->cmsg_type == IPV6_RECVERR)) {
-                struct sock_extended_err x;
+                struct posix_extended_err x;
                 if (c->cmsg_len < CMSG_LEN(sizeof x))
                     continue;
                 memcpy(&x, CMSG_DATA(c), sizeof x);
                 e->why = posix_unreach(&x);
-                if (x.ee_origin != SO_EE_ORIGIN_LOCAL && c->cmsg_len >= CMSG_LEN(sizeof x + sizeof(struct sockaddr_in))) {
+                if (x.ee_origin != POSIX_EE_ORIGIN_LOCAL && c->cmsg_len >= CMSG_LEN(sizeof x + sizeof(struct sockaddr_in))) {
                     union posix_sockaddr by;
                     size_t size = EMU_MIN((size_t)c->cmsg_len - CMSG_LEN(sizeof x), sizeof by);
                     memset(&by, 0, sizeof by);
