@@ -48636,20 +48636,21 @@ static int blk_perform(struct blk *b, const struct blk_request *r)
     return result;
 }
 
-/* A failed request as werror= and rerror= want it: what the guest is told, or *stop. */
+/* A failed request as werror= and rerror= want it: what the guest is told, or *stop. stop NULL: a service of the firmware, which can't wait. */
 static int blk_judge(struct blk *b, const struct blk_request *r, int result, bool *stop)
 {
     unsigned policy = r->op == BLK_READ ? b->on_read_error : b->on_write_error;
     const char *name = b->file ? b->file : b->id;
-    *stop = policy == BLK_ON_STOP || (policy == BLK_ON_ENOSPC && result == EMU_ENOSPC);
-    if (result == EMU_EROFS || result == EMU_ENOENT || result == EMU_ERANGE) /* the guest's own mistake */
-        *stop = false;
-    else if (*stop)
+    bool own_mistake = result == EMU_EROFS || result == EMU_ENOENT || result == EMU_ERANGE;
+    bool stops = stop && !own_mistake && (policy == BLK_ON_STOP || (policy == BLK_ON_ENOSPC && result == EMU_ENOSPC));
+    if (stop)
+        *stop = stops;
+    if (stops)
         emu_log(b->emu, LOG_NOTICE, "%s: %s failed: %s; the machine is stopped; mend it and type cont in the monitor", name,
                 r->op == BLK_READ ? "a read" : "a write", emu_strerror(result));
     else if (result == EMU_ENOSPC)
         emu_log_once(b->emu, &b->said_full, LOG_NOTICE, "%s: the host's disk is full; the guest sees write errors (werror=enospc stops the machine instead)", name);
-    else
+    else if (!own_mistake)
         emu_log_once(b->emu, &b->said_error, LOG_NOTICE, "%s: %s at byte %" PRIu64 " failed: %s; the guest sees an I/O error", name,
                      r->op == BLK_READ ? "a read" : "a write", r->offset, emu_strerror(result));
     return policy == BLK_ON_IGNORE ? 0 : result;
@@ -48717,7 +48718,6 @@ static int blk_sync(struct blk *b, uint8_t op, uint64_t offset, void *buf, size_
 {
     struct blk_request r;
     struct host_iov piece;
-    bool stop;
     int result;
     memset(&r, 0, sizeof r);
     piece.base = buf;
@@ -48728,7 +48728,7 @@ static int blk_sync(struct blk *b, uint8_t op, uint64_t offset, void *buf, size_
     r.iov = &piece;
     r.iov_count = 1;
     result = blk_perform(b, &r);
-    return result ? blk_judge(b, &r, result, &stop) : 0;
+    return result ? blk_judge(b, &r, result, NULL) : 0;
 }
 
 EMU_PRIV int blk_read_sync(struct blk *b, uint64_t offset, void *buf, size_t size) { return blk_sync(b, BLK_READ, offset, buf, size); }
