@@ -555,8 +555,9 @@ EMU_PRIV int loader_create(struct fw *fw, struct err *err)
     elf = l->kernel.size >= 64 && !memcmp(k, "\177ELF", 4);
     if (l->kernel.size > 0x400 && ld32le(k + 0x202) == 0x53726448 /* HdrS */) {
         size_t setup = (k[0x1F1] ? k[0x1F1] + 1u : 5u) * 512;
-        /* syssize: what the boot protocol's header says follows the setup sectors, in units of 16 bytes (Documentation/arch/x86/boot.rst) */
-        if (l->kernel.size <= setup || l->kernel.size - setup < (uint64_t)ld32le(k + 0x1F4) * 16)
+        /* syssize: what the boot protocol's header says follows the setup sectors, in units of 16 bytes, the last one
+         * not always filled: memtest86+ (Documentation/arch/x86/boot.rst) */
+        if (l->kernel.size <= setup || l->kernel.size - setup + 15 < (uint64_t)ld32le(k + 0x1F4) * 16)
             return err_set(err, EMU_EFORMAT, "-kernel %s: Linux image is cut short", e->config.kernel);
         l->kind = LOADER_LINUX;
     } else if (loader_multiboot_header(&l->kernel, &l->header)) {
