@@ -1503,7 +1503,7 @@ static const struct insn_row *diff_table(unsigned n)
 /* ---- sequences: several instructions, jumps over one of them, a loop around all; for the optimised traces ---- */
 static const char diff_not_in_sequences[] =
     " call ret loop loope loopne jcxz jmp div idiv enter leave popf pushf xlat movs cmps stos lods scas cmpxchg16b ldmxcsr stmxcsr maskmovdqu "
-    "pcmpestrm pcmpestri aad bound rol ror ";
+    "pcmpestrm pcmpestri aad bound rol ror lar lsl verr verw "; /* the last four: value_selector() keeps them off descriptor 15 */
 enum { SEQUENCE_LENGTH = 10, SEQUENCE_POOL = 4096 };
 struct sequences {
     struct form pool[SEQUENCE_POOL];
