@@ -34412,6 +34412,7 @@ static const struct opt_desc ata_options[] = {
     { "drive", "drive", "the drive that holds the data" },
     { "bus", "str", "ide.0 or ide.1" },
     { "unit", "u32", "0 master, 1 slave" },
+    { "bootindex", "u32", "place in the firmware's order of boot devices, 0 first" },
     { "serial", "str", "serial number, up to 20 characters" },
     { "model", "str", "model name, up to 40 characters" },
     { NULL, NULL, NULL },
@@ -35193,6 +35194,7 @@ static const struct opt_desc atapi_options[] = {
     { "drive", "drive", "the drive that holds the medium; empty without" },
     { "bus", "str", "ide.0 or ide.1" },
     { "unit", "u32", "0 master, 1 slave" },
+    { "bootindex", "u32", "place in the firmware's order of boot devices, 0 first" },
     { "serial", "str", "serial number, up to 20 characters" },
     { "model", "str", "model name, up to 40 characters" },
     { NULL, NULL, NULL },
@@ -35762,7 +35764,7 @@ static void ide_reset_channel(struct ide_channel *ch)
 static int ide_choose_slot(struct ide_controller *c, struct options *opts, unsigned *bus, unsigned *unit, struct err *err)
 {
     const char *name = options_get(opts, "bus");
-    uint64_t wanted = 2;
+    uint64_t wanted = 2, bootindex = 0; /* the latter is the firmware's to read: fw/bios_disk.c */
     unsigned i;
     *bus = 2;
     if (name) {
@@ -35770,7 +35772,7 @@ static int ide_choose_slot(struct ide_controller *c, struct options *opts, unsig
             return err_set(err, EMU_EINVAL, "%s: no bus \"%s\"; there are ide.0 and ide.1", opts->origin, name);
         *bus = (unsigned)(name[4] - '0');
     }
-    if (options_u64(opts, "unit", 0, 1, &wanted, err))
+    if (options_u64(opts, "unit", 0, 1, &wanted, err) || options_u64(opts, "bootindex", 0, 1000, &bootindex, err))
         return EMU_EINVAL;
     for (i = 0; i < 4; i++)
         if ((*bus == 2 || *bus == i / 2) && (wanted == 2 || wanted == i % 2) && !c->channels[i / 2].drives[i % 2]) {
@@ -42403,7 +42405,8 @@ static void fw_collect_drives(struct fw *fw)
             d->kind = FW_DRIVE_DISK;
         if (d->kind != FW_DRIVE_FLOPPY)
             d->channel = (uint8_t)((index >> 1) & 1), d->unit = (uint8_t)(index & 1);
-        keys[n] = d->kind * 1000u + index;
+        /* bootindex= comes first of its kind, so that what is booted is drive 80h, as loaders expect */
+        keys[n] = d->kind * 10000u + (d->bootindex >= 0 ? (unsigned)d->bootindex : 1001u + index);
         for (at = n++; at && keys[at - 1] > keys[at]; at--) { /* stable insertion by kind and index */
             unsigned k = keys[at];
             keys[at] = keys[at - 1], keys[at - 1] = k;

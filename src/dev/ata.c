@@ -748,6 +748,7 @@ static const struct opt_desc ata_options[] = {
     { "drive", "drive", "the drive that holds the data" },
     { "bus", "str", "ide.0 or ide.1" },
     { "unit", "u32", "0 master, 1 slave" },
+    { "bootindex", "u32", "place in the firmware's order of boot devices, 0 first" },
     { "serial", "str", "serial number, up to 20 characters" },
     { "model", "str", "model name, up to 40 characters" },
     { NULL, NULL, NULL },

@@ -552,7 +552,7 @@ static void ide_reset_channel(struct ide_channel *ch)
 static int ide_choose_slot(struct ide_controller *c, struct options *opts, unsigned *bus, unsigned *unit, struct err *err)
 {
     const char *name = options_get(opts, "bus");
-    uint64_t wanted = 2;
+    uint64_t wanted = 2, bootindex = 0; /* the latter is the firmware's to read: fw/bios_disk.c */
     unsigned i;
     *bus = 2;
     if (name) {
@@ -560,7 +560,7 @@ static int ide_choose_slot(struct ide_controller *c, struct options *opts, unsig
             return err_set(err, EMU_EINVAL, "%s: no bus \"%s\"; there are ide.0 and ide.1", opts->origin, name);
         *bus = (unsigned)(name[4] - '0');
     }
-    if (options_u64(opts, "unit", 0, 1, &wanted, err))
+    if (options_u64(opts, "unit", 0, 1, &wanted, err) || options_u64(opts, "bootindex", 0, 1000, &bootindex, err))
         return EMU_EINVAL;
     for (i = 0; i < 4; i++)
         if ((*bus == 2 || *bus == i / 2) && (wanted == 2 || wanted == i % 2) && !c->channels[i / 2].drives[i % 2]) {

@@ -127,7 +127,8 @@ static void fw_collect_drives(struct fw *fw)
             d->kind = FW_DRIVE_DISK;
         if (d->kind != FW_DRIVE_FLOPPY)
             d->channel = (uint8_t)((index >> 1) & 1), d->unit = (uint8_t)(index & 1);
-        keys[n] = d->kind * 1000u + index;
+        /* bootindex= comes first of its kind, so that what is booted is drive 80h, as loaders expect */
+        keys[n] = d->kind * 10000u + (d->bootindex >= 0 ? (unsigned)d->bootindex : 1001u + index);
         for (at = n++; at && keys[at - 1] > keys[at]; at--) { /* stable insertion by kind and index */
             unsigned k = keys[at];
             keys[at] = keys[at - 1], keys[at - 1] = k;
