@@ -160,7 +160,7 @@ if [ -n "$SPEED" ] && command -v iperf3 > /dev/null; then
                 stop
             done
             command -v slirp4netns > /dev/null && peer $mtu slirp4netns slirp4netns --netns-type=path --configure --mtu=$mtu /var/run/netns/"$ns" tap1
-            command -v pasta > /dev/null && peer $mtu pasta pasta -f --config-net -I tap2 -a 10.0.2.15 -n 24 -g 10.0.2.2 -m $mtu /var/run/netns/"$ns"
+            command -v pasta > /dev/null && peer $mtu pasta pasta -f --runas 0 --netns-only --config-net -4 -I tap2 -a 10.0.2.15 -n 24 -g 10.0.2.2 -m $mtu --netns /var/run/netns/"$ns"
         done
     done
     awk '
