@@ -789,7 +789,7 @@ TEST(short_packets_of_every_kind_are_dropped)
 {
     static const uint8_t protos[] = { 1, 6, 17, 58, 99 };
     struct script s;
-    uint8_t f[200], l4[100];
+    uint8_t f[200] = { 0 }, l4[100];
     size_t i, k, size;
     CHECK(script_start(&s, "tftp=/tmp"));
     for (k = 0; k < sizeof protos; k++)
