@@ -53,6 +53,7 @@ guest() {
         printf 'limit %s\nwait login: \nline root\nwait assword: \nline %s\nwait :~# \n' "$LIMIT" "$PASSWORD"
         printf 'run i=$(ip -o route get 10.0.2.2 | sed "s/.* dev \\\\([^ ]*\\\\).*/\\\\1/"); ip link set $i mtu %s; ip link show $i; test -n "$i"\n' "$mtu"
         printf 'host touch %s/%s.ready\n' "$work" "$name"
+        echo 'limit 3600' # the other guest may still be booting
         i=1
         while [ "$i" -le "$rounds" ]; do
             for way in up down; do
