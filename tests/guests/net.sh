@@ -195,6 +195,7 @@ info_names_all() {
     done
 }
 hold_hundred() {
+    g sync # what scp left for the disk is not this measurement
     g 'setsid python3 /root/net.py sink 7100 0.0.0.0 >/dev/null 2>&1 </dev/null & setsid python3 /root/net.py hold 50 8002 10.0.2.2 >/root/held 2>&1 </dev/null & for i in 1 2 3 4 5 6 7 8 9 10; do grep -q held /root/held && break; sleep 1; done'
     $py hold 50 7100 127.0.0.1 >"$work/held" &
     helpers="$helpers $!"
