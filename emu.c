@@ -38079,7 +38079,7 @@ EMU_PRIV const struct device_class rtl8139_class = {
  *            read up to BNRY; the packet to send at TPSR. The guest moves bytes through the data port ("remote DMA"), no DMA reaches the guest's RAM.
  * Invariants 1. INTA# is asserted exactly while ISR & IMR (bits 0-6) is not 0.
  *            2. No page or address register, whatever its value, leads outside mem[] (ne2k_at).
- * Missing    FIFO mode, collision counters (there are none here), the flash, the EEPROM of page 3 beyond its configuration bytes.
+ * Missing    The overwrite warning (senders wait instead), FIFO mode, collision counters (there are none here), the flash, the EEPROM of page 3 beyond its configuration bytes.
  */
 
 enum {
@@ -38125,9 +38125,10 @@ static bool ne2k_rx_on(const struct ne2k *d) { return !(d->cr & NE2K_CR_STP) && 
 static unsigned ne2k_free_pages(const struct ne2k *d)
 {
     unsigned n = (unsigned)(d->pstop - d->pstart);
-    if (d->curr < d->pstart || d->curr >= d->pstop || d->bnry < d->pstart || d->bnry >= d->pstop)
+    unsigned bnry = d->bnry < d->pstart || d->bnry >= d->pstop ? d->pstop - 1u : d->bnry; /* Linux writes PSTART - 1 for "all read" at the wrap */
+    if (d->curr < d->pstart || d->curr >= d->pstop)
         return 0;
-    return d->curr < d->bnry ? (unsigned)(d->bnry - d->curr) : n - (unsigned)(d->curr - d->bnry);
+    return d->curr < bnry ? bnry - d->curr : n - (d->curr - bnry);
 }
 
 static bool ne2k_match(const struct ne2k *d, const uint8_t *f)

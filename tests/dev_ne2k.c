@@ -281,6 +281,9 @@ TEST(ne2k_full_ring_makes_the_sender_wait)
     CHECK_EQ(m->kicks, 0);
     set(m, BNRY, 0x4C);
     CHECK_EQ(m->kicks, 1);
+    set(m, CR, PAGE1), set(m, CURR, 0x46), set(m, CR, START);
+    set(m, BNRY, 0x45); /* one before PSTART, as Linux writes it when all is read at the wrap: the whole ring is free */
+    CHECK_EQ(nic_give(m, f, 1514), 1);
     CHECK_EQ(nic_give(m, f, 1514), 1);
     nic_free(m);
 }
