@@ -38079,6 +38079,8 @@ EMU_PRIV const struct device_class rtl8139_class = {
  *            read up to BNRY; the packet to send at TPSR. The guest moves bytes through the data port ("remote DMA"), no DMA reaches the guest's RAM.
  * Invariants 1. INTA# is asserted exactly while ISR & IMR (bits 0-6) is not 0.
  *            2. No page or address register, whatever its value, leads outside mem[] (ne2k_at).
+ *            3. While a sender waits for room and the ring holds frames, PRX stays set: Linux reads nine frames, clears PRX, and on a wire the
+ *               next frame (or its overwrite warning) would bring it back for the rest.
  * Missing    The overwrite warning (senders wait instead), FIFO mode, collision counters (there are none here), the flash, the EEPROM of page 3 beyond its configuration bytes.
  */
 
@@ -38129,6 +38131,13 @@ static unsigned ne2k_free_pages(const struct ne2k *d)
     if (d->curr < d->pstart || d->curr >= d->pstop)
         return 0;
     return d->curr < bnry ? bnry - d->curr : n - (d->curr - bnry);
+}
+
+/* Everything up to CURR was read: BNRY is CURR, or (Linux) the page before it. */
+static bool ne2k_ring_is_empty(const struct ne2k *d)
+{
+    unsigned next = d->bnry + 1u < d->pstop ? d->bnry + 1u : d->pstart;
+    return d->curr == d->bnry || d->curr == next;
 }
 
 static bool ne2k_match(const struct ne2k *d, const uint8_t *f)
@@ -38297,6 +38306,8 @@ static void ne2k_reg_write(struct ne2k *d, unsigned r, uint8_t v)
         case 6: d->tbcr = (uint16_t)((d->tbcr & 0x00FF) | v << 8); break;
         case 7:
             d->isr &= (uint8_t)~(v & 0x7F);
+            if (d->wants_kick && ne2k_rx_on(d) && !ne2k_ring_is_empty(d))
+                d->isr |= NE2K_ISR_PRX; /* invariant 3 */
             ne2k_update_irq(d);
             break;
         case 8: d->rsar = (uint16_t)((d->rsar & 0xFF00) | v); break;

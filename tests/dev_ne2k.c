@@ -279,8 +279,12 @@ TEST(ne2k_full_ring_makes_the_sender_wait)
     remote_read(m, 0x4700, got, 4);
     CHECK_EQ(ld16le(got + 2), 1518);
     CHECK_EQ(m->kicks, 0);
+    set(m, ISR, PRX); /* with more at the door it does not go */
+    CHECK_EQ(get(m, ISR) & PRX, PRX);
     set(m, BNRY, 0x4C);
     CHECK_EQ(m->kicks, 1);
+    set(m, ISR, PRX);
+    CHECK_EQ(get(m, ISR) & PRX, 0);
     set(m, CR, PAGE1), set(m, CURR, 0x46), set(m, CR, START);
     set(m, BNRY, 0x45); /* one before PSTART, as Linux writes it when all is read at the wrap: the whole ring is free */
     CHECK_EQ(nic_give(m, f, 1514), 1);
