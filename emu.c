@@ -2050,6 +2050,7 @@ UOP_FN_PRIV(uop_count);        /* head of a tier-1 trace */
 UOP_FN_PRIV(uop_leave);        /* the budget is used up: out, at where u->v.link leads */
 UOP_FN_PRIV(uop_call);
 UOP_FN_PRIV(uop_call_end);
+UOP_FN_PRIV(uop_string_element); /* string.c: MOVS, STOS, LODS; else as uop_call */
 UOP_FN_PRIV(uop_raise);        /* u->misc: vector; u->disp: error code or -1 */
 UOP_FN_PRIV(uop_no_unit);      /* u->misc: 0 x87, 1 SSE, 2 MMX: #UD or #NM */
 UOP_FN_PRIV(uop_mmx_begin);
@@ -20110,12 +20111,13 @@ EMU_PRIV int interp_leave(struct cpu *c, const struct insn *i)
 /* cpu/string.c - MOVS, CMPS, STOS, LODS, SCAS, INS, OUTS with their repeat prefixes.
  *
  * Models     SDM vol. 2B REP, MOVS ..., OUTS.
- * Contract   string_run() is the plain-C body of all of them (rows in table.c).
+ * Contract   string_run() is the plain-C body of all of them (rows in table.c); uop_string_element() the handler of the common single ones.
  * Theory     Elements are moved one by one through cpu_load()/cpu_store(), but stretches that lie in plain pages on both sides go by
  *            host pointer. A long repetition is cut: the function returns with next_rip at the instruction itself, registers telling how
  *            far it is, so that interrupts get in (SDM 2B REP: "the repeat can be interrupted").
  * Invariants 1. RCX, RSI and RDI are exact after every element that was done; a fault leaves them at the element that failed.
  *            2. Under TF one element is done a time.
+ *            3. uop_string_element() changes nothing before it is sure of both addresses, so that the slow way can take over.
  */
 
 enum { STRING_SLICE_BYTES = 1 << 16, STRING_PAGE = 4096 };
@@ -20384,6 +20386,38 @@ EMU_PRIV int string_run(struct cpu *c, const struct insn *i)
     if (n && !stop)
         c->next_rip = c->rip; /* the rest when interrupts have had their turn */
     return CPU_OK;
+}
+
+/* MOVS, STOS or LODS without a prefix where the segments are flat (trace_plain_string()): by host pointer. DF, I/O, code pages and faults go
+ * the slow way before anything was done. u->a: low opcode byte without its size bit; u->misc: bytes of the element; u->scale: of the address. */
+UOP_FN_PRIV(uop_string_element)
+{
+    uint64_t mask = u->scale == 8 ? UINT64_MAX : 0xFFFFFFFFu, si, di;
+    unsigned size = u->misc;
+    const uint8_t *from = NULL;
+    uint8_t *to = NULL;
+    UOP_SPILL;
+    si = c->gpr[REG_RSI] & mask;
+    di = c->gpr[REG_RDI] & mask;
+    if (EMU_UNLIKELY(c->eflags & FLAG_DF))
+        UOP_TAIL(uop_call);
+    if (u->a != 0xAA && (!cpu_canonical(c, si) || !(from = tlb_host(c, si, size, ACCESS_READ))))
+        UOP_TAIL(uop_call);
+    if (u->a != 0xAC && (!cpu_canonical(c, di) || !(to = tlb_host(c, di, size, ACCESS_WRITE))))
+        UOP_TAIL(uop_call);
+    if (u->a == 0xAC) {
+        if (size == 1)
+            cpu_put8(c, REG_RAX, false, *from);
+        else
+            cpu_put(c, REG_RAX, ldn_le(from, size), size);
+    } else {
+        stn_le(to, from ? ldn_le(from, size) : c->gpr[REG_RAX], size);
+        c->gpr[REG_RDI] = (di + size) & mask;
+    }
+    if (from)
+        c->gpr[REG_RSI] = (si + size) & mask;
+    UOP_RELOAD;
+    UOP_NEXT;
 }
 
 /* ======================================== src/cpu/table.c ======================================== */
@@ -23135,7 +23169,7 @@ EMU_PRIV void uop_enter(struct cpu *c, struct uop *u)
 #if defined(EMU_TORTURE)
 enum { TRACE_ARENA_UNITS = 1 << 14, TRACE_HASH = 64, TRACE_PAGES = 16 };
 #elif UINTPTR_MAX > 0xFFFFFFFFu
-enum { TRACE_ARENA_UNITS = 1 << 22, TRACE_HASH = 1 << 17, TRACE_PAGES = 1 << 12 };
+enum { TRACE_ARENA_UNITS = 1 << 22, TRACE_HASH = 1 << 19, TRACE_PAGES = 1 << 12 };
 #else
 enum { TRACE_ARENA_UNITS = 1 << 20, TRACE_HASH = 1 << 15, TRACE_PAGES = 1 << 12 };
 #endif
@@ -23868,9 +23902,28 @@ static void trace_emit_load_cell(struct trace_builder *b, const struct insn *i, 
     trace_set_address(u, &a);
 }
 
+/* MOVS, STOS or LODS of one element whose addresses are RSI and RDI, or ESI and EDI, as they are? */
+static bool trace_plain_string(const struct trace_builder *b, const struct insn *i)
+{
+    unsigned op = i->opcode & 0xFEu, code = b->key & KEY_CS_SIZE;
+    if (i->row->call != string_run || (op != 0xA4 && op != 0xAA && op != 0xAC) || (i->prefixes & (INSN_REP | INSN_REPNE)) || b->tc->plain)
+        return false;
+    if (b->tier == TRACE_STEP || (b->key & (KEY_AC | KEY_DEBUG)))
+        return false;
+    if (code == KEY_CS64)
+        return i->addrsize == 8 && i->seg != SEG_FS && i->seg != SEG_GS;
+    return code == KEY_CS32 && i->addrsize == 4 && i->seg == SEG_DS && (b->key & KEY_FLAT_DS) && (b->key & KEY_FLAT_ES);
+}
+
 static void trace_emit_call(struct trace_builder *b, const struct insn *i)
 {
-    struct uop *u = trace_emit(b, i->row->attr & ROW_ENDS ? uop_call_end : uop_call);
+    bool string = trace_plain_string(b, i);
+    struct uop *u = trace_emit(b, string ? uop_string_element : i->row->attr & ROW_ENDS ? uop_call_end : uop_call);
+    if (string) {
+        u->a = i->opcode & 0xFEu;
+        u->misc = i->opcode & 1 ? i->opsize : 1;
+        u->scale = i->addrsize;
+    }
     u->v.ptr = i; /* the copy follows the code: see trace_attach_insns() */
     b->kind = FLAGK_END;
 }
@@ -24650,7 +24703,7 @@ static void trace_attach_insns(struct trace_builder *b, struct uop *first, struc
     memset(copies, 0, sizeof copies);
     for (u = first; u < end; u++) {
         struct trace_insn *t;
-        bool wants = u->fn == uop_call || u->fn == uop_call_end || u->fn == uop_agen || u->fn == uop_vec_rr;
+        bool wants = u->fn == uop_call || u->fn == uop_call_end || u->fn == uop_string_element || u->fn == uop_agen || u->fn == uop_vec_rr;
         if (!wants)
             continue;
         t = &b->tc->insns[u->insn];

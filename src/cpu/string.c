@@ -1,12 +1,13 @@
 /* cpu/string.c - MOVS, CMPS, STOS, LODS, SCAS, INS, OUTS with their repeat prefixes.
  *
  * Models     SDM vol. 2B REP, MOVS ..., OUTS.
- * Contract   string_run() is the plain-C body of all of them (rows in table.c).
+ * Contract   string_run() is the plain-C body of all of them (rows in table.c); uop_string_element() the handler of the common single ones.
  * Theory     Elements are moved one by one through cpu_load()/cpu_store(), but stretches that lie in plain pages on both sides go by
  *            host pointer. A long repetition is cut: the function returns with next_rip at the instruction itself, registers telling how
  *            far it is, so that interrupts get in (SDM 2B REP: "the repeat can be interrupted").
  * Invariants 1. RCX, RSI and RDI are exact after every element that was done; a fault leaves them at the element that failed.
  *            2. Under TF one element is done a time.
+ *            3. uop_string_element() changes nothing before it is sure of both addresses, so that the slow way can take over.
  */
 #include "../machine.h"
 #include "cpu.h"
@@ -278,4 +279,36 @@ EMU_PRIV int string_run(struct cpu *c, const struct insn *i)
     if (n && !stop)
         c->next_rip = c->rip; /* the rest when interrupts have had their turn */
     return CPU_OK;
+}
+
+/* MOVS, STOS or LODS without a prefix where the segments are flat (trace_plain_string()): by host pointer. DF, I/O, code pages and faults go
+ * the slow way before anything was done. u->a: low opcode byte without its size bit; u->misc: bytes of the element; u->scale: of the address. */
+UOP_FN_PRIV(uop_string_element)
+{
+    uint64_t mask = u->scale == 8 ? UINT64_MAX : 0xFFFFFFFFu, si, di;
+    unsigned size = u->misc;
+    const uint8_t *from = NULL;
+    uint8_t *to = NULL;
+    UOP_SPILL;
+    si = c->gpr[REG_RSI] & mask;
+    di = c->gpr[REG_RDI] & mask;
+    if (EMU_UNLIKELY(c->eflags & FLAG_DF))
+        UOP_TAIL(uop_call);
+    if (u->a != 0xAA && (!cpu_canonical(c, si) || !(from = tlb_host(c, si, size, ACCESS_READ))))
+        UOP_TAIL(uop_call);
+    if (u->a != 0xAC && (!cpu_canonical(c, di) || !(to = tlb_host(c, di, size, ACCESS_WRITE))))
+        UOP_TAIL(uop_call);
+    if (u->a == 0xAC) {
+        if (size == 1)
+            cpu_put8(c, REG_RAX, false, *from);
+        else
+            cpu_put(c, REG_RAX, ldn_le(from, size), size);
+    } else {
+        stn_le(to, from ? ldn_le(from, size) : c->gpr[REG_RAX], size);
+        c->gpr[REG_RDI] = (di + size) & mask;
+    }
+    if (from)
+        c->gpr[REG_RSI] = (si + size) & mask;
+    UOP_RELOAD;
+    UOP_NEXT;
 }

@@ -27,7 +27,7 @@
 #if defined(EMU_TORTURE)
 enum { TRACE_ARENA_UNITS = 1 << 14, TRACE_HASH = 64, TRACE_PAGES = 16 };
 #elif UINTPTR_MAX > 0xFFFFFFFFu
-enum { TRACE_ARENA_UNITS = 1 << 22, TRACE_HASH = 1 << 17, TRACE_PAGES = 1 << 12 };
+enum { TRACE_ARENA_UNITS = 1 << 22, TRACE_HASH = 1 << 19, TRACE_PAGES = 1 << 12 };
 #else
 enum { TRACE_ARENA_UNITS = 1 << 20, TRACE_HASH = 1 << 15, TRACE_PAGES = 1 << 12 };
 #endif
@@ -760,9 +760,28 @@ static void trace_emit_load_cell(struct trace_builder *b, const struct insn *i, 
     trace_set_address(u, &a);
 }
 
+/* MOVS, STOS or LODS of one element whose addresses are RSI and RDI, or ESI and EDI, as they are? */
+static bool trace_plain_string(const struct trace_builder *b, const struct insn *i)
+{
+    unsigned op = i->opcode & 0xFEu, code = b->key & KEY_CS_SIZE;
+    if (i->row->call != string_run || (op != 0xA4 && op != 0xAA && op != 0xAC) || (i->prefixes & (INSN_REP | INSN_REPNE)) || b->tc->plain)
+        return false;
+    if (b->tier == TRACE_STEP || (b->key & (KEY_AC | KEY_DEBUG)))
+        return false;
+    if (code == KEY_CS64)
+        return i->addrsize == 8 && i->seg != SEG_FS && i->seg != SEG_GS;
+    return code == KEY_CS32 && i->addrsize == 4 && i->seg == SEG_DS && (b->key & KEY_FLAT_DS) && (b->key & KEY_FLAT_ES);
+}
+
 static void trace_emit_call(struct trace_builder *b, const struct insn *i)
 {
-    struct uop *u = trace_emit(b, i->row->attr & ROW_ENDS ? uop_call_end : uop_call);
+    bool string = trace_plain_string(b, i);
+    struct uop *u = trace_emit(b, string ? uop_string_element : i->row->attr & ROW_ENDS ? uop_call_end : uop_call);
+    if (string) {
+        u->a = i->opcode & 0xFEu;
+        u->misc = i->opcode & 1 ? i->opsize : 1;
+        u->scale = i->addrsize;
+    }
     u->v.ptr = i; /* the copy follows the code: see trace_attach_insns() */
     b->kind = FLAGK_END;
 }
@@ -1542,7 +1561,7 @@ static void trace_attach_insns(struct trace_builder *b, struct uop *first, struc
     memset(copies, 0, sizeof copies);
     for (u = first; u < end; u++) {
         struct trace_insn *t;
-        bool wants = u->fn == uop_call || u->fn == uop_call_end || u->fn == uop_agen || u->fn == uop_vec_rr;
+        bool wants = u->fn == uop_call || u->fn == uop_call_end || u->fn == uop_string_element || u->fn == uop_agen || u->fn == uop_vec_rr;
         if (!wants)
             continue;
         t = &b->tc->insns[u->insn];

@@ -319,6 +319,7 @@ UOP_FN_PRIV(uop_count);        /* head of a tier-1 trace */
 UOP_FN_PRIV(uop_leave);        /* the budget is used up: out, at where u->v.link leads */
 UOP_FN_PRIV(uop_call);
 UOP_FN_PRIV(uop_call_end);
+UOP_FN_PRIV(uop_string_element); /* string.c: MOVS, STOS, LODS; else as uop_call */
 UOP_FN_PRIV(uop_raise);        /* u->misc: vector; u->disp: error code or -1 */
 UOP_FN_PRIV(uop_no_unit);      /* u->misc: 0 x87, 1 SSE, 2 MMX: #UD or #NM */
 UOP_FN_PRIV(uop_mmx_begin);
