@@ -3,7 +3,7 @@
 #
 # tests/*.c    programs: linked with the parts (build/dev/libemu.a), or, where they include "../emu.h" only, with emu.c itself
 # tests/*.sh   scripts: $EMU is the emulator
-# Each prints "N passed, N failed" last. LONG=1 runs the long ones too (make check-long).
+# Each prints "N passed, N failed" last. With JOBS above 1 (default 2) the guest_*.sh run beside the others. LONG=1 runs the long ones too (make check-long).
 cd "$(dirname "$0")/.." || exit 1
 : "${CC:=cc}"
 : "${EMU:=$PWD/emu}"
@@ -61,23 +61,49 @@ run_one() { # name command...
     fi
 }
 
-for t in tests/*.c; do
-    name=$(basename "$t" .c)
-    case $name in *"$pattern"*) ;; *) continue ;; esac
-    grep -q 'TEST_MAIN\|TEST_PROGRAM' "$t" || continue
-    if ! grep -q '"../emu.h"' "$t"; then
-        $CC -std=c99 -Wall -Wextra $TEST_CFLAGS -Isrc "$t" build/dev/libemu.a -o "$out/$name" > "$out/$name.build" 2>&1
-    else
-        [ -f "$out/emu_lib.o" ] && [ "$out/emu_lib.o" -nt emu.c ] || $CC -std=c99 -O1 -DEMU_NO_MAIN -c emu.c -o "$out/emu_lib.o" || fail "emu.c does not build with -DEMU_NO_MAIN"
-        $CC -std=c99 -Wall -Wextra $TEST_CFLAGS "$t" "$out/emu_lib.o" -o "$out/$name" > "$out/$name.build" 2>&1
-    fi || { cat "$out/$name.build"; fail "$name: does not build"; continue; }
-    run_one "$name" "$out/$name"
-done
-for t in tests/*.sh; do
-    name=$(basename "$t" .sh)
-    [ "$name" = run ] && continue
-    case $name in *"$pattern"*) ;; *) continue ;; esac
-    run_one "$name" sh "$t"
+run_programs() {
+    for t in tests/*.c; do
+        name=$(basename "$t" .c)
+        case $name in *"$pattern"*) ;; *) continue ;; esac
+        grep -q 'TEST_MAIN\|TEST_PROGRAM' "$t" || continue
+        if ! grep -q '"../emu.h"' "$t"; then
+            $CC -std=c99 -Wall -Wextra $TEST_CFLAGS -Isrc "$t" build/dev/libemu.a -o "$out/$name" > "$out/$name.build" 2>&1
+        else
+            [ -f "$out/emu_lib.o" ] && [ "$out/emu_lib.o" -nt emu.c ] || $CC -std=c99 -O1 -DEMU_NO_MAIN -c emu.c -o "$out/emu_lib.o" || fail "emu.c does not build with -DEMU_NO_MAIN"
+            $CC -std=c99 -Wall -Wextra $TEST_CFLAGS "$t" "$out/emu_lib.o" -o "$out/$name" > "$out/$name.build" 2>&1
+        fi || { cat "$out/$name.build"; fail "$name: does not build"; continue; }
+        run_one "$name" "$out/$name"
+    done
+}
+run_scripts() { # guest: those that boot whole guests; other: the rest
+    for t in tests/*.sh; do
+        name=$(basename "$t" .sh)
+        [ "$name" = run ] && continue
+        case $name in *"$pattern"*) ;; *) continue ;; esac
+        case $name in guest_*) kind=guest ;; *) kind=other ;; esac
+        [ "$kind" = "$1" ] && run_one "$name" sh "$t"
+    done
+}
+# A lane counts for itself; the sums meet in files.
+lane() {
+    passed=0 failed=0 skipped=0
+    for part in "$@"; do
+        case $part in programs) run_programs ;; *) run_scripts "$part" ;; esac
+    done
+    echo "$passed $failed $skipped" > "$out/$1.sum"
+}
+rm -f "$out"/*.sum
+if [ "$JOBS" -gt 1 ]; then
+    (lane guest) &
+    (lane programs other)
+    wait
+else
+    (lane programs other guest)
+fi
+for lane in guest programs; do
+    [ "$lane" = programs ] || [ "$JOBS" -gt 1 ] || continue
+    read -r p f s < "$out/$lane.sum" || { fail "the $lane lane did not end"; continue; }
+    passed=$((passed + p)) failed=$((failed + f)) skipped=$((skipped + s))
 done
 [ "$skipped" -eq 0 ] || note "$skipped skipped (named above)"
 note "$passed passed, $failed failed"
