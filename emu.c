@@ -684,7 +684,7 @@ EMU_INLINE void irq_pulse(const struct irq *irq)
 /* ================= machine/loop.c: the run loop, polling, stop and reset requests ================= */
 
 enum run_state { RUN_STATE_RUNNING, RUN_STATE_PAUSED, RUN_STATE_SHUTDOWN, RUN_STATE_SUSPENDED };
-enum request { /* bits of emu->requests; set from devices, monitor, signal handlers */
+enum request { /* bits of emu->requests; set from devices, monitor */
     REQ_RESET = 1,
     REQ_SHUTDOWN = 2,  /* ends the run (or pauses, -no-shutdown) */
     REQ_POWERDOWN = 4, /* ACPI power button */
@@ -693,7 +693,11 @@ enum request { /* bits of emu->requests; set from devices, monitor, signal handl
     REQ_BREAK = 32,    /* debugger: leave the CPU loop and look */
     REQ_EMBEDDER = 64  /* emu_stop() */
 };
-EMU_PRIV void emu_request(struct emu *e, unsigned bits); /* from the machine's thread or a signal handler */
+EMU_PRIV void emu_request(struct emu *e, unsigned bits); /* from the machine's thread */
+/* From a signal handler or another thread: only ever stores a byte of its own, so that nothing is lost against the loop's bits. */
+enum outside_request { OUTSIDE_EXIT, OUTSIDE_EMBEDDER, OUTSIDE_COUNT };
+EMU_PRIV void emu_request_outside(struct emu *e, enum outside_request which);
+EMU_PRIV bool emu_has_requests(const struct emu *e); /* of either kind */
 EMU_PRIV void emu_exit_with(struct emu *e, int status);  /* REQ_EXIT and its status (isa-debug-exit, quit) */
 
 /* A descriptor somebody waits for. Embedded in its owner. */
@@ -1090,7 +1094,8 @@ struct emu {
     uint64_t insn_at_entry;   /* current_cpu's count when it was entered */
 
     /* loop.c */
-    volatile unsigned requests;
+    unsigned requests;                              /* enum request */
+    volatile unsigned char outside[OUTSIDE_COUNT];  /* emu_request_outside(): set there, cleared by the loop */
     enum run_state run_state;
     int exit_status;
     struct watch *watches;
@@ -4716,6 +4721,15 @@ EMU_PRIV void emu_request(struct emu *e, unsigned bits)
         host_wake(e->wake_write);
 }
 
+EMU_PRIV void emu_request_outside(struct emu *e, enum outside_request which)
+{
+    e->outside[which] = 1;
+    if (e->wake_write != HOST_FD_NONE)
+        host_wake(e->wake_write);
+}
+
+EMU_PRIV bool emu_has_requests(const struct emu *e) { return e->requests || e->outside[OUTSIDE_EXIT] || e->outside[OUTSIDE_EMBEDDER]; }
+
 EMU_PRIV void emu_exit_with(struct emu *e, int status)
 {
     e->exit_status = status;
@@ -4786,10 +4800,17 @@ EMU_PRIV void machine_reset(struct emu *e)
 /* Carries out what was asked for. true: machine_run() is to return *reason. */
 static bool loop_handle_requests(struct emu *e, int *reason)
 {
-    unsigned r = e->requests;
+    static const uint8_t outside[OUTSIDE_COUNT] = { REQ_EXIT, REQ_EMBEDDER };
+    unsigned r, k;
+    for (k = 0; k < OUTSIDE_COUNT; k++)
+        if (e->outside[k]) {
+            e->outside[k] = 0;
+            e->requests |= outside[k];
+        }
+    r = e->requests;
     if (!r)
         return false;
-    e->requests &= ~r;
+    e->requests = 0;
     if (r & REQ_EXIT) {
         *reason = EMU_REASON_EXIT;
         return true;
@@ -4912,7 +4933,7 @@ static void loop_poll(struct emu *e, int64_t timeout_ns)
     for (i = 0; i < n; i++)
         e->poll_items[i].ready = 0;
     e->poll_count = n;
-    ready = host_poll(e->poll_items, n, e->requests ? 0 : timeout_ns);
+    ready = host_poll(e->poll_items, n, emu_has_requests(e) ? 0 : timeout_ns);
     if (ready > 0) {
         loop_end_naps(e);
         if (n && e->wake_read != HOST_FD_NONE && e->poll_items[0].ready)
@@ -5001,7 +5022,7 @@ EMU_PRIV void machine_step(struct emu *e, struct cpu *c)
 static void loop_run_cpus(struct emu *e, int64_t insns_left)
 {
     unsigned i;
-    for (i = 0; i < e->cpu_count && !e->requests; i++) {
+    for (i = 0; i < e->cpu_count && !emu_has_requests(e); i++) {
         struct cpu *c = e->cpus[(e->next_cpu + i) % e->cpu_count];
         int64_t budget, host_ns = 0;
         uint64_t before = e->insn_total;
@@ -5086,7 +5107,7 @@ EMU_PRIV int machine_run(struct emu *e, int64_t max_host_ns, int64_t max_insns, 
     for (;;) {
         int64_t left = max_insns < 0 ? -1 : max_insns - (int64_t)(e->insn_total - insns_before);
         int64_t host_now;
-        if (e->requests && loop_handle_requests(e, &reason))
+        if (emu_has_requests(e) && loop_handle_requests(e, &reason))
             return reason;
         if (!left)
             return EMU_REASON_INSNS;
@@ -5096,7 +5117,7 @@ EMU_PRIV int machine_run(struct emu *e, int64_t max_host_ns, int64_t max_insns, 
         if (e->run_state != RUN_STATE_RUNNING) {
             if (!may_block) {
                 loop_poll(e, 0);
-                if (!e->requests && e->run_state != RUN_STATE_RUNNING)
+                if (!emu_has_requests(e) && e->run_state != RUN_STATE_RUNNING)
                     return EMU_REASON_PAUSED;
                 continue;
             }
@@ -5108,7 +5129,7 @@ EMU_PRIV int machine_run(struct emu *e, int64_t max_host_ns, int64_t max_insns, 
         clock_run_timers(e);
         if (host_now >= e->next_poll_host_ns)
             loop_poll(e, 0);
-        if (e->requests || e->run_state != RUN_STATE_RUNNING)
+        if (emu_has_requests(e) || e->run_state != RUN_STATE_RUNNING)
             continue;
         if (loop_any_cpu_runs(e))
             loop_run_cpus(e, left);
@@ -24933,7 +24954,7 @@ EMU_PRIV void trace_promote(struct cpu *c, struct uop *head)
 
 enum {
     RUN_MARGIN = TRACE_MAX_INSNS + 2,
-    RUN_STRETCH = 16384, /* instructions until emu->requests is looked at, which a signal handler may set */
+    RUN_STRETCH = 16384, /* instructions until emu_has_requests() is asked: signal handlers set one */
     RUN_EXACT_BELOW = 1024, /* budgets under this are kept exactly, -icount or not */
     RUN_PAGE = 4096,
     RUN_BREAKPOINTS = 64
@@ -25359,7 +25380,7 @@ EMU_PRIV enum cpu_exit cpu_run(struct cpu *c, int64_t budget)
             trace_flush_pending(e);
         if (EMU_UNLIKELY(c->shutdown))
             return CPU_EXIT_SHUTDOWN;
-        if (EMU_UNLIKELY(e->requests))
+        if (EMU_UNLIKELY(emu_has_requests(e)))
             return CPU_EXIT_REQUEST;
         if (EMU_UNLIKELY(attention & CPU_ATTENTION_TIMER))
             return CPU_EXIT_BUDGET;
@@ -62339,7 +62360,7 @@ int emu_run(struct emu *e, const struct emu_limits *limits, struct emu_result *r
 void emu_stop(struct emu *e)
 {
     if (e)
-        emu_request(e, REQ_EMBEDDER);
+        emu_request_outside(e, OUTSIDE_EMBEDDER);
 }
 
 void emu_reset(struct emu *e)
@@ -62670,7 +62691,7 @@ static void main_signal(int kind)
 {
     struct emu *e = main_machine;
     if (e && kind == 1)
-        emu_request(e, REQ_EXIT);
+        emu_request_outside(e, OUTSIDE_EXIT);
 }
 
 static int main_write_pid(struct emu *e, struct err *err)

@@ -234,7 +234,7 @@ EMU_INLINE void irq_pulse(const struct irq *irq)
 /* ================= machine/loop.c: the run loop, polling, stop and reset requests ================= */
 
 enum run_state { RUN_STATE_RUNNING, RUN_STATE_PAUSED, RUN_STATE_SHUTDOWN, RUN_STATE_SUSPENDED };
-enum request { /* bits of emu->requests; set from devices, monitor, signal handlers */
+enum request { /* bits of emu->requests; set from devices, monitor */
     REQ_RESET = 1,
     REQ_SHUTDOWN = 2,  /* ends the run (or pauses, -no-shutdown) */
     REQ_POWERDOWN = 4, /* ACPI power button */
@@ -243,7 +243,11 @@ enum request { /* bits of emu->requests; set from devices, monitor, signal handl
     REQ_BREAK = 32,    /* debugger: leave the CPU loop and look */
     REQ_EMBEDDER = 64  /* emu_stop() */
 };
-EMU_PRIV void emu_request(struct emu *e, unsigned bits); /* from the machine's thread or a signal handler */
+EMU_PRIV void emu_request(struct emu *e, unsigned bits); /* from the machine's thread */
+/* From a signal handler or another thread: only ever stores a byte of its own, so that nothing is lost against the loop's bits. */
+enum outside_request { OUTSIDE_EXIT, OUTSIDE_EMBEDDER, OUTSIDE_COUNT };
+EMU_PRIV void emu_request_outside(struct emu *e, enum outside_request which);
+EMU_PRIV bool emu_has_requests(const struct emu *e); /* of either kind */
 EMU_PRIV void emu_exit_with(struct emu *e, int status);  /* REQ_EXIT and its status (isa-debug-exit, quit) */
 
 /* A descriptor somebody waits for. Embedded in its owner. */
@@ -640,7 +644,8 @@ struct emu {
     uint64_t insn_at_entry;   /* current_cpu's count when it was entered */
 
     /* loop.c */
-    volatile unsigned requests;
+    unsigned requests;                              /* enum request */
+    volatile unsigned char outside[OUTSIDE_COUNT];  /* emu_request_outside(): set there, cleared by the loop */
     enum run_state run_state;
     int exit_status;
     struct watch *watches;

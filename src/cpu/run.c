@@ -15,7 +15,7 @@
 
 enum {
     RUN_MARGIN = TRACE_MAX_INSNS + 2,
-    RUN_STRETCH = 16384, /* instructions until emu->requests is looked at, which a signal handler may set */
+    RUN_STRETCH = 16384, /* instructions until emu_has_requests() is asked: signal handlers set one */
     RUN_EXACT_BELOW = 1024, /* budgets under this are kept exactly, -icount or not */
     RUN_PAGE = 4096,
     RUN_BREAKPOINTS = 64
@@ -441,7 +441,7 @@ EMU_PRIV enum cpu_exit cpu_run(struct cpu *c, int64_t budget)
             trace_flush_pending(e);
         if (EMU_UNLIKELY(c->shutdown))
             return CPU_EXIT_SHUTDOWN;
-        if (EMU_UNLIKELY(e->requests))
+        if (EMU_UNLIKELY(emu_has_requests(e)))
             return CPU_EXIT_REQUEST;
         if (EMU_UNLIKELY(attention & CPU_ATTENTION_TIMER))
             return CPU_EXIT_BUDGET;

@@ -328,7 +328,7 @@ int emu_run(struct emu *e, const struct emu_limits *limits, struct emu_result *r
 void emu_stop(struct emu *e)
 {
     if (e)
-        emu_request(e, REQ_EMBEDDER);
+        emu_request_outside(e, OUTSIDE_EMBEDDER);
 }
 
 void emu_reset(struct emu *e)

@@ -14,7 +14,7 @@ static void main_signal(int kind)
 {
     struct emu *e = main_machine;
     if (e && kind == 1)
-        emu_request(e, REQ_EXIT);
+        emu_request_outside(e, OUTSIDE_EXIT);
 }
 
 static int main_write_pid(struct emu *e, struct err *err)

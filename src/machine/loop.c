@@ -41,6 +41,15 @@ EMU_PRIV void emu_request(struct emu *e, unsigned bits)
         host_wake(e->wake_write);
 }
 
+EMU_PRIV void emu_request_outside(struct emu *e, enum outside_request which)
+{
+    e->outside[which] = 1;
+    if (e->wake_write != HOST_FD_NONE)
+        host_wake(e->wake_write);
+}
+
+EMU_PRIV bool emu_has_requests(const struct emu *e) { return e->requests || e->outside[OUTSIDE_EXIT] || e->outside[OUTSIDE_EMBEDDER]; }
+
 EMU_PRIV void emu_exit_with(struct emu *e, int status)
 {
     e->exit_status = status;
@@ -111,10 +120,17 @@ EMU_PRIV void machine_reset(struct emu *e)
 /* Carries out what was asked for. true: machine_run() is to return *reason. */
 static bool loop_handle_requests(struct emu *e, int *reason)
 {
-    unsigned r = e->requests;
+    static const uint8_t outside[OUTSIDE_COUNT] = { REQ_EXIT, REQ_EMBEDDER };
+    unsigned r, k;
+    for (k = 0; k < OUTSIDE_COUNT; k++)
+        if (e->outside[k]) {
+            e->outside[k] = 0;
+            e->requests |= outside[k];
+        }
+    r = e->requests;
     if (!r)
         return false;
-    e->requests &= ~r;
+    e->requests = 0;
     if (r & REQ_EXIT) {
         *reason = EMU_REASON_EXIT;
         return true;
@@ -237,7 +253,7 @@ static void loop_poll(struct emu *e, int64_t timeout_ns)
     for (i = 0; i < n; i++)
         e->poll_items[i].ready = 0;
     e->poll_count = n;
-    ready = host_poll(e->poll_items, n, e->requests ? 0 : timeout_ns);
+    ready = host_poll(e->poll_items, n, emu_has_requests(e) ? 0 : timeout_ns);
     if (ready > 0) {
         loop_end_naps(e);
         if (n && e->wake_read != HOST_FD_NONE && e->poll_items[0].ready)
@@ -326,7 +342,7 @@ EMU_PRIV void machine_step(struct emu *e, struct cpu *c)
 static void loop_run_cpus(struct emu *e, int64_t insns_left)
 {
     unsigned i;
-    for (i = 0; i < e->cpu_count && !e->requests; i++) {
+    for (i = 0; i < e->cpu_count && !emu_has_requests(e); i++) {
         struct cpu *c = e->cpus[(e->next_cpu + i) % e->cpu_count];
         int64_t budget, host_ns = 0;
         uint64_t before = e->insn_total;
@@ -411,7 +427,7 @@ EMU_PRIV int machine_run(struct emu *e, int64_t max_host_ns, int64_t max_insns, 
     for (;;) {
         int64_t left = max_insns < 0 ? -1 : max_insns - (int64_t)(e->insn_total - insns_before);
         int64_t host_now;
-        if (e->requests && loop_handle_requests(e, &reason))
+        if (emu_has_requests(e) && loop_handle_requests(e, &reason))
             return reason;
         if (!left)
             return EMU_REASON_INSNS;
@@ -421,7 +437,7 @@ EMU_PRIV int machine_run(struct emu *e, int64_t max_host_ns, int64_t max_insns, 
         if (e->run_state != RUN_STATE_RUNNING) {
             if (!may_block) {
                 loop_poll(e, 0);
-                if (!e->requests && e->run_state != RUN_STATE_RUNNING)
+                if (!emu_has_requests(e) && e->run_state != RUN_STATE_RUNNING)
                     return EMU_REASON_PAUSED;
                 continue;
             }
@@ -433,7 +449,7 @@ EMU_PRIV int machine_run(struct emu *e, int64_t max_host_ns, int64_t max_insns, 
         clock_run_timers(e);
         if (host_now >= e->next_poll_host_ns)
             loop_poll(e, 0);
-        if (e->requests || e->run_state != RUN_STATE_RUNNING)
+        if (emu_has_requests(e) || e->run_state != RUN_STATE_RUNNING)
             continue;
         if (loop_any_cpu_runs(e))
             loop_run_cpus(e, left);
