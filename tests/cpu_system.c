@@ -802,7 +802,7 @@ TEST(lar_lsl_verr_verw_arpl)
     c->gpr[REG_RAX] = SEL_CODE0;
     RUN1(c, "\x0F\x02\xD8"); /* lar ebx, eax */
     CHECK(cpu_arith_flags(c) & FLAG_ZF);
-    CHECK_EQ(c->gpr[REG_RBX], 0xC09B00);
+    CHECK_EQ(c->gpr[REG_RBX] & ~UINT64_C(0xF0000), 0xC09B00); /* bits 16-19 are undefined; cpu_diff.c has what processors give */
     RUN1(c, "\x0F\x03\xD8"); /* lsl */
     CHECK_EQ(c->gpr[REG_RBX], 0xFFFFFFFFu);
     c->gpr[REG_RAX] = 0x2000;
