@@ -35,6 +35,8 @@ in_ns ip tuntap add dev tap0 mode tap vnet_hdr
 in_ns ip addr add 10.0.2.15/24 dev tap0
 in_ns ip link set tap0 up
 in_ns ip route add default via 10.0.2.2
+# At 20 % loss three lost ARP exchanges in a row would end a connect() with "no route"; what is judged here is TCP.
+in_ns ip neigh replace 10.0.2.2 lladdr 52:55:0a:00:02:02 dev tap0 nud permanent
 port=$((20000 + $$ % 20000))
 "$out/xfer" server $port &
 server=$!
