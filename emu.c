@@ -89,7 +89,8 @@
 #endif
 #endif
 #if EMU_TAIL_CALLS && !defined(__clang__)
-#define EMU_TAIL_ATTR __attribute__((optimize("optimize-sibling-calls")))
+/* Each handler keeps an indirect jump of its own, by which the host predicts the next one: gcc would share the jumps of handlers that end alike. */
+#define EMU_TAIL_ATTR __attribute__((optimize("optimize-sibling-calls", "no-partial-inlining", "no-ipa-icf", "no-crossjumping")))
 #else
 #define EMU_TAIL_ATTR
 #endif
@@ -1312,6 +1313,7 @@ struct cpu {
                                    new code pages too); unique over the machine's CPUs. TLB entries: tlb_generation */
     uint32_t code_generation;   /* of the linear -> code mapping in force, for the jump cache and links to other pages: CR3 loads, flushes,
                                    INVLPG of a page that code was taken from */
+    uint32_t global_code_generation; /* the same for code in global pages: CR3 loads leave it */
     uint64_t code_base;         /* linear address of the page that runs, minus CS base */
     uint64_t rip;               /* exact when spilled */
     uint64_t next_rip;          /* set for an insn_fn: address after the instruction; it may change it */
@@ -1606,6 +1608,8 @@ EMU_PRIV int cpu_linear(struct cpu *c, unsigned seg, uint64_t offset, unsigned s
 EMU_PRIV uint8_t *tlb_host(struct cpu *c, uint64_t va, unsigned size, unsigned access);
 /* Code: backing of the page at va for execution by the present CPL. 0 or CPU_FAULT. */
 EMU_PRIV int cpu_code_page(struct cpu *c, uint64_t va, struct phys_page *out, uint64_t *gpa);
+/* The same where no walk is needed: host address of the page's first byte and the generation to tag its translation with; NULL: not known now. */
+EMU_PRIV const uint8_t *cpu_code_host(struct cpu *c, uint64_t va, uint32_t *generation);
 EMU_PRIV void tlb_flush_all(struct cpu *c);      /* new generation, global pages too */
 EMU_PRIV void tlb_flush_nonglobal(struct cpu *c);
 EMU_PRIV void tlb_flush_page(struct cpu *c, uint64_t va);
@@ -1864,7 +1868,7 @@ EMU_STATIC_ASSERT(sizeof(struct uop_page) <= sizeof(struct uop), uop_page_fits);
 #define UOP_PAGE(u) ((struct uop_page *)(void *)((u) + 1))
 
 #define UOP_FN(name) static EMU_TAIL_ATTR struct uop *name(UOP_PARAMS)
-#define UOP_FN_PRIV(name) EMU_PRIV EMU_TAIL_ATTR struct uop *name(UOP_PARAMS)
+#define UOP_FN_PRIV(name) EMU_PRIV EMU_NOINLINE EMU_TAIL_ATTR struct uop *name(UOP_PARAMS) /* apart: in a hot handler it would need a frame */
 #if EMU_TAIL_CALLS
 #define UOP_GO(next)                                                                                                   \
     do {                                                                                                               \
@@ -1997,7 +2001,7 @@ UOP_FN_PRIV(uop_miss_m8);
 UOP_FN_PRIV(uop_misaligned); /* #GP(0) of a 16-byte operand */
 
 /* Handlers by operation, size and operand kinds (0.. UOP_KINDS - 1, the last is R); NULL: there is none. */
-EMU_PRIV uop_fn handler_alu_rr(unsigned op, unsigned size, bool flags, unsigned ka, unsigned kb);
+EMU_PRIV uop_fn handler_alu_rr(unsigned op, unsigned size, bool flags, unsigned ka, unsigned kb); /* 1 and 2 bytes: cells only, but CMP and TEST */
 EMU_PRIV uop_fn handler_alu_ri(unsigned op, unsigned size, bool flags, unsigned ka);
 EMU_PRIV uop_fn handler_carry(unsigned op, unsigned size, bool immediate);
 EMU_PRIV uop_fn handler_unary(unsigned op, unsigned size, bool flags, bool carry, unsigned ka);
@@ -2018,11 +2022,12 @@ EMU_PRIV uop_fn handler_spill(unsigned ka);
 EMU_PRIV uop_fn handler_reload(unsigned ka);
 /* handlers_mem.c; all take two units. index: kx counts. */
 enum uop_load { LOAD_Z1, LOAD_Z2, LOAD_4, LOAD_8, LOAD_S1_4, LOAD_S2_4, LOAD_S1_8, LOAD_S2_8, LOAD_S4_8, LOAD_M1, LOAD_M2, LOAD_COUNT }; /* M: merged into the register */
+EMU_PRIV bool handler_load_has_index(enum uop_load what);
 EMU_PRIV uop_fn handler_load(enum uop_load what, bool index, unsigned ka, unsigned kb, unsigned kx);
 EMU_PRIV uop_fn handler_store(unsigned size, bool index, unsigned ka, unsigned kb, unsigned kx);
 EMU_PRIV uop_fn handler_store_imm(unsigned size, unsigned kb);
-EMU_PRIV uop_fn handler_alu_rm(unsigned op, unsigned size, bool flags, unsigned ka, unsigned kb); /* register op= memory, CMP, TEST */
-EMU_PRIV uop_fn handler_alu_mr(unsigned op, unsigned size, bool flags, unsigned ka, unsigned kb); /* memory op= register, CMP */
+EMU_PRIV uop_fn handler_alu_rm(unsigned op, unsigned size, bool flags, unsigned ka, unsigned kb); /* register op= memory, CMP; 1 and 2 bytes as above */
+EMU_PRIV uop_fn handler_alu_mr(unsigned op, unsigned size, bool flags, unsigned ka, unsigned kb); /* memory op= register, CMP, TEST; the same */
 EMU_PRIV uop_fn handler_alu_mi(unsigned op, unsigned size, bool flags, unsigned kb);              /* memory op= immediate, CMP, TEST */
 EMU_PRIV uop_fn handler_unary_m(unsigned op, unsigned size, unsigned kb);                          /* INC, DEC, NEG, NOT; flags recorded */
 EMU_PRIV uop_fn handler_xchg_m(unsigned size, unsigned ka, unsigned kb);
@@ -2068,20 +2073,26 @@ UOP_FN_PRIV(uop_miss_call_reg);
 UOP_FN_PRIV(uop_indirect_miss);
 EMU_PRIV void uop_enter(struct cpu *c, struct uop *u);
 
-/* Direct-mapped cache of where indirect jumps lead. */
+/* Direct-mapped cache of where indirect jumps lead (64-bit code, or a flat CS). */
 struct uop_jump {
     uint64_t rip;
     uint32_t generation, key;
-    uint64_t code_base;
+    const uint8_t *host; /* the target's page; NULL: more than that is to be checked when the generation is stale */
     struct uop *u;
 };
 #if defined(EMU_TORTURE)
 #define UOP_JUMPS 8
+#define UOP_JUMPS2 16
 #else
 #define UOP_JUMPS 4096
+#define UOP_JUMPS2 32768
 #endif
+#define UOP_JUMPS_ALL (UOP_JUMPS + UOP_JUMPS2)
 #define UOP_JUMP_ENTRY(rip) (&c->jumps[((rip) ^ ((rip) >> 12)) & (UOP_JUMPS - 1)])
-#define UOP_JUMP_HIT(j, target) ((j)->rip == (target) && (j)->generation == c->code_generation && (j)->key == c->mode_key)
+#define UOP_JUMP_ENTRY2(rip) (&c->jumps[UOP_JUMPS + (((rip) ^ ((rip) >> 15)) & (UOP_JUMPS2 - 1))]) /* the same again, larger, for what is not there */
+#define UOP_CODE_VALID(tag) ((tag) == c->code_generation || (tag) == c->global_code_generation)
+#define UOP_JUMP_HIT(j, target) ((j)->rip == (target) && (j)->key == c->mode_key && UOP_CODE_VALID((j)->generation))
+#define UOP_CODE_PAGE(rip) ((rip) & ~UINT64_C(4095)) /* code_base there */
 /* Out of a trace by u's link, when u->count instructions have retired. */
 #define UOP_EXIT                                                                                                       \
     do {                                                                                                               \
@@ -2097,7 +2108,7 @@ struct uop_jump {
             c->rip = (target);                                                                                         \
             return NULL;                                                                                               \
         }                                                                                                              \
-        c->code_base = (j)->code_base;                                                                                 \
+        c->code_base = UOP_CODE_PAGE(target);                                                                          \
         UOP_GO((j)->u);                                                                                                \
     } while (0)
 EMU_INLINE uint64_t uop_rip(const struct cpu *c, uint64_t offset)
@@ -9082,7 +9093,7 @@ EMU_PRIV bool cpu_debug_translate(struct cpu *c, uint64_t va, uint64_t *gpa)
  *            Nothing is ever cleared to flush: entries carry a tag. A CR3 load takes a new tag (or, with PCID, finds the old one);
  *            global pages carry a tag of their own. uop page caches compare cpu->generation, which changes with each of these and also
  *            with INVLPG and with new code pages. Links and the jump cache compare cpu->code_generation, which INVLPG changes only where
- *            code may have been taken from the page.
+ *            code may have been taken from the page, or cpu->global_code_generation, which CR3 loads leave alone.
  * Invariants 1. A TLB entry allows a direct store only if: plain RAM for reads and writes, D set, rights for the set's accesses, no page
  *               flag HAS_CODE, TRACKED or WATCHED, no data breakpoint in the page.
  *            2. No two CPUs of a machine ever have the same generation or tag, and none is used again before a wrap, at which all are
@@ -9167,7 +9178,8 @@ EMU_PRIV uint32_t cpu_new_generation(struct emu *e)
             if (e->cpus[k] && e->cpus[k]->mmu) {
                 mem_clear_tags(e->cpus[k]);
                 e->cpus[k]->generation = ++e->last_generation;
-                e->cpus[k]->tlb_generation = e->cpus[k]->global_generation = e->cpus[k]->code_generation = e->cpus[k]->generation;
+                e->cpus[k]->tlb_generation = e->cpus[k]->global_generation = e->cpus[k]->generation;
+                e->cpus[k]->code_generation = e->cpus[k]->global_code_generation = e->cpus[k]->generation;
             }
         if (e->traces)
             trace_flush_all(e);
@@ -9207,10 +9219,18 @@ static void mem_forget_pcid(struct cpu *c, unsigned pcid, bool all)
             m->pcids[k].valid = false;
 }
 
+/* Another address space, or nothing known of this one: what is not global is void. Generations, or 0 for a new one. */
+static void mem_change_space(struct cpu *c, uint32_t tlb, uint32_t code, uint32_t uops)
+{
+    c->tlb_generation = tlb ? tlb : cpu_new_generation(c->emu);
+    c->code_generation = code ? code : cpu_new_generation(c->emu);
+    c->generation = uops ? uops : cpu_new_generation(c->emu);
+}
+
 EMU_PRIV void tlb_flush_nonglobal(struct cpu *c)
 {
     mem_forget_pcid(c, 0, true);
-    c->tlb_generation = c->code_generation = c->generation = cpu_new_generation(c->emu);
+    mem_change_space(c, 0, 0, 0);
 }
 
 EMU_PRIV void tlb_flush_all(struct cpu *c)
@@ -9218,18 +9238,15 @@ EMU_PRIV void tlb_flush_all(struct cpu *c)
     struct mem_mmu *m = mem_mmu(c);
     mem_forget_pcid(c, 0, true);
     m->large[0].size = m->large[1].size = 0;
-    c->global_generation = cpu_new_generation(c->emu);
+    c->global_generation = c->global_code_generation = cpu_new_generation(c->emu);
     c->tlb_generation = c->code_generation = c->generation = cpu_new_generation(c->emu);
 }
 
 EMU_PRIV void tlb_flush_pcid(struct cpu *c, unsigned pcid)
 {
-    if (pcid == (c->cr3 & 0xFFF) || !(c->cr4 & CR4_PCIDE)) {
-        mem_forget_pcid(c, pcid, false);
-        c->tlb_generation = c->code_generation = c->generation = cpu_new_generation(c->emu);
-    } else {
-        mem_forget_pcid(c, pcid, false);
-    }
+    mem_forget_pcid(c, pcid, false);
+    if (pcid == (c->cr3 & 0xFFF) || !(c->cr4 & CR4_PCIDE))
+        mem_change_space(c, 0, 0, 0);
 }
 
 EMU_PRIV void tlb_set_cr3(struct cpu *c, uint64_t cr3, bool keep)
@@ -9238,7 +9255,7 @@ EMU_PRIV void tlb_set_cr3(struct cpu *c, uint64_t cr3, bool keep)
     unsigned k;
     if (!(c->cr4 & CR4_PCIDE)) {
         c->cr3 = cr3;
-        c->tlb_generation = c->code_generation = c->generation = cpu_new_generation(c->emu);
+        mem_change_space(c, 0, 0, 0);
         return;
     }
     mem_save_pcid(c);
@@ -9247,15 +9264,13 @@ EMU_PRIV void tlb_set_cr3(struct cpu *c, uint64_t cr3, bool keep)
         for (k = 0; k < MEM_PCIDS; k++) {
             struct mem_pcid *p = &m->pcids[k];
             if (p->valid && p->pcid == (cr3 & 0xFFF)) {
-                c->tlb_generation = p->tlb_generation;
-                c->generation = p->epoch == m->epoch ? p->generation : cpu_new_generation(c->emu);
-                c->code_generation = p->valid && p->code_epoch == m->code_epoch ? p->code_generation : cpu_new_generation(c->emu);
+                mem_change_space(c, p->tlb_generation, p->code_epoch == m->code_epoch ? p->code_generation : 0, p->epoch == m->epoch ? p->generation : 0);
                 return;
             }
         }
     }
     mem_forget_pcid(c, (unsigned)(cr3 & 0xFFF), false);
-    c->tlb_generation = c->code_generation = c->generation = cpu_new_generation(c->emu);
+    mem_change_space(c, 0, 0, 0);
 }
 
 /* uop page caches of this CPU become stale under every PCID; the TLB stays. */
@@ -9281,6 +9296,7 @@ static void mem_bump_code(struct cpu *c, uint64_t va, bool large)
     mem_mmu(c)->code_epoch++;
     memset(mem_mmu(c)->code_filter, 0, sizeof mem_mmu(c)->code_filter);
     c->code_generation = cpu_new_generation(c->emu);
+    c->global_code_generation = cpu_new_generation(c->emu);
 }
 
 static void mem_drop_tlb(struct cpu *c, unsigned set, uint64_t page, uint64_t mask)
@@ -9351,7 +9367,7 @@ EMU_PRIV int mem_mmu_create(struct cpu *c)
     if (!c->mmu)
         return EMU_ENOMEM;
     mem_clear_tags(c);
-    c->global_generation = cpu_new_generation(c->emu);
+    c->global_generation = c->global_code_generation = cpu_new_generation(c->emu);
     c->tlb_generation = c->code_generation = c->generation = cpu_new_generation(c->emu);
     return 0;
 }
@@ -9753,6 +9769,19 @@ EMU_PRIV int cpu_code_page(struct cpu *c, uint64_t va, struct phys_page *out, ui
     t->phys = *out;
     t->gpa = *gpa;
     return CPU_OK;
+}
+
+EMU_PRIV const uint8_t *cpu_code_host(struct cpu *c, uint64_t va, uint32_t *generation)
+{
+    const struct mem_itlb *t = &mem_mmu(c)->itlb[mem_itlb_index(va, c->cpl == 3)];
+    uint64_t bit, *filter = mem_code_filter(c, va, &bit);
+    *generation = c->code_generation;
+    if (t->page != (va & ~(uint64_t)(MEM_PAGE - 1)) || t->user != (c->cpl == 3) || !mem_valid(c, t->generation))
+        return NULL;
+    *filter |= bit;
+    if (t->generation == c->global_generation)
+        *generation = c->global_code_generation;
+    return t->phys.host;
 }
 
 /* ---- segments ---- */
@@ -21108,7 +21137,7 @@ EMU_PRIV int insn_store_rm(struct cpu *c, const struct insn *i, unsigned size, u
         UOP_NEXT;                                                                                                      \
     }
 #define DEF_ALU(op) \
-    EACH_KIND2(DEF_ALU_RR, op, 1) EACH_KIND2(DEF_ALU_RR, op, 2) EACH_KIND2(DEF_ALU_RR, op, 4) EACH_KIND2(DEF_ALU_RR, op, 8) \
+    DEF_ALU_RR(R, R, op, 1) DEF_ALU_RR(R, R, op, 2) EACH_KIND2(DEF_ALU_RR, op, 4) EACH_KIND2(DEF_ALU_RR, op, 8) \
     EACH_KIND(DEF_ALU_RI, op, 1) EACH_KIND(DEF_ALU_RI, op, 2) EACH_KIND(DEF_ALU_RI, op, 4) EACH_KIND(DEF_ALU_RI, op, 8)
 #define DEF_CMP(op, e, kind) \
     EACH_KIND2(DEF_CMP_RR, op, e, kind, 1) EACH_KIND2(DEF_CMP_RR, op, e, kind, 2) EACH_KIND2(DEF_CMP_RR, op, e, kind, 4) EACH_KIND2(DEF_CMP_RR, op, e, kind, 8) \
@@ -21122,7 +21151,8 @@ DEF_CMP(cmp, sub, FLAGK_SUB)
 DEF_CMP(test, and, FLAGK_LOGIC)
 
 #define TAB_ALU_RR(op) \
-    { { TAB_RR(uop_##op##1n_rr), TAB_RR(uop_##op##1f_rr) }, { TAB_RR(uop_##op##2n_rr), TAB_RR(uop_##op##2f_rr) }, { TAB_RR(uop_##op##4n_rr), TAB_RR(uop_##op##4f_rr) }, { TAB_RR(uop_##op##8n_rr), TAB_RR(uop_##op##8f_rr) } }
+    { { TAB_RR(uop_##op##4n_rr), TAB_RR(uop_##op##4f_rr) }, { TAB_RR(uop_##op##8n_rr), TAB_RR(uop_##op##8f_rr) } }
+#define TAB_ALU_CELLS(op) { { uop_##op##1n_rr_RR, uop_##op##1f_rr_RR }, { uop_##op##2n_rr_RR, uop_##op##2f_rr_RR } }
 #define TAB_ALU_RI(op) \
     { { TAB_RI(uop_##op##1n_ri), TAB_RI(uop_##op##1f_ri) }, { TAB_RI(uop_##op##2n_ri), TAB_RI(uop_##op##2f_ri) }, { TAB_RI(uop_##op##4n_ri), TAB_RI(uop_##op##4f_ri) }, { TAB_RI(uop_##op##8n_ri), TAB_RI(uop_##op##8f_ri) } }
 
@@ -21141,15 +21171,18 @@ static int handler_size_index(unsigned size) { return size == 8 ? 3 : (int)size 
 
 EMU_PRIV uop_fn handler_alu_rr(unsigned op, unsigned size, bool flags, unsigned ka, unsigned kb)
 {
-    static const uop_table_rr alu[5][4][2] = { TAB_ALU_RR(add), TAB_ALU_RR(or), TAB_ALU_RR(and), TAB_ALU_RR(sub), TAB_ALU_RR(xor) };
+    static const uop_table_rr alu[5][2][2] = { TAB_ALU_RR(add), TAB_ALU_RR(or), TAB_ALU_RR(and), TAB_ALU_RR(sub), TAB_ALU_RR(xor) };
+    static const uop_fn cells[5][2][2] = { TAB_ALU_CELLS(add), TAB_ALU_CELLS(or), TAB_ALU_CELLS(and), TAB_ALU_CELLS(sub), TAB_ALU_CELLS(xor) };
     static const uop_table_rr cmp[2][4] = {
         { TAB_RR(uop_cmp1_rr), TAB_RR(uop_cmp2_rr), TAB_RR(uop_cmp4_rr), TAB_RR(uop_cmp8_rr) },
         { TAB_RR(uop_test1_rr), TAB_RR(uop_test2_rr), TAB_RR(uop_test4_rr), TAB_RR(uop_test8_rr) }
     };
-    int o = handler_alu_index(op), s = handler_size_index(size);
+    int o = handler_alu_index(op);
     if (op == OP_CMP || op == OP_TEST)
         return cmp[op == OP_TEST][size == 8 ? 3 : size >> 1][ka * UOP_KINDS + kb];
-    return o < 0 || s < 0 ? NULL : alu[o][s][flags][ka * UOP_KINDS + kb];
+    if (o < 0)
+        return NULL;
+    return size < 4 ? cells[o][size == 2][flags] : alu[o][size == 8][flags][ka * UOP_KINDS + kb];
 }
 EMU_PRIV uop_fn handler_alu_ri(unsigned op, unsigned size, bool flags, unsigned ka)
 {
@@ -21822,19 +21855,22 @@ EMU_PRIV uop_fn handler_reload(unsigned ka)
         PUTS_##put(ka, a, expr);                                                                                       \
         UOP_NEXT_MEM;                                                                                                  \
     }
-#define DEF_LOAD(name, sz, put, expr) EACH_KIND2(DEF_LOAD_B, name, sz, put, expr) EACH_KIND3(DEF_LOAD_X, name, sz, put, expr)
+#define DEF_LOAD_BASE(name, sz, put, expr) EACH_KIND2(DEF_LOAD_B, name, sz, put, expr)
+#define DEF_LOAD(name, sz, put, expr) DEF_LOAD_BASE(name, sz, put, expr) EACH_KIND3(DEF_LOAD_X, name, sz, put, expr)
 DEF_LOAD(z1, 1, 8, ld8(p))
 DEF_LOAD(z2, 2, 8, ld16le(p))
 DEF_LOAD(l4, 4, 8, ld32le(p))
 DEF_LOAD(l8, 8, 8, ld64le(p))
 DEF_LOAD(s1_4, 1, 4, UOP_SX(ld8(p), 1))
-DEF_LOAD(s2_4, 2, 4, UOP_SX(ld16le(p), 2))
-DEF_LOAD(s1_8, 1, 8, UOP_SX(ld8(p), 1))
-DEF_LOAD(s2_8, 2, 8, UOP_SX(ld16le(p), 2))
+DEF_LOAD_BASE(s2_4, 2, 4, UOP_SX(ld16le(p), 2))
+DEF_LOAD_BASE(s1_8, 1, 8, UOP_SX(ld8(p), 1))
+DEF_LOAD_BASE(s2_8, 2, 8, UOP_SX(ld16le(p), 2))
 DEF_LOAD(s4_8, 4, 8, UOP_SX(ld32le(p), 4))
-DEF_LOAD(m1, 1, 1, ld8(p))
-DEF_LOAD(m2, 2, 2, ld16le(p))
+DEF_LOAD_BASE(m1, 1, 1, ld8(p))
+DEF_LOAD_BASE(m2, 2, 2, ld16le(p))
 
+/* The rarer ones have their index added before. */
+EMU_PRIV bool handler_load_has_index(enum uop_load what) { return what <= LOAD_S1_4 || what == LOAD_S4_8; }
 EMU_PRIV uop_fn handler_load(enum uop_load what, bool index, unsigned ka, unsigned kb, unsigned kx)
 {
     static const uop_table_rr base[LOAD_COUNT] = { /* ORDER uop_load */
@@ -21842,8 +21878,8 @@ EMU_PRIV uop_fn handler_load(enum uop_load what, bool index, unsigned ka, unsign
         TAB_RR(uop_ld_s1_8_b), TAB_RR(uop_ld_s2_8_b), TAB_RR(uop_ld_s4_8_b), TAB_RR(uop_ld_m1_b), TAB_RR(uop_ld_m2_b)
     };
     static const uop_fn both[LOAD_COUNT][UOP_KINDS * UOP_KINDS * UOP_KINDS] = {
-        TAB_RRR(uop_ld_z1_x), TAB_RRR(uop_ld_z2_x), TAB_RRR(uop_ld_l4_x), TAB_RRR(uop_ld_l8_x), TAB_RRR(uop_ld_s1_4_x), TAB_RRR(uop_ld_s2_4_x),
-        TAB_RRR(uop_ld_s1_8_x), TAB_RRR(uop_ld_s2_8_x), TAB_RRR(uop_ld_s4_8_x), TAB_RRR(uop_ld_m1_x), TAB_RRR(uop_ld_m2_x)
+        TAB_RRR(uop_ld_z1_x), TAB_RRR(uop_ld_z2_x), TAB_RRR(uop_ld_l4_x), TAB_RRR(uop_ld_l8_x), TAB_RRR(uop_ld_s1_4_x), { NULL }, { NULL }, { NULL },
+        TAB_RRR(uop_ld_s4_8_x), { NULL }, { NULL }
     };
     return index ? both[what][(ka * UOP_KINDS + kb) * UOP_KINDS + kx] : base[what][ka * UOP_KINDS + kb];
 }
@@ -21916,7 +21952,7 @@ EMU_PRIV uop_fn handler_store_imm(unsigned size, unsigned kb)
         SETF(KIND_##op, sz, r, s);                                                                                     \
         UOP_NEXT_MEM;                                                                                                  \
     }
-/* CMP and TEST: memory is the second operand (rm), or the first (mr). */
+/* CMP: memory is the second operand (rm), or the first (mr). TEST: mr. */
 #define DEF_CMP_RM(kb, ka, op, e, kind, sz)                                                                            \
     UOP_FN(uop_##op##sz##_rm_##ka##kb)                                                                                 \
     {                                                                                                                  \
@@ -21928,7 +21964,8 @@ EMU_PRIV uop_fn handler_store_imm(unsigned size, unsigned kb)
         r = (UTYPE_##sz)EXPR_##e(GETS(ka, a, sz), s);                                                                  \
         SETF(kind, sz, r, s);                                                                                          \
         UOP_NEXT_MEM;                                                                                                  \
-    }                                                                                                                  \
+    }
+#define DEF_CMP_MR(kb, ka, op, e, kind, sz)                                                                            \
     UOP_FN(uop_##op##sz##_mr_##ka##kb)                                                                                 \
     {                                                                                                                  \
         uint64_t va = VA_B(kb);                                                                                        \
@@ -21996,23 +22033,26 @@ EMU_PRIV uop_fn handler_store_imm(unsigned size, unsigned kb)
         UOP_NEXT_MEM;                                                                                                  \
     }
 #define DEF_ALU_MEM(op)                                                                                                \
-    EACH_KIND2(DEF_ALU_RM, op, 1) EACH_KIND2(DEF_ALU_RM, op, 2) EACH_KIND2(DEF_ALU_RM, op, 4) EACH_KIND2(DEF_ALU_RM, op, 8)                          \
-    EACH_KIND2(DEF_ALU_MR, op, 1) EACH_KIND2(DEF_ALU_MR, op, 2) EACH_KIND2(DEF_ALU_MR, op, 4) EACH_KIND2(DEF_ALU_MR, op, 8)                          \
+    DEF_ALU_RM(R, R, op, 1) DEF_ALU_RM(R, R, op, 2) EACH_KIND2(DEF_ALU_RM, op, 4) EACH_KIND2(DEF_ALU_RM, op, 8)                          \
+    DEF_ALU_MR(R, R, op, 1) DEF_ALU_MR(R, R, op, 2) EACH_KIND2(DEF_ALU_MR, op, 4) EACH_KIND2(DEF_ALU_MR, op, 8)                          \
     EACH_KIND(DEF_ALU_MI, op, 1) EACH_KIND(DEF_ALU_MI, op, 2) EACH_KIND(DEF_ALU_MI, op, 4) EACH_KIND(DEF_ALU_MI, op, 8)
-#define DEF_CMP_MEM(op, e, kind)                                                                                       \
-    EACH_KIND2(DEF_CMP_RM, op, e, kind, 1) EACH_KIND2(DEF_CMP_RM, op, e, kind, 2) EACH_KIND2(DEF_CMP_RM, op, e, kind, 4) EACH_KIND2(DEF_CMP_RM, op, e, kind, 8) \
+#define DEF_CMP_MEM2(form, op, e, kind)                                                                                \
+    EACH_KIND2(form, op, e, kind, 1) EACH_KIND2(form, op, e, kind, 2) EACH_KIND2(form, op, e, kind, 4) EACH_KIND2(form, op, e, kind, 8)
+#define DEF_CMP_MEM1(op, e, kind)                                                                                      \
     EACH_KIND(DEF_CMP_MI, op, e, kind, 1) EACH_KIND(DEF_CMP_MI, op, e, kind, 2) EACH_KIND(DEF_CMP_MI, op, e, kind, 4) EACH_KIND(DEF_CMP_MI, op, e, kind, 8)
 DEF_ALU_MEM(add)
 DEF_ALU_MEM(or)
 DEF_ALU_MEM(and)
 DEF_ALU_MEM(sub)
 DEF_ALU_MEM(xor)
-DEF_CMP_MEM(cmp, sub, FLAGK_SUB)
-DEF_CMP_MEM(test, and, FLAGK_LOGIC)
+DEF_CMP_MEM2(DEF_CMP_RM, cmp, sub, FLAGK_SUB)
+DEF_CMP_MEM2(DEF_CMP_MR, cmp, sub, FLAGK_SUB)
+DEF_CMP_MEM2(DEF_CMP_MR, test, and, FLAGK_LOGIC)
+DEF_CMP_MEM1(cmp, sub, FLAGK_SUB)
+DEF_CMP_MEM1(test, and, FLAGK_LOGIC)
 
-#define TAB_ALU_MEM2(op, form) \
-    { { TAB_RR(uop_##op##1n_##form), TAB_RR(uop_##op##1f_##form) }, { TAB_RR(uop_##op##2n_##form), TAB_RR(uop_##op##2f_##form) }, { TAB_RR(uop_##op##4n_##form), TAB_RR(uop_##op##4f_##form) }, \
-      { TAB_RR(uop_##op##8n_##form), TAB_RR(uop_##op##8f_##form) } }
+#define TAB_ALU_MEM2(op, form) { { TAB_RR(uop_##op##4n_##form), TAB_RR(uop_##op##4f_##form) }, { TAB_RR(uop_##op##8n_##form), TAB_RR(uop_##op##8f_##form) } }
+#define TAB_ALU_MEM2C(op, form) { { uop_##op##1n_##form##_RR, uop_##op##1f_##form##_RR }, { uop_##op##2n_##form##_RR, uop_##op##2f_##form##_RR } }
 #define TAB_ALU_MEM1(op) \
     { { TAB_RI(uop_##op##1n_mi), TAB_RI(uop_##op##1f_mi) }, { TAB_RI(uop_##op##2n_mi), TAB_RI(uop_##op##2f_mi) }, { TAB_RI(uop_##op##4n_mi), TAB_RI(uop_##op##4f_mi) }, { TAB_RI(uop_##op##8n_mi), TAB_RI(uop_##op##8f_mi) } }
 static int handler_mem_op(unsigned op) /* ORDER the tables below */
@@ -22023,27 +22063,30 @@ static int handler_mem_size(unsigned size) { return size == 1 ? 0 : size == 4 ? 
 
 EMU_PRIV uop_fn handler_alu_rm(unsigned op, unsigned size, bool flags, unsigned ka, unsigned kb)
 {
-    static const uop_table_rr alu[5][4][2] = { TAB_ALU_MEM2(add, rm), TAB_ALU_MEM2(or, rm), TAB_ALU_MEM2(and, rm), TAB_ALU_MEM2(sub, rm), TAB_ALU_MEM2(xor, rm) };
-    static const uop_table_rr cmp[2][4] = {
-        { TAB_RR(uop_cmp1_rm), TAB_RR(uop_cmp2_rm), TAB_RR(uop_cmp4_rm), TAB_RR(uop_cmp8_rm) },
-        { TAB_RR(uop_test1_rm), TAB_RR(uop_test2_rm), TAB_RR(uop_test4_rm), TAB_RR(uop_test8_rm) }
-    };
-    int o = handler_mem_op(op), s = size == 8 ? 3 : (int)size >> 1;
-    if (op == OP_CMP || op == OP_TEST)
-        return cmp[op == OP_TEST][size == 8 ? 3 : size >> 1][ka * UOP_KINDS + kb];
-    return o < 0 ? NULL : alu[o][s][flags][ka * UOP_KINDS + kb];
+    static const uop_table_rr alu[5][2][2] = { TAB_ALU_MEM2(add, rm), TAB_ALU_MEM2(or, rm), TAB_ALU_MEM2(and, rm), TAB_ALU_MEM2(sub, rm), TAB_ALU_MEM2(xor, rm) };
+    static const uop_fn cells[5][2][2] = { TAB_ALU_MEM2C(add, rm), TAB_ALU_MEM2C(or, rm), TAB_ALU_MEM2C(and, rm), TAB_ALU_MEM2C(sub, rm), TAB_ALU_MEM2C(xor, rm) };
+    static const uop_table_rr cmp[4] = { TAB_RR(uop_cmp1_rm), TAB_RR(uop_cmp2_rm), TAB_RR(uop_cmp4_rm), TAB_RR(uop_cmp8_rm) };
+    int o = handler_mem_op(op);
+    if (op == OP_CMP)
+        return cmp[size == 8 ? 3 : size >> 1][ka * UOP_KINDS + kb];
+    if (o < 0)
+        return NULL;
+    return size < 4 ? cells[o][size == 2][flags] : alu[o][size == 8][flags][ka * UOP_KINDS + kb];
 }
 EMU_PRIV uop_fn handler_alu_mr(unsigned op, unsigned size, bool flags, unsigned ka, unsigned kb)
 {
-    static const uop_table_rr alu[5][4][2] = { TAB_ALU_MEM2(add, mr), TAB_ALU_MEM2(or, mr), TAB_ALU_MEM2(and, mr), TAB_ALU_MEM2(sub, mr), TAB_ALU_MEM2(xor, mr) };
+    static const uop_table_rr alu[5][2][2] = { TAB_ALU_MEM2(add, mr), TAB_ALU_MEM2(or, mr), TAB_ALU_MEM2(and, mr), TAB_ALU_MEM2(sub, mr), TAB_ALU_MEM2(xor, mr) };
+    static const uop_fn cells[5][2][2] = { TAB_ALU_MEM2C(add, mr), TAB_ALU_MEM2C(or, mr), TAB_ALU_MEM2C(and, mr), TAB_ALU_MEM2C(sub, mr), TAB_ALU_MEM2C(xor, mr) };
     static const uop_table_rr cmp[2][4] = {
         { TAB_RR(uop_cmp1_mr), TAB_RR(uop_cmp2_mr), TAB_RR(uop_cmp4_mr), TAB_RR(uop_cmp8_mr) },
         { TAB_RR(uop_test1_mr), TAB_RR(uop_test2_mr), TAB_RR(uop_test4_mr), TAB_RR(uop_test8_mr) }
     };
-    int o = handler_mem_op(op), s = size == 8 ? 3 : (int)size >> 1;
+    int o = handler_mem_op(op);
     if (op == OP_CMP || op == OP_TEST)
         return cmp[op == OP_TEST][size == 8 ? 3 : size >> 1][ka * UOP_KINDS + kb];
-    return o < 0 ? NULL : alu[o][s][flags][ka * UOP_KINDS + kb];
+    if (o < 0)
+        return NULL;
+    return size < 4 ? cells[o][size == 2][flags] : alu[o][size == 8][flags][ka * UOP_KINDS + kb];
 }
 EMU_PRIV uop_fn handler_alu_mi(unsigned op, unsigned size, bool flags, unsigned kb)
 {
@@ -22588,7 +22631,7 @@ EMU_PRIV uop_fn handler_cond(unsigned kind, unsigned cc)
             UOP_EXIT;                                                                                                  \
         UOP_NEXT;                                                                                                      \
     }
-/* ADD SUB AND TEST with an immediate: e ne s ns */
+/* ADD SUB AND TEST with an immediate: e ne */
 #define DEF_JALU(ka, op, ex, kind, write, cc, sz)                                                                       \
     UOP_FN(uop_j##op##sz##n_##cc##_##ka)                                                                               \
     {                                                                                                                  \
@@ -22615,17 +22658,13 @@ EMU_PRIV uop_fn handler_cond(unsigned kind, unsigned cc)
 #define DEF_JTESTS(cc) EACH_KIND(DEF_JTEST, cc, 1) EACH_KIND(DEF_JTEST, cc, 4) EACH_KIND(DEF_JTEST, cc, 8)
 #define DEF_JALUS(op, ex, kind, write)                                                                                  \
     EACH_KIND(DEF_JALU, op, ex, kind, write, e, 4) EACH_KIND(DEF_JALU, op, ex, kind, write, ne, 4)                       \
-    EACH_KIND(DEF_JALU, op, ex, kind, write, s, 4) EACH_KIND(DEF_JALU, op, ex, kind, write, ns, 4)                       \
-    EACH_KIND(DEF_JALU, op, ex, kind, write, e, 8) EACH_KIND(DEF_JALU, op, ex, kind, write, ne, 8)                       \
-    EACH_KIND(DEF_JALU, op, ex, kind, write, s, 8) EACH_KIND(DEF_JALU, op, ex, kind, write, ns, 8)
+    EACH_KIND(DEF_JALU, op, ex, kind, write, e, 8) EACH_KIND(DEF_JALU, op, ex, kind, write, ne, 8)
 DEF_JCMP(b)
 DEF_JCMP(ae)
 DEF_JCMP(e)
 DEF_JCMP(ne)
 DEF_JCMP(be)
 DEF_JCMP(a)
-DEF_JCMP(s)
-DEF_JCMP(ns)
 DEF_JCMP(l)
 DEF_JCMP(ge)
 DEF_JCMP(le)
@@ -22642,8 +22681,6 @@ DEF_JALUS(and, and, FLAGK_LOGIC, 1)
 DEF_JALUS(test, and, FLAGK_LOGIC, 0)
 EACH_KIND(DEF_JALU, test, and, FLAGK_LOGIC, 0, e, 1)
 EACH_KIND(DEF_JALU, test, and, FLAGK_LOGIC, 0, ne, 1)
-EACH_KIND(DEF_JALU, test, and, FLAGK_LOGIC, 0, s, 1)
-EACH_KIND(DEF_JALU, test, and, FLAGK_LOGIC, 0, ns, 1)
 
 #define NAME_RRC(kb, ka, stem) stem##_##ka##kb,
 #define TAB_RRC(stem) { EACH_KIND2(NAME_RRC, stem) }
@@ -22657,22 +22694,22 @@ EACH_KIND(DEF_JALU, test, and, FLAGK_LOGIC, 0, ns, 1)
       { TAB_RIC(uop_jtst8n_##cc), TAB_RIC(uop_jtst8f_##cc) } }
 #define TAB_JALU(op, cc) \
     { { TAB_RIC(uop_j##op##4n_##cc), TAB_RIC(uop_j##op##4f_##cc) }, { TAB_RIC(uop_j##op##8n_##cc), TAB_RIC(uop_j##op##8f_##cc) } }
-static int handler_cc_index(unsigned cc) /* b ae e ne be a s ns l ge le g */
+static int handler_cc_index(unsigned cc) /* b ae e ne be a l ge le g */
 {
-    return cc >= 2 && cc <= 9 ? (int)cc - 2 : cc >= 12 ? (int)cc - 4 : -1;
+    return cc >= 2 && cc <= 7 ? (int)cc - 2 : cc >= 12 ? (int)cc - 6 : -1;
 }
 static int handler_flow_size(unsigned size) { return size == 1 ? 0 : size == 4 ? 1 : size == 8 ? 2 : -1; }
 EMU_PRIV uop_fn handler_cmp_jcc_rr(unsigned size, bool flags, unsigned cc, unsigned ka, unsigned kb)
 {
-    static const uop_table_rr t[12][2][2] = { TAB_JCMP_RR(b), TAB_JCMP_RR(ae), TAB_JCMP_RR(e), TAB_JCMP_RR(ne), TAB_JCMP_RR(be), TAB_JCMP_RR(a),
-                                              TAB_JCMP_RR(s), TAB_JCMP_RR(ns), TAB_JCMP_RR(l), TAB_JCMP_RR(ge), TAB_JCMP_RR(le), TAB_JCMP_RR(g) };
+    static const uop_table_rr t[10][2][2] = { TAB_JCMP_RR(b), TAB_JCMP_RR(ae), TAB_JCMP_RR(e), TAB_JCMP_RR(ne), TAB_JCMP_RR(be), TAB_JCMP_RR(a),
+                                              TAB_JCMP_RR(l), TAB_JCMP_RR(ge), TAB_JCMP_RR(le), TAB_JCMP_RR(g) };
     int k = handler_cc_index(cc);
     return k < 0 || size < 4 ? NULL : t[k][size == 8][flags][ka * UOP_KINDS + kb];
 }
 EMU_PRIV uop_fn handler_cmp_jcc_ri(unsigned size, bool flags, unsigned cc, unsigned ka)
 {
-    static const uop_table_ri t[12][3][2] = { TAB_JCMP_RI(b), TAB_JCMP_RI(ae), TAB_JCMP_RI(e), TAB_JCMP_RI(ne), TAB_JCMP_RI(be), TAB_JCMP_RI(a),
-                                              TAB_JCMP_RI(s), TAB_JCMP_RI(ns), TAB_JCMP_RI(l), TAB_JCMP_RI(ge), TAB_JCMP_RI(le), TAB_JCMP_RI(g) };
+    static const uop_table_ri t[10][3][2] = { TAB_JCMP_RI(b), TAB_JCMP_RI(ae), TAB_JCMP_RI(e), TAB_JCMP_RI(ne), TAB_JCMP_RI(be), TAB_JCMP_RI(a),
+                                              TAB_JCMP_RI(l), TAB_JCMP_RI(ge), TAB_JCMP_RI(le), TAB_JCMP_RI(g) };
     int k = handler_cc_index(cc), s = handler_flow_size(size);
     return k < 0 || s < 0 ? NULL : t[k][s][flags][ka];
 }
@@ -22690,16 +22727,14 @@ EMU_PRIV uop_fn handler_test_jcc(unsigned size, bool flags, unsigned cc, unsigne
 }
 EMU_PRIV uop_fn handler_alu_jcc_ri(unsigned op, unsigned size, bool flags, unsigned cc, unsigned ka)
 {
-    static const uop_table_ri t[4][4][2][2] = {
-        { TAB_JALU(add, e), TAB_JALU(add, ne), TAB_JALU(add, s), TAB_JALU(add, ns) }, { TAB_JALU(sub, e), TAB_JALU(sub, ne), TAB_JALU(sub, s), TAB_JALU(sub, ns) },
-        { TAB_JALU(and, e), TAB_JALU(and, ne), TAB_JALU(and, s), TAB_JALU(and, ns) }, { TAB_JALU(test, e), TAB_JALU(test, ne), TAB_JALU(test, s), TAB_JALU(test, ns) }
+    static const uop_table_ri t[4][2][2][2] = {
+        { TAB_JALU(add, e), TAB_JALU(add, ne) }, { TAB_JALU(sub, e), TAB_JALU(sub, ne) }, { TAB_JALU(and, e), TAB_JALU(and, ne) }, { TAB_JALU(test, e), TAB_JALU(test, ne) }
     };
-    static const uop_table_ri test1[4][2] = { { TAB_RIC(uop_jtest1n_e), TAB_RIC(uop_jtest1f_e) }, { TAB_RIC(uop_jtest1n_ne), TAB_RIC(uop_jtest1f_ne) },
-                                              { TAB_RIC(uop_jtest1n_s), TAB_RIC(uop_jtest1f_s) }, { TAB_RIC(uop_jtest1n_ns), TAB_RIC(uop_jtest1f_ns) } };
+    static const uop_table_ri test1[2][2] = { { TAB_RIC(uop_jtest1n_e), TAB_RIC(uop_jtest1f_e) }, { TAB_RIC(uop_jtest1n_ne), TAB_RIC(uop_jtest1f_ne) } };
     int k, o = op == OP_ADD ? 0 : op == OP_SUB ? 1 : op == OP_AND ? 2 : op == OP_TEST ? 3 : -1;
     if (o >= 2)
         cc = handler_logic_cc(cc);
-    k = cc == 4 || cc == 5 ? (int)cc - 4 : cc == 8 || cc == 9 ? (int)cc - 6 : -1;
+    k = cc == 4 || cc == 5 ? (int)cc - 4 : -1;
     if (k < 0 || o < 0 || (size < 4 && (o != 3 || size != 1)))
         return NULL;
     return size == 1 ? test1[k][flags][ka] : t[o][k][size == 8][flags][ka];
@@ -22724,10 +22759,35 @@ EMU_PRIV uop_fn handler_jmp_reg(unsigned ka)
     return t[ka];
 }
 
+/* As uop_refresh_far(), for an entry of the jump cache. */
+static EMU_NOINLINE bool uop_refresh_jump(struct cpu *c, uint64_t target)
+{
+    struct uop_jump *j = UOP_JUMP_ENTRY(target);
+    uint32_t generation;
+    const uint8_t *host;
+    if (j->rip != target || j->key != c->mode_key) {
+        const struct uop_jump *second = UOP_JUMP_ENTRY2(target);
+        if (second->rip != target || second->key != c->mode_key)
+            return false;
+        *j = *second;
+    }
+    if (UOP_CODE_VALID(j->generation))
+        return true;
+    if (!j->host || !cpu_canonical(c, target))
+        return false;
+    host = cpu_code_host(c, target, &generation);
+    if (host != j->host)
+        return false;
+    j->generation = generation;
+    return true;
+}
+
 /* The target in TEMP is not in the jump cache. u->misc 1: RET, whose stack pointer is still to move. */
 UOP_FN_PRIV(uop_indirect_miss)
 {
     uint64_t target = c->gpr[REG_TEMP];
+    if (uop_refresh_jump(c, target))
+        UOP_GO(u);
     if (!cpu_canonical(c, target)) {
         c->fault.vector = EXC_GP;
         c->fault.flags = FAULT_HAS_ERROR;
@@ -22769,11 +22829,32 @@ UOP_FN_PRIV(uop_exit_resolve)
     return NULL;
 }
 
+/* A far link whose tag is old: does the target's address still (or again) lead to the page that the link was made for? Then it is good as it is.
+ * Mappings change with each process; where code lies in memory does not. */
+static EMU_NOINLINE bool uop_refresh_far(struct cpu *c, struct uop *u)
+{
+    struct uop_page *p = UOP_PAGE(u);
+    uint64_t rip = c->code_base + (uint64_t)(int64_t)u->disp;
+    uint32_t generation;
+    const uint8_t *host = c->code_size == 8 && p->addend ? cpu_code_host(c, rip, &generation) : NULL;
+    if (!host || (uintptr_t)host != p->addend)
+        return false;
+    p->generation = generation;
+    p->page = c->code_base;
+    u->v.imm = UOP_CODE_PAGE(rip);
+    return true;
+}
+UOP_FN(uop_exit_far_stale)
+{
+    if (!uop_refresh_far(c, u))
+        UOP_TAIL(uop_exit_resolve);
+    UOP_GO(u);
+}
 UOP_FN_PRIV(uop_exit_far)
 {
     struct uop_page *p = UOP_PAGE(u);
-    if (EMU_UNLIKELY(p->generation != c->code_generation || p->page != c->code_base))
-        UOP_TAIL(uop_exit_resolve);
+    if (EMU_UNLIKELY(!UOP_CODE_VALID(p->generation) || p->page != c->code_base))
+        UOP_TAIL(uop_exit_far_stale);
     c->code_base = u->v.imm;
     UOP_GO(p->v.link);
 }
@@ -22896,14 +22977,19 @@ UOP_FN_PRIV(uop_call_end)
     if (uop_call_slow(c, u) == 1)
         return uop_stop_fault(c, u);
     uop_stop_after(c, u);
-    if (c->budget < 0 || (c->attention | c->pending | c->interrupt_shadow | (c->eflags & FLAG_TF)) || c->halted)
+    if (c->budget < 0 || (c->attention | c->pending | (c->eflags & FLAG_TF)) || c->halted)
         return NULL;
+    if (c->interrupt_shadow) { /* nothing waits that it could hold back, and nothing comes before the next exit */
+        if (c->mode_key & KEY_DEBUG)
+            return NULL;
+        c->interrupt_shadow = 0;
+    }
     if (!(c->mode_key & KEY_FLAT_CS)) /* the cache knows offsets, not CS bases: an INT may have changed the base */
         return NULL;
     j = UOP_JUMP_ENTRY(c->rip);
-    if (!UOP_JUMP_HIT(j, c->rip))
+    if (!UOP_JUMP_HIT(j, c->rip) && !uop_refresh_jump(c, c->rip))
         return NULL;
-    c->code_base = j->code_base;
+    c->code_base = UOP_CODE_PAGE(c->rip);
     UOP_RELOAD;
     UOP_GO(j->u);
 }
@@ -23121,6 +23207,8 @@ UOP_FN_PRIV(uop_miss_call_reg)
 {
     uint64_t target = c->gpr[REG_TEMP];
     int r;
+    if (uop_refresh_jump(c, target) && !UOP_MISSES(c->miss_va, 8))
+        UOP_GO(u); /* nothing else was missing */
     UOP_SPILL;
     if (!cpu_canonical(c, target)) {
         uop_raise_non_canonical(c, SEG_CS);
@@ -23448,7 +23536,7 @@ static void trace_flush(struct emu *e)
     tc->flush_pending = false;
     for (i = 0; i < e->cpu_count; i++) {
         struct cpu *c = e->cpus[i];
-        memset(c->jumps, 0, UOP_JUMPS * sizeof *c->jumps);
+        memset(c->jumps, 0, UOP_JUMPS_ALL * sizeof *c->jumps);
         c->leave_stub = c->promote = NULL;
     }
 }
@@ -23522,7 +23610,9 @@ EMU_PRIV void trace_link_stub(struct cpu *c, struct uop *stub, struct trace *t)
         if (stub->fn == uop_exit_far && p->v.link != t->head)
             stub->fn = uop_exit_resolve; /* the old entry stays in the old target's list: harmless, it only unlinks again */
         p->page = c->leave_base;
-        p->generation = c->code_generation;
+        p->addend = (uintptr_t)cpu_code_host(c, c->code_base + (c->code_size == 8 ? 0 : c->seg_base[SEG_CS]), &p->generation);
+        if (t->straddles)
+            p->addend = 0;
         stub->v.imm = c->code_base;
         if (stub->fn != uop_exit_far || p->v.link != t->head) {
             p->v.link = t->head;
@@ -24034,7 +24124,7 @@ static bool trace_emit_alu(struct trace_builder *b, const struct trace_insn *t)
 {
     const struct insn *i = &t->insn;
     unsigned op = i->row->op, size = interp_size(i, 0), ra, rb;
-    bool flags = t->live != 0, high = false, high_b = false, compare = op == OP_CMP || op == OP_TEST;
+    bool flags = t->live != 0, high = false, high_b = false, compare = op == OP_CMP || op == OP_TEST, cells = size < 4 && !compare;
     uop_fn fn;
     struct uop *u;
     struct trace_address a;
@@ -24049,7 +24139,9 @@ static bool trace_emit_alu(struct trace_builder *b, const struct trace_insn *t)
             rb = interp_reg(i, 1, &high);
             if (high || !handler_alu_mr(op, size, flags, 0, 0))
                 return false;
-            trace_emit_address(b, i, size, compare ? ACCESS_READ : ACCESS_WRITE, false, false, &a);
+            if (cells)
+                trace_spill(b, rb);
+            trace_emit_address(b, i, size, compare ? ACCESS_READ : ACCESS_WRITE, false, cells, &a);
             u = trace_emit_mem(b, handler_alu_mr(op, size, flags, trace_kind(rb), a.kb));
             u->a = UOP_GPR(rb);
         }
@@ -24058,10 +24150,14 @@ static bool trace_emit_alu(struct trace_builder *b, const struct trace_insn *t)
         ra = interp_reg(i, 0, &high);
         if (high || !handler_alu_rm(op, size, flags, 0, 0))
             return false;
-        trace_emit_address(b, i, size, ACCESS_READ, false, false, &a);
+        if (cells)
+            trace_spill(b, ra);
+        trace_emit_address(b, i, size, ACCESS_READ, false, cells, &a);
         u = trace_emit_mem(b, handler_alu_rm(op, size, flags, trace_kind(ra), a.kb));
         u->a = UOP_GPR(ra);
         trace_set_address(u, &a);
+        if (cells)
+            trace_reload(b, ra);
     } else {
         ra = interp_reg(i, 0, &high);
         if (trace_is_immediate(i->row->opnd[1])) {
@@ -24086,7 +24182,13 @@ static bool trace_emit_alu(struct trace_builder *b, const struct trace_insn *t)
                 return false;
             if (compare && !flags)
                 return true;
+            if (cells) {
+                trace_spill(b, ra);
+                trace_spill(b, rb);
+            }
             trace_emit_ab(b, fn, UOP_GPR(ra), UOP_GPR(rb));
+            if (cells)
+                trace_reload(b, ra);
         }
     }
     if (flags)
@@ -24126,7 +24228,7 @@ static bool trace_emit_mov(struct trace_builder *b, const struct trace_insn *t)
         enum uop_load what = op == OP_MOV ? (size == 1 ? LOAD_M1 : size == 2 ? LOAD_M2 : size == 4 ? LOAD_4 : LOAD_8)
                              : !sx ? (src == 1 ? LOAD_Z1 : src == 2 ? LOAD_Z2 : LOAD_4)
                              : src == 4 ? LOAD_S4_8 : src == 1 ? (size == 4 ? LOAD_S1_4 : LOAD_S1_8) : size == 4 ? LOAD_S2_4 : LOAD_S2_8;
-        trace_emit_address(b, i, src, ACCESS_READ, true, false, &a);
+        trace_emit_address(b, i, src, ACCESS_READ, handler_load_has_index(what), false, &a);
         u = trace_emit_mem(b, handler_load(what, a.index, trace_kind(ra), a.kb, a.kx));
         u->a = UOP_GPR(ra);
         trace_set_address(u, &a);
@@ -24989,10 +25091,9 @@ EMU_PRIV int cpu_create(struct emu *e, unsigned index, struct cpu **out, struct 
     c->index = index;
     c->engine = g;
     c->scratch = g->scratch;
-    c->jumps = emu_alloc(e, UOP_JUMPS * sizeof *c->jumps);
+    c->jumps = emu_alloc(e, UOP_JUMPS_ALL * sizeof *c->jumps);
     if (!c->jumps || mem_mmu_create(c))
         goto no_memory;
-    c->generation = c->code_generation = cpu_new_generation(e);
     *out = c;
     return 0;
 no_memory:
@@ -25196,13 +25297,14 @@ static struct trace *run_find(struct cpu *c, bool *step)
         cpu_raise_error(c, EXC_GP, 0);
         return NULL;
     }
-    if (t && !*step) {
+    if (t && !*step && (c->mode_key & KEY_FLAT_CS)) {
         struct uop_jump *j = UOP_JUMP_ENTRY(c->rip);
+        const uint8_t *host = cpu_code_host(c, va, &j->generation);
         j->rip = c->rip;
-        j->generation = c->code_generation;
         j->key = c->mode_key;
-        j->code_base = c->code_base;
+        j->host = t->straddles ? NULL : host;
         j->u = t->head;
+        *UOP_JUMP_ENTRY2(c->rip) = *j;
     }
     return t;
 }

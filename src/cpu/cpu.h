@@ -167,6 +167,7 @@ struct cpu {
                                    new code pages too); unique over the machine's CPUs. TLB entries: tlb_generation */
     uint32_t code_generation;   /* of the linear -> code mapping in force, for the jump cache and links to other pages: CR3 loads, flushes,
                                    INVLPG of a page that code was taken from */
+    uint32_t global_code_generation; /* the same for code in global pages: CR3 loads leave it */
     uint64_t code_base;         /* linear address of the page that runs, minus CS base */
     uint64_t rip;               /* exact when spilled */
     uint64_t next_rip;          /* set for an insn_fn: address after the instruction; it may change it */
@@ -461,6 +462,8 @@ EMU_PRIV int cpu_linear(struct cpu *c, unsigned seg, uint64_t offset, unsigned s
 EMU_PRIV uint8_t *tlb_host(struct cpu *c, uint64_t va, unsigned size, unsigned access);
 /* Code: backing of the page at va for execution by the present CPL. 0 or CPU_FAULT. */
 EMU_PRIV int cpu_code_page(struct cpu *c, uint64_t va, struct phys_page *out, uint64_t *gpa);
+/* The same where no walk is needed: host address of the page's first byte and the generation to tag its translation with; NULL: not known now. */
+EMU_PRIV const uint8_t *cpu_code_host(struct cpu *c, uint64_t va, uint32_t *generation);
 EMU_PRIV void tlb_flush_all(struct cpu *c);      /* new generation, global pages too */
 EMU_PRIV void tlb_flush_nonglobal(struct cpu *c);
 EMU_PRIV void tlb_flush_page(struct cpu *c, uint64_t va);

@@ -163,7 +163,7 @@ EMU_PRIV uop_fn handler_cond(unsigned kind, unsigned cc)
             UOP_EXIT;                                                                                                  \
         UOP_NEXT;                                                                                                      \
     }
-/* ADD SUB AND TEST with an immediate: e ne s ns */
+/* ADD SUB AND TEST with an immediate: e ne */
 #define DEF_JALU(ka, op, ex, kind, write, cc, sz)                                                                       \
     UOP_FN(uop_j##op##sz##n_##cc##_##ka)                                                                               \
     {                                                                                                                  \
@@ -190,17 +190,13 @@ EMU_PRIV uop_fn handler_cond(unsigned kind, unsigned cc)
 #define DEF_JTESTS(cc) EACH_KIND(DEF_JTEST, cc, 1) EACH_KIND(DEF_JTEST, cc, 4) EACH_KIND(DEF_JTEST, cc, 8)
 #define DEF_JALUS(op, ex, kind, write)                                                                                  \
     EACH_KIND(DEF_JALU, op, ex, kind, write, e, 4) EACH_KIND(DEF_JALU, op, ex, kind, write, ne, 4)                       \
-    EACH_KIND(DEF_JALU, op, ex, kind, write, s, 4) EACH_KIND(DEF_JALU, op, ex, kind, write, ns, 4)                       \
-    EACH_KIND(DEF_JALU, op, ex, kind, write, e, 8) EACH_KIND(DEF_JALU, op, ex, kind, write, ne, 8)                       \
-    EACH_KIND(DEF_JALU, op, ex, kind, write, s, 8) EACH_KIND(DEF_JALU, op, ex, kind, write, ns, 8)
+    EACH_KIND(DEF_JALU, op, ex, kind, write, e, 8) EACH_KIND(DEF_JALU, op, ex, kind, write, ne, 8)
 DEF_JCMP(b)
 DEF_JCMP(ae)
 DEF_JCMP(e)
 DEF_JCMP(ne)
 DEF_JCMP(be)
 DEF_JCMP(a)
-DEF_JCMP(s)
-DEF_JCMP(ns)
 DEF_JCMP(l)
 DEF_JCMP(ge)
 DEF_JCMP(le)
@@ -217,8 +213,6 @@ DEF_JALUS(and, and, FLAGK_LOGIC, 1)
 DEF_JALUS(test, and, FLAGK_LOGIC, 0)
 EACH_KIND(DEF_JALU, test, and, FLAGK_LOGIC, 0, e, 1)
 EACH_KIND(DEF_JALU, test, and, FLAGK_LOGIC, 0, ne, 1)
-EACH_KIND(DEF_JALU, test, and, FLAGK_LOGIC, 0, s, 1)
-EACH_KIND(DEF_JALU, test, and, FLAGK_LOGIC, 0, ns, 1)
 
 #define NAME_RRC(kb, ka, stem) stem##_##ka##kb,
 #define TAB_RRC(stem) { EACH_KIND2(NAME_RRC, stem) }
@@ -232,22 +226,22 @@ EACH_KIND(DEF_JALU, test, and, FLAGK_LOGIC, 0, ns, 1)
       { TAB_RIC(uop_jtst8n_##cc), TAB_RIC(uop_jtst8f_##cc) } }
 #define TAB_JALU(op, cc) \
     { { TAB_RIC(uop_j##op##4n_##cc), TAB_RIC(uop_j##op##4f_##cc) }, { TAB_RIC(uop_j##op##8n_##cc), TAB_RIC(uop_j##op##8f_##cc) } }
-static int handler_cc_index(unsigned cc) /* b ae e ne be a s ns l ge le g */
+static int handler_cc_index(unsigned cc) /* b ae e ne be a l ge le g */
 {
-    return cc >= 2 && cc <= 9 ? (int)cc - 2 : cc >= 12 ? (int)cc - 4 : -1;
+    return cc >= 2 && cc <= 7 ? (int)cc - 2 : cc >= 12 ? (int)cc - 6 : -1;
 }
 static int handler_flow_size(unsigned size) { return size == 1 ? 0 : size == 4 ? 1 : size == 8 ? 2 : -1; }
 EMU_PRIV uop_fn handler_cmp_jcc_rr(unsigned size, bool flags, unsigned cc, unsigned ka, unsigned kb)
 {
-    static const uop_table_rr t[12][2][2] = { TAB_JCMP_RR(b), TAB_JCMP_RR(ae), TAB_JCMP_RR(e), TAB_JCMP_RR(ne), TAB_JCMP_RR(be), TAB_JCMP_RR(a),
-                                              TAB_JCMP_RR(s), TAB_JCMP_RR(ns), TAB_JCMP_RR(l), TAB_JCMP_RR(ge), TAB_JCMP_RR(le), TAB_JCMP_RR(g) };
+    static const uop_table_rr t[10][2][2] = { TAB_JCMP_RR(b), TAB_JCMP_RR(ae), TAB_JCMP_RR(e), TAB_JCMP_RR(ne), TAB_JCMP_RR(be), TAB_JCMP_RR(a),
+                                              TAB_JCMP_RR(l), TAB_JCMP_RR(ge), TAB_JCMP_RR(le), TAB_JCMP_RR(g) };
     int k = handler_cc_index(cc);
     return k < 0 || size < 4 ? NULL : t[k][size == 8][flags][ka * UOP_KINDS + kb];
 }
 EMU_PRIV uop_fn handler_cmp_jcc_ri(unsigned size, bool flags, unsigned cc, unsigned ka)
 {
-    static const uop_table_ri t[12][3][2] = { TAB_JCMP_RI(b), TAB_JCMP_RI(ae), TAB_JCMP_RI(e), TAB_JCMP_RI(ne), TAB_JCMP_RI(be), TAB_JCMP_RI(a),
-                                              TAB_JCMP_RI(s), TAB_JCMP_RI(ns), TAB_JCMP_RI(l), TAB_JCMP_RI(ge), TAB_JCMP_RI(le), TAB_JCMP_RI(g) };
+    static const uop_table_ri t[10][3][2] = { TAB_JCMP_RI(b), TAB_JCMP_RI(ae), TAB_JCMP_RI(e), TAB_JCMP_RI(ne), TAB_JCMP_RI(be), TAB_JCMP_RI(a),
+                                              TAB_JCMP_RI(l), TAB_JCMP_RI(ge), TAB_JCMP_RI(le), TAB_JCMP_RI(g) };
     int k = handler_cc_index(cc), s = handler_flow_size(size);
     return k < 0 || s < 0 ? NULL : t[k][s][flags][ka];
 }
@@ -265,16 +259,14 @@ EMU_PRIV uop_fn handler_test_jcc(unsigned size, bool flags, unsigned cc, unsigne
 }
 EMU_PRIV uop_fn handler_alu_jcc_ri(unsigned op, unsigned size, bool flags, unsigned cc, unsigned ka)
 {
-    static const uop_table_ri t[4][4][2][2] = {
-        { TAB_JALU(add, e), TAB_JALU(add, ne), TAB_JALU(add, s), TAB_JALU(add, ns) }, { TAB_JALU(sub, e), TAB_JALU(sub, ne), TAB_JALU(sub, s), TAB_JALU(sub, ns) },
-        { TAB_JALU(and, e), TAB_JALU(and, ne), TAB_JALU(and, s), TAB_JALU(and, ns) }, { TAB_JALU(test, e), TAB_JALU(test, ne), TAB_JALU(test, s), TAB_JALU(test, ns) }
+    static const uop_table_ri t[4][2][2][2] = {
+        { TAB_JALU(add, e), TAB_JALU(add, ne) }, { TAB_JALU(sub, e), TAB_JALU(sub, ne) }, { TAB_JALU(and, e), TAB_JALU(and, ne) }, { TAB_JALU(test, e), TAB_JALU(test, ne) }
     };
-    static const uop_table_ri test1[4][2] = { { TAB_RIC(uop_jtest1n_e), TAB_RIC(uop_jtest1f_e) }, { TAB_RIC(uop_jtest1n_ne), TAB_RIC(uop_jtest1f_ne) },
-                                              { TAB_RIC(uop_jtest1n_s), TAB_RIC(uop_jtest1f_s) }, { TAB_RIC(uop_jtest1n_ns), TAB_RIC(uop_jtest1f_ns) } };
+    static const uop_table_ri test1[2][2] = { { TAB_RIC(uop_jtest1n_e), TAB_RIC(uop_jtest1f_e) }, { TAB_RIC(uop_jtest1n_ne), TAB_RIC(uop_jtest1f_ne) } };
     int k, o = op == OP_ADD ? 0 : op == OP_SUB ? 1 : op == OP_AND ? 2 : op == OP_TEST ? 3 : -1;
     if (o >= 2)
         cc = handler_logic_cc(cc);
-    k = cc == 4 || cc == 5 ? (int)cc - 4 : cc == 8 || cc == 9 ? (int)cc - 6 : -1;
+    k = cc == 4 || cc == 5 ? (int)cc - 4 : -1;
     if (k < 0 || o < 0 || (size < 4 && (o != 3 || size != 1)))
         return NULL;
     return size == 1 ? test1[k][flags][ka] : t[o][k][size == 8][flags][ka];
@@ -299,10 +291,35 @@ EMU_PRIV uop_fn handler_jmp_reg(unsigned ka)
     return t[ka];
 }
 
+/* As uop_refresh_far(), for an entry of the jump cache. */
+static EMU_NOINLINE bool uop_refresh_jump(struct cpu *c, uint64_t target)
+{
+    struct uop_jump *j = UOP_JUMP_ENTRY(target);
+    uint32_t generation;
+    const uint8_t *host;
+    if (j->rip != target || j->key != c->mode_key) {
+        const struct uop_jump *second = UOP_JUMP_ENTRY2(target);
+        if (second->rip != target || second->key != c->mode_key)
+            return false;
+        *j = *second;
+    }
+    if (UOP_CODE_VALID(j->generation))
+        return true;
+    if (!j->host || !cpu_canonical(c, target))
+        return false;
+    host = cpu_code_host(c, target, &generation);
+    if (host != j->host)
+        return false;
+    j->generation = generation;
+    return true;
+}
+
 /* The target in TEMP is not in the jump cache. u->misc 1: RET, whose stack pointer is still to move. */
 UOP_FN_PRIV(uop_indirect_miss)
 {
     uint64_t target = c->gpr[REG_TEMP];
+    if (uop_refresh_jump(c, target))
+        UOP_GO(u);
     if (!cpu_canonical(c, target)) {
         c->fault.vector = EXC_GP;
         c->fault.flags = FAULT_HAS_ERROR;
@@ -344,11 +361,32 @@ UOP_FN_PRIV(uop_exit_resolve)
     return NULL;
 }
 
+/* A far link whose tag is old: does the target's address still (or again) lead to the page that the link was made for? Then it is good as it is.
+ * Mappings change with each process; where code lies in memory does not. */
+static EMU_NOINLINE bool uop_refresh_far(struct cpu *c, struct uop *u)
+{
+    struct uop_page *p = UOP_PAGE(u);
+    uint64_t rip = c->code_base + (uint64_t)(int64_t)u->disp;
+    uint32_t generation;
+    const uint8_t *host = c->code_size == 8 && p->addend ? cpu_code_host(c, rip, &generation) : NULL;
+    if (!host || (uintptr_t)host != p->addend)
+        return false;
+    p->generation = generation;
+    p->page = c->code_base;
+    u->v.imm = UOP_CODE_PAGE(rip);
+    return true;
+}
+UOP_FN(uop_exit_far_stale)
+{
+    if (!uop_refresh_far(c, u))
+        UOP_TAIL(uop_exit_resolve);
+    UOP_GO(u);
+}
 UOP_FN_PRIV(uop_exit_far)
 {
     struct uop_page *p = UOP_PAGE(u);
-    if (EMU_UNLIKELY(p->generation != c->code_generation || p->page != c->code_base))
-        UOP_TAIL(uop_exit_resolve);
+    if (EMU_UNLIKELY(!UOP_CODE_VALID(p->generation) || p->page != c->code_base))
+        UOP_TAIL(uop_exit_far_stale);
     c->code_base = u->v.imm;
     UOP_GO(p->v.link);
 }
@@ -471,14 +509,19 @@ UOP_FN_PRIV(uop_call_end)
     if (uop_call_slow(c, u) == 1)
         return uop_stop_fault(c, u);
     uop_stop_after(c, u);
-    if (c->budget < 0 || (c->attention | c->pending | c->interrupt_shadow | (c->eflags & FLAG_TF)) || c->halted)
+    if (c->budget < 0 || (c->attention | c->pending | (c->eflags & FLAG_TF)) || c->halted)
         return NULL;
+    if (c->interrupt_shadow) { /* nothing waits that it could hold back, and nothing comes before the next exit */
+        if (c->mode_key & KEY_DEBUG)
+            return NULL;
+        c->interrupt_shadow = 0;
+    }
     if (!(c->mode_key & KEY_FLAT_CS)) /* the cache knows offsets, not CS bases: an INT may have changed the base */
         return NULL;
     j = UOP_JUMP_ENTRY(c->rip);
-    if (!UOP_JUMP_HIT(j, c->rip))
+    if (!UOP_JUMP_HIT(j, c->rip) && !uop_refresh_jump(c, c->rip))
         return NULL;
-    c->code_base = j->code_base;
+    c->code_base = UOP_CODE_PAGE(c->rip);
     UOP_RELOAD;
     UOP_GO(j->u);
 }
@@ -696,6 +739,8 @@ UOP_FN_PRIV(uop_miss_call_reg)
 {
     uint64_t target = c->gpr[REG_TEMP];
     int r;
+    if (uop_refresh_jump(c, target) && !UOP_MISSES(c->miss_va, 8))
+        UOP_GO(u); /* nothing else was missing */
     UOP_SPILL;
     if (!cpu_canonical(c, target)) {
         uop_raise_non_canonical(c, SEG_CS);

@@ -54,7 +54,7 @@
         UOP_NEXT;                                                                                                      \
     }
 #define DEF_ALU(op) \
-    EACH_KIND2(DEF_ALU_RR, op, 1) EACH_KIND2(DEF_ALU_RR, op, 2) EACH_KIND2(DEF_ALU_RR, op, 4) EACH_KIND2(DEF_ALU_RR, op, 8) \
+    DEF_ALU_RR(R, R, op, 1) DEF_ALU_RR(R, R, op, 2) EACH_KIND2(DEF_ALU_RR, op, 4) EACH_KIND2(DEF_ALU_RR, op, 8) \
     EACH_KIND(DEF_ALU_RI, op, 1) EACH_KIND(DEF_ALU_RI, op, 2) EACH_KIND(DEF_ALU_RI, op, 4) EACH_KIND(DEF_ALU_RI, op, 8)
 #define DEF_CMP(op, e, kind) \
     EACH_KIND2(DEF_CMP_RR, op, e, kind, 1) EACH_KIND2(DEF_CMP_RR, op, e, kind, 2) EACH_KIND2(DEF_CMP_RR, op, e, kind, 4) EACH_KIND2(DEF_CMP_RR, op, e, kind, 8) \
@@ -68,7 +68,8 @@ DEF_CMP(cmp, sub, FLAGK_SUB)
 DEF_CMP(test, and, FLAGK_LOGIC)
 
 #define TAB_ALU_RR(op) \
-    { { TAB_RR(uop_##op##1n_rr), TAB_RR(uop_##op##1f_rr) }, { TAB_RR(uop_##op##2n_rr), TAB_RR(uop_##op##2f_rr) }, { TAB_RR(uop_##op##4n_rr), TAB_RR(uop_##op##4f_rr) }, { TAB_RR(uop_##op##8n_rr), TAB_RR(uop_##op##8f_rr) } }
+    { { TAB_RR(uop_##op##4n_rr), TAB_RR(uop_##op##4f_rr) }, { TAB_RR(uop_##op##8n_rr), TAB_RR(uop_##op##8f_rr) } }
+#define TAB_ALU_CELLS(op) { { uop_##op##1n_rr_RR, uop_##op##1f_rr_RR }, { uop_##op##2n_rr_RR, uop_##op##2f_rr_RR } }
 #define TAB_ALU_RI(op) \
     { { TAB_RI(uop_##op##1n_ri), TAB_RI(uop_##op##1f_ri) }, { TAB_RI(uop_##op##2n_ri), TAB_RI(uop_##op##2f_ri) }, { TAB_RI(uop_##op##4n_ri), TAB_RI(uop_##op##4f_ri) }, { TAB_RI(uop_##op##8n_ri), TAB_RI(uop_##op##8f_ri) } }
 
@@ -87,15 +88,18 @@ static int handler_size_index(unsigned size) { return size == 8 ? 3 : (int)size 
 
 EMU_PRIV uop_fn handler_alu_rr(unsigned op, unsigned size, bool flags, unsigned ka, unsigned kb)
 {
-    static const uop_table_rr alu[5][4][2] = { TAB_ALU_RR(add), TAB_ALU_RR(or), TAB_ALU_RR(and), TAB_ALU_RR(sub), TAB_ALU_RR(xor) };
+    static const uop_table_rr alu[5][2][2] = { TAB_ALU_RR(add), TAB_ALU_RR(or), TAB_ALU_RR(and), TAB_ALU_RR(sub), TAB_ALU_RR(xor) };
+    static const uop_fn cells[5][2][2] = { TAB_ALU_CELLS(add), TAB_ALU_CELLS(or), TAB_ALU_CELLS(and), TAB_ALU_CELLS(sub), TAB_ALU_CELLS(xor) };
     static const uop_table_rr cmp[2][4] = {
         { TAB_RR(uop_cmp1_rr), TAB_RR(uop_cmp2_rr), TAB_RR(uop_cmp4_rr), TAB_RR(uop_cmp8_rr) },
         { TAB_RR(uop_test1_rr), TAB_RR(uop_test2_rr), TAB_RR(uop_test4_rr), TAB_RR(uop_test8_rr) }
     };
-    int o = handler_alu_index(op), s = handler_size_index(size);
+    int o = handler_alu_index(op);
     if (op == OP_CMP || op == OP_TEST)
         return cmp[op == OP_TEST][size == 8 ? 3 : size >> 1][ka * UOP_KINDS + kb];
-    return o < 0 || s < 0 ? NULL : alu[o][s][flags][ka * UOP_KINDS + kb];
+    if (o < 0)
+        return NULL;
+    return size < 4 ? cells[o][size == 2][flags] : alu[o][size == 8][flags][ka * UOP_KINDS + kb];
 }
 EMU_PRIV uop_fn handler_alu_ri(unsigned op, unsigned size, bool flags, unsigned ka)
 {

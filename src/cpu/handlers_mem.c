@@ -45,19 +45,22 @@
         PUTS_##put(ka, a, expr);                                                                                       \
         UOP_NEXT_MEM;                                                                                                  \
     }
-#define DEF_LOAD(name, sz, put, expr) EACH_KIND2(DEF_LOAD_B, name, sz, put, expr) EACH_KIND3(DEF_LOAD_X, name, sz, put, expr)
+#define DEF_LOAD_BASE(name, sz, put, expr) EACH_KIND2(DEF_LOAD_B, name, sz, put, expr)
+#define DEF_LOAD(name, sz, put, expr) DEF_LOAD_BASE(name, sz, put, expr) EACH_KIND3(DEF_LOAD_X, name, sz, put, expr)
 DEF_LOAD(z1, 1, 8, ld8(p))
 DEF_LOAD(z2, 2, 8, ld16le(p))
 DEF_LOAD(l4, 4, 8, ld32le(p))
 DEF_LOAD(l8, 8, 8, ld64le(p))
 DEF_LOAD(s1_4, 1, 4, UOP_SX(ld8(p), 1))
-DEF_LOAD(s2_4, 2, 4, UOP_SX(ld16le(p), 2))
-DEF_LOAD(s1_8, 1, 8, UOP_SX(ld8(p), 1))
-DEF_LOAD(s2_8, 2, 8, UOP_SX(ld16le(p), 2))
+DEF_LOAD_BASE(s2_4, 2, 4, UOP_SX(ld16le(p), 2))
+DEF_LOAD_BASE(s1_8, 1, 8, UOP_SX(ld8(p), 1))
+DEF_LOAD_BASE(s2_8, 2, 8, UOP_SX(ld16le(p), 2))
 DEF_LOAD(s4_8, 4, 8, UOP_SX(ld32le(p), 4))
-DEF_LOAD(m1, 1, 1, ld8(p))
-DEF_LOAD(m2, 2, 2, ld16le(p))
+DEF_LOAD_BASE(m1, 1, 1, ld8(p))
+DEF_LOAD_BASE(m2, 2, 2, ld16le(p))
 
+/* The rarer ones have their index added before. */
+EMU_PRIV bool handler_load_has_index(enum uop_load what) { return what <= LOAD_S1_4 || what == LOAD_S4_8; }
 EMU_PRIV uop_fn handler_load(enum uop_load what, bool index, unsigned ka, unsigned kb, unsigned kx)
 {
     static const uop_table_rr base[LOAD_COUNT] = { /* ORDER uop_load */
@@ -65,8 +68,8 @@ EMU_PRIV uop_fn handler_load(enum uop_load what, bool index, unsigned ka, unsign
         TAB_RR(uop_ld_s1_8_b), TAB_RR(uop_ld_s2_8_b), TAB_RR(uop_ld_s4_8_b), TAB_RR(uop_ld_m1_b), TAB_RR(uop_ld_m2_b)
     };
     static const uop_fn both[LOAD_COUNT][UOP_KINDS * UOP_KINDS * UOP_KINDS] = {
-        TAB_RRR(uop_ld_z1_x), TAB_RRR(uop_ld_z2_x), TAB_RRR(uop_ld_l4_x), TAB_RRR(uop_ld_l8_x), TAB_RRR(uop_ld_s1_4_x), TAB_RRR(uop_ld_s2_4_x),
-        TAB_RRR(uop_ld_s1_8_x), TAB_RRR(uop_ld_s2_8_x), TAB_RRR(uop_ld_s4_8_x), TAB_RRR(uop_ld_m1_x), TAB_RRR(uop_ld_m2_x)
+        TAB_RRR(uop_ld_z1_x), TAB_RRR(uop_ld_z2_x), TAB_RRR(uop_ld_l4_x), TAB_RRR(uop_ld_l8_x), TAB_RRR(uop_ld_s1_4_x), { NULL }, { NULL }, { NULL },
+        TAB_RRR(uop_ld_s4_8_x), { NULL }, { NULL }
     };
     return index ? both[what][(ka * UOP_KINDS + kb) * UOP_KINDS + kx] : base[what][ka * UOP_KINDS + kb];
 }
@@ -139,7 +142,7 @@ EMU_PRIV uop_fn handler_store_imm(unsigned size, unsigned kb)
         SETF(KIND_##op, sz, r, s);                                                                                     \
         UOP_NEXT_MEM;                                                                                                  \
     }
-/* CMP and TEST: memory is the second operand (rm), or the first (mr). */
+/* CMP: memory is the second operand (rm), or the first (mr). TEST: mr. */
 #define DEF_CMP_RM(kb, ka, op, e, kind, sz)                                                                            \
     UOP_FN(uop_##op##sz##_rm_##ka##kb)                                                                                 \
     {                                                                                                                  \
@@ -151,7 +154,8 @@ EMU_PRIV uop_fn handler_store_imm(unsigned size, unsigned kb)
         r = (UTYPE_##sz)EXPR_##e(GETS(ka, a, sz), s);                                                                  \
         SETF(kind, sz, r, s);                                                                                          \
         UOP_NEXT_MEM;                                                                                                  \
-    }                                                                                                                  \
+    }
+#define DEF_CMP_MR(kb, ka, op, e, kind, sz)                                                                            \
     UOP_FN(uop_##op##sz##_mr_##ka##kb)                                                                                 \
     {                                                                                                                  \
         uint64_t va = VA_B(kb);                                                                                        \
@@ -219,23 +223,26 @@ EMU_PRIV uop_fn handler_store_imm(unsigned size, unsigned kb)
         UOP_NEXT_MEM;                                                                                                  \
     }
 #define DEF_ALU_MEM(op)                                                                                                \
-    EACH_KIND2(DEF_ALU_RM, op, 1) EACH_KIND2(DEF_ALU_RM, op, 2) EACH_KIND2(DEF_ALU_RM, op, 4) EACH_KIND2(DEF_ALU_RM, op, 8)                          \
-    EACH_KIND2(DEF_ALU_MR, op, 1) EACH_KIND2(DEF_ALU_MR, op, 2) EACH_KIND2(DEF_ALU_MR, op, 4) EACH_KIND2(DEF_ALU_MR, op, 8)                          \
+    DEF_ALU_RM(R, R, op, 1) DEF_ALU_RM(R, R, op, 2) EACH_KIND2(DEF_ALU_RM, op, 4) EACH_KIND2(DEF_ALU_RM, op, 8)                          \
+    DEF_ALU_MR(R, R, op, 1) DEF_ALU_MR(R, R, op, 2) EACH_KIND2(DEF_ALU_MR, op, 4) EACH_KIND2(DEF_ALU_MR, op, 8)                          \
     EACH_KIND(DEF_ALU_MI, op, 1) EACH_KIND(DEF_ALU_MI, op, 2) EACH_KIND(DEF_ALU_MI, op, 4) EACH_KIND(DEF_ALU_MI, op, 8)
-#define DEF_CMP_MEM(op, e, kind)                                                                                       \
-    EACH_KIND2(DEF_CMP_RM, op, e, kind, 1) EACH_KIND2(DEF_CMP_RM, op, e, kind, 2) EACH_KIND2(DEF_CMP_RM, op, e, kind, 4) EACH_KIND2(DEF_CMP_RM, op, e, kind, 8) \
+#define DEF_CMP_MEM2(form, op, e, kind)                                                                                \
+    EACH_KIND2(form, op, e, kind, 1) EACH_KIND2(form, op, e, kind, 2) EACH_KIND2(form, op, e, kind, 4) EACH_KIND2(form, op, e, kind, 8)
+#define DEF_CMP_MEM1(op, e, kind)                                                                                      \
     EACH_KIND(DEF_CMP_MI, op, e, kind, 1) EACH_KIND(DEF_CMP_MI, op, e, kind, 2) EACH_KIND(DEF_CMP_MI, op, e, kind, 4) EACH_KIND(DEF_CMP_MI, op, e, kind, 8)
 DEF_ALU_MEM(add)
 DEF_ALU_MEM(or)
 DEF_ALU_MEM(and)
 DEF_ALU_MEM(sub)
 DEF_ALU_MEM(xor)
-DEF_CMP_MEM(cmp, sub, FLAGK_SUB)
-DEF_CMP_MEM(test, and, FLAGK_LOGIC)
+DEF_CMP_MEM2(DEF_CMP_RM, cmp, sub, FLAGK_SUB)
+DEF_CMP_MEM2(DEF_CMP_MR, cmp, sub, FLAGK_SUB)
+DEF_CMP_MEM2(DEF_CMP_MR, test, and, FLAGK_LOGIC)
+DEF_CMP_MEM1(cmp, sub, FLAGK_SUB)
+DEF_CMP_MEM1(test, and, FLAGK_LOGIC)
 
-#define TAB_ALU_MEM2(op, form) \
-    { { TAB_RR(uop_##op##1n_##form), TAB_RR(uop_##op##1f_##form) }, { TAB_RR(uop_##op##2n_##form), TAB_RR(uop_##op##2f_##form) }, { TAB_RR(uop_##op##4n_##form), TAB_RR(uop_##op##4f_##form) }, \
-      { TAB_RR(uop_##op##8n_##form), TAB_RR(uop_##op##8f_##form) } }
+#define TAB_ALU_MEM2(op, form) { { TAB_RR(uop_##op##4n_##form), TAB_RR(uop_##op##4f_##form) }, { TAB_RR(uop_##op##8n_##form), TAB_RR(uop_##op##8f_##form) } }
+#define TAB_ALU_MEM2C(op, form) { { uop_##op##1n_##form##_RR, uop_##op##1f_##form##_RR }, { uop_##op##2n_##form##_RR, uop_##op##2f_##form##_RR } }
 #define TAB_ALU_MEM1(op) \
     { { TAB_RI(uop_##op##1n_mi), TAB_RI(uop_##op##1f_mi) }, { TAB_RI(uop_##op##2n_mi), TAB_RI(uop_##op##2f_mi) }, { TAB_RI(uop_##op##4n_mi), TAB_RI(uop_##op##4f_mi) }, { TAB_RI(uop_##op##8n_mi), TAB_RI(uop_##op##8f_mi) } }
 static int handler_mem_op(unsigned op) /* ORDER the tables below */
@@ -246,27 +253,30 @@ static int handler_mem_size(unsigned size) { return size == 1 ? 0 : size == 4 ? 
 
 EMU_PRIV uop_fn handler_alu_rm(unsigned op, unsigned size, bool flags, unsigned ka, unsigned kb)
 {
-    static const uop_table_rr alu[5][4][2] = { TAB_ALU_MEM2(add, rm), TAB_ALU_MEM2(or, rm), TAB_ALU_MEM2(and, rm), TAB_ALU_MEM2(sub, rm), TAB_ALU_MEM2(xor, rm) };
-    static const uop_table_rr cmp[2][4] = {
-        { TAB_RR(uop_cmp1_rm), TAB_RR(uop_cmp2_rm), TAB_RR(uop_cmp4_rm), TAB_RR(uop_cmp8_rm) },
-        { TAB_RR(uop_test1_rm), TAB_RR(uop_test2_rm), TAB_RR(uop_test4_rm), TAB_RR(uop_test8_rm) }
-    };
-    int o = handler_mem_op(op), s = size == 8 ? 3 : (int)size >> 1;
-    if (op == OP_CMP || op == OP_TEST)
-        return cmp[op == OP_TEST][size == 8 ? 3 : size >> 1][ka * UOP_KINDS + kb];
-    return o < 0 ? NULL : alu[o][s][flags][ka * UOP_KINDS + kb];
+    static const uop_table_rr alu[5][2][2] = { TAB_ALU_MEM2(add, rm), TAB_ALU_MEM2(or, rm), TAB_ALU_MEM2(and, rm), TAB_ALU_MEM2(sub, rm), TAB_ALU_MEM2(xor, rm) };
+    static const uop_fn cells[5][2][2] = { TAB_ALU_MEM2C(add, rm), TAB_ALU_MEM2C(or, rm), TAB_ALU_MEM2C(and, rm), TAB_ALU_MEM2C(sub, rm), TAB_ALU_MEM2C(xor, rm) };
+    static const uop_table_rr cmp[4] = { TAB_RR(uop_cmp1_rm), TAB_RR(uop_cmp2_rm), TAB_RR(uop_cmp4_rm), TAB_RR(uop_cmp8_rm) };
+    int o = handler_mem_op(op);
+    if (op == OP_CMP)
+        return cmp[size == 8 ? 3 : size >> 1][ka * UOP_KINDS + kb];
+    if (o < 0)
+        return NULL;
+    return size < 4 ? cells[o][size == 2][flags] : alu[o][size == 8][flags][ka * UOP_KINDS + kb];
 }
 EMU_PRIV uop_fn handler_alu_mr(unsigned op, unsigned size, bool flags, unsigned ka, unsigned kb)
 {
-    static const uop_table_rr alu[5][4][2] = { TAB_ALU_MEM2(add, mr), TAB_ALU_MEM2(or, mr), TAB_ALU_MEM2(and, mr), TAB_ALU_MEM2(sub, mr), TAB_ALU_MEM2(xor, mr) };
+    static const uop_table_rr alu[5][2][2] = { TAB_ALU_MEM2(add, mr), TAB_ALU_MEM2(or, mr), TAB_ALU_MEM2(and, mr), TAB_ALU_MEM2(sub, mr), TAB_ALU_MEM2(xor, mr) };
+    static const uop_fn cells[5][2][2] = { TAB_ALU_MEM2C(add, mr), TAB_ALU_MEM2C(or, mr), TAB_ALU_MEM2C(and, mr), TAB_ALU_MEM2C(sub, mr), TAB_ALU_MEM2C(xor, mr) };
     static const uop_table_rr cmp[2][4] = {
         { TAB_RR(uop_cmp1_mr), TAB_RR(uop_cmp2_mr), TAB_RR(uop_cmp4_mr), TAB_RR(uop_cmp8_mr) },
         { TAB_RR(uop_test1_mr), TAB_RR(uop_test2_mr), TAB_RR(uop_test4_mr), TAB_RR(uop_test8_mr) }
     };
-    int o = handler_mem_op(op), s = size == 8 ? 3 : (int)size >> 1;
+    int o = handler_mem_op(op);
     if (op == OP_CMP || op == OP_TEST)
         return cmp[op == OP_TEST][size == 8 ? 3 : size >> 1][ka * UOP_KINDS + kb];
-    return o < 0 ? NULL : alu[o][s][flags][ka * UOP_KINDS + kb];
+    if (o < 0)
+        return NULL;
+    return size < 4 ? cells[o][size == 2][flags] : alu[o][size == 8][flags][ka * UOP_KINDS + kb];
 }
 EMU_PRIV uop_fn handler_alu_mi(unsigned op, unsigned size, bool flags, unsigned kb)
 {

@@ -10,7 +10,7 @@
  *            Nothing is ever cleared to flush: entries carry a tag. A CR3 load takes a new tag (or, with PCID, finds the old one);
  *            global pages carry a tag of their own. uop page caches compare cpu->generation, which changes with each of these and also
  *            with INVLPG and with new code pages. Links and the jump cache compare cpu->code_generation, which INVLPG changes only where
- *            code may have been taken from the page.
+ *            code may have been taken from the page, or cpu->global_code_generation, which CR3 loads leave alone.
  * Invariants 1. A TLB entry allows a direct store only if: plain RAM for reads and writes, D set, rights for the set's accesses, no page
  *               flag HAS_CODE, TRACKED or WATCHED, no data breakpoint in the page.
  *            2. No two CPUs of a machine ever have the same generation or tag, and none is used again before a wrap, at which all are
@@ -97,7 +97,8 @@ EMU_PRIV uint32_t cpu_new_generation(struct emu *e)
             if (e->cpus[k] && e->cpus[k]->mmu) {
                 mem_clear_tags(e->cpus[k]);
                 e->cpus[k]->generation = ++e->last_generation;
-                e->cpus[k]->tlb_generation = e->cpus[k]->global_generation = e->cpus[k]->code_generation = e->cpus[k]->generation;
+                e->cpus[k]->tlb_generation = e->cpus[k]->global_generation = e->cpus[k]->generation;
+                e->cpus[k]->code_generation = e->cpus[k]->global_code_generation = e->cpus[k]->generation;
             }
         if (e->traces)
             trace_flush_all(e);
@@ -137,10 +138,18 @@ static void mem_forget_pcid(struct cpu *c, unsigned pcid, bool all)
             m->pcids[k].valid = false;
 }
 
+/* Another address space, or nothing known of this one: what is not global is void. Generations, or 0 for a new one. */
+static void mem_change_space(struct cpu *c, uint32_t tlb, uint32_t code, uint32_t uops)
+{
+    c->tlb_generation = tlb ? tlb : cpu_new_generation(c->emu);
+    c->code_generation = code ? code : cpu_new_generation(c->emu);
+    c->generation = uops ? uops : cpu_new_generation(c->emu);
+}
+
 EMU_PRIV void tlb_flush_nonglobal(struct cpu *c)
 {
     mem_forget_pcid(c, 0, true);
-    c->tlb_generation = c->code_generation = c->generation = cpu_new_generation(c->emu);
+    mem_change_space(c, 0, 0, 0);
 }
 
 EMU_PRIV void tlb_flush_all(struct cpu *c)
@@ -148,18 +157,15 @@ EMU_PRIV void tlb_flush_all(struct cpu *c)
     struct mem_mmu *m = mem_mmu(c);
     mem_forget_pcid(c, 0, true);
     m->large[0].size = m->large[1].size = 0;
-    c->global_generation = cpu_new_generation(c->emu);
+    c->global_generation = c->global_code_generation = cpu_new_generation(c->emu);
     c->tlb_generation = c->code_generation = c->generation = cpu_new_generation(c->emu);
 }
 
 EMU_PRIV void tlb_flush_pcid(struct cpu *c, unsigned pcid)
 {
-    if (pcid == (c->cr3 & 0xFFF) || !(c->cr4 & CR4_PCIDE)) {
-        mem_forget_pcid(c, pcid, false);
-        c->tlb_generation = c->code_generation = c->generation = cpu_new_generation(c->emu);
-    } else {
-        mem_forget_pcid(c, pcid, false);
-    }
+    mem_forget_pcid(c, pcid, false);
+    if (pcid == (c->cr3 & 0xFFF) || !(c->cr4 & CR4_PCIDE))
+        mem_change_space(c, 0, 0, 0);
 }
 
 EMU_PRIV void tlb_set_cr3(struct cpu *c, uint64_t cr3, bool keep)
@@ -168,7 +174,7 @@ EMU_PRIV void tlb_set_cr3(struct cpu *c, uint64_t cr3, bool keep)
     unsigned k;
     if (!(c->cr4 & CR4_PCIDE)) {
         c->cr3 = cr3;
-        c->tlb_generation = c->code_generation = c->generation = cpu_new_generation(c->emu);
+        mem_change_space(c, 0, 0, 0);
         return;
     }
     mem_save_pcid(c);
@@ -177,15 +183,13 @@ EMU_PRIV void tlb_set_cr3(struct cpu *c, uint64_t cr3, bool keep)
         for (k = 0; k < MEM_PCIDS; k++) {
             struct mem_pcid *p = &m->pcids[k];
             if (p->valid && p->pcid == (cr3 & 0xFFF)) {
-                c->tlb_generation = p->tlb_generation;
-                c->generation = p->epoch == m->epoch ? p->generation : cpu_new_generation(c->emu);
-                c->code_generation = p->valid && p->code_epoch == m->code_epoch ? p->code_generation : cpu_new_generation(c->emu);
+                mem_change_space(c, p->tlb_generation, p->code_epoch == m->code_epoch ? p->code_generation : 0, p->epoch == m->epoch ? p->generation : 0);
                 return;
             }
         }
     }
     mem_forget_pcid(c, (unsigned)(cr3 & 0xFFF), false);
-    c->tlb_generation = c->code_generation = c->generation = cpu_new_generation(c->emu);
+    mem_change_space(c, 0, 0, 0);
 }
 
 /* uop page caches of this CPU become stale under every PCID; the TLB stays. */
@@ -211,6 +215,7 @@ static void mem_bump_code(struct cpu *c, uint64_t va, bool large)
     mem_mmu(c)->code_epoch++;
     memset(mem_mmu(c)->code_filter, 0, sizeof mem_mmu(c)->code_filter);
     c->code_generation = cpu_new_generation(c->emu);
+    c->global_code_generation = cpu_new_generation(c->emu);
 }
 
 static void mem_drop_tlb(struct cpu *c, unsigned set, uint64_t page, uint64_t mask)
@@ -281,7 +286,7 @@ EMU_PRIV int mem_mmu_create(struct cpu *c)
     if (!c->mmu)
         return EMU_ENOMEM;
     mem_clear_tags(c);
-    c->global_generation = cpu_new_generation(c->emu);
+    c->global_generation = c->global_code_generation = cpu_new_generation(c->emu);
     c->tlb_generation = c->code_generation = c->generation = cpu_new_generation(c->emu);
     return 0;
 }
@@ -683,6 +688,19 @@ EMU_PRIV int cpu_code_page(struct cpu *c, uint64_t va, struct phys_page *out, ui
     t->phys = *out;
     t->gpa = *gpa;
     return CPU_OK;
+}
+
+EMU_PRIV const uint8_t *cpu_code_host(struct cpu *c, uint64_t va, uint32_t *generation)
+{
+    const struct mem_itlb *t = &mem_mmu(c)->itlb[mem_itlb_index(va, c->cpl == 3)];
+    uint64_t bit, *filter = mem_code_filter(c, va, &bit);
+    *generation = c->code_generation;
+    if (t->page != (va & ~(uint64_t)(MEM_PAGE - 1)) || t->user != (c->cpl == 3) || !mem_valid(c, t->generation))
+        return NULL;
+    *filter |= bit;
+    if (t->generation == c->global_generation)
+        *generation = c->global_code_generation;
+    return t->phys.host;
 }
 
 /* ---- segments ---- */

@@ -50,10 +50,9 @@ EMU_PRIV int cpu_create(struct emu *e, unsigned index, struct cpu **out, struct 
     c->index = index;
     c->engine = g;
     c->scratch = g->scratch;
-    c->jumps = emu_alloc(e, UOP_JUMPS * sizeof *c->jumps);
+    c->jumps = emu_alloc(e, UOP_JUMPS_ALL * sizeof *c->jumps);
     if (!c->jumps || mem_mmu_create(c))
         goto no_memory;
-    c->generation = c->code_generation = cpu_new_generation(e);
     *out = c;
     return 0;
 no_memory:
@@ -257,13 +256,14 @@ static struct trace *run_find(struct cpu *c, bool *step)
         cpu_raise_error(c, EXC_GP, 0);
         return NULL;
     }
-    if (t && !*step) {
+    if (t && !*step && (c->mode_key & KEY_FLAT_CS)) {
         struct uop_jump *j = UOP_JUMP_ENTRY(c->rip);
+        const uint8_t *host = cpu_code_host(c, va, &j->generation);
         j->rip = c->rip;
-        j->generation = c->code_generation;
         j->key = c->mode_key;
-        j->code_base = c->code_base;
+        j->host = t->straddles ? NULL : host;
         j->u = t->head;
+        *UOP_JUMP_ENTRY2(c->rip) = *j;
     }
     return t;
 }

@@ -285,7 +285,7 @@ static void trace_flush(struct emu *e)
     tc->flush_pending = false;
     for (i = 0; i < e->cpu_count; i++) {
         struct cpu *c = e->cpus[i];
-        memset(c->jumps, 0, UOP_JUMPS * sizeof *c->jumps);
+        memset(c->jumps, 0, UOP_JUMPS_ALL * sizeof *c->jumps);
         c->leave_stub = c->promote = NULL;
     }
 }
@@ -359,7 +359,9 @@ EMU_PRIV void trace_link_stub(struct cpu *c, struct uop *stub, struct trace *t)
         if (stub->fn == uop_exit_far && p->v.link != t->head)
             stub->fn = uop_exit_resolve; /* the old entry stays in the old target's list: harmless, it only unlinks again */
         p->page = c->leave_base;
-        p->generation = c->code_generation;
+        p->addend = (uintptr_t)cpu_code_host(c, c->code_base + (c->code_size == 8 ? 0 : c->seg_base[SEG_CS]), &p->generation);
+        if (t->straddles)
+            p->addend = 0;
         stub->v.imm = c->code_base;
         if (stub->fn != uop_exit_far || p->v.link != t->head) {
             p->v.link = t->head;
@@ -871,7 +873,7 @@ static bool trace_emit_alu(struct trace_builder *b, const struct trace_insn *t)
 {
     const struct insn *i = &t->insn;
     unsigned op = i->row->op, size = interp_size(i, 0), ra, rb;
-    bool flags = t->live != 0, high = false, high_b = false, compare = op == OP_CMP || op == OP_TEST;
+    bool flags = t->live != 0, high = false, high_b = false, compare = op == OP_CMP || op == OP_TEST, cells = size < 4 && !compare;
     uop_fn fn;
     struct uop *u;
     struct trace_address a;
@@ -886,7 +888,9 @@ static bool trace_emit_alu(struct trace_builder *b, const struct trace_insn *t)
             rb = interp_reg(i, 1, &high);
             if (high || !handler_alu_mr(op, size, flags, 0, 0))
                 return false;
-            trace_emit_address(b, i, size, compare ? ACCESS_READ : ACCESS_WRITE, false, false, &a);
+            if (cells)
+                trace_spill(b, rb);
+            trace_emit_address(b, i, size, compare ? ACCESS_READ : ACCESS_WRITE, false, cells, &a);
             u = trace_emit_mem(b, handler_alu_mr(op, size, flags, trace_kind(rb), a.kb));
             u->a = UOP_GPR(rb);
         }
@@ -895,10 +899,14 @@ static bool trace_emit_alu(struct trace_builder *b, const struct trace_insn *t)
         ra = interp_reg(i, 0, &high);
         if (high || !handler_alu_rm(op, size, flags, 0, 0))
             return false;
-        trace_emit_address(b, i, size, ACCESS_READ, false, false, &a);
+        if (cells)
+            trace_spill(b, ra);
+        trace_emit_address(b, i, size, ACCESS_READ, false, cells, &a);
         u = trace_emit_mem(b, handler_alu_rm(op, size, flags, trace_kind(ra), a.kb));
         u->a = UOP_GPR(ra);
         trace_set_address(u, &a);
+        if (cells)
+            trace_reload(b, ra);
     } else {
         ra = interp_reg(i, 0, &high);
         if (trace_is_immediate(i->row->opnd[1])) {
@@ -923,7 +931,13 @@ static bool trace_emit_alu(struct trace_builder *b, const struct trace_insn *t)
                 return false;
             if (compare && !flags)
                 return true;
+            if (cells) {
+                trace_spill(b, ra);
+                trace_spill(b, rb);
+            }
             trace_emit_ab(b, fn, UOP_GPR(ra), UOP_GPR(rb));
+            if (cells)
+                trace_reload(b, ra);
         }
     }
     if (flags)
@@ -963,7 +977,7 @@ static bool trace_emit_mov(struct trace_builder *b, const struct trace_insn *t)
         enum uop_load what = op == OP_MOV ? (size == 1 ? LOAD_M1 : size == 2 ? LOAD_M2 : size == 4 ? LOAD_4 : LOAD_8)
                              : !sx ? (src == 1 ? LOAD_Z1 : src == 2 ? LOAD_Z2 : LOAD_4)
                              : src == 4 ? LOAD_S4_8 : src == 1 ? (size == 4 ? LOAD_S1_4 : LOAD_S1_8) : size == 4 ? LOAD_S2_4 : LOAD_S2_8;
-        trace_emit_address(b, i, src, ACCESS_READ, true, false, &a);
+        trace_emit_address(b, i, src, ACCESS_READ, handler_load_has_index(what), false, &a);
         u = trace_emit_mem(b, handler_load(what, a.index, trace_kind(ra), a.kb, a.kx));
         u->a = UOP_GPR(ra);
         trace_set_address(u, &a);

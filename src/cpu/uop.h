@@ -128,7 +128,7 @@ EMU_STATIC_ASSERT(sizeof(struct uop_page) <= sizeof(struct uop), uop_page_fits);
 #define UOP_PAGE(u) ((struct uop_page *)(void *)((u) + 1))
 
 #define UOP_FN(name) static EMU_TAIL_ATTR struct uop *name(UOP_PARAMS)
-#define UOP_FN_PRIV(name) EMU_PRIV EMU_TAIL_ATTR struct uop *name(UOP_PARAMS)
+#define UOP_FN_PRIV(name) EMU_PRIV EMU_NOINLINE EMU_TAIL_ATTR struct uop *name(UOP_PARAMS) /* apart: in a hot handler it would need a frame */
 #if EMU_TAIL_CALLS
 #define UOP_GO(next)                                                                                                   \
     do {                                                                                                               \
@@ -261,7 +261,7 @@ UOP_FN_PRIV(uop_miss_m8);
 UOP_FN_PRIV(uop_misaligned); /* #GP(0) of a 16-byte operand */
 
 /* Handlers by operation, size and operand kinds (0.. UOP_KINDS - 1, the last is R); NULL: there is none. */
-EMU_PRIV uop_fn handler_alu_rr(unsigned op, unsigned size, bool flags, unsigned ka, unsigned kb);
+EMU_PRIV uop_fn handler_alu_rr(unsigned op, unsigned size, bool flags, unsigned ka, unsigned kb); /* 1 and 2 bytes: cells only, but CMP and TEST */
 EMU_PRIV uop_fn handler_alu_ri(unsigned op, unsigned size, bool flags, unsigned ka);
 EMU_PRIV uop_fn handler_carry(unsigned op, unsigned size, bool immediate);
 EMU_PRIV uop_fn handler_unary(unsigned op, unsigned size, bool flags, bool carry, unsigned ka);
@@ -282,11 +282,12 @@ EMU_PRIV uop_fn handler_spill(unsigned ka);
 EMU_PRIV uop_fn handler_reload(unsigned ka);
 /* handlers_mem.c; all take two units. index: kx counts. */
 enum uop_load { LOAD_Z1, LOAD_Z2, LOAD_4, LOAD_8, LOAD_S1_4, LOAD_S2_4, LOAD_S1_8, LOAD_S2_8, LOAD_S4_8, LOAD_M1, LOAD_M2, LOAD_COUNT }; /* M: merged into the register */
+EMU_PRIV bool handler_load_has_index(enum uop_load what);
 EMU_PRIV uop_fn handler_load(enum uop_load what, bool index, unsigned ka, unsigned kb, unsigned kx);
 EMU_PRIV uop_fn handler_store(unsigned size, bool index, unsigned ka, unsigned kb, unsigned kx);
 EMU_PRIV uop_fn handler_store_imm(unsigned size, unsigned kb);
-EMU_PRIV uop_fn handler_alu_rm(unsigned op, unsigned size, bool flags, unsigned ka, unsigned kb); /* register op= memory, CMP, TEST */
-EMU_PRIV uop_fn handler_alu_mr(unsigned op, unsigned size, bool flags, unsigned ka, unsigned kb); /* memory op= register, CMP */
+EMU_PRIV uop_fn handler_alu_rm(unsigned op, unsigned size, bool flags, unsigned ka, unsigned kb); /* register op= memory, CMP; 1 and 2 bytes as above */
+EMU_PRIV uop_fn handler_alu_mr(unsigned op, unsigned size, bool flags, unsigned ka, unsigned kb); /* memory op= register, CMP, TEST; the same */
 EMU_PRIV uop_fn handler_alu_mi(unsigned op, unsigned size, bool flags, unsigned kb);              /* memory op= immediate, CMP, TEST */
 EMU_PRIV uop_fn handler_unary_m(unsigned op, unsigned size, unsigned kb);                          /* INC, DEC, NEG, NOT; flags recorded */
 EMU_PRIV uop_fn handler_xchg_m(unsigned size, unsigned ka, unsigned kb);
@@ -332,20 +333,26 @@ UOP_FN_PRIV(uop_miss_call_reg);
 UOP_FN_PRIV(uop_indirect_miss);
 EMU_PRIV void uop_enter(struct cpu *c, struct uop *u);
 
-/* Direct-mapped cache of where indirect jumps lead. */
+/* Direct-mapped cache of where indirect jumps lead (64-bit code, or a flat CS). */
 struct uop_jump {
     uint64_t rip;
     uint32_t generation, key;
-    uint64_t code_base;
+    const uint8_t *host; /* the target's page; NULL: more than that is to be checked when the generation is stale */
     struct uop *u;
 };
 #if defined(EMU_TORTURE)
 #define UOP_JUMPS 8
+#define UOP_JUMPS2 16
 #else
 #define UOP_JUMPS 4096
+#define UOP_JUMPS2 32768
 #endif
+#define UOP_JUMPS_ALL (UOP_JUMPS + UOP_JUMPS2)
 #define UOP_JUMP_ENTRY(rip) (&c->jumps[((rip) ^ ((rip) >> 12)) & (UOP_JUMPS - 1)])
-#define UOP_JUMP_HIT(j, target) ((j)->rip == (target) && (j)->generation == c->code_generation && (j)->key == c->mode_key)
+#define UOP_JUMP_ENTRY2(rip) (&c->jumps[UOP_JUMPS + (((rip) ^ ((rip) >> 15)) & (UOP_JUMPS2 - 1))]) /* the same again, larger, for what is not there */
+#define UOP_CODE_VALID(tag) ((tag) == c->code_generation || (tag) == c->global_code_generation)
+#define UOP_JUMP_HIT(j, target) ((j)->rip == (target) && (j)->key == c->mode_key && UOP_CODE_VALID((j)->generation))
+#define UOP_CODE_PAGE(rip) ((rip) & ~UINT64_C(4095)) /* code_base there */
 /* Out of a trace by u's link, when u->count instructions have retired. */
 #define UOP_EXIT                                                                                                       \
     do {                                                                                                               \
@@ -361,7 +368,7 @@ struct uop_jump {
             c->rip = (target);                                                                                         \
             return NULL;                                                                                               \
         }                                                                                                              \
-        c->code_base = (j)->code_base;                                                                                 \
+        c->code_base = UOP_CODE_PAGE(target);                                                                          \
         UOP_GO((j)->u);                                                                                                \
     } while (0)
 EMU_INLINE uint64_t uop_rip(const struct cpu *c, uint64_t offset)
