@@ -401,6 +401,27 @@ TEST(rtl8139_cp_receives_into_descriptors)
     nic_free(m);
 }
 
+/* Linux's 8139cp clears ISR, then empties the ring and gives the descriptors back, then allows interrupts again: nothing later tells the card. */
+TEST(rtl8139_cp_goes_on_when_interrupts_are_allowed_again)
+{
+    struct nic *m = started_cp(0x23, 2);
+    uint8_t f[400];
+    size_t size = tcp_frame(f, 300, true);
+    unsigned i;
+    for (i = 0; i < 2; i++)
+        CHECK_EQ(nic_give(m, f, size), 1);
+    CHECK_EQ(nic_give(m, f, size), 0);
+    out(m, IMR, 0, 2);
+    out(m, ISR, ROK, 2);
+    CHECK_EQ(m->kicks, 0);
+    for (i = 0; i < 2; i++)
+        mem_st(&m->emu, RXD + i * 16, OWN | (i ? EOR : 0) | 1536, 4);
+    out(m, IMR, 0xFFFF, 2);
+    CHECK_EQ(m->kicks, 1);
+    CHECK_EQ(nic_give(m, f, size), 1);
+    nic_free(m);
+}
+
 TEST(rtl8139_cp_sends_from_descriptors)
 {
     struct nic *m = started_cp(0x03, 1);
@@ -522,5 +543,6 @@ TEST(rtl8139_survives_any_register_value)
 TEST_MAIN(TEST_CASE(rtl8139_pci_header), TEST_CASE(rtl8139_reset_values), TEST_CASE(rtl8139_eeprom), TEST_CASE(rtl8139_configuration_is_locked), TEST_CASE(rtl8139_interrupt_status_and_mask),
           TEST_CASE(rtl8139_sends_from_four_buffers), TEST_CASE(rtl8139_receives_into_the_ring), TEST_CASE(rtl8139_ring_wraps), TEST_CASE(rtl8139_full_ring_makes_the_sender_wait),
           TEST_CASE(rtl8139_filters_addresses), TEST_CASE(rtl8139_loopback), TEST_CASE(rtl8139_timer), TEST_CASE(rtl8139_cp_receives_into_descriptors),
+          TEST_CASE(rtl8139_cp_goes_on_when_interrupts_are_allowed_again),
           TEST_CASE(rtl8139_cp_sends_from_descriptors), TEST_CASE(rtl8139_cp_fills_in_checksums_and_tags), TEST_CASE(rtl8139_cp_segments_large_sends), TEST_CASE(rtl8139_software_interrupt),
           TEST_CASE(rtl8139_survives_any_register_value))

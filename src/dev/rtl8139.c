@@ -679,8 +679,10 @@ static void rtl_write(void *opaque, uint64_t offset, uint64_t value, unsigned si
         st32le(d->reg + RTL_TCR, (RTL_32(d, RTL_TCR) & 0x03060FF0u) | RTL_HW_VERSION);
     if (r == RTL_TIMERINT)
         rtl_timer_arm(d);
-    if (r == RTL_IMR)
+    if (r == RTL_IMR) {
         rtl_update_irq(d);
+        rtl_rx_resume(d); /* in C+ mode no register tells of descriptors given back: drivers do it before they allow interrupts again */
+    }
     if (r == RTL_RCR)
         rtl_rx_resume(d);
 }
