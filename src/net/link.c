@@ -10,6 +10,7 @@
  * Invariants 1. p->peer->peer == p.
  *            2. A port that is down gets nothing; what was for it is dropped and counted.
  *            3. Between exactly two ends (also across a hub with two ports) nothing is dropped for want of room.
+ *            4. Hubs joined in a ring end a frame's way after a few rounds.
  */
 #include "../machine.h"
 #include "net.h"
@@ -332,9 +333,11 @@ EMU_PRIV void net_filter_detach(struct net_filter *f)
 
 /* ---- hubs ---- */
 
+enum { HUB_DEPTH = 4 };
 struct hub_port {
     struct net_port port;
     uint64_t hub;
+    unsigned depth; /* calls of this port under way: an answer may come before its question is through; more is a loop of hubs (invariant 4) */
 };
 
 static struct hub_port *hub_next(struct hub_port *self, struct net_port *after)
@@ -356,26 +359,44 @@ static bool hub_is_pair(struct hub_port *self)
 static bool hub_can_receive(struct net_port *p)
 {
     struct hub_port *self = p->opaque;
-    return !hub_is_pair(self) || net_can_send(&hub_next(self, NULL)->port);
+    bool can = true;
+    if (self->depth < HUB_DEPTH && hub_is_pair(self)) {
+        self->depth++;
+        can = net_can_send(&hub_next(self, NULL)->port);
+        self->depth--;
+    }
+    return can;
 }
 
 static int hub_receive(struct net_port *p, const struct net_frame *f)
 {
     struct hub_port *self = p->opaque, *other;
+    int taken = 1;
+    if (self->depth == HUB_DEPTH) {
+        p->drops_in++;
+        return 1;
+    }
+    self->depth++;
     if (hub_is_pair(self))
-        return net_send(&hub_next(self, NULL)->port, f);
-    for (other = hub_next(self, NULL); other; other = hub_next(self, &other->port))
-        if (!net_send(&other->port, f))
-            other->port.drops_in++;
-    return 1;
+        taken = net_send(&hub_next(self, NULL)->port, f);
+    else
+        for (other = hub_next(self, NULL); other; other = hub_next(self, &other->port))
+            if (!net_send(&other->port, f))
+                other->port.drops_in++;
+    self->depth--;
+    return taken;
 }
 
 /* The receiver behind this port has room again: its senders are behind all the others. */
 static void hub_kick(struct net_port *p)
 {
     struct hub_port *self = p->opaque, *other;
+    if (self->depth == HUB_DEPTH)
+        return;
+    self->depth++;
     for (other = hub_next(self, NULL); other; other = hub_next(self, &other->port))
         net_kick_peer(&other->port);
+    self->depth--;
 }
 
 static void hub_destroy(struct net_port *p)
