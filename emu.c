@@ -55507,11 +55507,12 @@ struct tap {
     char ifname[32];
     char *downscript;
     bool vnet, full; /* full: the host had no room */
+    bool gone;       /* the interface was deleted: its descriptor is always "ready", with an error */
     size_t waiting;  /* bytes of buffer that our machine had no room for */
     uint8_t buffer[TAP_BUFFER];
 };
 
-static void tap_wants(struct tap *t) { watch_want(&t->watch, (t->waiting ? 0 : HOST_READ) | (t->full ? HOST_WRITE : 0)); }
+static void tap_wants(struct tap *t) { watch_want(&t->watch, t->gone ? 0 : (t->waiting ? 0 : HOST_READ) | (t->full ? HOST_WRITE : 0)); }
 
 /* The header is in the host's byte order. */
 static uint16_t tap_get16(const uint8_t *p)
@@ -55644,8 +55645,14 @@ static void tap_read(struct tap *t)
     }
     for (i = 0; i < TAP_ROUND; i++) {
         int n = host_fd_read(t->fd, t->buffer, sizeof t->buffer);
-        if (n <= 0)
+        if (n == EMU_EAGAIN)
             break;
+        if (n <= 0) {
+            emu_log(t->port.emu, LOG_NOTICE, "%s: the host's interface %s is gone (%s); this link is dead", t->port.name, t->ifname, n ? emu_strerror(n) : "end of file");
+            t->gone = true;
+            t->full = false;
+            break;
+        }
         if (!tap_give(t, (size_t)n)) {
             t->waiting = (size_t)n;
             break;

@@ -6,6 +6,8 @@
 #include "machine.h"
 #include "net/net.h"
 #include "test.h"
+#include <sys/socket.h>
+#include <unistd.h>
 
 struct end {
     struct emu emu;
@@ -412,6 +414,64 @@ TEST(hub_joins_three)
     free(ends[2]);
 }
 
+static bool add_netdev(struct emu *e, const char *text)
+{
+    struct options o;
+    struct err err;
+    int r = options_parse(&o, e, "-netdev x", text, "type", &err);
+    if (!r) {
+        r = net_netdev_add(e, &o, &err);
+        options_free(&o);
+    }
+    return !r;
+}
+
+/* Two hubs with two cables between them, and two in a ring without a third port: frames end, and so do questions for room and kicks. */
+TEST(hubs_in_a_ring_end_a_frame)
+{
+    struct err err;
+    uint8_t f[60] = { 0 };
+    struct end *n = end_new("hubport,id=n0,hubid=0", &err);
+    CHECK(n);
+    CHECK(add_netdev(&n->emu, "hubport,id=a,hubid=0") && add_netdev(&n->emu, "hubport,id=b,hubid=1,netdev=a"));
+    CHECK(add_netdev(&n->emu, "hubport,id=c,hubid=0") && add_netdev(&n->emu, "hubport,id=d,hubid=1,netdev=c"));
+    CHECK_EQ(send_frame(n, f, 60), 1);
+    net_kick_peer(&n->nic);
+    end_free(n);
+    n = end_new("hubport,id=n0,hubid=5", &err);
+    CHECK(n);
+    CHECK(add_netdev(&n->emu, "hubport,id=a,hubid=0") && add_netdev(&n->emu, "hubport,id=b,hubid=1,netdev=a"));
+    CHECK(add_netdev(&n->emu, "hubport,id=c,hubid=0") && add_netdev(&n->emu, "hubport,id=d,hubid=1,netdev=c"));
+    CHECK(net_can_send(net_port_find(&n->emu, "a")));
+    net_kick_peer(net_port_find(&n->emu, "a"));
+    end_free(n);
+}
+
+/* A deleted interface leaves a descriptor that is always ready and always fails: one line, and no more looks at it. */
+TEST(tap_that_is_gone_is_not_watched)
+{
+    struct err err;
+    struct watch *w;
+    struct end *n;
+    char text[40];
+    uint8_t f[60] = { 0 };
+    int fds[2], i;
+    CHECK_EQ(socketpair(AF_UNIX, SOCK_SEQPACKET, 0, fds), 0);
+    snprintf(text, sizeof text, "tap,id=n0,fd=%d,vnet_hdr=off", fds[0]);
+    n = end_new(text, &err);
+    CHECK(n);
+    CHECK_EQ(write(fds[1], f, 60), 60);
+    poll_end(n, NS_PER_SEC);
+    CHECK_EQ(n->frames, 1);
+    close(fds[1]); /* reads give "end" from now on */
+    for (i = 0; i < 3; i++)
+        poll_end(n, 10 * NS_PER_MS);
+    for (w = n->emu.watches; w; w = w->next)
+        CHECK_EQ(w->want, 0);
+    CHECK_EQ(send_frame(n, f, 60), 1);
+    end_free(n);
+}
+
 TEST(backends_name_what_is_wrong)
 {
     static const struct { const char *text, *says; } rows[] = {
@@ -447,4 +507,5 @@ TEST(backends_name_what_is_wrong)
 
 TEST_MAIN(TEST_CASE(socket_listen_and_connect_carry_frames), TEST_CASE(stream_unix_survives_a_peer_that_comes_and_goes), TEST_CASE(stream_format_is_length_and_frame),
           TEST_CASE(datagrams_carry_frames), TEST_CASE(unix_datagrams_carry_frames), TEST_CASE(multicast_joins_several_without_echo), TEST_CASE(hub_joins_three),
+          TEST_CASE(hubs_in_a_ring_end_a_frame), TEST_CASE(tap_that_is_gone_is_not_watched),
           TEST_CASE(backends_name_what_is_wrong))
