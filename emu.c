@@ -50657,7 +50657,7 @@ EMU_PRIV void ip_input(struct nat *n, struct pkt *p)
     p->ttl = ip[8];
     p->proto = ip[9];
     p->to_all = dst == UINT32_MAX || dst == (n->net4 | ~n->mask4) || dst >> 28 == 14;
-    if (src == UINT32_MAX || src >> 28 == 14 || src >> 24 == 127 || dst >> 24 == 127) /* RFC 1812 §5.3.7: martians */
+    if (src == UINT32_MAX || src >> 28 == 14 || src >> 24 == 127 || dst >> 24 == 127 || !(dst >> 24)) /* RFC 1812 §5.3.7: martians */
         return;
     if (src)
         arp_learn(n, &p->src, p->src_mac);
@@ -50859,7 +50859,8 @@ static struct icmp_flow *icmp_get(struct nat *n, struct pkt *p, uint16_t id)
     f->ttl = -1;
     r = host_socket(&f->fd, v4 ? HOST_INET : HOST_INET6, HOST_PING);
     if (r < 0) {
-        emu_log_once(n->emu, &n->said_ping, LOG_NOTICE,
+        if (v4 || r != EMU_ENOTSUP) /* not where the host has no IPv6 at all */
+            emu_log_once(n->emu, &n->said_ping, LOG_NOTICE,
                      "%s: the host lets this user send no ping; on Linux, as root: sysctl net.ipv4.ping_group_range=\"0 2147483647\" (pings of the gateway work without)",
                      n->port.name);
         emu_free(n->emu, f);
@@ -50975,12 +50976,19 @@ struct udp_flow {
     unsigned bucket;
 };
 
-static unsigned udp_bucket(struct nat *n, const struct nat_addr *guest, uint16_t port)
+/* Of a socket (remote NULL) or of a hostfwd record. */
+static unsigned udp_bucket(struct nat *n, const struct nat_addr *guest, uint16_t port, const struct nat_addr *remote, uint16_t remote_port)
 {
-    uint8_t key[18];
+    uint8_t key[36];
+    size_t size = 18;
     memcpy(key, guest->b, 16);
     st16be(key + 16, port);
-    return (unsigned)(nat_siphash(n->secret, key, sizeof key) % NAT_HASH);
+    if (remote) {
+        memcpy(key + 18, remote->b, 16);
+        st16be(key + 34, remote_port);
+        size = sizeof key;
+    }
+    return (unsigned)(nat_siphash(n->secret, key, size) % NAT_HASH);
 }
 
 static void udp_free(struct udp_flow *f)
@@ -51011,7 +51019,7 @@ static void udp_free_oldest(struct nat *n)
         udp_free(oldest);
 }
 
-static struct udp_flow *udp_new(struct nat *n, const struct nat_addr *guest, uint16_t port)
+static struct udp_flow *udp_new(struct nat *n, const struct nat_addr *guest, uint16_t port, const struct nat_addr *remote, uint16_t remote_port)
 {
     struct udp_flow *f;
     if (n->udp_count >= UDP_MAX_FLOWS)
@@ -51022,10 +51030,14 @@ static struct udp_flow *udp_new(struct nat *n, const struct nat_addr *guest, uin
     f->nat = n;
     f->guest = *guest;
     f->guest_port = port;
+    if (remote) {
+        f->remote = *remote;
+        f->remote_port = remote_port;
+    }
     f->fd = HOST_FD_NONE;
     f->ttl = -1;
     f->used_host_ns = host_clock_ns();
-    f->bucket = udp_bucket(n, guest, port);
+    f->bucket = udp_bucket(n, guest, port, remote, remote_port);
     f->hash_next = n->udp_hash[f->bucket];
     n->udp_hash[f->bucket] = f;
     f->next = n->udp_list;
@@ -51040,7 +51052,7 @@ static struct udp_flow *udp_new(struct nat *n, const struct nat_addr *guest, uin
 static struct udp_flow *udp_find(struct nat *n, const struct nat_addr *guest, uint16_t port, const struct nat_addr *remote, uint16_t remote_port)
 {
     struct udp_flow *f;
-    for (f = n->udp_hash[udp_bucket(n, guest, port)]; f; f = f->hash_next)
+    for (f = n->udp_hash[udp_bucket(n, guest, port, remote, remote_port)]; f; f = f->hash_next)
         if (f->guest_port == port && nat_addr_eq(&f->guest, guest) && (remote ? f->fwd && f->remote_port == remote_port && nat_addr_eq(&f->remote, remote) : !f->fwd))
             return f;
     return NULL;
@@ -51137,11 +51149,9 @@ EMU_PRIV void udp_forwarded(struct nat *n, struct nat_hostfwd *fwd)
         src = nat_from_host(n, &from, nat_is_v4(&guest));
         f = udp_find(n, &guest, fwd->guest_port, &src, from.port);
         if (!f) {
-            f = udp_new(n, &guest, fwd->guest_port);
+            f = udp_new(n, &guest, fwd->guest_port, &src, from.port);
             if (!f)
                 continue;
-            f->remote = src;
-            f->remote_port = from.port;
         }
         f->fwd = fwd;
         f->peer = from;
@@ -51152,7 +51162,7 @@ EMU_PRIV void udp_forwarded(struct nat *n, struct nat_hostfwd *fwd)
 
 static void udp_forward(struct nat *n, struct pkt *p, uint16_t guest_port, uint16_t port, const uint8_t *data, size_t size)
 {
-    struct udp_flow *f = udp_find(n, &p->src, guest_port, &p->dst, port);
+    struct udp_flow *f = n->hostfwds ? udp_find(n, &p->src, guest_port, &p->dst, port) : NULL;
     struct host_addr to;
     int r, tries;
     emu_poll_now(n->emu);
@@ -51168,7 +51178,7 @@ static void udp_forward(struct nat *n, struct pkt *p, uint16_t guest_port, uint1
     f = udp_find(n, &p->src, guest_port, NULL, 0);
     if (!f) {
         struct host_addr any;
-        f = udp_new(n, &p->src, guest_port);
+        f = udp_new(n, &p->src, guest_port, NULL, 0);
         if (!f)
             return;
         memset(&any, 0, sizeof any);
@@ -51181,7 +51191,8 @@ static void udp_forward(struct nat *n, struct pkt *p, uint16_t guest_port, uint1
         if (r < 0) {
             f->fd = HOST_FD_NONE;
             udp_free(f);
-            nat_no_descriptors(n);
+            if (r != EMU_ENOTSUP) /* a host without IPv6 */
+                nat_no_descriptors(n);
             icmp_error(n, p, NAT_UNREACH_HOST);
             return;
         }
@@ -54415,6 +54426,7 @@ static const uint8_t *ip6_link_option(const uint8_t *m, size_t size, size_t at, 
 }
 
 static bool ip6_unspecified(const struct nat_addr *a) { return !ld64be(a->b) && !ld64be(a->b + 8); }
+static bool ip6_loopback(const struct nat_addr *a) { return !ld64be(a->b) && ld64be(a->b + 8) == 1; }
 
 static void ip6_neighbour_solicited(struct nat *n, struct pkt *p, const uint8_t *m, size_t size)
 {
@@ -54546,6 +54558,8 @@ EMU_PRIV void ip6_input(struct nat *n, struct pkt *p)
     p->to_all = p->dst.b[0] == 0xFF;
     mapped = p->dst;
     if (p->src.b[0] == 0xFF || nat_is_v4(&p->src) || nat_is_v4(&mapped)) /* mapped addresses must not appear on a wire, and are IPv4's here */
+        return;
+    if (ip6_unspecified(&p->dst) || ip6_loopback(&p->dst) || ip6_loopback(&p->src)) /* RFC 4291 §2.5.2, §2.5.3 */
         return;
     if (!ip6_unspecified(&p->src))
         arp_learn(n, &p->src, p->src_mac);

@@ -5,6 +5,13 @@
 #include "net_script.h"
 #include <sched.h>
 #include <sys/wait.h>
+#if defined(__GLIBC__) && defined(__linux__) && defined(__x86_64__)
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <stddef.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#endif
 
 static const uint8_t guest6[16] = { 0xFE, 0xC0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x15 };
 static const uint8_t gate6[16] = { 0xFE, 0xC0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2 };
@@ -406,6 +413,69 @@ TEST(host_without_ipv6_answers_with_the_networks_errors)
     CHECK_EQ(WEXITSTATUS(status), 0);
 }
 
+#if defined(__GLIBC__) && defined(__linux__) && defined(__x86_64__)
+/* A kernel without IPv6: socket() fails. The guest gets the network's errors, and the person no line that sends him looking for descriptors or rights. */
+static int without_ipv6_sockets(void)
+{
+    struct sock_filter code[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, __NR_socket, 0, 3),
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, args[0])),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, AF_INET6, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EAFNOSUPPORT),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+    };
+    struct sock_fprog program;
+    struct script s;
+    uint8_t t[40];
+    const uint8_t *p;
+    unsigned told = 0;
+    program.len = sizeof code / sizeof code[0];
+    program.filter = code;
+    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) || prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program))
+        return 77;
+    if (!script_start(&s, ""))
+        return 2;
+    memset(t, 0, sizeof t);
+    st16be(t, 40000), st16be(t + 2, 80), st32be(t + 4, 1000);
+    t[12] = 0x50, t[13] = SYN;
+    send6(&s, 6, outside6, 64, t, 20, 16);
+    memset(t, 0, sizeof t);
+    st16be(t, 5000), st16be(t + 2, 9), st16be(t + 4, 12);
+    send6(&s, 17, outside6, 64, t, 12, 6);
+    memset(t, 0, sizeof t);
+    t[0] = 128;
+    send6(&s, 58, outside6, 64, t, 16, 2);
+    script_poll(&s, 0);
+    while ((p = take(&s)))
+        if (ld16be(p + 12) == 0x86DD)
+            told |= p[20] == 6 && (p[54 + 13] & RST) ? 1u : p[20] == 58 && p[54] == 1 ? (p[62 + 6] == 17 ? 2u : p[62 + 6] == 58 ? 4u : 0) : 0;
+    if (told != 7)
+        return 3;
+    if (s.n->said_descriptors || s.n->said_ping)
+        return 4;
+    script_end(&s);
+    return 0;
+}
+#else
+static int without_ipv6_sockets(void) { return 77; }
+#endif
+
+TEST(kernel_without_ipv6_is_no_want_of_descriptors)
+{
+    int status = 0;
+    pid_t pid;
+    fflush(stdout);
+    pid = fork();
+    if (!pid)
+        _exit(without_ipv6_sockets());
+    CHECK_EQ(waitpid(pid, &status, 0), pid);
+    CHECK(WIFEXITED(status));
+    if (WEXITSTATUS(status) == 77)
+        SKIP("needs Linux's seccomp on x86-64");
+    CHECK_EQ(WEXITSTATUS(status), 0);
+}
+
 /* ---- forwarding ---- */
 
 TEST(hostfwd_takes_ipv6_in_brackets)
@@ -518,6 +588,75 @@ TEST(restrict_leaves_tftp_and_hostfwd)
     script_poll(&s, 100);
     CHECK(take_tcp(&s, &g));
     CHECK_EQ(g.flags, SYN);
+    script_end(&s);
+}
+
+/* restrict=on: nothing of the guest's becomes a descriptor of the host's, of neither family, whole or in fragments. */
+TEST(restrict_opens_nothing_on_the_host)
+{
+    static uint8_t f[200], t[64];
+    struct script s;
+    uint32_t outside = UINT32_C(0x01020304), to[4];
+    unsigned i;
+    to[0] = outside, to[1] = GATE, to[2] = DNS, to[3] = UINT32_C(0x0A000204);
+    CHECK(script_start(&s, "restrict=on,tftp=/tmp"));
+    use_resolver(&s, 0, 9);
+    s.gport = 4000;
+    for (i = 0; i < 4; i++) {
+        send_udp(&s, GUEST, 5000, to[i], 53, question, sizeof question);
+        send_udp(&s, GUEST, 5000, to[i], 7, "x", 1);
+        send_udp(&s, GUEST, 5000, to[i], 137, "x", 1);
+        send_tcp(&s, to[i], 53, 1, 0, SYN, 100, NULL, 0, NULL, 0);
+        send_tcp(&s, to[i], 80, 1, 0, SYN, 100, NULL, 0, NULL, 0);
+        memset(t, 0, sizeof t);
+        t[0] = 8;
+        st16be(t + 2, net_checksum(t, 16, 0));
+        give(&s, f, ip_frame(f, 1, GUEST, to[i], t, 16, 1, 0, 64));
+        st16be(t, 5000), st16be(t + 2, 7), st16be(t + 4, 48), st16be(t + 6, 0); /* a datagram in two fragments */
+        give(&s, f, ip_frame(f, 17, GUEST, to[i], t, 24, 9, 0x2000, 64));
+        give(&s, f, ip_frame(f, 17, GUEST, to[i], t, 24, 9, 3, 64));
+    }
+    send_udp(&s, GUEST, 5000, UINT32_MAX, 7, "x", 1);
+    send_udp(&s, GUEST, 5353, UINT32_C(0xE00000FB), 5353, "x", 1);
+    for (i = 0; i < 3; i++) {
+        const uint8_t *dst = i == 0 ? outside6 : i == 1 ? gate6 : s.n->dns6;
+        memset(t, 0, sizeof t);
+        st16be(t, 40000), st16be(t + 2, i == 2 ? 53 : 80), st32be(t + 4, 1000);
+        t[12] = 0x50, t[13] = SYN;
+        send6(&s, 6, dst, 64, t, 20, 16);
+        memset(t, 0, sizeof t);
+        st16be(t, 5000), st16be(t + 2, i == 2 ? 53 : 9), st16be(t + 4, 32);
+        send6(&s, 17, dst, 64, t, 32, 6);
+        memset(t, 0, sizeof t);
+        t[0] = 128;
+        send6(&s, 58, dst, 64, t, 16, 2);
+    }
+    script_work(&s);
+    CHECK_EQ(s.e->watch_count, 0);
+    CHECK_EQ(s.n->tcp_count + s.n->udp_count + s.n->icmp_count + s.n->dns_count, 0);
+    script_end(&s);
+}
+
+/* RFC 1812 §5.3.7, RFC 4291 §2.5.2 and §2.5.3: network 0 and the loopback addresses are nobody's on a wire. */
+TEST(addresses_that_must_not_be_on_a_wire_are_dropped)
+{
+    static const uint8_t loop6[16] = { 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1 }, none6[16];
+    struct script s;
+    uint8_t t[20];
+    unsigned i;
+    CHECK(script_start(&s, ""));
+    s.gport = 4000;
+    send_tcp(&s, 0, 80, 1, 0, SYN, 100, NULL, 0, NULL, 0);
+    send_udp(&s, GUEST, 5000, 1, 9, "x", 1);
+    send_udp(&s, GUEST, 5000, UINT32_C(0x7F000001), 9, "x", 1);
+    for (i = 0; i < 2; i++) {
+        memset(t, 0, sizeof t);
+        st16be(t, 40000), st16be(t + 2, 80), st32be(t + 4, 1000);
+        t[12] = 0x50, t[13] = SYN;
+        send6(&s, 6, i ? loop6 : none6, 64, t, 20, 16);
+    }
+    CHECK_EQ(s.n->tcp_count + s.n->udp_count, 0);
+    CHECK_EQ(s.e->watch_count, 0);
     script_end(&s);
 }
 
@@ -989,7 +1128,7 @@ TEST(user_options_name_option_value_and_form)
     CHECK(all);
 }
 
-TEST_MAIN(TEST_CASE(dns_over_tcp_tries_every_resolver), TEST_CASE(dns_silent_resolver_fails_in_time), TEST_CASE(dns_malformed_answers_are_dropped), TEST_CASE(dns_list_is_read_again),
+TEST_MAIN(TEST_CASE(kernel_without_ipv6_is_no_want_of_descriptors), TEST_CASE(restrict_opens_nothing_on_the_host), TEST_CASE(addresses_that_must_not_be_on_a_wire_are_dropped), TEST_CASE(dns_over_tcp_tries_every_resolver), TEST_CASE(dns_silent_resolver_fails_in_time), TEST_CASE(dns_malformed_answers_are_dropped), TEST_CASE(dns_list_is_read_again),
           TEST_CASE(ipv6_tcp_reaches_the_hosts_loopback), TEST_CASE(ipv6_udp_echo_neighbours_and_dhcp), TEST_CASE(ipv6_headers_and_fragments_that_lie),
           TEST_CASE(host_without_ipv6_answers_with_the_networks_errors), TEST_CASE(hostfwd_takes_ipv6_in_brackets), TEST_CASE(hostfwd_udp_carries_both_ways),
           TEST_CASE(hostfwd_in_use_is_named_for_udp_and_unix), TEST_CASE(restrict_leaves_tftp_and_hostfwd), TEST_CASE(icmp_echo_to_the_outside_by_ping_socket), TEST_CASE(icmp_echo_to_the_outside_where_it_is_allowed),

@@ -183,7 +183,8 @@ static struct icmp_flow *icmp_get(struct nat *n, struct pkt *p, uint16_t id)
     f->ttl = -1;
     r = host_socket(&f->fd, v4 ? HOST_INET : HOST_INET6, HOST_PING);
     if (r < 0) {
-        emu_log_once(n->emu, &n->said_ping, LOG_NOTICE,
+        if (v4 || r != EMU_ENOTSUP) /* not where the host has no IPv6 at all */
+            emu_log_once(n->emu, &n->said_ping, LOG_NOTICE,
                      "%s: the host lets this user send no ping; on Linux, as root: sysctl net.ipv4.ping_group_range=\"0 2147483647\" (pings of the gateway work without)",
                      n->port.name);
         emu_free(n->emu, f);

@@ -261,7 +261,7 @@ EMU_PRIV void ip_input(struct nat *n, struct pkt *p)
     p->ttl = ip[8];
     p->proto = ip[9];
     p->to_all = dst == UINT32_MAX || dst == (n->net4 | ~n->mask4) || dst >> 28 == 14;
-    if (src == UINT32_MAX || src >> 28 == 14 || src >> 24 == 127 || dst >> 24 == 127) /* RFC 1812 §5.3.7: martians */
+    if (src == UINT32_MAX || src >> 28 == 14 || src >> 24 == 127 || dst >> 24 == 127 || !(dst >> 24)) /* RFC 1812 §5.3.7: martians */
         return;
     if (src)
         arp_learn(n, &p->src, p->src_mac);

@@ -131,6 +131,7 @@ static const uint8_t *ip6_link_option(const uint8_t *m, size_t size, size_t at, 
 }
 
 static bool ip6_unspecified(const struct nat_addr *a) { return !ld64be(a->b) && !ld64be(a->b + 8); }
+static bool ip6_loopback(const struct nat_addr *a) { return !ld64be(a->b) && ld64be(a->b + 8) == 1; }
 
 static void ip6_neighbour_solicited(struct nat *n, struct pkt *p, const uint8_t *m, size_t size)
 {
@@ -262,6 +263,8 @@ EMU_PRIV void ip6_input(struct nat *n, struct pkt *p)
     p->to_all = p->dst.b[0] == 0xFF;
     mapped = p->dst;
     if (p->src.b[0] == 0xFF || nat_is_v4(&p->src) || nat_is_v4(&mapped)) /* mapped addresses must not appear on a wire, and are IPv4's here */
+        return;
+    if (ip6_unspecified(&p->dst) || ip6_loopback(&p->dst) || ip6_loopback(&p->src)) /* RFC 4291 §2.5.2, §2.5.3 */
         return;
     if (!ip6_unspecified(&p->src))
         arp_learn(n, &p->src, p->src_mac);

@@ -36,12 +36,19 @@ struct udp_flow {
     unsigned bucket;
 };
 
-static unsigned udp_bucket(struct nat *n, const struct nat_addr *guest, uint16_t port)
+/* Of a socket (remote NULL) or of a hostfwd record. */
+static unsigned udp_bucket(struct nat *n, const struct nat_addr *guest, uint16_t port, const struct nat_addr *remote, uint16_t remote_port)
 {
-    uint8_t key[18];
+    uint8_t key[36];
+    size_t size = 18;
     memcpy(key, guest->b, 16);
     st16be(key + 16, port);
-    return (unsigned)(nat_siphash(n->secret, key, sizeof key) % NAT_HASH);
+    if (remote) {
+        memcpy(key + 18, remote->b, 16);
+        st16be(key + 34, remote_port);
+        size = sizeof key;
+    }
+    return (unsigned)(nat_siphash(n->secret, key, size) % NAT_HASH);
 }
 
 static void udp_free(struct udp_flow *f)
@@ -72,7 +79,7 @@ static void udp_free_oldest(struct nat *n)
         udp_free(oldest);
 }
 
-static struct udp_flow *udp_new(struct nat *n, const struct nat_addr *guest, uint16_t port)
+static struct udp_flow *udp_new(struct nat *n, const struct nat_addr *guest, uint16_t port, const struct nat_addr *remote, uint16_t remote_port)
 {
     struct udp_flow *f;
     if (n->udp_count >= UDP_MAX_FLOWS)
@@ -83,10 +90,14 @@ static struct udp_flow *udp_new(struct nat *n, const struct nat_addr *guest, uin
     f->nat = n;
     f->guest = *guest;
     f->guest_port = port;
+    if (remote) {
+        f->remote = *remote;
+        f->remote_port = remote_port;
+    }
     f->fd = HOST_FD_NONE;
     f->ttl = -1;
     f->used_host_ns = host_clock_ns();
-    f->bucket = udp_bucket(n, guest, port);
+    f->bucket = udp_bucket(n, guest, port, remote, remote_port);
     f->hash_next = n->udp_hash[f->bucket];
     n->udp_hash[f->bucket] = f;
     f->next = n->udp_list;
@@ -101,7 +112,7 @@ static struct udp_flow *udp_new(struct nat *n, const struct nat_addr *guest, uin
 static struct udp_flow *udp_find(struct nat *n, const struct nat_addr *guest, uint16_t port, const struct nat_addr *remote, uint16_t remote_port)
 {
     struct udp_flow *f;
-    for (f = n->udp_hash[udp_bucket(n, guest, port)]; f; f = f->hash_next)
+    for (f = n->udp_hash[udp_bucket(n, guest, port, remote, remote_port)]; f; f = f->hash_next)
         if (f->guest_port == port && nat_addr_eq(&f->guest, guest) && (remote ? f->fwd && f->remote_port == remote_port && nat_addr_eq(&f->remote, remote) : !f->fwd))
             return f;
     return NULL;
@@ -198,11 +209,9 @@ EMU_PRIV void udp_forwarded(struct nat *n, struct nat_hostfwd *fwd)
         src = nat_from_host(n, &from, nat_is_v4(&guest));
         f = udp_find(n, &guest, fwd->guest_port, &src, from.port);
         if (!f) {
-            f = udp_new(n, &guest, fwd->guest_port);
+            f = udp_new(n, &guest, fwd->guest_port, &src, from.port);
             if (!f)
                 continue;
-            f->remote = src;
-            f->remote_port = from.port;
         }
         f->fwd = fwd;
         f->peer = from;
@@ -213,7 +222,7 @@ EMU_PRIV void udp_forwarded(struct nat *n, struct nat_hostfwd *fwd)
 
 static void udp_forward(struct nat *n, struct pkt *p, uint16_t guest_port, uint16_t port, const uint8_t *data, size_t size)
 {
-    struct udp_flow *f = udp_find(n, &p->src, guest_port, &p->dst, port);
+    struct udp_flow *f = n->hostfwds ? udp_find(n, &p->src, guest_port, &p->dst, port) : NULL;
     struct host_addr to;
     int r, tries;
     emu_poll_now(n->emu);
@@ -229,7 +238,7 @@ static void udp_forward(struct nat *n, struct pkt *p, uint16_t guest_port, uint1
     f = udp_find(n, &p->src, guest_port, NULL, 0);
     if (!f) {
         struct host_addr any;
-        f = udp_new(n, &p->src, guest_port);
+        f = udp_new(n, &p->src, guest_port, NULL, 0);
         if (!f)
             return;
         memset(&any, 0, sizeof any);
@@ -242,7 +251,8 @@ static void udp_forward(struct nat *n, struct pkt *p, uint16_t guest_port, uint1
         if (r < 0) {
             f->fd = HOST_FD_NONE;
             udp_free(f);
-            nat_no_descriptors(n);
+            if (r != EMU_ENOTSUP) /* a host without IPv6 */
+                nat_no_descriptors(n);
             icmp_error(n, p, NAT_UNREACH_HOST);
             return;
         }
