@@ -51874,23 +51874,27 @@ static void tcp_refuse(struct nat *n, struct pkt *p, const struct tcp_segment *s
     nat_send_flat(n, frame, base + 20);
 }
 
+/* RST of a flow that ends. It waits for room in the guest's NIC as every flat frame does: nobody would send it again. */
+static void tcp_send_reset(struct tcp_flow *f)
+{
+    uint8_t frame[NAT_ETHER_BYTES + NAT_IP6_BYTES + 20];
+    size_t base = tcp_header_bytes(f);
+    const uint8_t *mac = arp_lookup(f->nat, &f->guest);
+    if (!mac)
+        return;
+    tcp_build(f->nat, frame, mac, &f->remote, f->remote_port, &f->guest, f->guest_port, f->state == TCP_CONNECTING ? 0 : f->snd_nxt, f->rcv_nxt, TCP_RST | TCP_ACK, 0, 0,
+              20); /* CONNECTING: nothing of ours was sent yet, it answers the SYN */
+    f->nat->next_id++;
+    st16be(frame + base + 16, net_checksum(frame + base, 20, 0)); /* the field held the pseudo header's sum */
+    nat_send_flat(f->nat, frame, base + 20);
+}
+
 /* RST to the guest, and the end. */
 static void tcp_reset_guest(struct tcp_flow *f)
 {
     if (f->state == TCP_DEAD)
         return;
-    if (f->state == TCP_CONNECTING) { /* nothing of ours was sent yet: it answers the SYN */
-        uint8_t frame[NAT_ETHER_BYTES + NAT_IP6_BYTES + 20];
-        size_t base = tcp_header_bytes(f);
-        const uint8_t *mac = arp_lookup(f->nat, &f->guest);
-        if (mac) {
-            tcp_build(f->nat, frame, mac, &f->remote, f->remote_port, &f->guest, f->guest_port, 0, f->rcv_nxt, TCP_RST | TCP_ACK, 0, 0, 20);
-            st16be(frame + base + 16, net_checksum(frame + base, 20, 0));
-            nat_send_flat(f->nat, frame, base + 20);
-        }
-    } else {
-        tcp_send_segment(f, f->snd_nxt, 0, TCP_RST | TCP_ACK);
-    }
+    tcp_send_reset(f);
     tcp_kill(f);
 }
 
@@ -52382,7 +52386,8 @@ static void tcp_timeout(struct tcp_flow *f, int64_t now)
     if (!f->chunk_count) { /* persist */
         uint32_t left = f->tx_end - f->snd_nxt;
         if (++f->retries > TCP_RETRIES) {
-            tcp_reset_guest(f);
+            tcp_send_reset(f);
+            tcp_reset_host(f);
             return;
         }
         if (f->backoff < 8)
@@ -52442,7 +52447,7 @@ static void tcp_life(struct tcp_flow *f, int64_t now)
         return;
     }
     if (f->keepalives++ >= TCP_KEEPALIVE_TRIES) {
-        tcp_send_segment(f, f->snd_nxt, 0, TCP_RST | TCP_ACK);
+        tcp_send_reset(f);
         tcp_reset_host(f);
         return;
     }
@@ -52666,18 +52671,29 @@ static void tcp_settle(struct tcp_flow *f)
         tcp_watch(f);
 }
 
-/* A work round: every flow that asked, once. Called by nat.c's timer and by kick. */
+/* A work round: every flow that asked, once. Called by nat.c's timer and by kick. The flow that filled the guest's NIC goes behind those that
+ * found it full, or it would fill it again each time. */
 EMU_PRIV void tcp_kick(struct nat *n)
 {
-    struct tcp_flow *list = n->tcp_work, *f;
+    struct tcp_flow *list = n->tcp_work, *f, *filled = NULL;
     n->tcp_work = n->tcp_work_last = NULL;
     while ((f = list)) {
+        bool blocked = n->blocked;
         list = f->work_next;
         f->in_work = false;
-        if (f->state == TCP_DEAD)
+        if (f->state == TCP_DEAD) {
             tcp_free(f);
-        else
-            tcp_settle(f);
+            continue;
+        }
+        tcp_settle(f);
+        if (n->blocked && !blocked)
+            filled = f;
+    }
+    if (filled && filled == n->tcp_work && filled->work_next) {
+        n->tcp_work = filled->work_next;
+        filled->work_next = NULL;
+        n->tcp_work_last->work_next = filled;
+        n->tcp_work_last = filled;
     }
 }
 
@@ -55182,8 +55198,10 @@ static int nat_guestfwd_open(struct nat *n, const char *rule, struct err *err)
         if (!g->chr)
             return err_prefix(err, EMU_ENOENT, "guestfwd=%s", rule);
     }
-    if (g->chr->in_use)
-        return err_set(err, EMU_EBUSY, "guestfwd=%s: chardev %s is in use", rule, g->chr->id ? g->chr->id : dash);
+    if (g->chr->in_use) {
+        g->chr = NULL; /* somebody else's: ours to leave alone */
+        return err_set(err, EMU_EBUSY, "guestfwd=%s: chardev %s is in use", rule, dash);
+    }
     g->chr->in_use = true;
     return 0;
 }

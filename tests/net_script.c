@@ -305,6 +305,99 @@ TEST(tcp_keeps_data_while_the_nic_is_full)
     script_end(&s);
 }
 
+/* A reset is sent once; if the NIC is full then, it waits like other frames. */
+TEST(tcp_reset_waits_for_room_in_the_nic)
+{
+    struct linger abort = { 1, 0 };
+    struct script s;
+    struct seg g;
+    CHECK(connected(&s, 65535));
+    s.full = true;
+    setsockopt(s.peer, SOL_SOCKET, SO_LINGER, &abort, sizeof abort);
+    close(s.peer);
+    s.peer = -1;
+    script_poll(&s, 100);
+    CHECK(!take_tcp(&s, &g));
+    s.full = false;
+    net_kick_peer(&s.port);
+    script_work(&s);
+    CHECK(take_tcp(&s, &g));
+    CHECK_EQ(g.flags & RST, RST);
+    CHECK_EQ(g.seq, s.gack);
+    script_work(&s);
+    CHECK_EQ(s.n->tcp_count, 0);
+    script_end(&s);
+}
+
+/* A guest that never answers a window probe is dead: that data of its peer's was lost must not look like an orderly end to either. */
+TEST(tcp_that_gives_up_a_closed_window_resets_both_ends)
+{
+    struct script s;
+    struct seg g;
+    char c;
+    unsigned flags = 0;
+    CHECK(connected(&s, 0));
+    peer_says(&s, "hello", 5);
+    script_advance(&s, 900 * SECOND);
+    while (take_tcp(&s, &g))
+        flags = g.flags;
+    CHECK_EQ(flags & RST, RST);
+    CHECK_EQ(s.n->tcp_count, 0);
+    CHECK_EQ(recv(s.peer, &c, 1, MSG_DONTWAIT), -1);
+    CHECK_EQ(errno, ECONNRESET);
+    script_end(&s);
+}
+
+/* Two flows, one with much to send and one with little: what the first leaves no room for comes next. */
+TEST(tcp_flows_take_turns_at_a_full_nic)
+{
+    static uint8_t data[250000];
+    struct script s;
+    struct seg g;
+    int other, round, i;
+    uint32_t ack;
+    bool met = false;
+    NEEDS_WHOLE_RINGS();
+    CHECK(connected(&s, 65535));
+    for (round = 0; round < 6; round++) { /* the first one's congestion window grows */
+        peer_says(&s, data, 200000);
+        for (i = 0; i < 20; i++) {
+            while (take_tcp(&s, &g))
+                if (g.len)
+                    s.gack = g.seq + (uint32_t)g.len;
+            send_tcp(&s, GATE, s.hport, s.gseq, s.gack, ACK, 65535, NULL, 0, NULL, 0);
+            script_poll(&s, 2);
+        }
+    }
+    s.gport = 40001;
+    send_tcp(&s, GATE, s.hport, 1000, 0, SYN, 65535, syn_options, 12, NULL, 0);
+    for (i = 0; i < 20 && !s.count; i++)
+        script_poll(&s, 50);
+    CHECK(take_tcp(&s, &g));
+    ack = g.seq + 1;
+    send_tcp(&s, GATE, s.hport, 1001, ack, ACK, 65535, NULL, 0, NULL, 0);
+    script_work(&s);
+    other = accept(s.listener, NULL, NULL);
+    CHECK(other >= 0);
+    s.full = true;
+    peer_says(&s, data, 250000);
+    CHECK_EQ(write(other, "little", 6), 6);
+    for (i = 0; i < 5; i++)
+        script_poll(&s, 20);
+    for (round = 0; round < 2; round++) {
+        s.full = false;
+        s.room = 1;
+        net_kick_peer(&s.port);
+        script_work(&s);
+        while (take_tcp(&s, &g))
+            met = met || ld16be(last_frame + 36) == 40001;
+        CHECK(s.full);
+    }
+    CHECK(met);
+    close(other);
+    script_end(&s);
+}
+
 /* RFC 9293 §3.8.4: keepalive after two hours, and the end when nobody answers. */
 TEST(tcp_keepalive_finds_a_dead_guest)
 {
@@ -594,6 +687,34 @@ TEST(guestfwd_chardev_goes_on_after_waiting)
     close(fd);
     close(listener);
     unlink(a.sun_path);
+}
+
+static void nobodys(void *opaque, const uint8_t *buf, size_t size)
+{
+    (void)opaque;
+    (void)buf;
+    (void)size;
+}
+
+/* A rule that wants another's character device is refused, and the other keeps it. */
+TEST(guestfwd_leaves_a_chardev_in_use_alone)
+{
+    struct script s;
+    struct chr *c;
+    struct options o;
+    struct net_port *port = NULL;
+    CHECK(script_start(&s, ""));
+    c = chr_open(s.e, "line", "null", &s.err);
+    CHECK(c);
+    c->in_use = true;
+    c->receive = nobodys;
+    CHECK_EQ(options_parse(&o, s.e, "netdev_add", "user,guestfwd=tcp:10.0.2.100:7-line", "type", &s.err), 0);
+    CHECK(netdev_user_create(s.e, "n1", &o, &port, &s.err) < 0);
+    options_free(&o);
+    CHECK(strstr(s.err.text, "line is in use"));
+    CHECK(c->in_use);
+    CHECK(c->receive == nobodys);
+    script_end(&s);
 }
 
 /* ---- UDP, ICMP, fragments ---- */
@@ -1158,7 +1279,8 @@ TEST(ipv6_advertises_prefix_router_and_dns)
     script_end(&s);
 }
 
-TEST_MAIN(TEST_CASE(tcp_probes_zero_window_and_resumes), TEST_CASE(tcp_refused_connection_is_reset), TEST_CASE(tcp_delivers_data_both_ways_and_half_closes),
+TEST_MAIN(TEST_CASE(tcp_reset_waits_for_room_in_the_nic), TEST_CASE(tcp_that_gives_up_a_closed_window_resets_both_ends), TEST_CASE(tcp_flows_take_turns_at_a_full_nic),
+          TEST_CASE(guestfwd_leaves_a_chardev_in_use_alone), TEST_CASE(tcp_probes_zero_window_and_resumes), TEST_CASE(tcp_refused_connection_is_reset), TEST_CASE(tcp_delivers_data_both_ways_and_half_closes),
           TEST_CASE(tcp_acknowledges_every_second_super_frame), TEST_CASE(tcp_acknowledges_out_of_order_data_with_sack), TEST_CASE(tcp_retransmits_by_sack_and_by_timeout), TEST_CASE(tcp_fast_retransmits_without_sack),
           TEST_CASE(tcp_challenges_blind_reset_syn_and_ack), TEST_CASE(tcp_accepts_nothing_beyond_its_window), TEST_CASE(tcp_keeps_data_while_the_nic_is_full),
           TEST_CASE(tcp_keepalive_finds_a_dead_guest), TEST_CASE(tcp_urgent_pointer_is_harmless), TEST_CASE(zero_ports_are_dropped),

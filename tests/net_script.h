@@ -31,6 +31,7 @@ struct script {
     size_t sizes[FRAMES];
     unsigned first, count;
     bool full; /* the guest's NIC */
+    unsigned room; /* frames until it is; 0: no limit */
     uint16_t gport, hport;
     uint32_t gseq, gack; /* next of ours (the guest's), expected of theirs */
     int listener, peer;
@@ -57,6 +58,7 @@ EMU_UNUSED static int script_receive(struct net_port *p, const struct net_frame 
     if (s->full)
         return 0;
     net_frame_cut(s->e, f, flat, s);
+    s->full = s->room && !--s->room;
     return 1;
 }
 

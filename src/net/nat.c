@@ -578,8 +578,10 @@ static int nat_guestfwd_open(struct nat *n, const char *rule, struct err *err)
         if (!g->chr)
             return err_prefix(err, EMU_ENOENT, "guestfwd=%s", rule);
     }
-    if (g->chr->in_use)
-        return err_set(err, EMU_EBUSY, "guestfwd=%s: chardev %s is in use", rule, g->chr->id ? g->chr->id : dash);
+    if (g->chr->in_use) {
+        g->chr = NULL; /* somebody else's: ours to leave alone */
+        return err_set(err, EMU_EBUSY, "guestfwd=%s: chardev %s is in use", rule, dash);
+    }
     g->chr->in_use = true;
     return 0;
 }
