@@ -76,6 +76,8 @@ refuse net_type '-net bogus' '"bogus"' 'user, tap, bridge'
 refuse net_none '-net none,colour=red' '-net none' '"colour"'
 refuse net_nic_model '-net nic,model=e1001' model=e1001 'model=help'
 refuse net_nic_mac '-net nic,mac=1:2' '-net nic' mac=1:2 52:54:00:12:34:56
+refuse net_nic_macaddr '-net nic,macaddr=1:2' '-net nic' macaddr=1:2 52:54:00:12:34:56
+refuse net_nic_netdev '-net nic,netdev=q' '-net nic' 'no -netdev with id=q'
 refuse net_nic_unknown '-net nic,colour=red' '"colour"'
 refuse net_user_unknown '-net user,colour=red' '"colour"'
 refuse net_user_forward '-net user,hostfwd=tcp::22' hostfwd=tcp::22 '[tcp|udp]:[hostaddr]:hostport-[guestaddr]:guestport'
@@ -83,11 +85,26 @@ for card in e1000 rtl8139 ne2k_pci; do
     refuse "device_${card}_mac" "-device $card,mac=01:00:00:00:00:00" "-device $card" mac=01:00:00:00:00:00 52:54:00:12:34:56
     refuse "device_${card}_netdev" "-device $card,netdev=n9" 'no -netdev with id=n9'
     refuse "device_${card}_addr" "-device $card,addr=40" "-device $card" addr=40 slot.function
+    refuse "device_${card}_bus" "-device $card,bus=pcie.0" "-device $card" bus=pcie.0 pci.0
     refuse "device_${card}_unknown" "-device $card,colour=red" '"colour"'
 done
 refuse device_backend_taken '-netdev user,id=n0 -device e1000,netdev=n0 -device rtl8139,netdev=n0' '"n0"' 'connected already'
 refuse object_unknown '-object filter-magic,id=x' 'filter-dump and filter-impair'
 refuse object_dump '-object filter-dump,id=x' 'id=, netdev= and file='
+
+# QEMU's own spellings of a card: the monitor shows what came of them.
+accept() { # NAME "ARGUMENTS" TEXT...
+    name=$1 arguments=$2
+    shift 2
+    printf 'info network\nquit\n' | timeout 20 $EMU -display none -serial none -monitor stdio -S $arguments > "$dir/out" 2> "$dir/err"
+    for text; do
+        grep -q -e "$text" "$dir/out" || { bad "$name: \"$text\" is not in: $(cat "$dir/out" "$dir/err")"; return; }
+    done
+    ok
+}
+accept net_nic_takes_macaddr '-net nic,macaddr=52:54:00:00:00:09 -net user' 'macaddr=52:54:00:00:00:09'
+accept net_nic_takes_netdev '-netdev user,id=n7 -net nic,netdev=n7' 'peer=n7'
+accept device_takes_bus '-netdev user,id=n7 -device e1000,netdev=n7,bus=pci.0,addr=0x5' 'peer=n7'
 
 # What the host refuses.
 if [ -c /dev/net/tun ]; then

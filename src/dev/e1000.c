@@ -1333,6 +1333,7 @@ static const struct opt_desc e1000_options[] = {
     { "mac", "mac", "station address" },
     { "netdev", "netdev", "id of the backend" },
     { "addr", "str", "PCI slot[.function]" },
+    { "bus", "str", "pci.0" },
     { NULL, NULL, NULL },
 };
 

@@ -405,6 +405,7 @@ static const struct opt_desc ne2k_options[] = {
     { "mac", "mac", "station address" },
     { "netdev", "netdev", "id of the backend" },
     { "addr", "str", "PCI slot[.function]" },
+    { "bus", "str", "pci.0" },
     { NULL, NULL, NULL },
 };
 

@@ -246,8 +246,10 @@ static const struct region_ops pci_data_ops = { pci_data_read, pci_data_write, 1
 
 EMU_PRIV int pci_parse_devfn(struct options *opts, int *devfn, struct err *err)
 {
-    const char *text = opts ? options_get(opts, "addr") : NULL, *p = text;
+    const char *text = opts ? options_get(opts, "addr") : NULL, *p = text, *bus = opts ? options_get(opts, "bus") : NULL;
     unsigned slot = 0, function = 0, digits = 0;
+    if (bus && strcmp(bus, "pci.0") && strcmp(bus, "pci"))
+        return err_set(err, EMU_EINVAL, "%s: bus=%s: there is no such bus; the machine has one, pci.0", opts->origin, bus);
     if (!text)
         return 0;
     if (p[0] == '0' && (p[1] == 'x' || p[1] == 'X'))

@@ -754,6 +754,7 @@ static const struct opt_desc rtl_options[] = {
     { "mac", "mac", "station address" },
     { "netdev", "netdev", "id of the backend" },
     { "addr", "str", "PCI slot[.function]" },
+    { "bus", "str", "pci.0" },
     { NULL, NULL, NULL },
 };
 

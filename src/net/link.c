@@ -513,9 +513,9 @@ EMU_PRIV int mac_parse(const char *text, uint8_t mac[6])
     return mac[0] & 1 ? EMU_EINVAL : 0;
 }
 
-static int net_mac_bad(const struct options *opts, const char *text, struct err *err)
+static int net_mac_bad(const struct options *opts, const char *key, const char *text, struct err *err)
 {
-    return err_set(err, EMU_EINVAL, "%s: mac=%s is not a station's address (like 52:54:00:12:34:56, first byte even)", opts->origin, text);
+    return err_set(err, EMU_EINVAL, "%s: %s=%s is not a station's address (like 52:54:00:12:34:56, first byte even)", opts->origin, key, text);
 }
 
 EMU_PRIV int net_mac_option(struct emu *e, struct options *opts, uint8_t mac[6], struct err *err)
@@ -527,7 +527,7 @@ EMU_PRIV int net_mac_option(struct emu *e, struct options *opts, uint8_t mac[6],
         mac[5] = (uint8_t)(mac[5] + e->nic_count++);
         return 0;
     }
-    return mac_parse(text, mac) ? net_mac_bad(opts, text, err) : 0;
+    return mac_parse(text, mac) ? net_mac_bad(opts, "mac", text, err) : 0;
 }
 
 EMU_PRIV int net_nic_attach(struct emu *e, struct net_port *nic, struct options *opts, struct err *err)
@@ -558,12 +558,14 @@ EMU_PRIV void net_nic_register(struct emu *e, struct net_port *nic, const char *
 /* Asks the board for a NIC on the given backend. */
 static int net_add_nic(struct emu *e, struct options *line, const char *netdev, struct err *err)
 {
-    const char *model = line ? options_get(line, "model") : NULL, *mac = line ? options_get(line, "mac") : NULL;
+    const char *model = line ? options_get(line, "model") : NULL, *mac = line ? options_get(line, "mac") : NULL, *key = "mac";
     const char *name = line ? options_get(line, "name") : NULL, *addr = line ? options_get(line, "addr") : NULL;
     struct net_nic *nic, **end = &e->nics;
     uint8_t checked[6];
+    if (line && !mac && !strncmp(line->origin, "-net ", 5) && (mac = options_get(line, "macaddr"))) /* -net's own word for it */
+        key = "macaddr";
     if (mac && mac_parse(mac, checked)) /* here the line is known that it came from */
-        return net_mac_bad(line, mac, err);
+        return net_mac_bad(line, key, mac, err);
     nic = emu_alloc(e, sizeof *nic);
     if (!nic)
         return err_set(err, EMU_ENOMEM, "out of memory");
@@ -586,6 +588,11 @@ static int net_hub_member(struct emu *e, struct options *opts, const char *type,
     struct net_port *port;
     const char *name;
     snprintf(hub_id, sizeof hub_id, "hub0port%u", n);
+    if (!strcmp(type, "nic") && opts && (name = options_get(opts, "netdev"))) { /* -net nic,netdev=: on that backend, not on the hub */
+        if (!net_port_find(e, name))
+            return err_set(err, EMU_ENOENT, "%s: there is no -netdev with id=%s", opts->origin, name);
+        return net_add_nic(e, opts, name, err);
+    }
     h = hub_port_create(e, 0, hub_id, err);
     if (!h)
         return EMU_ENOMEM;
