@@ -398,6 +398,39 @@ TEST(tcp_flows_take_turns_at_a_full_nic)
     script_end(&s);
 }
 
+/* A guest that opens thousands of connections must not make us promise gigabytes: 256 MiB at the usual size, then 16 KiB each way. */
+TEST(tcp_rings_of_many_flows_are_small)
+{
+    struct rlimit limit;
+    struct script s;
+    unsigned i;
+    NEEDS_WHOLE_RINGS();
+    CHECK_EQ(getrlimit(RLIMIT_NOFILE, &limit), 0);
+    if (limit.rlim_cur < 1000) {
+        limit.rlim_cur = EMU_MIN(limit.rlim_max, (rlim_t)1000);
+        setrlimit(RLIMIT_NOFILE, &limit);
+    }
+    if (limit.rlim_cur < 1000)
+        SKIP("needs 1000 descriptors");
+    CHECK(script_start(&s, ""));
+    s.listener = listen_any(&s.hport);
+    for (i = 0; i < 700; i++) {
+        s.gport = (uint16_t)(10000 + i);
+        send_tcp(&s, GATE, s.hport, 1000, 0, SYN, 65535, syn_options, 12, NULL, 0);
+    }
+    CHECK_EQ(s.n->tcp_count, 700);
+    CHECK_EQ(s.n->tcp_ring_bytes, 512 * UINT64_C(524288) + 188 * UINT64_C(32768));
+    CHECK(tcp_check(s.n));
+    for (i = 0; i < 700; i++) {
+        s.gport = (uint16_t)(10000 + i);
+        send_tcp(&s, GATE, s.hport, 1001, 0, RST, 0, NULL, 0, NULL, 0);
+    }
+    script_work(&s);
+    CHECK_EQ(s.n->tcp_count, 0);
+    CHECK_EQ(s.n->tcp_ring_bytes, 0);
+    script_end(&s);
+}
+
 /* RFC 9293 §3.8.4: keepalive after two hours, and the end when nobody answers. */
 TEST(tcp_keepalive_finds_a_dead_guest)
 {
@@ -1279,7 +1312,7 @@ TEST(ipv6_advertises_prefix_router_and_dns)
     script_end(&s);
 }
 
-TEST_MAIN(TEST_CASE(tcp_reset_waits_for_room_in_the_nic), TEST_CASE(tcp_that_gives_up_a_closed_window_resets_both_ends), TEST_CASE(tcp_flows_take_turns_at_a_full_nic),
+TEST_MAIN(TEST_CASE(tcp_rings_of_many_flows_are_small), TEST_CASE(tcp_reset_waits_for_room_in_the_nic), TEST_CASE(tcp_that_gives_up_a_closed_window_resets_both_ends), TEST_CASE(tcp_flows_take_turns_at_a_full_nic),
           TEST_CASE(guestfwd_leaves_a_chardev_in_use_alone), TEST_CASE(tcp_probes_zero_window_and_resumes), TEST_CASE(tcp_refused_connection_is_reset), TEST_CASE(tcp_delivers_data_both_ways_and_half_closes),
           TEST_CASE(tcp_acknowledges_every_second_super_frame), TEST_CASE(tcp_acknowledges_out_of_order_data_with_sack), TEST_CASE(tcp_retransmits_by_sack_and_by_timeout), TEST_CASE(tcp_fast_retransmits_without_sack),
           TEST_CASE(tcp_challenges_blind_reset_syn_and_ack), TEST_CASE(tcp_accepts_nothing_beyond_its_window), TEST_CASE(tcp_keeps_data_while_the_nic_is_full),

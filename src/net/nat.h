@@ -244,6 +244,7 @@ struct nat {
     /* flows */
     struct tcp_flow *tcp_hash[NAT_HASH], *tcp_list, *tcp_work, *tcp_work_last;
     unsigned tcp_count;
+    size_t tcp_ring_bytes; /* what the flows' rings may hold together */
     unsigned challenge_left; /* RFC 5961 §7, of this second */
     struct udp_flow *udp_hash[NAT_HASH], *udp_list;
     unsigned udp_count;

@@ -21,7 +21,9 @@
  *            3. pipe is the sum of the chunks that are neither sacked nor lost.
  *            4. The right edge of the advertised window (rcv_adv) never moves left.
  *            5. FIN is sent once everything of tx was sent, and tx_end does not move after it.
- * Missing    Timestamps and PAWS (the path is a cable; no delayed duplicates), ECN, urgent data as such (it stays in the stream), TCP Fast Open.
+ *            6. nat's tcp_ring_bytes is the sum of what the rings of flows may hold: at most TCP_RINGS, and TCP_RING_SMALL twice for each flow beyond.
+ * Missing    Timestamps and PAWS: the path is a cable, where no duplicate comes late, and round trips are measured from the chunks' own times, which RACK
+ *            also takes for what was sent again; 12 bytes a segment would tell nothing new. ECN, urgent data as such (it stays in the stream), TCP Fast Open.
  */
 #include "../machine.h"
 #include "net.h"
@@ -29,10 +31,14 @@
 
 #ifdef EMU_TORTURE
 #define TCP_RING_FIRST 4096u
+#define TCP_RING_SMALL 2048u
+#define TCP_RINGS (256u * 1024)
 #define TCP_RING_MAX 16384u
 #define TCP_MAX_FLOWS 64u
 #else
 #define TCP_RING_FIRST (256u * 1024)
+#define TCP_RING_SMALL (16u * 1024)           /* when the flows' rings are more than half of TCP_RINGS */
+#define TCP_RINGS (512u * 1024 * 1024)        /* together, beyond which none grows */
 #define TCP_RING_MAX (4u * 1024 * 1024)
 #define TCP_MAX_FLOWS 8192u
 #endif
@@ -104,6 +110,7 @@ struct tcp_flow {
     int64_t connect_until_host_ns;
     /* sender */
     struct tcp_ring tx;
+    bool counted; /* its rings are part of nat's tcp_ring_bytes */
     uint32_t iss, snd_una, snd_nxt, snd_max, tx_end, snd_wnd, max_wnd, snd_wl1, snd_wl2;
     unsigned snd_shift, mss;
     bool sack_ok, scale_ok, fin_sent, fin_acked;
@@ -156,21 +163,25 @@ static int tcp_ring_pieces(const struct tcp_ring *r, uint32_t seq, uint32_t size
     return size > first ? 2 : 1;
 }
 
-/* Doubles it; [seq, seq + size) keeps its contents. */
+/* Doubles it, if the flows together may have that much; [seq, seq + size) keeps its contents. */
 static void tcp_ring_grow(struct nat *n, struct tcp_ring *r, uint32_t seq, uint32_t size)
 {
     struct tcp_ring bigger;
     struct host_iov v[2];
     uint32_t done = 0;
     int i, count;
+    if (n->tcp_ring_bytes + r->capacity > TCP_RINGS)
+        return;
     bigger.capacity = r->capacity * 2;
     if (!r->data) {
+        n->tcp_ring_bytes += r->capacity;
         r->capacity = bigger.capacity;
         return;
     }
     bigger.data = emu_realloc(n->emu, NULL, bigger.capacity);
     if (!bigger.data)
         return;
+    n->tcp_ring_bytes += r->capacity;
     while (done < size) {
         uint32_t left = size - done;
         tcp_ring_pieces(r, seq + done, left, v);
@@ -272,6 +283,8 @@ static void tcp_free_rings(struct tcp_flow *f)
     f->chunks = NULL;
     f->ranges = NULL;
     f->chunk_count = f->chunk_first = f->chunk_capacity = f->range_count = f->range_capacity = 0;
+    f->nat->tcp_ring_bytes -= f->counted ? (size_t)f->tx.capacity + f->rx.capacity : 0;
+    f->counted = false;
 }
 
 /* The flow ends here; its memory goes with the next work round. */
@@ -328,7 +341,9 @@ static struct tcp_flow *tcp_new(struct nat *n, const struct nat_addr *guest, uin
     f->remote = *remote;
     f->remote_port = remote_port;
     f->fd = HOST_FD_NONE;
-    f->tx.capacity = f->rx.capacity = TCP_RING_FIRST;
+    f->tx.capacity = f->rx.capacity = n->tcp_ring_bytes + 2 * TCP_RING_FIRST > TCP_RINGS / 2 ? TCP_RING_SMALL : TCP_RING_FIRST;
+    n->tcp_ring_bytes += 2 * (size_t)f->tx.capacity;
+    f->counted = true;
     timer_init(&f->timer, n->emu, tcp_on_timer, f);
     f->iss = tcp_first_seq(f);
     f->snd_una = f->snd_nxt = f->snd_max = f->iss;
@@ -1263,7 +1278,7 @@ static void tcp_pull(struct tcp_flow *f)
     if (f->fd == HOST_FD_NONE || f->host_eof || f->state != TCP_OPEN || !tcp_ring_use(f->nat, &f->tx))
         return;
     if (used > f->tx.capacity / 2 && f->tx.capacity < TCP_RING_MAX && f->snd_wnd > f->tx.capacity / 2 &&
-        ((f->cwnd > f->tx.capacity / 2 && f->srtt_ns > TCP_LONG_RTT_NS) || f->sacked_bytes > f->tx.capacity / 4))
+        ((f->cwnd > f->tx.capacity / 2 && (f->srtt_ns > TCP_LONG_RTT_NS || f->tx.capacity < TCP_RING_FIRST)) || f->sacked_bytes > f->tx.capacity / 4))
         tcp_ring_grow(f->nat, &f->tx, f->snd_una, used);
     space = EMU_MIN(f->tx.capacity - used, TCP_PULL);
     if (!space)
@@ -1336,7 +1351,7 @@ static void tcp_settle(struct tcp_flow *f)
         if (f->state == TCP_OPEN) {
             edge = f->rx_head + f->rx.capacity;
             if (tcp_lt(f->rcv_adv, edge) && !f->guest_fin && f->rx_head != f->irs + 1 &&
-                edge - f->rcv_adv >= (f->closed_window ? EMU_MIN(f->rx.capacity / 2, tcp_our_mss(f)) : EMU_MAX(f->rx.capacity / 4, 2 * tcp_our_mss(f)))) {
+                edge - f->rcv_adv >= (f->closed_window ? EMU_MIN(f->rx.capacity / 2, tcp_our_mss(f)) : EMU_MIN(f->rx.capacity / 2, EMU_MAX(f->rx.capacity / 4, 2 * tcp_our_mss(f))))) {
                 f->need_ack = true; /* the window opened */
                 f->lazy_frames = 0;
             }
@@ -1627,8 +1642,10 @@ static void tcp_take_syn(struct tcp_flow *f, const struct tcp_segment *s)
     f->sack_ok = s->sack_ok;
     f->scale_ok = s->has_scale;
     f->snd_shift = s->has_scale ? s->scale : 0;
-    if (!f->scale_ok)
-        f->rx.capacity = EMU_MIN(f->rx.capacity, 65536u);
+    if (!f->scale_ok && f->rx.capacity > 65536u) {
+        f->nat->tcp_ring_bytes -= f->rx.capacity - 65536u;
+        f->rx.capacity = 65536u;
+    }
     f->snd_wnd = s->window;
     f->max_wnd = s->window;
     f->snd_wl1 = s->seq;
@@ -2081,6 +2098,7 @@ EMU_PRIV void tcp_print_info(struct nat *n, struct buf *out)
 EMU_PRIV bool tcp_check(struct nat *n)
 {
     struct tcp_flow *f;
+    size_t rings = 0;
     unsigned i;
     for (f = n->tcp_list; f; f = f->next) {
         uint32_t at = f->snd_una, pipe = 0, sacked = 0;
@@ -2111,10 +2129,14 @@ EMU_PRIV bool tcp_check(struct nat *n)
         if (at - f->rx_head > f->rx.capacity + 1)
             return false;
     }
-    return true;
+    for (f = n->tcp_list; f; f = f->next)
+        rings += f->counted ? (size_t)f->tx.capacity + f->rx.capacity : 0;
+    return rings == n->tcp_ring_bytes;
 }
 
 #undef TCP_RING_FIRST
+#undef TCP_RING_SMALL
+#undef TCP_RINGS
 #undef TCP_RING_MAX
 #undef TCP_MAX_FLOWS
 #undef TCP_SHIFT
