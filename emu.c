@@ -926,6 +926,7 @@ EMU_PRIV struct chr *chr_open(struct emu *e, const char *id, const char *spec, s
 EMU_PRIV struct chr *chr_create(struct emu *e, const char *id, struct options *opts, struct err *err); /* -chardev backend,... */
 EMU_PRIV int chr_write(struct chr *c, const void *buf, size_t size); /* c may be NULL: everything is taken and dropped */
 EMU_PRIV void chr_accept_input(struct chr *c);
+EMU_PRIV void chr_close(struct chr *c); /* a line of chr_open()'s that nobody else uses */
 EMU_PRIV void chr_close_all(struct emu *e);
 
 /* ================= network link layer (net/link.c): ports and super-frames ================= */
@@ -3329,6 +3330,7 @@ struct nat_guestfwd {
     char *argv_text; /* cmd: words, NUL between, two at the end; or NULL */
     char **argv;
     struct chr *chr;
+    bool own_chr;          /* opened for this rule; ends with it */
     struct tcp_flow *flow; /* chardev: the one that has it */
 };
 enum { NAT_LEASES = 64, NAT_RESOLVERS = 8, NAT_QUEUE = 512, NAT_HASH = 1024 };
@@ -55274,6 +55276,7 @@ static int nat_guestfwd_open(struct nat *n, const char *rule, struct err *err)
         g->chr = chr_open(n->emu, id, dash, err);
         if (!g->chr)
             return err_prefix(err, EMU_ENOENT, "guestfwd=%s", rule);
+        g->own_chr = !g->chr->in_use && strncmp(dash, "mon:", 4) && strncmp(dash, "chardev:", 8);
     }
     if (g->chr->in_use) {
         g->chr = NULL; /* somebody else's: ours to leave alone */
@@ -55311,6 +55314,8 @@ static void nat_destroy(struct nat *n)
         if (g->chr) {
             g->chr->in_use = false;
             tcp_close_guestfwd(n, g);
+            if (g->own_chr)
+                chr_close(g->chr);
         }
         emu_free(e, g->argv);
         emu_free(e, g->argv_text);
@@ -58487,6 +58492,8 @@ EMU_PRIV void chr_accept_input(struct chr *c)
     if (c)
         c->ops->accept_input(c);
 }
+
+EMU_PRIV void chr_close(struct chr *c) { char_free(c); }
 
 EMU_PRIV void chr_close_all(struct emu *e)
 {

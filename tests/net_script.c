@@ -750,6 +750,32 @@ TEST(guestfwd_leaves_a_chardev_in_use_alone)
     script_end(&s);
 }
 
+/* A line that a rule opened for itself ends with its network (netdev_del), which then can be made again. */
+TEST(guestfwd_closes_the_line_that_it_opened)
+{
+    struct script s;
+    char text[80], c;
+    int fd, round;
+    uint16_t port;
+    int listener = listen_any(&port);
+    CHECK(script_start(&s, ""));
+    snprintf(text, sizeof text, "user,guestfwd=tcp:10.0.2.100:7-tcp:127.0.0.1:%u", port);
+    for (round = 0; round < 2; round++) {
+        struct options o;
+        struct net_port *other = NULL;
+        CHECK_EQ(options_parse(&o, s.e, "netdev_add", text, "type", &s.err), 0);
+        CHECK_EQ(netdev_user_create(s.e, "n1", &o, &other, &s.err), 0);
+        options_free(&o);
+        fd = accept(listener, NULL, NULL);
+        CHECK(fd >= 0);
+        other->destroy(other);
+        CHECK_EQ(read(fd, &c, 1), 0);
+        close(fd);
+    }
+    close(listener);
+    script_end(&s);
+}
+
 /* ---- UDP, ICMP, fragments ---- */
 
 /* Endpoint-independent mapping: two peers see one source; answers come from the peer that sent them (libslirp kept only the last). */
@@ -1312,7 +1338,7 @@ TEST(ipv6_advertises_prefix_router_and_dns)
     script_end(&s);
 }
 
-TEST_MAIN(TEST_CASE(tcp_rings_of_many_flows_are_small), TEST_CASE(tcp_reset_waits_for_room_in_the_nic), TEST_CASE(tcp_that_gives_up_a_closed_window_resets_both_ends), TEST_CASE(tcp_flows_take_turns_at_a_full_nic),
+TEST_MAIN(TEST_CASE(guestfwd_closes_the_line_that_it_opened), TEST_CASE(tcp_rings_of_many_flows_are_small), TEST_CASE(tcp_reset_waits_for_room_in_the_nic), TEST_CASE(tcp_that_gives_up_a_closed_window_resets_both_ends), TEST_CASE(tcp_flows_take_turns_at_a_full_nic),
           TEST_CASE(guestfwd_leaves_a_chardev_in_use_alone), TEST_CASE(tcp_probes_zero_window_and_resumes), TEST_CASE(tcp_refused_connection_is_reset), TEST_CASE(tcp_delivers_data_both_ways_and_half_closes),
           TEST_CASE(tcp_acknowledges_every_second_super_frame), TEST_CASE(tcp_acknowledges_out_of_order_data_with_sack), TEST_CASE(tcp_retransmits_by_sack_and_by_timeout), TEST_CASE(tcp_fast_retransmits_without_sack),
           TEST_CASE(tcp_challenges_blind_reset_syn_and_ack), TEST_CASE(tcp_accepts_nothing_beyond_its_window), TEST_CASE(tcp_keeps_data_while_the_nic_is_full),

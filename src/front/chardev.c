@@ -461,6 +461,8 @@ EMU_PRIV void chr_accept_input(struct chr *c)
         c->ops->accept_input(c);
 }
 
+EMU_PRIV void chr_close(struct chr *c) { char_free(c); }
+
 EMU_PRIV void chr_close_all(struct emu *e)
 {
     struct chr *c;

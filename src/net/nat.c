@@ -577,6 +577,7 @@ static int nat_guestfwd_open(struct nat *n, const char *rule, struct err *err)
         g->chr = chr_open(n->emu, id, dash, err);
         if (!g->chr)
             return err_prefix(err, EMU_ENOENT, "guestfwd=%s", rule);
+        g->own_chr = !g->chr->in_use && strncmp(dash, "mon:", 4) && strncmp(dash, "chardev:", 8);
     }
     if (g->chr->in_use) {
         g->chr = NULL; /* somebody else's: ours to leave alone */
@@ -614,6 +615,8 @@ static void nat_destroy(struct nat *n)
         if (g->chr) {
             g->chr->in_use = false;
             tcp_close_guestfwd(n, g);
+            if (g->own_chr)
+                chr_close(g->chr);
         }
         emu_free(e, g->argv);
         emu_free(e, g->argv_text);

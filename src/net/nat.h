@@ -195,6 +195,7 @@ struct nat_guestfwd {
     char *argv_text; /* cmd: words, NUL between, two at the end; or NULL */
     char **argv;
     struct chr *chr;
+    bool own_chr;          /* opened for this rule; ends with it */
     struct tcp_flow *flow; /* chardev: the one that has it */
 };
 enum { NAT_LEASES = 64, NAT_RESOLVERS = 8, NAT_QUEUE = 512, NAT_HASH = 1024 };
