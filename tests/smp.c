@@ -1,4 +1,4 @@
-/* smp.c - several processors taking turns, naps of processors that poll, and the TSC deadline timer under writes of the TSC.
+/* smp.c - several processors taking turns, naps of processors that poll, looks at descriptors between, and the TSC deadline timer under writes of the TSC.
  *
  * Whole machines on which hand-assembled real-mode programs (the source is beside the bytes) run from the first instruction.
  */
@@ -6,6 +6,7 @@
 #include "cpu/cpu.h"
 #include "cpu/desc.h"
 #include "test.h"
+#include <sys/resource.h>
 
 enum { CODE0 = 0x8000, CODE1 = 0x8100, LOCK = 0x600, SEEN = 0x602 };
 
@@ -70,6 +71,73 @@ static void lock_handover(int *test_failed, bool icount)
 }
 TEST(pause_lets_another_processor_take_a_short_lived_lock) { lock_handover(test_failed, true); }
 TEST(pause_lets_another_processor_take_a_short_lived_lock_by_the_host_clock) { lock_handover(test_failed, false); }
+
+static unsigned looks;
+static int64_t looked_ns, shortest_rest_ns;
+static void count_look(void *opaque)
+{
+    struct emu *e = opaque;
+    if (looks++)
+        shortest_rest_ns = EMU_MIN(shortest_rest_ns, e->next_poll_host_ns - looked_ns);
+    looked_ns = host_clock_ns();
+    emu_poll_now(e); /* as traffic does */
+}
+static void nothing_ready(void *opaque, unsigned events)
+{
+    (void)opaque;
+    (void)events;
+}
+
+/* Thousands of connections: the looks at them leave most of the time to the guest. */
+TEST(looking_at_many_descriptors_leaves_the_time_to_the_guest)
+{
+    static struct watch watches[5000];
+    static struct host_poll_item items[5000];
+    struct emu *e = machine(1, false);
+    struct poll_hook hook;
+    struct rlimit limit;
+    host_fd read_end, write_end;
+    int64_t began, took, least = INT64_MAX;
+    size_t i, count;
+    CHECK(e != NULL);
+    CHECK_EQ(getrlimit(RLIMIT_NOFILE, &limit), 0);
+    limit.rlim_cur = limit.rlim_max < 5100 ? limit.rlim_max : 5100; /* poll() takes no more entries */
+    CHECK_EQ(setrlimit(RLIMIT_NOFILE, &limit), 0);
+    if (limit.rlim_cur < 5100) {
+        emu_destroy(e);
+        SKIP("needs 5100 descriptors");
+    }
+    count = 5000;
+    CHECK_EQ(host_wake_create(&read_end, &write_end), 0);
+    for (i = 0; i < count; i++) {
+        watch_add(e, &watches[i], read_end, HOST_READ, nothing_ready, NULL);
+        items[i].fd = read_end;
+        items[i].want = HOST_READ;
+    }
+    for (i = 0; i < 20; i++) {
+        began = host_clock_ns();
+        host_poll(items, count, 0);
+        took = host_clock_ns() - began;
+        least = EMU_MIN(least, took);
+    }
+    hook.fn = count_look;
+    hook.opaque = e;
+    poll_hook_add(e, &hook);
+    PROGRAM(e, 0, CODE0, "\xEB\xFE"); /* jmp $ */
+    looks = 0;
+    shortest_rest_ns = INT64_MAX;
+    machine_run(e, 400 * NS_PER_MS, -1, false);
+    if (shortest_rest_ns < EMU_MIN(2 * least, 9 * NS_PER_MS))
+        printf("%u looks of at least %d us, and %d us between two\n", looks, (int)(least / 1000), (int)(shortest_rest_ns / 1000));
+    CHECK(shortest_rest_ns >= EMU_MIN(2 * least, 9 * NS_PER_MS));
+    CHECK(looks > 3);
+    poll_hook_remove(e, &hook);
+    for (i = 0; i < count; i++)
+        watch_remove(e, &watches[i]);
+    host_fd_close(read_end);
+    host_fd_close(write_end);
+    emu_destroy(e);
+}
 
 /* Loops without PAUSE get equal turns: the counters of four processors stay within a tenth of each other. */
 TEST(processors_that_spin_share_the_time)
@@ -219,7 +287,7 @@ TEST(tsc_deadline_follows_writes_of_the_tsc)
     emu_destroy(e);
 }
 
-TEST_MAIN(TEST_CASE(pause_lets_another_processor_take_a_short_lived_lock), TEST_CASE(pause_lets_another_processor_take_a_short_lived_lock_by_the_host_clock),
+TEST_MAIN(TEST_CASE(looking_at_many_descriptors_leaves_the_time_to_the_guest), TEST_CASE(pause_lets_another_processor_take_a_short_lived_lock), TEST_CASE(pause_lets_another_processor_take_a_short_lived_lock_by_the_host_clock),
           TEST_CASE(processors_that_spin_share_the_time), TEST_CASE(startup_ipi_begins_at_its_page),
           TEST_CASE(processor_that_polls_a_silent_line_naps_until_a_byte_comes), TEST_CASE(naps_end_within_milliseconds),
           TEST_CASE(processor_that_works_between_polls_does_not_nap), TEST_CASE(polled_output_does_not_nap), TEST_CASE(tsc_deadline_follows_writes_of_the_tsc))
