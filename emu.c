@@ -3372,8 +3372,9 @@ struct nat {
     unsigned queue_first, queue_count;
     size_t queue_bytes;
     uint16_t next_id;
-    uint8_t *flat;    /* a whole datagram made contiguous */
+    uint8_t *flat;    /* a whole datagram of the guest's made contiguous; it may be looked at after something was sent */
     uint8_t *scratch; /* a datagram being built */
+    uint8_t *frame;   /* a frame (or fragment) of it */
     struct arp_entry arp[ARP_ENTRIES];
     struct nat_lease leases[NAT_LEASES];
     struct ip_reassembly reassembly[IP_REASSEMBLIES];
@@ -50225,7 +50226,7 @@ static void nat_send_v4(struct nat *n, const struct nat_addr *src, const struct 
 {
     static const uint8_t nobody[6];
     size_t room = (n->mtu - NAT_IP4_BYTES) & ~(size_t)7, offset = 0;
-    uint8_t *f = n->flat; /* the guest's packet, if it was flattened there, has been read by now */
+    uint8_t *f = n->frame;
     uint16_t id = n->next_id++;
     do {
         size_t part = size - offset <= n->mtu - NAT_IP4_BYTES ? size - offset : room;
@@ -50254,7 +50255,7 @@ static void nat_send_v6(struct nat *n, const struct nat_addr *src, const struct 
     enum { FRAGMENT_HEADER = 44, FRAGMENT_BYTES = 8 }; /* RFC 8200 §4.5 */
     bool cut = size + NAT_IP6_BYTES > n->mtu;
     size_t room = cut ? (n->mtu - NAT_IP6_BYTES - FRAGMENT_BYTES) & ~(size_t)7 : size, offset = 0;
-    uint8_t *f = n->flat;
+    uint8_t *f = n->frame;
     uint32_t id = nat_random(n);
     do {
         size_t part = EMU_MIN(size - offset, room), header = NAT_IP6_BYTES + (cut ? FRAGMENT_BYTES : 0);
@@ -55345,6 +55346,7 @@ static void nat_destroy(struct nat *n)
     emu_free(e, n->search);
     emu_free(e, n->flat);
     emu_free(e, n->scratch);
+    emu_free(e, n->frame);
     emu_free(e, n);
 }
 
@@ -55561,13 +55563,14 @@ EMU_PRIV int netdev_user_create(struct emu *e, const char *id, struct options *o
     poll_hook_add(e, &n->hook);
     n->flat = emu_realloc(e, NULL, NAT_L4_MAX + 128);
     n->scratch = emu_realloc(e, NULL, NAT_L4_MAX + 128);
+    n->frame = emu_realloc(e, NULL, NAT_L4_MAX + 128);
     if (e->config.seed_set) {
         n->secret[0] = e->config.seed ^ UINT64_C(0x9E3779B97F4A7C15);
         n->secret[1] = e->config.seed * UINT64_C(0xD1342543DE82EF95) + 1;
     } else {
         host_random(n->secret, sizeof n->secret);
     }
-    r = n->flat && n->scratch ? nat_options(n, opts, err) : err_set(err, EMU_ENOMEM, "out of memory");
+    r = n->flat && n->scratch && n->frame ? nat_options(n, opts, err) : err_set(err, EMU_ENOMEM, "out of memory");
     if (!r) {
         n->mac[0] = 0x52;
         n->mac[1] = 0x55;

@@ -843,6 +843,42 @@ TEST(udp_port_unreachable_comes_back_with_the_right_quote)
     script_end(&s);
 }
 
+/* A datagram that a NIC hands over in pieces, behind one that nobody listened for: the error about that one is told first, and this one arrives unharmed. */
+TEST(udp_datagram_behind_an_error_is_unharmed)
+{
+    static uint8_t f[600], u[600], got[600];
+    struct script s;
+    struct host_iov v[2];
+    struct net_frame frame;
+    uint16_t open_port, closed;
+    size_t size, i;
+    int fd = udp_any(&open_port), gone = udp_any(&closed);
+    close(gone);
+    CHECK(script_start(&s, ""));
+    arp_reply(&s);
+    send_udp(&s, GUEST, 5000, GATE, closed, "x", 1);
+    st16be(u, 5000);
+    st16be(u + 2, open_port);
+    st16be(u + 4, 508);
+    for (i = 0; i < 500; i++)
+        u[8 + i] = (uint8_t)(i * 7 + 1);
+    l4_sum(u, 508, 17, GUEST, GATE, 6);
+    size = ip_frame(f, 17, GUEST, GATE, u, 508, 1, 0, 64);
+    memset(&frame, 0, sizeof frame);
+    v[0].base = f;
+    v[0].size = 42;
+    v[1].base = f + 42;
+    v[1].size = size - 42;
+    frame.pieces = v;
+    frame.count = 2;
+    frame.size = size;
+    net_send(&s.port, &frame);
+    CHECK_EQ(recv(fd, got, sizeof got, MSG_DONTWAIT), 500);
+    CHECK(!memcmp(got, u + 8, 500));
+    close(fd);
+    script_end(&s);
+}
+
 TEST(udp_datagrams_of_60000_bytes_pass_both_ways_in_fragments)
 {
     static uint8_t data[60000], u[60008], f[2000], got[60010];
@@ -1338,7 +1374,7 @@ TEST(ipv6_advertises_prefix_router_and_dns)
     script_end(&s);
 }
 
-TEST_MAIN(TEST_CASE(guestfwd_closes_the_line_that_it_opened), TEST_CASE(tcp_rings_of_many_flows_are_small), TEST_CASE(tcp_reset_waits_for_room_in_the_nic), TEST_CASE(tcp_that_gives_up_a_closed_window_resets_both_ends), TEST_CASE(tcp_flows_take_turns_at_a_full_nic),
+TEST_MAIN(TEST_CASE(udp_datagram_behind_an_error_is_unharmed), TEST_CASE(guestfwd_closes_the_line_that_it_opened), TEST_CASE(tcp_rings_of_many_flows_are_small), TEST_CASE(tcp_reset_waits_for_room_in_the_nic), TEST_CASE(tcp_that_gives_up_a_closed_window_resets_both_ends), TEST_CASE(tcp_flows_take_turns_at_a_full_nic),
           TEST_CASE(guestfwd_leaves_a_chardev_in_use_alone), TEST_CASE(tcp_probes_zero_window_and_resumes), TEST_CASE(tcp_refused_connection_is_reset), TEST_CASE(tcp_delivers_data_both_ways_and_half_closes),
           TEST_CASE(tcp_acknowledges_every_second_super_frame), TEST_CASE(tcp_acknowledges_out_of_order_data_with_sack), TEST_CASE(tcp_retransmits_by_sack_and_by_timeout), TEST_CASE(tcp_fast_retransmits_without_sack),
           TEST_CASE(tcp_challenges_blind_reset_syn_and_ack), TEST_CASE(tcp_accepts_nothing_beyond_its_window), TEST_CASE(tcp_keeps_data_while_the_nic_is_full),

@@ -641,6 +641,7 @@ static void nat_destroy(struct nat *n)
     emu_free(e, n->search);
     emu_free(e, n->flat);
     emu_free(e, n->scratch);
+    emu_free(e, n->frame);
     emu_free(e, n);
 }
 
@@ -857,13 +858,14 @@ EMU_PRIV int netdev_user_create(struct emu *e, const char *id, struct options *o
     poll_hook_add(e, &n->hook);
     n->flat = emu_realloc(e, NULL, NAT_L4_MAX + 128);
     n->scratch = emu_realloc(e, NULL, NAT_L4_MAX + 128);
+    n->frame = emu_realloc(e, NULL, NAT_L4_MAX + 128);
     if (e->config.seed_set) {
         n->secret[0] = e->config.seed ^ UINT64_C(0x9E3779B97F4A7C15);
         n->secret[1] = e->config.seed * UINT64_C(0xD1342543DE82EF95) + 1;
     } else {
         host_random(n->secret, sizeof n->secret);
     }
-    r = n->flat && n->scratch ? nat_options(n, opts, err) : err_set(err, EMU_ENOMEM, "out of memory");
+    r = n->flat && n->scratch && n->frame ? nat_options(n, opts, err) : err_set(err, EMU_ENOMEM, "out of memory");
     if (!r) {
         n->mac[0] = 0x52;
         n->mac[1] = 0x55;

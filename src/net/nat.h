@@ -237,8 +237,9 @@ struct nat {
     unsigned queue_first, queue_count;
     size_t queue_bytes;
     uint16_t next_id;
-    uint8_t *flat;    /* a whole datagram made contiguous */
+    uint8_t *flat;    /* a whole datagram of the guest's made contiguous; it may be looked at after something was sent */
     uint8_t *scratch; /* a datagram being built */
+    uint8_t *frame;   /* a frame (or fragment) of it */
     struct arp_entry arp[ARP_ENTRIES];
     struct nat_lease leases[NAT_LEASES];
     struct ip_reassembly reassembly[IP_REASSEMBLIES];

@@ -199,7 +199,7 @@ static void nat_send_v4(struct nat *n, const struct nat_addr *src, const struct 
 {
     static const uint8_t nobody[6];
     size_t room = (n->mtu - NAT_IP4_BYTES) & ~(size_t)7, offset = 0;
-    uint8_t *f = n->flat; /* the guest's packet, if it was flattened there, has been read by now */
+    uint8_t *f = n->frame;
     uint16_t id = n->next_id++;
     do {
         size_t part = size - offset <= n->mtu - NAT_IP4_BYTES ? size - offset : room;
@@ -228,7 +228,7 @@ static void nat_send_v6(struct nat *n, const struct nat_addr *src, const struct 
     enum { FRAGMENT_HEADER = 44, FRAGMENT_BYTES = 8 }; /* RFC 8200 §4.5 */
     bool cut = size + NAT_IP6_BYTES > n->mtu;
     size_t room = cut ? (n->mtu - NAT_IP6_BYTES - FRAGMENT_BYTES) & ~(size_t)7 : size, offset = 0;
-    uint8_t *f = n->flat;
+    uint8_t *f = n->frame;
     uint32_t id = nat_random(n);
     do {
         size_t part = EMU_MIN(size - offset, room), header = NAT_IP6_BYTES + (cut ? FRAGMENT_BYTES : 0);
