@@ -261,6 +261,52 @@ TEST(unix_client_reconnects)
     CHECK_EQ(host_path_kind(text), HOST_KIND_NONE); /* the server took its name away */
 }
 
+TEST(monitor_goes_on_once_its_answers_are_fetched)
+{
+    enum { LINES = 3000, LINE = 10 }; /* answers: more than monitor, line and socket hold together */
+    static const char line[] = "help info\n", prompt[] = "(emu) ";
+    static uint8_t commands[LINES * LINE], got[65536];
+    struct host_addr addr;
+    struct err err;
+    char spec[300];
+    struct chr *c;
+    size_t sent = 0, prompts = 0, at = 0;
+    int64_t end = host_clock_ns() + 60 * NS_PER_SEC;
+    host_fd fd;
+    int i;
+    snprintf(spec, sizeof spec, "unix:%s/mon.sock,server=on,wait=off", dir);
+    c = open_line("mon", spec);
+    CHECK(c && !monitor_create(&machine, c, &err));
+    for (i = 0; i < LINES; i++)
+        memcpy(commands + i * LINE, line, LINE);
+    memset(&addr, 0, sizeof addr);
+    addr.family = HOST_UNIX;
+    snprintf(addr.path, sizeof addr.path, "%s/mon.sock", dir);
+    CHECK(!host_socket(&fd, HOST_UNIX, HOST_STREAM));
+    CHECK(!host_connect(fd, &addr));
+    WAIT_FOR(c->open);
+    while (prompts < LINES + 1 && host_clock_ns() < end) {
+        int n = sent < sizeof commands ? host_fd_write(fd, commands + sent, sizeof commands - sent) : 0, k;
+        sent += n > 0 ? (size_t)n : 0;
+        for (i = 0; i < 300; i++) /* nobody reads for a while: the monitor must stop, and go on later */
+            turn(0);
+        while ((n = host_fd_read(fd, got, sizeof got)) > 0) {
+            for (k = 0; k < n; k++) {
+                at = got[k] == (uint8_t)prompt[at] ? at + 1 : got[k] == (uint8_t)prompt[0];
+                if (at == sizeof prompt - 1)
+                    prompts++, at = 0;
+            }
+            turn(0);
+        }
+        if (n != EMU_EAGAIN)
+            break;
+    }
+    CHECK_EQ(prompts, LINES + 1);
+    host_fd_close(fd);
+    monitor_destroy_all(&machine);
+    close_all();
+}
+
 TEST(telnet_negotiates_and_filters)
 {
     static const uint8_t sent[] = { 'a', 255, 251, 31, 'b', 255, 255, 'c', '\r', 0, 'd', 255, 250, 31, 0, 80, 255, 240, 'e', 255, 243, 'f' };
@@ -515,6 +561,6 @@ TEST(zz_cleanup)
 }
 
 TEST_MAIN(TEST_CASE(a_setup), TEST_CASE(file_gets_every_byte_and_promptly), TEST_CASE(tcp_both_ways_with_a_slow_reader), TEST_CASE(tcp_peer_goes_and_another_comes),
-          TEST_CASE(unix_client_reconnects), TEST_CASE(telnet_negotiates_and_filters), TEST_CASE(shared_line_switches_focus), TEST_CASE(line_is_not_shared_by_accident),
+          TEST_CASE(unix_client_reconnects), TEST_CASE(monitor_goes_on_once_its_answers_are_fetched), TEST_CASE(telnet_negotiates_and_filters), TEST_CASE(shared_line_switches_focus), TEST_CASE(line_is_not_shared_by_accident),
           TEST_CASE(pty_carries_both_ways_and_never_blocks), TEST_CASE(udp_carries_datagrams), TEST_CASE(ringbuf_keeps_the_last_bytes), TEST_CASE(pipe_pair_and_log_file),
           TEST_CASE(bad_lines_are_named), TEST_CASE(embedded_line_is_called), TEST_CASE(zz_cleanup))

@@ -42,6 +42,7 @@ struct front {
 
     /* parts */
     struct monitor *monitors;
+    struct mon_release *held_keys;
     struct gdbstub *gdbstub;
     struct curses *curses;
     struct silence *silence;

@@ -185,14 +185,25 @@ struct mon_release { /* keys held down by sendkey, until a timer lets them go */
     struct timer timer;
     int keys[8];
     int count;
+    struct mon_release *next;
 };
+
+static void mon_forget_keys(struct mon_release *r)
+{
+    struct mon_release **p;
+    for (p = &front_of(r->emu)->held_keys; *p != r; p = &(*p)->next) {
+    }
+    *p = r->next;
+    timer_cancel(&r->timer);
+    emu_free(r->emu, r);
+}
 
 static void mon_release_keys(void *opaque)
 {
     struct mon_release *r = opaque;
     while (r->count)
         input_key(r->emu, r->keys[--r->count], false);
-    emu_free(r->emu, r);
+    mon_forget_keys(r);
 }
 
 static void mon_sendkey(struct mon_call *m)
@@ -224,6 +235,8 @@ static void mon_sendkey(struct mon_call *m)
     }
     for (i = 0; i < r->count; i++)
         input_key(m->emu, r->keys[i], true);
+    r->next = front_of(m->emu)->held_keys;
+    front_of(m->emu)->held_keys = r;
     timer_init(&r->timer, m->emu, mon_release_keys, r);
     timer_arm(&r->timer, emu_now_ns(m->emu) + (int64_t)EMU_MIN(hold_ms, (uint64_t)60000) * NS_PER_MS);
 }
@@ -1020,7 +1033,13 @@ static void mon_event(void *opaque, enum chr_event event)
     }
 }
 
-static void mon_writable(void *opaque) { mon_flush(opaque); }
+static void mon_writable(void *opaque)
+{
+    struct monitor *m = opaque;
+    mon_flush(m);
+    if (mon_can_receive(m)) /* lines that waited because nobody fetched the answers */
+        chr_accept_input(m->chr);
+}
 
 EMU_PRIV int monitor_create(struct emu *e, struct chr *chr, struct err *err)
 {
@@ -1046,6 +1065,8 @@ EMU_PRIV int monitor_create(struct emu *e, struct chr *chr, struct err *err)
 
 EMU_PRIV void monitor_destroy_all(struct emu *e)
 {
+    while (front_of(e)->held_keys)
+        mon_forget_keys(front_of(e)->held_keys);
     while (front_of(e)->monitors) {
         struct monitor *m = front_of(e)->monitors;
         front_of(e)->monitors = m->next;
