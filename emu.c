@@ -926,7 +926,7 @@ EMU_PRIV struct chr *chr_open(struct emu *e, const char *id, const char *spec, s
 EMU_PRIV struct chr *chr_create(struct emu *e, const char *id, struct options *opts, struct err *err); /* -chardev backend,... */
 EMU_PRIV int chr_write(struct chr *c, const void *buf, size_t size); /* c may be NULL: everything is taken and dropped */
 EMU_PRIV void chr_accept_input(struct chr *c);
-EMU_PRIV void chr_close(struct chr *c); /* a line of chr_open()'s that nobody else uses */
+EMU_PRIV void chr_close(struct chr *c); /* a line of chr_open()'s that nobody else uses; not from inside its receive(), event() or writable() */
 EMU_PRIV void chr_close_all(struct emu *e);
 
 /* ================= network link layer (net/link.c): ports and super-frames ================= */
@@ -58502,7 +58502,18 @@ EMU_PRIV void chr_accept_input(struct chr *c)
         c->ops->accept_input(c);
 }
 
-EMU_PRIV void chr_close(struct chr *c) { char_free(c); }
+EMU_PRIV void chr_close(struct chr *c)
+{
+    if (c->ops == &char_port_ops) { /* a port of a shared line stays, without a user */
+        c->can_receive = NULL;
+        c->receive = NULL;
+        c->event = NULL;
+        c->writable = NULL;
+        c->in_use = false;
+    } else {
+        char_free(c);
+    }
+}
 
 EMU_PRIV void chr_close_all(struct emu *e)
 {
@@ -60888,6 +60899,7 @@ EMU_PRIV void monitor_destroy_all(struct emu *e)
 #define GDB_BREAKPOINTS 128
 #define GDB_SIGINT 2
 #define GDB_SIGTRAP 5
+#define GDB_OUT_MAX 65536 /* with more than that unsent no packet is taken */
 
 enum gdb_state { GDB_IDLE, GDB_PACKET, GDB_ESCAPE, GDB_SUM1, GDB_SUM2 };
 
@@ -60903,7 +60915,7 @@ struct gdbstub {
     struct breakpoint points[GDB_BREAKPOINTS];
     unsigned point_count;
     struct buf out;
-    char console_id[16];
+    bool busy, ended; /* a packet is being run; it was the stub's end: `monitor gdbserver` */
 };
 
 /* ---- sending ---- */
@@ -61071,8 +61083,8 @@ static unsigned gdb_register(struct cpu *c, unsigned n, uint8_t out[16])
     }
 }
 
-/* Writes what a debugger may write; the rest keeps its value, as GDB writes all registers back at once. */
-static void gdb_set_register(struct cpu *c, unsigned n, const uint8_t *in)
+/* Writes what a debugger may write. false: the register keeps its value. */
+static bool gdb_set_register(struct cpu *c, unsigned n, const uint8_t *in)
 {
     if (n < 16) {
         c->gpr[gdb_gpr_order[n]] = ld64le(in);
@@ -61081,8 +61093,9 @@ static void gdb_set_register(struct cpu *c, unsigned n, const uint8_t *in)
     } else if (n == GDB_EFLAGS) {
         cpu_set_eflags(c, ld32le(in));
     } else if (n >= GDB_SEGS && n < GDB_ST) {
-        if (c->mode == MODE_REAL)
-            cpu_set_segment_real(c, gdb_seg_order[n - GDB_SEGS], ld16le(in));
+        if (c->mode != MODE_REAL)
+            return ld32le(in) == c->seg[gdb_seg_order[n - GDB_SEGS]].selector;
+        cpu_set_segment_real(c, gdb_seg_order[n - GDB_SEGS], ld16le(in));
     } else if (n >= GDB_ST && n < GDB_FCTRL) {
         struct x87_reg *r = &c->x87[(c->x87_top + n - GDB_ST) & 7];
         r->mant = ld64le(in);
@@ -61097,7 +61110,10 @@ static void gdb_set_register(struct cpu *c, unsigned n, const uint8_t *in)
         cpu_update_mode(c);
     } else if (n == GDB_CR2) {
         c->cr2 = ld64le(in);
+    } else {
+        return false;
     }
+    return true;
 }
 
 /* ---- stops ---- */
@@ -61171,7 +61187,7 @@ static void gdb_write_registers(struct gdbstub *g, const char *p)
         size = gdb_register(gdb_cpu(g), n, bytes);
         if (gdb_unhex(p, bytes, size) != size)
             break;
-        gdb_set_register(gdb_cpu(g), n, bytes);
+        (void)gdb_set_register(gdb_cpu(g), n, bytes); /* GDB writes all back at once, changed or not */
         p += 2 * size;
     }
     gdb_send(g, "OK");
@@ -61370,12 +61386,10 @@ static void gdb_run_packet(struct gdbstub *g)
         if (!size) {
             gdb_send(g, "E14");
         } else if (p[0] == 'P') {
-            if (*q == '=' && gdb_unhex(q + 1, bytes, size) == size) {
-                gdb_set_register(gdb_cpu(g), n, bytes);
+            if (*q == '=' && gdb_unhex(q + 1, bytes, size) == size && gdb_set_register(gdb_cpu(g), n, bytes))
                 gdb_send(g, "OK");
-            } else {
+            else
                 gdb_send(g, "E22");
-            }
         } else {
             buf_init(&b, g->emu);
             gdb_hex(&b, bytes, size);
@@ -61484,7 +61498,7 @@ static void gdb_byte(struct gdbstub *g, uint8_t ch)
         g->state = GDB_PACKET;
         break;
     case GDB_SUM1:
-        g->told_sum = (uint8_t)(gdb_digit((char)ch) << 4);
+        g->told_sum = (uint8_t)((unsigned)gdb_digit((char)ch) << 4);
         g->state = GDB_SUM2;
         break;
     case GDB_SUM2:
@@ -61500,15 +61514,32 @@ static void gdb_byte(struct gdbstub *g, uint8_t ch)
     }
 }
 
+static void gdb_free(struct gdbstub *g)
+{
+    g->chr->can_receive = NULL;
+    g->chr->receive = NULL;
+    g->chr->event = NULL;
+    g->chr->writable = NULL;
+    if (!g->ended) /* else its line is just delivering: it stays, without a user */
+        chr_close(g->chr);
+    buf_free(&g->out);
+    emu_free(g->emu, g);
+}
+
 static size_t gdb_can_receive(void *opaque)
 {
-    (void)opaque;
-    return 4096;
+    const struct gdbstub *g = opaque;
+    return g->out.size > GDB_OUT_MAX ? 0 : 4096;
 }
 static void gdb_receive(void *opaque, const uint8_t *bytes, size_t size)
 {
-    while (size--)
-        gdb_byte(opaque, *bytes++);
+    struct gdbstub *g = opaque;
+    g->busy = true;
+    while (size-- && !g->ended)
+        gdb_byte(g, *bytes++);
+    g->busy = false;
+    if (g->ended)
+        gdb_free(g);
 }
 static void gdb_event(void *opaque, enum chr_event event)
 {
@@ -61525,12 +61556,18 @@ static void gdb_event(void *opaque, enum chr_event event)
         g->running = false;
     }
 }
-static void gdb_writable(void *opaque) { gdb_flush(opaque); }
+static void gdb_writable(void *opaque)
+{
+    struct gdbstub *g = opaque;
+    gdb_flush(g);
+    if (gdb_can_receive(g))
+        chr_accept_input(g->chr);
+}
 
 EMU_PRIV int gdb_create(struct emu *e, const char *device, struct err *err)
 {
     struct gdbstub *g;
-    char spec[256];
+    char spec[256], id[16];
     if (!strncmp(device, "tcp:", 4) || !strncmp(device, "unix:", 5))
         snprintf(spec, sizeof spec, "%s%s", device, strstr(device, "server") ? "" : ",server=on,wait=off");
     else
@@ -61540,8 +61577,8 @@ EMU_PRIV int gdb_create(struct emu *e, const char *device, struct err *err)
         return err_set(err, EMU_ENOMEM, "out of memory");
     g->emu = e;
     buf_init(&g->out, e);
-    snprintf(g->console_id, sizeof g->console_id, "gdb%u", e->gdb_count++);
-    g->chr = chr_open(e, g->console_id, spec, err);
+    snprintf(id, sizeof id, "gdb%u", e->gdb_count++);
+    g->chr = chr_open(e, id, spec, err);
     if (!g->chr) {
         emu_free(e, g);
         return err_prefix(err, EMU_EINVAL, "-gdb %s", device);
@@ -61567,20 +61604,19 @@ EMU_PRIV void gdb_destroy(struct emu *e)
     if (!g)
         return;
     gdb_clear_points(g);
-    g->chr->can_receive = NULL;
-    g->chr->receive = NULL;
-    g->chr->event = NULL;
-    g->chr->writable = NULL;
     e->on_break = NULL;
     e->on_run_state = NULL;
     front_of(e)->gdbstub = NULL;
-    buf_free(&g->out);
-    emu_free(e, g);
+    if (g->busy)
+        g->ended = true;
+    else
+        gdb_free(g);
 }
 #undef GDB_PACKET_MAX
 #undef GDB_BREAKPOINTS
 #undef GDB_SIGINT
 #undef GDB_SIGTRAP
+#undef GDB_OUT_MAX
 
 /* ======================================== src/front/curses.c ======================================== */
 

@@ -475,7 +475,7 @@ EMU_PRIV struct chr *chr_open(struct emu *e, const char *id, const char *spec, s
 EMU_PRIV struct chr *chr_create(struct emu *e, const char *id, struct options *opts, struct err *err); /* -chardev backend,... */
 EMU_PRIV int chr_write(struct chr *c, const void *buf, size_t size); /* c may be NULL: everything is taken and dropped */
 EMU_PRIV void chr_accept_input(struct chr *c);
-EMU_PRIV void chr_close(struct chr *c); /* a line of chr_open()'s that nobody else uses */
+EMU_PRIV void chr_close(struct chr *c); /* a line of chr_open()'s that nobody else uses; not from inside its receive(), event() or writable() */
 EMU_PRIV void chr_close_all(struct emu *e);
 
 /* ================= network link layer (net/link.c): ports and super-frames ================= */

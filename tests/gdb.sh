@@ -56,6 +56,17 @@ expect memory_read '0x55[[:space:]]+0xaa'
 expect watchpoint 'Hardware watchpoint|Old value = 41'
 expect watched_write 'word is 42'
 
+# what a stub can't write is said; and the stub's end, asked for over the stub itself, ends nothing else
+session <<'END'
+set $cr3 = 0x1000
+END
+expect refused_register_write_is_said 'Could not write register'
+session <<'END'
+monitor gdbserver none
+disconnect
+END
+expect stub_ends_itself 'Disabled gdbserver'
+
 if command -v gcc >/dev/null 2>&1 && sh "$top/tests/bench/build.sh" "$dir/bench" > "$dir/build.out" 2>&1; then
     session -kernel "$dir/bench/bench.elf" -append quick -device isa-debug-exit,iobase=0xf4,iosize=4 <<END
 file $dir/bench/bench64.elf

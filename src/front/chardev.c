@@ -461,7 +461,18 @@ EMU_PRIV void chr_accept_input(struct chr *c)
         c->ops->accept_input(c);
 }
 
-EMU_PRIV void chr_close(struct chr *c) { char_free(c); }
+EMU_PRIV void chr_close(struct chr *c)
+{
+    if (c->ops == &char_port_ops) { /* a port of a shared line stays, without a user */
+        c->can_receive = NULL;
+        c->receive = NULL;
+        c->event = NULL;
+        c->writable = NULL;
+        c->in_use = false;
+    } else {
+        char_free(c);
+    }
+}
 
 EMU_PRIV void chr_close_all(struct emu *e)
 {

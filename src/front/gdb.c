@@ -18,6 +18,7 @@
 #define GDB_BREAKPOINTS 128
 #define GDB_SIGINT 2
 #define GDB_SIGTRAP 5
+#define GDB_OUT_MAX 65536 /* with more than that unsent no packet is taken */
 
 enum gdb_state { GDB_IDLE, GDB_PACKET, GDB_ESCAPE, GDB_SUM1, GDB_SUM2 };
 
@@ -33,7 +34,7 @@ struct gdbstub {
     struct breakpoint points[GDB_BREAKPOINTS];
     unsigned point_count;
     struct buf out;
-    char console_id[16];
+    bool busy, ended; /* a packet is being run; it was the stub's end: `monitor gdbserver` */
 };
 
 /* ---- sending ---- */
@@ -201,8 +202,8 @@ static unsigned gdb_register(struct cpu *c, unsigned n, uint8_t out[16])
     }
 }
 
-/* Writes what a debugger may write; the rest keeps its value, as GDB writes all registers back at once. */
-static void gdb_set_register(struct cpu *c, unsigned n, const uint8_t *in)
+/* Writes what a debugger may write. false: the register keeps its value. */
+static bool gdb_set_register(struct cpu *c, unsigned n, const uint8_t *in)
 {
     if (n < 16) {
         c->gpr[gdb_gpr_order[n]] = ld64le(in);
@@ -211,8 +212,9 @@ static void gdb_set_register(struct cpu *c, unsigned n, const uint8_t *in)
     } else if (n == GDB_EFLAGS) {
         cpu_set_eflags(c, ld32le(in));
     } else if (n >= GDB_SEGS && n < GDB_ST) {
-        if (c->mode == MODE_REAL)
-            cpu_set_segment_real(c, gdb_seg_order[n - GDB_SEGS], ld16le(in));
+        if (c->mode != MODE_REAL)
+            return ld32le(in) == c->seg[gdb_seg_order[n - GDB_SEGS]].selector;
+        cpu_set_segment_real(c, gdb_seg_order[n - GDB_SEGS], ld16le(in));
     } else if (n >= GDB_ST && n < GDB_FCTRL) {
         struct x87_reg *r = &c->x87[(c->x87_top + n - GDB_ST) & 7];
         r->mant = ld64le(in);
@@ -227,7 +229,10 @@ static void gdb_set_register(struct cpu *c, unsigned n, const uint8_t *in)
         cpu_update_mode(c);
     } else if (n == GDB_CR2) {
         c->cr2 = ld64le(in);
+    } else {
+        return false;
     }
+    return true;
 }
 
 /* ---- stops ---- */
@@ -301,7 +306,7 @@ static void gdb_write_registers(struct gdbstub *g, const char *p)
         size = gdb_register(gdb_cpu(g), n, bytes);
         if (gdb_unhex(p, bytes, size) != size)
             break;
-        gdb_set_register(gdb_cpu(g), n, bytes);
+        (void)gdb_set_register(gdb_cpu(g), n, bytes); /* GDB writes all back at once, changed or not */
         p += 2 * size;
     }
     gdb_send(g, "OK");
@@ -500,12 +505,10 @@ static void gdb_run_packet(struct gdbstub *g)
         if (!size) {
             gdb_send(g, "E14");
         } else if (p[0] == 'P') {
-            if (*q == '=' && gdb_unhex(q + 1, bytes, size) == size) {
-                gdb_set_register(gdb_cpu(g), n, bytes);
+            if (*q == '=' && gdb_unhex(q + 1, bytes, size) == size && gdb_set_register(gdb_cpu(g), n, bytes))
                 gdb_send(g, "OK");
-            } else {
+            else
                 gdb_send(g, "E22");
-            }
         } else {
             buf_init(&b, g->emu);
             gdb_hex(&b, bytes, size);
@@ -614,7 +617,7 @@ static void gdb_byte(struct gdbstub *g, uint8_t ch)
         g->state = GDB_PACKET;
         break;
     case GDB_SUM1:
-        g->told_sum = (uint8_t)(gdb_digit((char)ch) << 4);
+        g->told_sum = (uint8_t)((unsigned)gdb_digit((char)ch) << 4);
         g->state = GDB_SUM2;
         break;
     case GDB_SUM2:
@@ -630,15 +633,32 @@ static void gdb_byte(struct gdbstub *g, uint8_t ch)
     }
 }
 
+static void gdb_free(struct gdbstub *g)
+{
+    g->chr->can_receive = NULL;
+    g->chr->receive = NULL;
+    g->chr->event = NULL;
+    g->chr->writable = NULL;
+    if (!g->ended) /* else its line is just delivering: it stays, without a user */
+        chr_close(g->chr);
+    buf_free(&g->out);
+    emu_free(g->emu, g);
+}
+
 static size_t gdb_can_receive(void *opaque)
 {
-    (void)opaque;
-    return 4096;
+    const struct gdbstub *g = opaque;
+    return g->out.size > GDB_OUT_MAX ? 0 : 4096;
 }
 static void gdb_receive(void *opaque, const uint8_t *bytes, size_t size)
 {
-    while (size--)
-        gdb_byte(opaque, *bytes++);
+    struct gdbstub *g = opaque;
+    g->busy = true;
+    while (size-- && !g->ended)
+        gdb_byte(g, *bytes++);
+    g->busy = false;
+    if (g->ended)
+        gdb_free(g);
 }
 static void gdb_event(void *opaque, enum chr_event event)
 {
@@ -655,12 +675,18 @@ static void gdb_event(void *opaque, enum chr_event event)
         g->running = false;
     }
 }
-static void gdb_writable(void *opaque) { gdb_flush(opaque); }
+static void gdb_writable(void *opaque)
+{
+    struct gdbstub *g = opaque;
+    gdb_flush(g);
+    if (gdb_can_receive(g))
+        chr_accept_input(g->chr);
+}
 
 EMU_PRIV int gdb_create(struct emu *e, const char *device, struct err *err)
 {
     struct gdbstub *g;
-    char spec[256];
+    char spec[256], id[16];
     if (!strncmp(device, "tcp:", 4) || !strncmp(device, "unix:", 5))
         snprintf(spec, sizeof spec, "%s%s", device, strstr(device, "server") ? "" : ",server=on,wait=off");
     else
@@ -670,8 +696,8 @@ EMU_PRIV int gdb_create(struct emu *e, const char *device, struct err *err)
         return err_set(err, EMU_ENOMEM, "out of memory");
     g->emu = e;
     buf_init(&g->out, e);
-    snprintf(g->console_id, sizeof g->console_id, "gdb%u", e->gdb_count++);
-    g->chr = chr_open(e, g->console_id, spec, err);
+    snprintf(id, sizeof id, "gdb%u", e->gdb_count++);
+    g->chr = chr_open(e, id, spec, err);
     if (!g->chr) {
         emu_free(e, g);
         return err_prefix(err, EMU_EINVAL, "-gdb %s", device);
@@ -697,17 +723,16 @@ EMU_PRIV void gdb_destroy(struct emu *e)
     if (!g)
         return;
     gdb_clear_points(g);
-    g->chr->can_receive = NULL;
-    g->chr->receive = NULL;
-    g->chr->event = NULL;
-    g->chr->writable = NULL;
     e->on_break = NULL;
     e->on_run_state = NULL;
     front_of(e)->gdbstub = NULL;
-    buf_free(&g->out);
-    emu_free(e, g);
+    if (g->busy)
+        g->ended = true;
+    else
+        gdb_free(g);
 }
 #undef GDB_PACKET_MAX
 #undef GDB_BREAKPOINTS
 #undef GDB_SIGINT
 #undef GDB_SIGTRAP
+#undef GDB_OUT_MAX
