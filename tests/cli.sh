@@ -62,6 +62,17 @@ prints display_help curses -display help
 prints log_help guest_errors -d help
 prints vga_help std -vga help
 prints chardev_help ringbuf -chardev help
+# a serial port, CD drive or screen by -device takes the place of the default one
+takes device_cd -device ide-cd
+takes device_cd_at_its_place -device ide-cd,bus=ide.1,unit=0
+takes device_vga -device VGA
+timeout 60 "$EMU" -display none -monitor none -net none -chardev file,id=c,path="$dir/com1" -device isa-serial,chardev=c > "$dir/out" 2> "$dir/err" < /dev/null &
+pid=$!
+n=0
+while ! grep -q 'no bootable device' "$dir/com1" 2>/dev/null && [ $n -lt 200 ] && kill -0 $pid 2>/dev/null; do sleep 0.2; n=$((n + 1)); done
+if grep -q 'no bootable device' "$dir/com1"; then ok; else bad "device_serial_is_com1: $(head -c 300 "$dir/err")"; fi
+kill $pid 2>/dev/null
+wait $pid 2>/dev/null
 prints nic_help rtl8139 -nic model=help
 
 # ---- options: NAME, what the one line says, ARGS ----
@@ -183,6 +194,10 @@ refuse kernel_no_kernel "-kernel $dir/zeros: neither a Linux image nor a Multibo
 # a bzImage header (Documentation/arch/x86/boot.rst): one setup sector, syssize F000h paragraphs, of which the file has 98,976 bytes
 { head -c 497 /dev/zero; printf '\001\000\000\000\360\000\000\000\000\000\000\000\000\125\252\353\146HdrS'; head -c 98000 /dev/zero; } > "$dir/cut"
 refuse kernel_truncated "-kernel $dir/cut: Linux image is cut short" -kernel "$dir/cut"
+printf '\002\260\255\033\000\000\000\000\376\117\122\344' > "$dir/mbflat" # Multiboot, no address fields, and no ELF file around it
+refuse kernel_multiboot_no_elf "-kernel $dir/mbflat: is no ELF file, and its Multiboot header has no addresses" -kernel "$dir/mbflat"
+printf '\002\260\255\033\000\000\001\000\376\117\121\344\000\000\000\020\000\000\000\020\000\000\000\000\000\000\000\000\000\000\000\020' > "$dir/mbhigh" # to be loaded at 256 MiB
+refuse kernel_does_not_fit "-kernel $dir/mbhigh: the kernel (0 KiB at 0x10000000) does not fit into memory" -m 16 -nographic -kernel "$dir/mbhigh"
 refuse initrd_alone '-initrd: needs -kernel' -initrd "$dir/zeros"
 refuse append_alone '-append: needs -kernel' -append quiet
 images=${EMU_IMAGES:-/var/tmp/emu-images}

@@ -929,7 +929,9 @@ static int cmd_defaults(struct cmd_state *s, struct err *err)
 {
     struct config *c = &s->emu->config;
     struct front *f = s->front;
+    struct config_line *line;
     const char *owner;
+    bool serial = f->serial_given;
     if (!c->cpu_model && cmd_set_string(s, &c->cpu_model, "max"))
         return err_set(err, EMU_ENOMEM, "out of memory");
     if (!c->vga && cmd_set_string(s, &c->vga, c->no_defaults ? "none" : "std"))
@@ -947,7 +949,9 @@ static int cmd_defaults(struct cmd_state *s, struct err *err)
     if (f->display == DISPLAY_CURSES || f->daemonize || !f->program)
         return 0;
     owner = cmd_terminal_owner(s);
-    if (!f->serial_given && (!c->no_defaults || f->nographic)) {
+    for (line = c->devices; line; line = line->next) /* such a port takes the place of the default one */
+        serial |= !strcmp(options_get(&line->opts, "driver") ? options_get(&line->opts, "driver") : "", "isa-serial");
+    if (!serial && (!c->no_defaults || f->nographic)) {
         if (owner)
             emu_log(s->emu, LOG_NOTICE, "%s has the terminal; the guest's serial port is not shown%s", owner, strcmp(owner, "-monitor") ? "" : " (-serial mon:stdio shows both)");
         else if (cmd_set_string(s, &c->serial[0], f->monitor_given ? "stdio" : "mon:stdio"))

@@ -212,6 +212,18 @@ static int board_create_chips(struct emu *e, struct err *err)
     return 0;
 }
 
+/* Does a -device line bring one of that class? Then the default of its kind is left out, as QEMU does. */
+static bool board_line_has(const struct emu *e, const char *class_name)
+{
+    struct config_line *line;
+    for (line = e->config.devices; line; line = line->next) {
+        const char *driver = options_get(&line->opts, "driver");
+        if (driver && !strcmp(driver, class_name))
+            return true;
+    }
+    return false;
+}
+
 static int board_create_serial(struct emu *e, struct err *err)
 {
     unsigned i;
@@ -220,7 +232,7 @@ static int board_create_serial(struct emu *e, struct err *err)
         char id[16];
         if (spec && !strcmp(spec, "none"))
             continue;
-        if (!spec && (i || e->config.no_defaults)) /* COM1 is always there: firmware and kernels look for it */
+        if (!spec && (i || e->config.no_defaults || board_line_has(e, "isa-serial"))) /* COM1 is there: firmware and kernels look for it */
             continue;
         snprintf(id, sizeof id, "serial%u", i);
         if (!chr_open(e, id, spec ? spec : "null", err))
@@ -231,7 +243,7 @@ static int board_create_serial(struct emu *e, struct err *err)
     for (i = 0; i < EMU_ARRAY_LEN(e->config.parallel); i++) {
         const char *spec = e->config.parallel[i];
         char id[16];
-        if ((spec && !strcmp(spec, "none")) || (!spec && (i || e->config.no_defaults)))
+        if ((spec && !strcmp(spec, "none")) || (!spec && (i || e->config.no_defaults || board_line_has(e, "isa-parallel"))))
             continue;
         snprintf(id, sizeof id, "parallel%u", i);
         if (!chr_open(e, id, spec ? spec : "null", err))
@@ -332,7 +344,7 @@ static int board_create_drives(struct emu *e, struct blk *floppies[2], struct er
             return EMU_EINVAL;
         }
     }
-    if (!e->config.no_defaults && !taken[2]) { /* QEMU's pc has an empty CD drive there */
+    if (!e->config.no_defaults && !taken[2] && !board_line_has(e, "ide-cd") && !board_line_has(e, "ide-hd")) { /* QEMU's pc has an empty CD drive there */
         struct blk *b = blk_create(e, "ide1-cd0", err);
         if (!b)
             return EMU_ENOMEM;
@@ -383,7 +395,7 @@ EMU_PRIV int board_create(struct emu *e, struct err *err)
         return r;
     if (!board_add(e, "i8042", NULL, err, "%s", ""))
         return EMU_EINVAL;
-    if (strcmp(e->config.vga, "none") && !board_add(e, "VGA", NULL, err, "%s", ""))
+    if (strcmp(e->config.vga, "none") && !board_line_has(e, "VGA") && !board_add(e, "VGA", NULL, err, "%s", ""))
         return EMU_EINVAL;
     if ((r = board_create_serial(e, err)) || (r = board_create_drives(e, floppies, err)))
         return r;
