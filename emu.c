@@ -45233,6 +45233,7 @@ EMU_PRIV unsigned fw_post(struct fw *fw)
         }
         emu_log(e, LOG_NOTICE, "%s", err.text);
         fw_print(fw, err.text);
+        emu_exit_with(e, 1); /* nobody asked for another system */
     }
     fw_post_shadow_done(fw);
     return FW_POST_BOOT;
@@ -45607,7 +45608,7 @@ static int loader_linux(struct fw *fw, struct loader_start *s, struct err *err)
         uint64_t top;
         initrd_max = version >= 0x203 ? ld32le(k + 0x22C) : 0x37FFFFFF;
         top = EMU_MIN((uint64_t)initrd_max + 1, fw->tables_high);
-        if (l->initrd.size + (l->kernel.size << 2) + 0x100000 > top)
+        if ((uint64_t)l->initrd.size + ((uint64_t)l->kernel.size << 2) + 0x100000 > top)
             return err_set(err, EMU_ENOSPC, "-initrd %s: %lu MiB do not fit beside the kernel; give more memory with -m", e->config.initrd,
                            (unsigned long)(l->initrd.size >> 20));
         initrd = (uint32_t)((top - l->initrd.size) & ~UINT64_C(0xFFF));
@@ -45755,7 +45756,7 @@ static int loader_pvh(struct fw *fw, struct loader_start *s, struct err *err)
     st32le(info + 4, 1);
     if (l->initrd.data) {
         uint64_t at = (fw->tables_high - EMU_MIN((uint64_t)l->initrd.size, fw->tables_high)) & ~UINT64_C(0xFFF);
-        if (at < end)
+        if (at < EMU_MAX(end, MIB))
             return err_set(err, EMU_ENOSPC, "-initrd %s does not fit; give more memory with -m", e->config.initrd);
         mem_write(e, at, l->initrd.data, l->initrd.size);
         memset(module, 0, sizeof module);
@@ -45847,6 +45848,8 @@ static int loader_multiboot(struct fw *fw, struct loader_start *s, struct err *e
     at = EMU_MAX((end + 0xFFF) & ~UINT64_C(0xFFF), UINT64_C(0x100000));
     memset(info, 0, sizeof info);
     mods = LOADER_INFO + 0x80, mmap = LOADER_INFO + 0x80 + 16 * LOADER_MAX_MODULES;
+    if (strlen(e->config.kernel) + (e->config.append ? strlen(e->config.append) : 0) + 2 > sizeof line)
+        return err_set(err, EMU_EINVAL, "-append: more than %u bytes with the kernel's name", (unsigned)sizeof line - 2);
     snprintf(line, sizeof line, "%s%s%s", e->config.kernel, e->config.append ? " " : "", e->config.append ? e->config.append : "");
     if ((rc = loader_put(fw, at, line, strlen(line) + 1, "the command line", err)))
         return rc;
@@ -45971,6 +45974,8 @@ EMU_PRIV int loader_create(struct fw *fw, struct err *err)
         l->kind = LOADER_LINUX;
     } else if (loader_multiboot_header(&l->kernel, &l->header)) {
         l->kind = LOADER_MULTIBOOT;
+        if (!elf && !(ld32le(k + l->header + 4) & 0x10000))
+            return err_set(err, EMU_EFORMAT, "-kernel %s: is no ELF file, and its Multiboot header has no addresses (flag 16)", e->config.kernel);
         if (elf && k[4] == 2 && !(ld32le(k + l->header + 4) & 0x10000))
             return err_set(err, EMU_ENOTSUP, "-kernel %s: a 64-bit ELF file can't be started by Multiboot; link it as elf32-i386", e->config.kernel);
     } else if (elf && (l->pvh_entry = loader_pvh_note(&l->kernel)) != 0)

@@ -805,6 +805,7 @@ EMU_PRIV unsigned fw_post(struct fw *fw)
         }
         emu_log(e, LOG_NOTICE, "%s", err.text);
         fw_print(fw, err.text);
+        emu_exit_with(e, 1); /* nobody asked for another system */
     }
     fw_post_shadow_done(fw);
     return FW_POST_BOOT;
