@@ -46899,25 +46899,26 @@ static int qcow2_grow_refcount_table(struct qcow2 *q, uint64_t need_entries)
             st64be(buf + i * 8, rt[i]);
         r = qcow2_put(q, start << q->cluster_bits, buf, (size_t)entries * 8);
     }
+    for (i = 0; !r && i < blocks; i++)
+        r = qcow2_meta_add(q, start + clusters + i);
     if (!r && !(r = qcow2_sync(q))) {
         st64be(header, start << q->cluster_bits);
         st32be(header + 8, (uint32_t)clusters);
         r = qcow2_put(q, QCOW2_H_RT_OFFSET, header, sizeof header);
     }
-    if (!r)
-        r = qcow2_sync(q);
-    for (i = 0; !r && i < blocks; i++)
-        r = qcow2_meta_add(q, start + clusters + i);
     emu_free(q->img->emu, buf);
     if (r) {
+        for (i = 0; i < blocks; i++)
+            qcow2_meta_remove(q, start + clusters + i);
         emu_free(q->img->emu, rt);
         return r;
     }
-    emu_free(q->img->emu, q->rt);
+    emu_free(q->img->emu, q->rt); /* the header names the new one: from here on it is the table, whatever else fails */
     q->rt = rt;
     q->rt_entries = (uint32_t)entries;
     q->rt_offset = start << q->cluster_bits;
-    return qcow2_release(q, old_offset >> q->cluster_bits, old_clusters);
+    r = qcow2_sync(q);
+    return r ? r : qcow2_release(q, old_offset >> q->cluster_bits, old_clusters);
 }
 
 /* Makes refcount block number i. It may be placed into a cluster that it counts itself. */
@@ -47779,14 +47780,16 @@ static int qcow2_grow_l1(struct qcow2 *q, uint64_t entries, uint64_t size_bytes)
         r = qcow2_put(q, QCOW2_H_SIZE, header, sizeof header);
     }
     emu_free(q->img->emu, bytes);
-    if (r || (r = qcow2_sync(q))) {
+    if (r) {
         emu_free(q->img->emu, l1);
         return r;
     }
-    emu_free(q->img->emu, q->l1);
+    emu_free(q->img->emu, q->l1); /* the header names the new one */
     q->l1 = l1;
     q->l1_size = (uint32_t)entries;
     q->l1_offset = offset;
+    if ((r = qcow2_sync(q)))
+        return r;
     return old_clusters ? qcow2_release(q, old_offset >> q->cluster_bits, old_clusters) : 0;
 }
 
