@@ -28,6 +28,21 @@ for t in tests/fuzz/*.c; do
     net_tftp) printf '\025\000\000\001if.h\000octet\000tsize\0000\000\004\001\000\004\000\001' > "$folder/corpus/get" ;;
     net_stream) printf '\104\000\000\000\000\100%064d\024\006\000\000\000\100%016d' 1 2 > "$folder/corpus/frames" ;;
     dev_nics) printf '\001\007\067\000\034\000\104\000\002\000\020\000\000\004\100\001' > "$folder/corpus/ring" ;;
+    fw_loader) printf '\002\260\255\033\000\000\001\000\376\117\121\344\000\000\020\000\000\000\020\000\000\000\000\000\000\000\000\000\000\000\020\000\003' > "$folder/corpus/multiboot" ;;
+    disk_qcow2) # a write and a read; header, refcount table, refcount block, L1 table in clusters of 512 bytes, a disk of 64 KiB
+        {
+            printf '\000\010\000\000\001\007\003\000\000\017QFI\373\000\000\000\003'
+            head -c 12 /dev/zero
+            printf '\000\000\000\011\000\000\000\000\000\001\000\000\000\000\000\000\000\000\000\002\000\000\000\000\000\000\006\000\000\000\000\000\000\000\002\000\000\000\000\001'
+            head -c 36 /dev/zero
+            printf '\000\000\000\004\000\000\000\150'
+            head -c 408 /dev/zero
+            printf '\000\000\000\000\000\000\004\000'
+            head -c 504 /dev/zero
+            printf '\000\001\000\001\000\001\000\001'
+            head -c 1016 /dev/zero
+        } > "$folder/corpus/empty" ;;
+    dev_ports) printf '\000\160\340\000\000\000\040\167\354\000\000\000\004\024' > "$folder/corpus/identify" ;;
     esac
     (cd "$folder" && "$top/build/fuzz/$name" -seed=1 -runs=100000000 -max_total_time="$FUZZ_SECONDS" -max_len=4096 -timeout=60 corpus) > "$folder/log" 2>&1
     status=$?

@@ -27,7 +27,7 @@ fi
 echo "$CC $compile" > "$out/o/flags"
 make -s DEVDIR="$DEVDIR" "$DEVDIR/libemu.a" || exit 1
 objects=
-for f in src/net/*.c src/machine/util.c src/machine/clock.c src/dev/e1000.c src/dev/rtl8139.c src/dev/ne2k.c src/dev/eeprom.c; do # looked into; the rest as it is
+for f in src/net/*.c src/dev/*.c src/disk/*.c src/fw/*.c src/machine/util.c src/machine/clock.c; do # looked into; the rest as it is
     o=$out/o/$(basename "$f").o
     if [ ! -e "$o" ] || [ -n "$(find "$f" src -name '*.h' -newer "$o")" ] || [ "$f" -nt "$o" ]; then $CC $base $compile -c "$f" -o "$o" || exit 1; fi
     objects="$objects $o"
