@@ -912,6 +912,7 @@ struct chr {
     void (*writable)(void *opaque); /* room again after a short write */
     void *opaque;
     bool in_use, open;
+    bool deaf; /* no byte will ever come from it again: the input's end, or it never had one */
     struct chr *next;
     /* chardev.c's own */
     void *mux;       /* set: this line is shared; its users have ports */
@@ -927,6 +928,7 @@ EMU_PRIV struct chr *chr_create(struct emu *e, const char *id, struct options *o
 EMU_PRIV int chr_write(struct chr *c, const void *buf, size_t size); /* c may be NULL: everything is taken and dropped */
 EMU_PRIV void chr_accept_input(struct chr *c);
 EMU_PRIV void chr_close(struct chr *c); /* a line of chr_open()'s that nobody else uses; not from inside its receive(), event() or writable() */
+EMU_PRIV bool chr_is_deaf(const struct chr *c);
 EMU_PRIV void chr_close_all(struct emu *e);
 
 /* ================= network link layer (net/link.c): ports and super-frames ================= */
@@ -1133,6 +1135,7 @@ struct emu {
     struct blk *drives;
     /* file=embed:NAME: the embedding program's disk of that name; front/api.c sets it */
     bool (*find_disk)(struct emu *e, const char *name, struct emu_disk_ops *ops, void **opaque);
+    bool (*can_be_resumed)(struct emu *e); /* somebody is there who could type cont; front/monitor.c sets it with the first monitor */
     struct chr *chars;
     uint64_t serial_bytes; /* sent by the guest's UARTs */
     struct net_port *net_ports;
@@ -48756,7 +48759,8 @@ EMU_PRIV int image_open_provided(struct emu *e, struct image **out, const char *
  *            fixed virtual delay that depends on its kind and size only, so that -icount runs repeat on any host. Since the host's work is
  *            done in order of submission, a flush covers every write submitted before it, and overlapping requests need no care.
  *            An error may stop the machine (werror=, rerror=): then the request stays under way, and its timer, which stands still with
- *            the virtual clock, tries again once the machine goes on.
+ *            the virtual clock, tries again once the machine goes on. Without werror= a write that finds the host's disk full does so, as
+ *            under QEMU, if there is a monitor to type cont in (BLK_ON_AUTO); a machine that nobody could resume shows the guest an error instead.
  * Invariants 1. done() is called from the event queue, once, and never after blk_cancel().
  *            2. size_bytes is the image's size, 0 without medium.
  *            3. A write to a read-only drive fails with EMU_EROFS whatever the image would allow.
@@ -48769,7 +48773,7 @@ EMU_PRIV int image_open_provided(struct emu *e, struct image **out, const char *
 #define BLK_BOUNCE_BYTES ((size_t)1 << 20)
 #define BLK_RETRY_NS NS_PER_MS
 
-enum { BLK_ON_REPORT, BLK_ON_IGNORE, BLK_ON_STOP, BLK_ON_ENOSPC };
+enum { BLK_ON_REPORT, BLK_ON_IGNORE, BLK_ON_STOP, BLK_ON_ENOSPC, BLK_ON_AUTO }; /* ORDER of werror='s words */
 enum { BLK_ZEROES_OFF, BLK_ZEROES_ON, BLK_ZEROES_UNMAP };
 
 /* ---- requests ---- */
@@ -48870,15 +48874,16 @@ static int blk_judge(struct blk *b, const struct blk_request *r, int result, boo
 {
     unsigned policy = r->op == BLK_READ ? b->on_read_error : b->on_write_error;
     const char *name = b->file ? b->file : b->id;
+    bool resumable = b->emu->can_be_resumed && b->emu->can_be_resumed(b->emu);
     bool own_mistake = result == EMU_EROFS || result == EMU_ENOENT || result == EMU_ERANGE;
-    bool stops = stop && !own_mistake && (policy == BLK_ON_STOP || (policy == BLK_ON_ENOSPC && result == EMU_ENOSPC));
+    bool stops = stop && !own_mistake && (policy == BLK_ON_STOP || (result == EMU_ENOSPC && (policy == BLK_ON_ENOSPC || (policy == BLK_ON_AUTO && resumable))));
     if (stop)
         *stop = stops;
     if (stops)
         emu_log(b->emu, LOG_NOTICE, "%s: %s failed: %s; the machine is stopped; mend it and type cont in the monitor", name,
                 r->op == BLK_READ ? "a read" : "a write", emu_strerror(result));
     else if (result == EMU_ENOSPC)
-        emu_log_once(b->emu, &b->said_full, LOG_NOTICE, "%s: the host's disk is full; the guest sees write errors (werror=enospc stops the machine instead)", name);
+        emu_log_once(b->emu, &b->said_full, LOG_NOTICE, "%s: the host's disk is full; the guest sees write errors (werror=stop stops the machine instead)", name);
     else if (!own_mistake)
         emu_log_once(b->emu, &b->said_error, LOG_NOTICE, "%s: %s at byte %" PRIu64 " failed: %s; the guest sees an I/O error", name,
                      r->op == BLK_READ ? "a read" : "a write", r->offset, emu_strerror(result));
@@ -48994,6 +48999,7 @@ EMU_PRIV struct blk *blk_create(struct emu *e, const char *id, struct err *err)
         return NULL;
     }
     b->emu = e;
+    b->on_write_error = BLK_ON_AUTO;
     for (end = &e->drives; *end; end = &(*end)->next) {
     }
     *end = b;
@@ -49106,9 +49112,7 @@ static int blk_read_policy_options(struct blk *b, struct options *o, struct err 
         (r = blk_option_word(o, "detect-zeroes", zeroes, &b->detect_zeroes, err)) || (r = blk_option_word(o, "discard", discards, &discard, err)) ||
         (r = options_bool(o, "copy-on-read", &copy_on_read, err)))
         return r;
-    if (b->on_write_error == 4)
-        b->on_write_error = BLK_ON_REPORT;
-    if (b->on_read_error == 4)
+    if (b->on_read_error == BLK_ON_AUTO)
         b->on_read_error = BLK_ON_REPORT;
     if (b->on_read_error == BLK_ON_ENOSPC)
         return err_set(err, EMU_EINVAL, "%s: rerror=enospc makes no sense; report, ignore or stop", o->origin);
@@ -57539,6 +57543,7 @@ static void char_stream_input_ended(struct char_stream *s)
         return;
     }
     char_stream_unwatch(s, true, false); /* a terminal that is gone, the end of a file: output may go on */
+    s->chr->deaf = true;
 }
 
 static void char_stream_readable(void *opaque, unsigned events)
@@ -57903,6 +57908,7 @@ static int char_file_create(struct char_stream *s, struct options *o, struct err
             return r;
         s->own_in = true;
     }
+    s->chr->deaf = !input;
     char_stream_watch(s);
     s->chr->open = true;
     return 0;
@@ -58533,6 +58539,13 @@ EMU_PRIV void chr_close(struct chr *c)
     } else {
         char_free(c);
     }
+}
+
+EMU_PRIV bool chr_is_deaf(const struct chr *c)
+{
+    if (c->ops == &char_port_ops)
+        c = ((const struct char_port *)c->backend)->mux->line;
+    return c->deaf || c->ops == &char_null_ops;
 }
 
 EMU_PRIV void chr_close_all(struct emu *e)
@@ -60861,6 +60874,15 @@ static void mon_writable(void *opaque)
         chr_accept_input(m->chr);
 }
 
+static bool mon_can_be_resumed(struct emu *e)
+{
+    const struct monitor *m;
+    for (m = front_of(e)->monitors; m; m = m->next)
+        if (!chr_is_deaf(m->chr))
+            return true;
+    return false;
+}
+
 EMU_PRIV int monitor_create(struct emu *e, struct chr *chr, struct err *err)
 {
     struct monitor *m = emu_alloc(e, sizeof *m);
@@ -60877,6 +60899,7 @@ EMU_PRIV int monitor_create(struct emu *e, struct chr *chr, struct err *err)
     chr->in_use = true;
     m->next = front_of(e)->monitors;
     front_of(e)->monitors = m;
+    e->can_be_resumed = mon_can_be_resumed;
     if (chr->open)
         mon_event(m, CHR_OPENED);
     chr_accept_input(chr);

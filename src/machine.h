@@ -461,6 +461,7 @@ struct chr {
     void (*writable)(void *opaque); /* room again after a short write */
     void *opaque;
     bool in_use, open;
+    bool deaf; /* no byte will ever come from it again: the input's end, or it never had one */
     struct chr *next;
     /* chardev.c's own */
     void *mux;       /* set: this line is shared; its users have ports */
@@ -476,6 +477,7 @@ EMU_PRIV struct chr *chr_create(struct emu *e, const char *id, struct options *o
 EMU_PRIV int chr_write(struct chr *c, const void *buf, size_t size); /* c may be NULL: everything is taken and dropped */
 EMU_PRIV void chr_accept_input(struct chr *c);
 EMU_PRIV void chr_close(struct chr *c); /* a line of chr_open()'s that nobody else uses; not from inside its receive(), event() or writable() */
+EMU_PRIV bool chr_is_deaf(const struct chr *c);
 EMU_PRIV void chr_close_all(struct emu *e);
 
 /* ================= network link layer (net/link.c): ports and super-frames ================= */
@@ -682,6 +684,7 @@ struct emu {
     struct blk *drives;
     /* file=embed:NAME: the embedding program's disk of that name; front/api.c sets it */
     bool (*find_disk)(struct emu *e, const char *name, struct emu_disk_ops *ops, void **opaque);
+    bool (*can_be_resumed)(struct emu *e); /* somebody is there who could type cont; front/monitor.c sets it with the first monitor */
     struct chr *chars;
     uint64_t serial_bytes; /* sent by the guest's UARTs */
     struct net_port *net_ports;

@@ -27,7 +27,7 @@ until_ok() {
     done
 }
 has() { grep -q -- "$1" "$2"; }
-sees() { until_ok 30 has "$2" "$3" && ok || bad "$1: /$2/ is not in: $(tail -c 300 "$3")"; }
+sees() { until_ok 60 has "$2" "$3" && ok || bad "$1: /$2/ is not in: $(tail -c 300 "$3")"; }
 hex() { for b in "$@"; do printf "\\$(printf %o "0x$b")"; done; }
 
 # A boot sector that writes 63 sectors at the start of each of the cylinders 1 to 29 by INT 13h AH=03h, and w or e for each to the serial port.
@@ -90,11 +90,13 @@ if [ "$(id -u)" = 0 ] && mount -t tmpfs -o size=512k tmpfs "$dir/small" 2>/dev/n
     finish report
     cmp -s -n 512 "$dir/boot" "$dir/small/disk" && ok || bad 'report: the boot sector changed'
 
-    for policy in stop enospc; do
+    for policy in stop enospc default; do
         sparse pio
         head -c 200000 /dev/zero > "$dir/small/filler"
-        start -drive "$drive,werror=$policy"
-        until_ok 30 has 'no space left on the host' "$dir/err"
+        option=,werror=$policy
+        [ $policy != default ] || option=
+        start -drive "$drive$option"
+        until_ok 60 has 'no space left on the host' "$dir/err"
         sleep 0.3
         tell info status
         sees "${policy}_pauses" 'VM status: paused' "$dir/mon"
@@ -106,6 +108,19 @@ if [ "$(id -u)" = 0 ] && mount -t tmpfs -o size=512k tmpfs "$dir/small" 2>/dev/n
         finish "$policy"
         rm -f "$dir/small/"*
         mount -o remount,size=512k "$dir/small"
+    done
+
+    # Nobody could type cont: no monitor, or one whose input is at its end. The guest sees the error, whatever else it does is not held up.
+    for headless in '-display none -monitor none -serial stdio' -nographic; do
+        sparse pio
+        head -c 200000 /dev/zero > "$dir/small/filler"
+        "$EMU" -m 16M -net none $headless -drive "$drive" < /dev/null > "$dir/serial" 2> "$dir/err" &
+        pid=$!
+        sees "headless_guest_sees_errors: $headless" '^ww*ee*.\{0,1\}$' "$dir/serial"
+        [ "$(grep -c 'is full; the guest sees write errors' "$dir/err")" = 1 ] && ok || bad "headless: $headless: not one notice"
+        kill "$pid"
+        wait "$pid"
+        pid=
     done
 
     if command -v qemu-img >/dev/null 2>&1; then
@@ -129,7 +144,7 @@ if [ "$(id -u)" = 0 ] && mount -t tmpfs -o size=512k tmpfs "$dir/small" 2>/dev/n
     rm -f "$dir/small/"*
     head -c 600000 /dev/zero > "$dir/small/filler" 2>/dev/null
     start -serial file:"$dir/small/serial" -d int -D "$dir/small/log"
-    sleep 1
+    sleep 1 # for the logs to be written to
     tell info status
     sees full_disk_under_logs 'VM status: running' "$dir/mon"
     finish full_disk_under_logs
@@ -152,7 +167,7 @@ cmp -s -n 512 "$dir/boot" "$dir/disk" && ok || bad 'size_limit: the image change
 # ---- the other side goes away ----
 start
 tell info status
-until_ok 20 has running "$dir/mon"
+until_ok 60 has running "$dir/mon"
 exec 3>&- # the monitor's standard input is at its end
 sleep 0.5
 kill -0 "$pid" 2>/dev/null && ok || bad 'monitor_stdin_ends: emu ended'
@@ -168,14 +183,14 @@ pid=
 if command -v socat >/dev/null 2>&1; then
     "$EMU" -S -m 16M -net none -display none -serial null -monitor unix:"$dir/sock",server=on,wait=off < /dev/null > /dev/null 2> "$dir/err" &
     pid=$!
-    until_ok 20 test -S "$dir/sock"
+    until_ok 60 test -S "$dir/sock"
     for i in 1 2 3; do
-        { echo 'info status'; sleep 0.5; } | socat - UNIX-CONNECT:"$dir/sock" > "$dir/mon" 2>&1
+        echo 'info status' | socat -t 30 - UNIX-CONNECT:"$dir/sock" > "$dir/mon" 2>&1
         has 'VM status: paused' "$dir/mon" && ok || bad "monitor_socket_visit_$i: $(cat "$dir/mon")"
     done
     i=0
     while [ $i -lt 20 ]; do echo 'info registers' | socat -u - UNIX-CONNECT:"$dir/sock" 2>/dev/null; i=$((i + 1)); done # leaves at once, answers unread
-    { echo 'info status'; sleep 0.5; echo quit; } | socat - UNIX-CONNECT:"$dir/sock" > "$dir/mon" 2>&1
+    printf 'info status\nquit\n' | socat -t 30 - UNIX-CONNECT:"$dir/sock" > "$dir/mon" 2>&1
     wait "$pid"
     [ $? = 0 ] && has 'VM status: paused' "$dir/mon" && ok || bad 'monitor_socket: rude visitors'
     pid=

@@ -6,7 +6,8 @@
  *            fixed virtual delay that depends on its kind and size only, so that -icount runs repeat on any host. Since the host's work is
  *            done in order of submission, a flush covers every write submitted before it, and overlapping requests need no care.
  *            An error may stop the machine (werror=, rerror=): then the request stays under way, and its timer, which stands still with
- *            the virtual clock, tries again once the machine goes on.
+ *            the virtual clock, tries again once the machine goes on. Without werror= a write that finds the host's disk full does so, as
+ *            under QEMU, if there is a monitor to type cont in (BLK_ON_AUTO); a machine that nobody could resume shows the guest an error instead.
  * Invariants 1. done() is called from the event queue, once, and never after blk_cancel().
  *            2. size_bytes is the image's size, 0 without medium.
  *            3. A write to a read-only drive fails with EMU_EROFS whatever the image would allow.
@@ -21,7 +22,7 @@
 #define BLK_BOUNCE_BYTES ((size_t)1 << 20)
 #define BLK_RETRY_NS NS_PER_MS
 
-enum { BLK_ON_REPORT, BLK_ON_IGNORE, BLK_ON_STOP, BLK_ON_ENOSPC };
+enum { BLK_ON_REPORT, BLK_ON_IGNORE, BLK_ON_STOP, BLK_ON_ENOSPC, BLK_ON_AUTO }; /* ORDER of werror='s words */
 enum { BLK_ZEROES_OFF, BLK_ZEROES_ON, BLK_ZEROES_UNMAP };
 
 /* ---- requests ---- */
@@ -122,15 +123,16 @@ static int blk_judge(struct blk *b, const struct blk_request *r, int result, boo
 {
     unsigned policy = r->op == BLK_READ ? b->on_read_error : b->on_write_error;
     const char *name = b->file ? b->file : b->id;
+    bool resumable = b->emu->can_be_resumed && b->emu->can_be_resumed(b->emu);
     bool own_mistake = result == EMU_EROFS || result == EMU_ENOENT || result == EMU_ERANGE;
-    bool stops = stop && !own_mistake && (policy == BLK_ON_STOP || (policy == BLK_ON_ENOSPC && result == EMU_ENOSPC));
+    bool stops = stop && !own_mistake && (policy == BLK_ON_STOP || (result == EMU_ENOSPC && (policy == BLK_ON_ENOSPC || (policy == BLK_ON_AUTO && resumable))));
     if (stop)
         *stop = stops;
     if (stops)
         emu_log(b->emu, LOG_NOTICE, "%s: %s failed: %s; the machine is stopped; mend it and type cont in the monitor", name,
                 r->op == BLK_READ ? "a read" : "a write", emu_strerror(result));
     else if (result == EMU_ENOSPC)
-        emu_log_once(b->emu, &b->said_full, LOG_NOTICE, "%s: the host's disk is full; the guest sees write errors (werror=enospc stops the machine instead)", name);
+        emu_log_once(b->emu, &b->said_full, LOG_NOTICE, "%s: the host's disk is full; the guest sees write errors (werror=stop stops the machine instead)", name);
     else if (!own_mistake)
         emu_log_once(b->emu, &b->said_error, LOG_NOTICE, "%s: %s at byte %" PRIu64 " failed: %s; the guest sees an I/O error", name,
                      r->op == BLK_READ ? "a read" : "a write", r->offset, emu_strerror(result));
@@ -246,6 +248,7 @@ EMU_PRIV struct blk *blk_create(struct emu *e, const char *id, struct err *err)
         return NULL;
     }
     b->emu = e;
+    b->on_write_error = BLK_ON_AUTO;
     for (end = &e->drives; *end; end = &(*end)->next) {
     }
     *end = b;
@@ -358,9 +361,7 @@ static int blk_read_policy_options(struct blk *b, struct options *o, struct err 
         (r = blk_option_word(o, "detect-zeroes", zeroes, &b->detect_zeroes, err)) || (r = blk_option_word(o, "discard", discards, &discard, err)) ||
         (r = options_bool(o, "copy-on-read", &copy_on_read, err)))
         return r;
-    if (b->on_write_error == 4)
-        b->on_write_error = BLK_ON_REPORT;
-    if (b->on_read_error == 4)
+    if (b->on_read_error == BLK_ON_AUTO)
         b->on_read_error = BLK_ON_REPORT;
     if (b->on_read_error == BLK_ON_ENOSPC)
         return err_set(err, EMU_EINVAL, "%s: rerror=enospc makes no sense; report, ignore or stop", o->origin);

@@ -263,6 +263,7 @@ static void char_stream_input_ended(struct char_stream *s)
         return;
     }
     char_stream_unwatch(s, true, false); /* a terminal that is gone, the end of a file: output may go on */
+    s->chr->deaf = true;
 }
 
 static void char_stream_readable(void *opaque, unsigned events)
@@ -627,6 +628,7 @@ static int char_file_create(struct char_stream *s, struct options *o, struct err
             return r;
         s->own_in = true;
     }
+    s->chr->deaf = !input;
     char_stream_watch(s);
     s->chr->open = true;
     return 0;

@@ -474,6 +474,13 @@ EMU_PRIV void chr_close(struct chr *c)
     }
 }
 
+EMU_PRIV bool chr_is_deaf(const struct chr *c)
+{
+    if (c->ops == &char_port_ops)
+        c = ((const struct char_port *)c->backend)->mux->line;
+    return c->deaf || c->ops == &char_null_ops;
+}
+
 EMU_PRIV void chr_close_all(struct emu *e)
 {
     struct chr *c;

@@ -1041,6 +1041,15 @@ static void mon_writable(void *opaque)
         chr_accept_input(m->chr);
 }
 
+static bool mon_can_be_resumed(struct emu *e)
+{
+    const struct monitor *m;
+    for (m = front_of(e)->monitors; m; m = m->next)
+        if (!chr_is_deaf(m->chr))
+            return true;
+    return false;
+}
+
 EMU_PRIV int monitor_create(struct emu *e, struct chr *chr, struct err *err)
 {
     struct monitor *m = emu_alloc(e, sizeof *m);
@@ -1057,6 +1066,7 @@ EMU_PRIV int monitor_create(struct emu *e, struct chr *chr, struct err *err)
     chr->in_use = true;
     m->next = front_of(e)->monitors;
     front_of(e)->monitors = m;
+    e->can_be_resumed = mon_can_be_resumed;
     if (chr->open)
         mon_event(m, CHR_OPENED);
     chr_accept_input(chr);
