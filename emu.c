@@ -4706,7 +4706,8 @@ EMU_PRIV void memory_destroy(struct emu *e)
  *            at the next deadline (exactly under -icount; by the measured speed otherwise) or at the poll interval. When no CPU can
  *            run, the one blocking place of the program is the poll below, until the next deadline or descriptor.
  *            Under -icount idle time is skipped by moving virtual time to the next deadline; unless sleep=off it is not
- *            skipped faster than the host's clock passes, which changes no value the guest sees.
+ *            skipped faster than the host's clock passes, which changes no value the guest sees. A caller that may not be blocked gets the
+ *            call back after LOOP_IDLE_STEPS such moves in a row: no instruction comes that could reach its limit if the CPUs halt for good.
  *
  *            running --REQ_STOP--> paused --resume--> running      (loop_set_state)
  *            running --REQ_SHUTDOWN, reset with -no-reboot--> shutdown: machine_run returns, or paused with -no-shutdown
@@ -4726,6 +4727,7 @@ EMU_PRIV void memory_destroy(struct emu *e)
 #define LOOP_MIN_QUANTUM 1000
 #define LOOP_MAX_QUANTUM 4000000
 #define LOOP_SMP_QUANTUM 20000
+#define LOOP_IDLE_STEPS 1000
 #define LOOP_NAP_POLLS 1000
 #define LOOP_NAP_INSNS 4000
 #define LOOP_NAP_NS (10 * NS_PER_MS)
@@ -5121,6 +5123,7 @@ EMU_PRIV int machine_run(struct emu *e, int64_t max_host_ns, int64_t max_insns, 
 {
     int64_t host_limit_ns = max_host_ns < 0 ? INT64_MAX : host_clock_ns() + max_host_ns;
     uint64_t insns_before = e->insn_total;
+    unsigned idle_steps = 0;
     int reason = 0;
     loop_end_naps(e); /* the embedder may have typed */
     if (!e->insns_per_us)
@@ -5154,10 +5157,12 @@ EMU_PRIV int machine_run(struct emu *e, int64_t max_host_ns, int64_t max_insns, 
             loop_poll(e, 0);
         if (emu_has_requests(e) || e->run_state != RUN_STATE_RUNNING)
             continue;
-        if (loop_any_cpu_runs(e))
+        if (loop_any_cpu_runs(e)) {
             loop_run_cpus(e, left);
-        else if (!loop_idle(e, may_block, host_limit_ns))
+            idle_steps = 0;
+        } else if (!loop_idle(e, may_block, host_limit_ns) || (!may_block && ++idle_steps == LOOP_IDLE_STEPS)) {
             return EMU_REASON_IDLE;
+        }
     }
 }
 
@@ -5186,6 +5191,7 @@ EMU_PRIV void loop_destroy(struct emu *e)
 #undef LOOP_MIN_QUANTUM
 #undef LOOP_MAX_QUANTUM
 #undef LOOP_SMP_QUANTUM
+#undef LOOP_IDLE_STEPS
 #undef LOOP_NAP_POLLS
 #undef LOOP_NAP_INSNS
 #undef LOOP_NAP_NS

@@ -60,9 +60,10 @@ static const uint8_t boot_sector[] = {
     0xFA, 0xF4, 0xEB, 0xFC  /* done: cli; hlt; jmp done */
 };
 
-static struct emu *machine(struct my_disk *disk, struct my_console *console, const char *text)
+static struct emu *machine_by(struct my_disk *disk, struct my_console *console, const char *text, int icount)
 {
-    static const char *const options[] = { "-m", "16M", "-serial", "embed:console", "-drive", "file=embed:disk,format=raw,if=ide", "-net", "none" };
+    static const char *const options[] = { "-m", "16M", "-serial", "embed:console", "-drive", "file=embed:disk,format=raw,if=ide", "-net", "none",
+                                           "-icount", "shift=3,sleep=off" };
     struct emu_disk_ops ops;
     char error[300] = "";
     struct emu *m = emu_new(NULL);
@@ -79,13 +80,14 @@ static struct emu *machine(struct my_disk *disk, struct my_console *console, con
     if (!m)
         return NULL;
     if (emu_provide_disk(m, "disk", &ops, disk) || emu_provide_serial(m, "console", console_output, console) ||
-        emu_configure(m, (int)(sizeof options / sizeof options[0]), options, error, sizeof error)) {
+        emu_configure(m, (int)(sizeof options / sizeof options[0]) - (icount ? 0 : 2), options, error, sizeof error)) {
         printf("%s\n", error);
         emu_destroy(m);
         return NULL;
     }
     return m;
 }
+static struct emu *machine(struct my_disk *disk, struct my_console *console, const char *text) { return machine_by(disk, console, text, 0); }
 
 TEST(two_machines_run_side_by_side_from_their_own_disks)
 {
@@ -221,6 +223,34 @@ TEST(a_limit_of_instructions_holds_from_power_on)
         CHECK(result.instructions < 345);
         emu_destroy(m);
     }
+}
+
+/* Where time is counted in instructions and idle time costs none of the host's, a guest that halts for good, interrupts off, makes time pass from one
+ * timer of a device to the next. The call that must not block comes back all the same, whatever its limits, and so does the next. */
+TEST(a_guest_halted_for_good_gives_the_call_back)
+{
+    static struct my_disk disk;
+    static struct my_console console;
+    struct emu *m = machine_by(&disk, &console, "halts", 1);
+    struct emu_limits limits = { -1, 100000000, 0 };
+    struct emu_result result;
+    uint64_t instructions;
+    int64_t now_ns;
+    int i;
+    CHECK(m != NULL);
+    for (i = 0; i < 10000 && !strstr(console.text, "halts"); i++)
+        CHECK_EQ(emu_run(m, &limits, &result), 0);
+    CHECK(strstr(console.text, "halts") != NULL);
+    CHECK_EQ(emu_run(m, &limits, &result), 0);
+    CHECK_EQ(result.reason, EMU_REASON_IDLE);
+    instructions = result.instructions;
+    now_ns = result.now_ns;
+    limits.instructions = -1;
+    CHECK_EQ(emu_run(m, &limits, &result), 0);
+    CHECK_EQ(result.reason, EMU_REASON_IDLE);
+    CHECK_EQ(result.instructions, instructions);
+    CHECK(result.now_ns >= now_ns);
+    emu_destroy(m);
 }
 
 TEST(wrong_options_give_one_line)
@@ -403,6 +433,7 @@ TEST(idle_run_never_blocks_and_says_when_to_come_back)
 
 TEST_MAIN(TEST_CASE(two_machines_run_side_by_side_from_their_own_disks), TEST_CASE(memory_and_registers_can_be_written_and_read_back),
           TEST_CASE(a_limit_of_instructions_is_kept_exactly_by_the_host_clock), TEST_CASE(a_limit_of_instructions_is_kept_exactly_by_icount),
-          TEST_CASE(a_limit_of_instructions_holds_from_power_on), TEST_CASE(wrong_options_give_one_line),
+          TEST_CASE(a_limit_of_instructions_holds_from_power_on), TEST_CASE(a_guest_halted_for_good_gives_the_call_back),
+          TEST_CASE(wrong_options_give_one_line),
           TEST_CASE(frames_go_both_ways_by_callback), TEST_CASE(stop_from_a_callback_and_every_block_is_given_back),
           TEST_CASE(idle_run_never_blocks_and_says_when_to_come_back))
