@@ -51454,6 +51454,7 @@ EMU_PRIV void udp_print_info(struct nat *n, struct buf *out)
 #define TCP_RETRIES 12u                       /* then the guest is taken for dead */
 #define TCP_SYN_TRIES 3u                      /* hostfwd: a guest that stays silent for 1+2+4 s is not there */
 #define TCP_TIME_WAIT_NS (5 * NS_PER_SEC)     /* nothing can be delayed longer on this path */
+#define TCP_LINE_QUIET_NS (2 * NS_PER_SEC)    /* guestfwd to a chardev: after the guest's FIN, the answer is over when nothing came for so long */
 #define TCP_KEEPALIVE_NS (7200 * NS_PER_SEC)  /* RFC 9293 §3.8.4 */
 #define TCP_KEEPALIVE_STEP_NS (75 * NS_PER_SEC)
 #define TCP_KEEPALIVE_TRIES 9u
@@ -51531,7 +51532,7 @@ struct tcp_flow {
     struct tcp_range duplicate; /* RFC 2883: to be reported once; from == to: none */
     /* time, virtual: 0 = off */
     struct timer timer;
-    int64_t rto_at, rack_at, life_at, ack_at, heard_ns;
+    int64_t rto_at, rack_at, life_at, ack_at, quiet_at, heard_ns; /* quiet_at: the chardev's answer is taken for ended */
     bool rto_is_probe; /* rto_at is a tail loss probe's time */
     unsigned keepalives;
     uint64_t bytes_out, bytes_in;
@@ -51772,6 +51773,8 @@ static void tcp_arm(struct tcp_flow *f)
         at = f->life_at;
     if (f->ack_at && (!at || f->ack_at < at))
         at = f->ack_at;
+    if (f->quiet_at && (!at || f->quiet_at < at))
+        at = f->quiet_at;
     if (!at || f->state == TCP_DEAD)
         return; /* an armed timer finds nothing to do */
     if (!timer_armed(&f->timer) || f->timer.deadline_ns > at)
@@ -52578,6 +52581,10 @@ static void tcp_on_timer(void *opaque)
         f->ack_at = 0;
         f->lazy_frames = 0; /* tcp_settle() below sends it */
     }
+    if (f->quiet_at && now >= f->quiet_at) {
+        f->quiet_at = 0;
+        f->host_eof = true;
+    }
     if (f->rto_at && now >= f->rto_at) {
         f->rto_at = 0;
         switch (f->state) {
@@ -52659,8 +52666,10 @@ static void tcp_push(struct tcp_flow *f)
         f->shut_down = true;
         if (f->fd != HOST_FD_NONE)
             host_shutdown_write(f->fd);
-        if (f->chr) /* a character device has no half-close: its stream ends with the guest's */
-            f->host_eof = true;
+        if (f->chr && !f->host_eof) { /* a character device has no half-close and says no end: its answer is over when it falls silent */
+            f->quiet_at = emu_now_ns(f->nat->emu) + TCP_LINE_QUIET_NS;
+            tcp_arm(f);
+        }
     }
 }
 
@@ -53140,6 +53149,8 @@ static void tcp_chr_receive(void *opaque, const uint8_t *buf, size_t size)
     memcpy(v[0].base, buf, v[0].size);
     memcpy(v[1].base, buf + v[0].size, v[1].size);
     f->tx_end += (uint32_t)size;
+    if (f->quiet_at)
+        f->quiet_at = emu_now_ns(f->nat->emu) + TCP_LINE_QUIET_NS;
     tcp_want_work(f);
 }
 
@@ -53175,7 +53186,13 @@ static void tcp_connect_guestfwd(struct tcp_flow *f, struct nat_guestfwd *g)
         watch_add(f->nat->emu, &f->watch, f->fd, 0, tcp_ready, f);
         f->watching = true;
     } else {
-        if (g->flow) { /* one stream, one user */
+        if (g->flow && g->flow->shut_down) { /* who has said all leaves the line to the next */
+            struct tcp_flow *old = g->flow;
+            old->quiet_at = 0;
+            old->host_eof = true;
+            old->chr = NULL;
+            tcp_want_work(old);
+        } else if (g->flow) { /* one stream, one user */
             tcp_reset_guest(f);
             return;
         }

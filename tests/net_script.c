@@ -669,13 +669,16 @@ TEST(guestfwd_command_serves_again_and_again)
     script_end(&s);
 }
 
-/* guestfwd=...-chardev: what came while no guest was connected stops the line; the next connection sets it going again. */
+/* guestfwd=...-chardev: what came while no guest was connected stops the line; the next connection sets it going again. What the line says after the
+ * guest's FIN still reaches the guest. */
 TEST(guestfwd_chardev_goes_on_after_waiting)
 {
     struct script s;
     struct seg g;
     struct sockaddr_un a;
     char option[160], text[16];
+    uint32_t next = 0;
+    bool syn_ack, fin;
     int listener = socket(AF_UNIX, SOCK_STREAM, 0), fd, i, round;
     memset(&a, 0, sizeof a);
     a.sun_family = AF_UNIX;
@@ -709,13 +712,49 @@ TEST(guestfwd_chardev_goes_on_after_waiting)
         send_tcp(&s, UINT32_C(0x0A000264), 7, seq + 4, ack + 5, ACK | FIN, 60000, NULL, 0, NULL, 0);
         for (i = 0; i < 5; i++)
             script_poll(&s, 5);
-        while (take_tcp(&s, &g)) {
+        while (take_tcp(&s, &g))
+            CHECK(!(g.flags & (FIN | RST)));
+        /* RFC 9293 §3.6: who sent its FIN goes on receiving until the other side closes too. A line never says that it has; silence does. */
+        CHECK_EQ(write(fd, "late", 4), 4);
+        for (i = 0; i < 5; i++)
+            script_poll(&s, 5);
+        CHECK(take_tcp(&s, &g));
+        CHECK_EQ(g.len, 4);
+        CHECK(!memcmp(g.data, "late", 4));
+        CHECK(!(g.flags & (FIN | RST)));
+        send_tcp(&s, UINT32_C(0x0A000264), 7, seq + 5, ack + 9, ACK, 60000, NULL, 0, NULL, 0);
+        script_work(&s);
+        if (round == 1) { /* the next guest does not wait for that */
+            CHECK_EQ(s.n->tcp_count, 1);
+            s.gport = 41002;
+            send_tcp(&s, UINT32_C(0x0A000264), 7, seq, 0, SYN, 60000, syn_options, 12, NULL, 0);
+            script_work(&s);
+            for (i = 0, syn_ack = false, fin = false; take_tcp(&s, &g); i++) {
+                syn_ack |= g.flags == (SYN | ACK);
+                fin |= (g.flags & FIN) != 0;
+                CHECK(!(g.flags & RST));
+                next = g.flags == (SYN | ACK) ? g.seq + 1 : next;
+            }
+            CHECK(syn_ack && fin);
+            send_tcp(&s, UINT32_C(0x0A000264), 7, seq + 1, next, ACK, 60000, NULL, 0, "new", 3);
+            for (i = 0; i < 10; i++)
+                script_poll(&s, 25);
+            CHECK_EQ(read(fd, text, sizeof text), 3);
+            s.gport = 41001;
+        } else {
+            script_advance(&s, 1500 * (int64_t)MS);
+            CHECK(!take_tcp(&s, &g));
+            script_advance(&s, 600 * (int64_t)MS);
+            CHECK(take_tcp(&s, &g));
+            CHECK_EQ(g.flags & FIN, FIN);
+            while (take_tcp(&s, &g)) /* sent again, since nobody acknowledges it in this time */
+                CHECK_EQ(g.flags & FIN, FIN);
         }
-        send_tcp(&s, UINT32_C(0x0A000264), 7, seq + 5, ack + 6, ACK, 60000, NULL, 0, NULL, 0);
+        send_tcp(&s, UINT32_C(0x0A000264), 7, seq + 5, ack + 10, ACK, 60000, NULL, 0, NULL, 0);
         script_work(&s);
         script_work(&s);
     }
-    CHECK_EQ(s.n->tcp_count, 0);
+    CHECK_EQ(s.n->tcp_count, 1); /* the one that came last */
     script_end(&s);
     close(fd);
     close(listener);
