@@ -12,7 +12,7 @@ bad() { failed=$((failed + 1)); printf 'FAIL %s\n' "$*"; }
 refuse() {
     name=$1 text=$2
     shift 2
-    timeout 20 "$EMU" "$@" > "$dir/out" 2> "$dir/err" < /dev/null
+    timeout 60 "$EMU" "$@" > "$dir/out" 2> "$dir/err" < /dev/null
     status=$?
     lines=$(wc -l < "$dir/err")
     if [ "$status" -ne 1 ]; then bad "$name: exit status $status, wanted 1: $(head -c 300 "$dir/err")"
@@ -24,7 +24,7 @@ refuse() {
 prints() {
     name=$1 text=$2
     shift 2
-    timeout 20 "$EMU" "$@" > "$dir/out" 2> "$dir/err" < /dev/null
+    timeout 60 "$EMU" "$@" > "$dir/out" 2> "$dir/err" < /dev/null
     status=$?
     if [ "$status" -ne 0 ]; then bad "$name: exit status $status, wanted 0"
     elif ! grep -qF -- "$text" "$dir/out"; then bad "$name: \"$text\" not on stdout"
@@ -35,7 +35,7 @@ prints() {
 notes() {
     name=$1 text=$2
     shift 2
-    echo quit | timeout 20 "$EMU" -S -monitor stdio -serial null -net none "$@" > "$dir/out" 2> "$dir/err"
+    echo quit | timeout 60 "$EMU" -S -monitor stdio -serial null -net none "$@" > "$dir/out" 2> "$dir/err"
     status=$?
     if [ "$status" -ne 0 ]; then bad "$name: exit status $status, wanted 0: $(head -c 300 "$dir/err")"
     elif [ "$(wc -l < "$dir/err")" -ne 1 ] || ! grep -qF -- "$text" "$dir/err"; then bad "$name: says \"$(cat "$dir/err")\", wanted \"$text\""
@@ -45,7 +45,7 @@ notes() {
 takes() {
     name=$1
     shift
-    echo quit | timeout 20 "$EMU" -S -monitor stdio -serial null -net none "$@" > "$dir/out" 2> "$dir/err"
+    echo quit | timeout 60 "$EMU" -S -monitor stdio -serial null -net none "$@" > "$dir/out" 2> "$dir/err"
     status=$?
     if [ "$status" -ne 0 ] || [ -s "$dir/err" ]; then bad "$name: exit status $status: $(head -c 300 "$dir/err")"; else ok; fi
 }
@@ -278,7 +278,7 @@ fi
 # an image in use by another emulator
 "$EMU" -S -nographic -net none -serial null -monitor none -pidfile "$dir/pid" -drive "$raw" > /dev/null 2>&1 < /dev/null &
 n=0
-while [ ! -s "$dir/pid" ] && [ $n -lt 100 ]; do sleep 0.1; n=$((n + 1)); done
+while [ ! -s "$dir/pid" ] && [ $n -lt 600 ]; do sleep 0.1; n=$((n + 1)); done
 refuse disk_locked "$dir/disk.img" -drive "$raw"
 takes disk_locked_snapshot -drive "$raw,snapshot=on,locking=off"
 kill "$(cat "$dir/pid")"
@@ -315,7 +315,7 @@ sed -n 's/^    { "\([A-Za-z0-9_-]*\)", .*cmd_[a-z_]* },.*/\1/p' "$top/src/front/
 sed -n '/^\.TP/{n;p;}' "$top/src/emu.1" | sed 's/\\f[A-Z]/ /g; s/\\-/-/g; s/[",]/ /g' | tr ' ' '\n' | sed -n 's/^-\([A-Za-z][A-Za-z0-9_-]*\)$/\1/p' | sort -u > "$dir/manual"
 if [ -s "$dir/known" ] && cmp -s "$dir/known" "$dir/manual"; then ok; else bad "manual: differs from the options known: $(diff "$dir/known" "$dir/manual" | grep '^[<>]' | tr '\n' ' ')"; fi
 for o in $(cat "$dir/manual"); do
-    timeout 20 "$EMU" "-$o" x -version < /dev/null 2>&1 | grep -q 'unknown option; -help' && bad "manual: -$o is not known"
+    timeout 60 "$EMU" "-$o" x -version < /dev/null 2>&1 | grep -q 'unknown option; -help' && bad "manual: -$o is not known"
 done
 if command -v man >/dev/null 2>&1 && man --help 2>&1 | grep -q -- --warnings; then
     warned=$(MANWIDTH=100 man --warnings -l "$top/src/emu.1" 2>&1 >/dev/null)

@@ -17,7 +17,7 @@ sees() {
     n=0
     until screen_has "$2"; do
         n=$((n + 1))
-        [ $n -lt $((${3:-15} * 10)) ] || { bad "$1: /$2/ did not appear"; return 1; }
+        [ $n -lt $((${3:-60} * 10)) ] || { bad "$1: /$2/ did not appear"; return 1; }
         sleep 0.1
     done
     ok
@@ -26,12 +26,12 @@ keys() { t send-keys "$@"; }
 run() { keys "$EMU $*; echo status=\$? > $dir/status" Enter; }
 ended() { # NAME STATUS: emu is gone and the terminal is as before
     n=0
-    until [ -s "$dir/status" ] || [ $n -gt 100 ]; do sleep 0.1; n=$((n + 1)); done
+    until [ -s "$dir/status" ] || [ $n -gt 600 ]; do sleep 0.1; n=$((n + 1)); done
     grep -qx "status=$2" "$dir/status" 2>/dev/null && ok || bad "$1: $(cat "$dir/status" 2>&1), wanted $2"
     rm -f "$dir/status"
     keys "stty -g > $dir/after; grep flags /proc/self/fdinfo/0 > $dir/after.flags; echo done > $dir/told" Enter
     n=0
-    until [ -s "$dir/told" ] || [ $n -gt 50 ]; do sleep 0.1; n=$((n + 1)); done
+    until [ -s "$dir/told" ] || [ $n -gt 600 ]; do sleep 0.1; n=$((n + 1)); done
     rm -f "$dir/told"
     cmp -s "$dir/before" "$dir/after" && ok || bad "$1: terminal settings differ: $(cat "$dir/before" "$dir/after")"
     cmp -s "$dir/before.flags" "$dir/after.flags" && ok || bad "$1: the terminal's open flags differ"
@@ -95,7 +95,7 @@ keys clear Enter
 
 # nothing on the serial port: pointed out once, in one line
 run -nographic $disk
-sees silent_serial_hint 'emu: the guest writes to its screen, not to the serial port shown here' 30
+sees silent_serial_hint 'emu: the guest writes to its screen, not to the serial port shown here' 60
 [ "$(t capture-pane -p -J | grep -c 'writes to its screen')" = 1 ] && ok || bad 'the hint is not one line'
 keys C-a c
 sees hint_monitor '(emu)'
@@ -107,11 +107,11 @@ ended after_hint 0
 images=${EMU_IMAGES:-/var/tmp/emu-images}
 if [ -f "$images/grub-rescue-floppy.img" ]; then
     run -display curses -net none -snapshot -fda "$images/grub-rescue-floppy.img" -boot a
-    sees grub_on_the_screen 'GNU GRUB' 60
+    sees grub_on_the_screen 'GNU GRUB' 120
     keys Down
-    sees grub_takes_arrows '│\*GNU (aka' 20
+    sees grub_takes_arrows '│\*GNU (aka' 60
     keys c
-    sees grub_prompt 'grub>' 20
+    sees grub_prompt 'grub>' 60
     keys 'echo one t' 'wo' Enter
     sees grub_takes_keys '^ *one two'
     keys C-a x

@@ -20,8 +20,8 @@ session() {
     "$EMU" -S -gdb unix:"$dir/gdb.sock" -nographic -net none -serial null -monitor none "$@" > "$dir/emu.out" 2>&1 < /dev/null &
     pid=$!
     n=0
-    while [ ! -S "$dir/gdb.sock" ] && [ $n -lt 100 ]; do sleep 0.1; n=$((n + 1)); done
-    timeout 60 gdb -q -nx -batch -ex 'set pagination off' -ex 'set confirm off' -ex "target remote $dir/gdb.sock" -x "$dir/commands" > "$dir/gdb.out" 2>&1
+    while [ ! -S "$dir/gdb.sock" ] && [ $n -lt 600 ]; do sleep 0.1; n=$((n + 1)); done
+    timeout 180 gdb -q -nx -batch -ex 'set pagination off' -ex 'set confirm off' -ex "target remote $dir/gdb.sock" -x "$dir/commands" > "$dir/gdb.out" 2>&1
     kill "$pid" 2>/dev/null
     wait "$pid" 2>/dev/null
     pid=

@@ -261,7 +261,8 @@ TEST(stream_format_is_length_and_frame)
     for (i = 0; i < 100; i++)
         f[i] = (uint8_t)i;
     CHECK_EQ(send_frame(a, f, 100), 1);
-    for (i = 0; i < 100 && n < 104; i++) {
+    for (i = 0; i < 500 && n < 104; i++) {
+        poll_end(a, 10 * NS_PER_MS);
         r = host_fd_read(fd, wire + n, sizeof wire - (size_t)n);
         n += r > 0 ? r : 0;
     }

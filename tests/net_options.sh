@@ -9,7 +9,7 @@ trap 'exit 1' INT TERM HUP
 passed=0 failed=0
 ok() { passed=$((passed + 1)); }
 bad() { failed=$((failed + 1)); printf 'FAIL %s\n' "$*"; }
-run="timeout 20 $EMU -display none -serial none -monitor none -S"
+run="timeout 60 $EMU -display none -serial none -monitor none -S"
 
 # judge NAME STATUS TEXT...: the one line of $dir/err holds every text
 judge() {
@@ -111,7 +111,7 @@ if [ -c /dev/net/tun ]; then
     refuse tap_long_name '-netdev tap,id=t,ifname=a-name-that-is-too-long' a-name-that-is-too-long '15 characters'
     if [ "$(id -u)" = 0 ] && command -v setpriv > /dev/null; then
         cp "${EMU%% *}" "$dir/emu" && chmod 755 "$dir" "$dir/emu"
-        timeout 20 setpriv --reuid 65534 --regid 65534 --clear-groups --inh-caps=-all --bounding-set=-all "$dir/emu" -display none -serial none -monitor none -S \
+        timeout 60 setpriv --reuid 65534 --regid 65534 --clear-groups --inh-caps=-all --bounding-set=-all "$dir/emu" -display none -serial none -monitor none -S \
             -netdev tap,id=t,ifname=emutap9,script=no,downscript=no > "$dir/out" 2> "$dir/err" < /dev/null
         judge tap_without_permission $? emutap9 'no permission' 'ip tuntap add dev emutap9 mode tap user'
         chmod 700 "$dir"
@@ -137,12 +137,12 @@ fi
 # A port in use: another emu has it. And rules that come and go.
 printf 'info usernet\nhostfwd_add tcp:127.0.0.1:0-:80\nhostfwd_add tcp::99999-:80\nhostfwd_remove tcp:127.0.0.1:1\ninfo usernet\n' > "$dir/commands"
 mkfifo "$dir/in"
-timeout 60 $EMU -display none -serial none -S -monitor stdio -netdev user,id=n0,hostfwd=tcp:127.0.0.1:0-:22 -device e1000,netdev=n0 < "$dir/in" > "$dir/mon" 2>&1 &
+timeout 180 $EMU -display none -serial none -S -monitor stdio -netdev user,id=n0,hostfwd=tcp:127.0.0.1:0-:22 -device e1000,netdev=n0 < "$dir/in" > "$dir/mon" 2>&1 &
 pid=$!
 exec 5> "$dir/in"
 cat "$dir/commands" >&5
 n=0
-until [ "$(grep -c 'TCP\[HOST_FORWARD\]' "$dir/mon")" -ge 3 ] || [ $n -gt 100 ]; do sleep 0.1; n=$((n + 1)); done
+until [ "$(grep -c 'TCP\[HOST_FORWARD\]' "$dir/mon")" -ge 3 ] || [ $n -gt 300 ]; do sleep 0.1; n=$((n + 1)); done
 port=$(sed -n 's/.*TCP\[HOST_FORWARD\] *[0-9]* *127\.0\.0\.1 *\([0-9]*\) .* 22 .*/\1/p' "$dir/mon" | head -n 1)
 added=$(sed -n 's/.*TCP\[HOST_FORWARD\] *[0-9]* *127\.0\.0\.1 *\([0-9]*\) .* 80 .*/\1/p' "$dir/mon" | head -n 1)
 if [ -n "$port" ] && [ -n "$added" ]; then ok; else bad "info_usernet_lists_rules: $(cat "$dir/mon")"; fi
@@ -151,7 +151,7 @@ if grep -q 'tcp:127.0.0.1:1 not found' "$dir/mon"; then ok; else bad hostfwd_rem
 refuse port_in_use "-netdev user,id=a,hostfwd=tcp:127.0.0.1:${port:-1}-:22" "127.0.0.1:${port:-1}" 'in use by another program'
 echo "hostfwd_remove n0 tcp:127.0.0.1:${added:-1}" >&5
 n=0
-until grep -q 'removed' "$dir/mon" || [ $n -gt 50 ]; do sleep 0.1; n=$((n + 1)); done
+until grep -q 'removed' "$dir/mon" || [ $n -gt 300 ]; do sleep 0.1; n=$((n + 1)); done
 echo 'info usernet' >&5
 echo quit >&5
 exec 5>&-

@@ -97,7 +97,7 @@ static size_t ip_header(uint8_t *f, unsigned proto, size_t payload)
 
 static void test_tap(int *test_failed, const char *vnet)
 {
-    static const char script[] = "/tmp/emu-tap-test.sh";
+    char script[64];
     struct end *n = calloc(1, sizeof *n);
     struct options o;
     struct err err;
@@ -107,7 +107,9 @@ static void test_tap(int *test_failed, const char *vnet)
     char text[200];
     size_t size, i;
     int r = EMU_ENOTSUP;
-    FILE *s = fopen(script, "w");
+    FILE *s;
+    snprintf(script, sizeof script, "/tmp/emu-tap-test-%ld.sh", host_pid());
+    s = fopen(script, "w");
     CHECK(s);
     fprintf(s, "#!/bin/sh\nip addr add 10.77.0.1/24 dev $1 && ip link set $1 up && ip link set lo up\n");
     fclose(s);

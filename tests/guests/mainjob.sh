@@ -5,7 +5,7 @@
 
 disk=$top/images/linux.img
 [ -r "$disk" ] || disk=$EMU_IMAGES/linux.img
-port=$((20000 + $$ % 20000))
+port=$((20000 + $$ % 5000))
 options="-o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o LogLevel=ERROR -o BatchMode=yes -o ConnectTimeout=30"
 # QEMU wants the card named and its window taken away; emu's line is the documentation's.
 extra=

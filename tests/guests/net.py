@@ -4,13 +4,13 @@
 http DIR PORT ADDRESS...     serves DIR on each address; what is PUT is answered with its SHA-256
 sink PORT ADDRESS...         accepts connections and holds them
 hold N PORT ADDRESS          opens N connections, prints "held N", holds them until it is ended
-ask [-o] ADDRESS PORT TEXT   sends TEXT and a FIN (-o: no FIN), prints what comes back; status 1 if refused or nothing came within 5 s
+ask [-o] [-t SECONDS] ADDRESS PORT TEXT   sends TEXT and a FIN (-o: no FIN), prints what comes back; status 1 if refused or nothing came in time (30 s)
 echo-udp PORT                sends each datagram back to its sender (0.0.0.0)
 ask-udp PORT ADDRESS         datagrams of 0, 1, 1472, 1473, 9000 and 60000 bytes must come back as they are
 pipe PATH                    standard input and output tied to a unix socket (ssh's ProxyCommand)
 answer PATH                  a chardev's peer: connects to the unix socket PATH, answers each line in capitals
 monitor PATH COMMAND...      gives the monitor behind the unix socket each command, prints its answers
-cpu PIDFILE SECONDS          per cent of a core that the process used in that time
+cpu PIDFILE SECONDS P N      per cent of a core that the process used in the best of up to N times SECONDS; the first below P ends it
 """
 import os
 import select
@@ -100,9 +100,12 @@ def main(what, args):
         got = b""
         leave_open = args[0] == "-o"
         args = args[leave_open:]
+        seconds = 30
+        if args[0] == "-t":
+            seconds, args = float(args[1]), args[2:]
         try:
-            with socket.create_connection((args[0], int(args[1])), 5) as sock:
-                sock.settimeout(5)
+            with socket.create_connection((args[0], int(args[1])), seconds) as sock:
+                sock.settimeout(seconds)
                 sock.sendall((args[2] + "\n").encode())
                 if not leave_open:
                     sock.shutdown(socket.SHUT_WR)
@@ -166,7 +169,7 @@ def main(what, args):
     elif what == "monitor":
         sock = socket.socket(socket.AF_UNIX)
         sock.connect(args[0])
-        sock.settimeout(20)
+        sock.settimeout(60)
 
         def until_prompt():
             got = b""
@@ -188,9 +191,16 @@ def main(what, args):
             fields = open("/proc/%s/stat" % pid).read().rsplit(")", 1)[1].split()
             return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
-        start, before = time.monotonic(), used()
-        time.sleep(float(args[1]))
-        print("%.2f" % (100 * (used() - before) / (time.monotonic() - start)))
+        # Use at rest is in every window; the guest's housekeeping and the host's other work are in some (expect.c's be_idle()).
+        least = None
+        for _ in range(int(args[3])):
+            start, before = time.monotonic(), used()
+            time.sleep(float(args[1]))
+            now = 100 * (used() - before) / (time.monotonic() - start)
+            least = now if least is None else min(least, now)
+            if least < float(args[2]):
+                break
+        print("%.2f" % least)
     else:
         print(__doc__)
         return 2

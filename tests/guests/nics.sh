@@ -40,9 +40,9 @@ for row in rtl8139:8139cp ne2k_pci:ne2k-pci; do
     if [ "$model" = rtl8139 ]; then
         before='run insmod /8139too.ko; dmesg | grep -q "use 8139cp"; rmmod 8139too'
         cable='monitor set_link n0 off
-run sleep 3; test "$(cat /sys/class/net/eth0/carrier)" = 0
+run i=0; until [ "$(cat /sys/class/net/eth0/carrier)" = 0 ] || [ $i = 30 ]; do sleep 1; i=$((i+1)); done; test "$(cat /sys/class/net/eth0/carrier)" = 0
 monitor set_link n0 on
-run i=0; until [ "$(cat /sys/class/net/eth0/carrier)" = 1 ] || [ $i = 20 ]; do sleep 1; i=$((i+1)); done; ping -c 2 -W 10 10.0.2.2'
+run i=0; until [ "$(cat /sys/class/net/eth0/carrier)" = 1 ] || [ $i = 30 ]; do sleep 1; i=$((i+1)); done; ping -c 2 -W 10 10.0.2.2'
     fi
     guest "nic_${model}_under_debians_driver" 300 -m 256M -nographic -kernel "$work/vmlinuz" -initrd "$work/initramfs" -append "console=ttyS0 quiet" -device "$model,netdev=n0" \
         -netdev "user,id=n0,guestfwd=tcp:10.0.2.100:7000-cmd:cat $work/file,guestfwd=tcp:10.0.2.100:7001-cmd:sh $work/save.sh $work/back" <<END
