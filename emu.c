@@ -3071,6 +3071,19 @@ EMU_PRIV unsigned fw_pcibios(struct fw *fw, struct fw_regs *r);
 /* ---- loader.c ---- */
 EMU_PRIV int loader_create(struct fw *fw, struct err *err); /* reads and checks the files of -kernel, -initrd */
 EMU_PRIV void loader_free(struct fw *fw);
+struct loader_image { /* a Linux image in its pieces, for its real-mode entry */
+    unsigned version, vga;
+    size_t setup;  /* bytes of real-mode code */
+    uint8_t *head; /* them, the header filled in; the caller frees it */
+    bool high;
+    uint32_t real, cmdline, kernel, initrd; /* where they belong */
+    const uint8_t *kernel_data, *initrd_data;
+    size_t kernel_size, initrd_size;
+};
+EMU_PRIV int loader_linux_image(struct fw *fw, struct loader_image *i, struct err *err); /* refuses what has no such pieces above 1 MiB */
+
+/* ---- linuxboot.c ---- */
+EMU_PRIV int linuxboot_create(struct fw *fw, struct err *err); /* -kernel under a foreign BIOS */
 
 #endif
 
@@ -45345,7 +45358,9 @@ static int fw_create_foreign(struct fw *fw, struct err *err)
     rc = smbios_publish_fw_cfg(e);
     if (!rc && !e->config.no_acpi)
         rc = acpi_publish_fw_cfg(e);
-    return rc ? err_set(err, rc, "firmware tables: %s", emu_strerror(rc)) : 0;
+    if (rc)
+        return err_set(err, rc, "firmware tables: %s", emu_strerror(rc));
+    return e->config.kernel ? linuxboot_create(fw, err) : 0;
 }
 
 /* A bad -uuid or -smbios line is to end the start, not to lose the tables silently. */
@@ -45370,8 +45385,6 @@ EMU_PRIV int firmware_create(struct emu *e, struct err *err)
     e->firmware = fw;
     buf_init(&fw->relay_out, e);
     fw->builtin = !e->config.bios;
-    if (!fw->builtin && e->config.kernel)
-        return err_set(err, EMU_ENOTSUP, "-kernel together with -bios is not supported yet; leave -bios out");
     if (!fw->builtin)
         return fw_create_foreign(fw, err);
     if ((rc = fw_check_smbios(e, err)))
@@ -45424,6 +45437,7 @@ EMU_PRIV void firmware_destroy(struct emu *e)
  * Models     Linux/x86 boot protocol up to 2.15 (16-bit and 32-bit entry), Multiboot 0.6.96, Xen's PVH entry (ELF note 18, hvm_start_info 1).
  * Contract   bios.c calls loader_create() once, which reads and checks the files, so that mistakes end the start with one line; then
  *            loader_load() at every power-on, after all tables are made. POST's stub jumps to FW_LOADER_CODE when it returned 0.
+ *            Where a foreign BIOS is to start the kernel, linuxboot.c calls loader_create() and loader_linux_image() instead.
  * Theory     loader_load() copies everything into guest memory and writes a small program into the F segment that puts the CPU into the
  *            state that the protocol asks for: real mode segments, or a flat GDT, protected mode and registers.
  *            A 64-bit Linux kernel is entered at its 32-bit entry with a zero page made here; every other bzImage, and one with
@@ -45595,58 +45609,108 @@ static void loader_zero_page(struct fw *fw, uint8_t *zp)
     }
 }
 
-static int loader_linux(struct fw *fw, struct loader_start *s, struct err *err)
+/* Everything but what only the direct entry needs. */
+static int loader_linux_pieces(struct fw *fw, struct loader_image *i, struct err *err)
 {
     struct fw_loader *l = fw->loader;
     struct emu *e = fw->emu;
     const uint8_t *k = l->kernel.data;
-    const char *append = e->config.append ? e->config.append : "";
-    unsigned version = ld16le(k + 0x206), vga = 0xFFFF, loadflags = k[0x211];
-    size_t setup = (k[0x1F1] ? k[0x1F1] + 1u : 5u) * 512, length = strlen(append), limit;
-    bool high = version >= 0x200 && (loadflags & 1), has_vga = loader_vga(append, &vga), direct;
-    uint32_t real = high ? LOADER_REAL : 0x90000, cmdline = high ? LOADER_CMDLINE : 0x9A000, initrd_max, initrd = 0;
-    uint8_t *head;
-    int rc;
-    limit = version >= 0x206 ? ld32le(k + 0x238) : 255;
+    size_t length = e->config.append ? strlen(e->config.append) : 0, limit;
+    memset(i, 0, sizeof *i);
+    i->version = ld16le(k + 0x206);
+    i->setup = (k[0x1F1] ? k[0x1F1] + 1u : 5u) * 512;
+    i->high = i->version >= 0x200 && (k[0x211] & 1);
+    i->vga = 0xFFFF;
+    i->real = i->high ? LOADER_REAL : 0x90000;
+    i->cmdline = i->high ? LOADER_CMDLINE : 0x9A000;
+    i->kernel = i->high ? 0x100000 : 0x10000;
+    i->kernel_data = k + i->setup;
+    i->kernel_size = l->kernel.size - i->setup;
+    i->initrd_data = l->initrd.data;
+    i->initrd_size = l->initrd.size;
+    limit = i->version >= 0x206 ? ld32le(k + 0x238) : 255;
     if (length > limit || length > 0xF000)
         return err_set(err, EMU_EINVAL, "-append: %lu bytes are more than this kernel's limit of %lu", (unsigned long)length, (unsigned long)limit);
-    direct = version >= 0x20C && (ld16le(k + 0x236) & 1) && high && !has_vga;
-    if ((rc = loader_put(fw, high ? 0x100000 : 0x10000, k + setup, l->kernel.size - setup, "the kernel", err)))
-        return rc;
     if (l->initrd.data) {
-        uint64_t top;
-        initrd_max = version >= 0x203 ? ld32le(k + 0x22C) : 0x37FFFFFF;
-        top = EMU_MIN((uint64_t)initrd_max + 1, fw->tables_high);
+        uint32_t initrd_max = i->version >= 0x203 ? ld32le(k + 0x22C) : 0x37FFFFFF;
+        uint64_t top = EMU_MIN((uint64_t)initrd_max + 1, fw->tables_high);
         if ((uint64_t)l->initrd.size + ((uint64_t)l->kernel.size << 2) + 0x100000 > top)
             return err_set(err, EMU_ENOSPC, "-initrd %s: %lu MiB do not fit beside the kernel; give more memory with -m", e->config.initrd,
                            (unsigned long)(l->initrd.size >> 20));
-        initrd = (uint32_t)((top - l->initrd.size) & ~UINT64_C(0xFFF));
-        mem_write(e, initrd, l->initrd.data, l->initrd.size);
+        i->initrd = (uint32_t)((top - l->initrd.size) & ~UINT64_C(0xFFF));
     }
-    mem_write(e, cmdline, append, length + 1);
-    head = emu_alloc(e, EMU_MAX(setup, (size_t)4096));
+    return 0;
+}
+
+/* The header's fields that a boot loader fills in. */
+static void loader_linux_header(const struct loader_image *i, uint8_t *head)
+{
+    if (i->version >= 0x200) {
+        head[0x210] = 0xFF; /* a loader without a number */
+        if (i->version >= 0x201) {
+            head[0x211] |= 0x80; /* heap */
+            st16le(head + 0x224, (uint16_t)((i->high ? 0x10000 : 0xA000) - 0x200));
+        }
+        st32le(head + 0x218, i->initrd);
+        st32le(head + 0x21C, (uint32_t)i->initrd_size);
+    }
+    if (i->version >= 0x202)
+        st32le(head + 0x228, i->cmdline);
+    else {
+        st16le(head + 0x20, 0xA33F);
+        st16le(head + 0x22, (uint16_t)(i->cmdline - i->real));
+    }
+    st16le(head + 0x1FA, (uint16_t)i->vga);
+}
+
+EMU_PRIV int loader_linux_image(struct fw *fw, struct loader_image *i, struct err *err)
+{
+    struct fw_loader *l = fw->loader;
+    struct emu *e = fw->emu;
+    int rc;
+    if (l->kind != LOADER_LINUX)
+        return err_set(err, EMU_ENOTSUP, "-kernel %s: together with -bios only a Linux bzImage can be started; leave -bios out", e->config.kernel);
+    if ((rc = loader_linux_pieces(fw, i, err)))
+        return rc;
+    if (!i->high || i->version < 0x202)
+        return err_set(err, EMU_ENOTSUP, "-kernel %s: too old a Linux image (boot protocol %u.%u) to be started together with -bios; leave -bios out", e->config.kernel,
+                       i->version >> 8, i->version & 255);
+    if (i->kernel + (uint64_t)i->kernel_size > fw->tables_high)
+        return err_set(err, EMU_ENOSPC, "-kernel %s: does not fit into memory; give more with -m", e->config.kernel);
+    loader_vga(e->config.append ? e->config.append : "", &i->vga);
+    i->head = emu_alloc(e, i->setup);
+    if (!i->head)
+        return err_set(err, EMU_ENOMEM, "out of memory");
+    memcpy(i->head, l->kernel.data, i->setup);
+    loader_linux_header(i, i->head);
+    return 0;
+}
+
+static int loader_linux(struct fw *fw, struct loader_start *s, struct err *err)
+{
+    struct emu *e = fw->emu;
+    const uint8_t *k = fw->loader->kernel.data;
+    const char *append = e->config.append ? e->config.append : "";
+    struct loader_image i;
+    bool direct;
+    uint8_t *head;
+    int rc;
+    if ((rc = loader_linux_pieces(fw, &i, err)))
+        return rc;
+    direct = !loader_vga(append, &i.vga) && i.version >= 0x20C && (ld16le(k + 0x236) & 1) && i.high;
+    if ((rc = loader_put(fw, i.kernel, i.kernel_data, i.kernel_size, "the kernel", err)))
+        return rc;
+    if (i.initrd_data)
+        mem_write(e, i.initrd, i.initrd_data, i.initrd_size);
+    mem_write(e, i.cmdline, append, strlen(append) + 1);
+    head = emu_alloc(e, EMU_MAX(i.setup, (size_t)4096));
     if (!head)
         return err_set(err, EMU_ENOMEM, "out of memory");
     if (direct)
         memcpy(head + 0x1F1, k + 0x1F1, EMU_MIN((size_t)(0x202 + k[0x201]), (size_t)0x290) - 0x1F1);
     else
-        memcpy(head, k, setup);
-    if (version >= 0x200) {
-        head[0x210] = 0xFF; /* a loader without a number */
-        if (version >= 0x201) {
-            head[0x211] |= 0x80; /* heap */
-            st16le(head + 0x224, (uint16_t)((high ? 0x10000 : 0xA000) - 0x200));
-        }
-        st32le(head + 0x218, initrd);
-        st32le(head + 0x21C, (uint32_t)l->initrd.size);
-    }
-    if (version >= 0x202)
-        st32le(head + 0x228, cmdline);
-    else {
-        st16le(head + 0x20, 0xA33F);
-        st16le(head + 0x22, (uint16_t)(cmdline - real));
-    }
-    st16le(head + 0x1FA, (uint16_t)vga);
+        memcpy(head, k, i.setup);
+    loader_linux_header(&i, head);
     if (direct) {
         loader_zero_page(fw, head);
         mem_write(e, LOADER_ZERO_PAGE, head, 4096);
@@ -45654,11 +45718,11 @@ static int loader_linux(struct fw *fw, struct loader_start *s, struct err *err)
         s->ip = ld32le(k + 0x214) ? ld32le(k + 0x214) : 0x100000;
         s->esi = LOADER_ZERO_PAGE;
     } else {
-        mem_write(e, real, head, setup);
+        mem_write(e, i.real, head, i.setup);
         s->real = true;
-        s->ds = (uint16_t)(real >> 4);
+        s->ds = (uint16_t)(i.real >> 4);
         s->cs = (uint16_t)(s->ds + 0x20);
-        s->sp = high ? 0xFFF0 : 0x9FF0;
+        s->sp = i.high ? 0xFFF0 : 0x9FF0;
         s->ip = 0;
     }
     emu_free(e, head);
@@ -46011,6 +46075,107 @@ EMU_PRIV void loader_free(struct fw *fw)
     emu_free(fw->emu, l);
     fw->loader = NULL;
 }
+
+/* ======================================== src/fw/linuxboot.c ======================================== */
+
+/* fw/linuxboot.c - -kernel together with -bios: a Linux image that a foreign PC BIOS starts.
+ *
+ * Models     QEMU's firmware configuration keys for a kernel (FW_CFG_KERNEL_... and on), the Plug and Play BIOS specification 1.0A's option ROM with a
+ *            bootstrap entry vector (§3.2), BIOS Boot Specification 1.01 §3 (who calls it).
+ * Contract   bios.c calls linuxboot_create() when both options are there; loader.c has read the files and gives the image as the boot protocol wants it.
+ * Theory     The image's pieces become fw_cfg keys: an address, a size and the bytes of each of real-mode setup, command line, protected-mode part and
+ *            initrd. The ROM below becomes the file genroms/linuxboot.bin, which SeaBIOS takes for an option ROM, and `bootorder` puts it first. As
+ *            SeaBIOS boots from it, the ROM has fw_cfg's DMA interface store every piece at its address and jumps to the setup code, which asks SeaBIOS
+ *            for memory and tables as under any boot loader. Nothing here runs on the host after power-on, so that a reset does the same again.
+ * Missing    Multiboot and PVH kernels, and Linux images of before protocol 2.02 (refused in one line); firmware that looks at neither.
+ */
+
+enum { LINUXBOOT_KERNEL_ADDRESS = 0x07, LINUXBOOT_KERNEL_SIZE = 0x08, LINUXBOOT_INITRD_ADDRESS = 0x0A, LINUXBOOT_INITRD_SIZE = 0x0B, LINUXBOOT_KERNEL_DATA = 0x11,
+       LINUXBOOT_INITRD_DATA = 0x12, LINUXBOOT_CMDLINE_ADDRESS = 0x13, LINUXBOOT_CMDLINE_SIZE = 0x14, LINUXBOOT_CMDLINE_DATA = 0x15, LINUXBOOT_SETUP_ADDRESS = 0x16,
+       LINUXBOOT_SETUP_SIZE = 0x17, LINUXBOOT_SETUP_DATA = 0x18 };
+enum { LINUXBOOT_ROM_BYTES = 512, LINUXBOOT_PNP = 0x1C, LINUXBOOT_PNP_BYTES = 32, LINUXBOOT_PNP_SUM = 9 };
+/* What SeaBIOS keeps for tables at the end of the memory below 4 GiB is a quarter of this. */
+#define LINUXBOOT_TOP_KEPT MIB
+static const char linuxboot_name[] = "genroms/linuxboot.bin", linuxboot_order[] = "/rom@genroms/linuxboot.bin";
+
+/* The setup code lies at 1000:0; a DMA request is built at 0:600h: control (key << 16 | select | read), length, address, all big-endian. */
+static const uint8_t linuxboot_rom[] = {
+    0x55, 0xAA, LINUXBOOT_ROM_BYTES / 512, 0xCB, /* the initialization does nothing: retf */
+    0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
+    0, 0, LINUXBOOT_PNP, 0, /* 18h: no PCI data, offset of the next */
+    '$', 'P', 'n', 'P', 1, LINUXBOOT_PNP_BYTES / 16, 0, 0, 0, 0, 0, 0, 0, 0, /* no further header; sum; no device id */
+    0x3C, 0, 0x40, 0,                                                         /* names of maker and product */
+    0, 0, 0x80, 0x44,                                                         /* other device; may be shadowed, boots */
+    0, 0, 0, 0, 0x5D, 0, 0, 0, 0, 0,                                          /* neither BCV nor disconnect vector; BEV */
+    'e', 'm', 'u', 0, 'L', 'i', 'n', 'u', 'x', ' ', 'o', 'f', ' ', '-', 'k', 'e', 'r', 'n', 'e', 'l', 0,
+    /* keys: address, size, data of each piece */
+    LINUXBOOT_SETUP_ADDRESS, LINUXBOOT_SETUP_SIZE, LINUXBOOT_SETUP_DATA,
+    LINUXBOOT_CMDLINE_ADDRESS, LINUXBOOT_CMDLINE_SIZE, LINUXBOOT_CMDLINE_DATA,
+    LINUXBOOT_KERNEL_ADDRESS, LINUXBOOT_KERNEL_SIZE, LINUXBOOT_KERNEL_DATA,
+    LINUXBOOT_INITRD_ADDRESS, LINUXBOOT_INITRD_SIZE, LINUXBOOT_INITRD_DATA,
+    0xFA, 0xFC, 0x31, 0xC0, 0x8E, 0xD8, 0x8E, 0xC0, 0x8E, 0xD0, 0xBC, 0x00, 0x7C, /* bev: cli; cld; xor ax, ax; mov ds, ax; mov es, ax; mov ss, ax; mov sp, 7C00h */
+    0xBE, 0x51, 0x00,                                                             /* mov si, keys */
+    0xE8, 0x72, 0x00, 0x66, 0x89, 0xC7, 0xE8, 0x6C, 0x00, 0x66, 0x89, 0xC1,       /* piece: call value; mov edi, eax; call value; mov ecx, eax */
+    0x2E, 0xAC, 0x66, 0x85, 0xC9, 0x74, 0x44, 0x66, 0x0F, 0xC9, 0x66, 0x0F, 0xCF, /* lodsb cs:[si]; test ecx, ecx; jz skip; bswap ecx; bswap edi */
+    0x66, 0x0F, 0xB6, 0xC0, 0x66, 0xC1, 0xE0, 0x10, 0xB0, 0x0A, 0x66, 0x0F, 0xC8, /* movzx eax, al; shl eax, 16; mov al, 0Ah; bswap eax */
+    0xBB, 0x00, 0x06, 0x66, 0x89, 0x07, 0x66, 0x89, 0x4F, 0x04,                   /* mov bx, 600h; mov [bx], eax; mov [bx+4], ecx */
+    0x66, 0xC7, 0x47, 0x08, 0x00, 0x00, 0x00, 0x00, 0x66, 0x89, 0x7F, 0x0C,       /* mov [bx+8], 0; mov [bx+12], edi */
+    0xBA, 0x14, 0x05, 0x66, 0x31, 0xC0, 0x66, 0xEF, 0xB2, 0x18,                   /* mov dx, 514h; xor eax, eax; out dx, eax; mov dl, 18h */
+    0x66, 0xB8, 0x00, 0x00, 0x06, 0x00, 0x66, 0xEF,                               /* mov eax, 00060000h; out dx, eax */
+    0x66, 0xF7, 0x07, 0xFF, 0xFF, 0xFF, 0xFE, 0x75, 0xF7,                         /* done: test [bx], FEFFFFFFh; jnz done */
+    0x81, 0xFE, 0x5D, 0x00, 0x72, 0xA3, 0xB8, 0x00, 0x10, 0x8E, 0xD8, 0x8E, 0xC0, /* skip: cmp si, keys+12; jb piece; mov ax, 1000h; mov ds, ax; mov es, ax */
+    0x8E, 0xE0, 0x8E, 0xE8, 0x8E, 0xD0, 0x66, 0xBC, 0xF0, 0xFF, 0x00, 0x00,       /* mov fs, ax; mov gs, ax; mov ss, ax; mov esp, FFF0h */
+    0xEA, 0x00, 0x00, 0x20, 0x10,                                                 /* jmp 1020h:0 */
+    0x2E, 0xAC, 0x30, 0xE4, 0xBA, 0x10, 0x05, 0xEF, 0x42, 0xB9, 0x04, 0x00,       /* value: lodsb cs:[si]; xor ah, ah; mov dx, 510h; out dx, ax; inc dx; mov cx, 4 */
+    0xEC, 0x66, 0xC1, 0xC8, 0x08, 0xE2, 0xF9, 0xC3,                               /* octet: in al, dx; ror eax, 8; loop octet; ret */
+};
+
+static int linuxboot_add(struct emu *e, uint16_t address_key, uint32_t address, uint16_t size_key, uint16_t data_key, const void *data, size_t size)
+{
+    uint8_t word[4];
+    int rc;
+    st32le(word, address);
+    rc = fw_cfg_add_key(e, address_key, word, sizeof word);
+    st32le(word, (uint32_t)size);
+    rc = rc ? rc : fw_cfg_add_key(e, size_key, word, sizeof word);
+    return rc ? rc : fw_cfg_add_key(e, data_key, data, size);
+}
+
+static uint8_t linuxboot_missing_to_zero(const uint8_t *b, size_t n)
+{
+    uint8_t sum = 0;
+    while (n--)
+        sum = (uint8_t)(sum + *b++);
+    return (uint8_t)(0 - sum);
+}
+
+EMU_PRIV int linuxboot_create(struct fw *fw, struct err *err)
+{
+    struct emu *e = fw->emu;
+    const char *append = e->config.append ? e->config.append : "";
+    struct loader_image i;
+    uint8_t rom[LINUXBOOT_ROM_BYTES];
+    int rc = loader_create(fw, err);
+    if (rc)
+        return rc;
+    fw->tables_high = e->ram_below_4g - EMU_MIN(e->ram_below_4g / 2, (uint64_t)LINUXBOOT_TOP_KEPT);
+    if ((rc = loader_linux_image(fw, &i, err)))
+        return rc;
+    memset(rom, 0, sizeof rom);
+    memcpy(rom, linuxboot_rom, sizeof linuxboot_rom);
+    rom[LINUXBOOT_PNP + LINUXBOOT_PNP_SUM] = linuxboot_missing_to_zero(rom + LINUXBOOT_PNP, LINUXBOOT_PNP_BYTES);
+    rom[LINUXBOOT_ROM_BYTES - 1] = linuxboot_missing_to_zero(rom, sizeof rom);
+    rc = linuxboot_add(e, LINUXBOOT_SETUP_ADDRESS, i.real, LINUXBOOT_SETUP_SIZE, LINUXBOOT_SETUP_DATA, i.head, i.setup);
+    rc = rc ? rc : linuxboot_add(e, LINUXBOOT_CMDLINE_ADDRESS, i.cmdline, LINUXBOOT_CMDLINE_SIZE, LINUXBOOT_CMDLINE_DATA, append, strlen(append) + 1);
+    rc = rc ? rc : linuxboot_add(e, LINUXBOOT_KERNEL_ADDRESS, i.kernel, LINUXBOOT_KERNEL_SIZE, LINUXBOOT_KERNEL_DATA, i.kernel_data, i.kernel_size);
+    rc = rc ? rc : linuxboot_add(e, LINUXBOOT_INITRD_ADDRESS, i.initrd, LINUXBOOT_INITRD_SIZE, LINUXBOOT_INITRD_DATA, i.initrd_data, i.initrd_size);
+    rc = rc ? rc : fw_cfg_add_file(e, linuxboot_name, rom, sizeof rom);
+    rc = rc ? rc : fw_cfg_add_file(e, "bootorder", linuxboot_order, sizeof linuxboot_order);
+    emu_free(e, i.head);
+    loader_free(fw); /* fw_cfg has copies */
+    return rc ? err_set(err, rc, "-kernel with -bios: %s", emu_strerror(rc)) : 0;
+}
+#undef LINUXBOOT_TOP_KEPT
 
 /* ======================================== src/disk/inflate.c ======================================== */
 

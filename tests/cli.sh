@@ -198,6 +198,10 @@ printf '\002\260\255\033\000\000\000\000\376\117\122\344' > "$dir/mbflat" # Mult
 refuse kernel_multiboot_no_elf "-kernel $dir/mbflat: is no ELF file, and its Multiboot header has no addresses" -kernel "$dir/mbflat"
 printf '\002\260\255\033\000\000\001\000\376\117\121\344\000\000\000\020\000\000\000\020\000\000\000\000\000\000\000\000\000\000\000\020' > "$dir/mbhigh" # to be loaded at 256 MiB
 refuse kernel_does_not_fit "-kernel $dir/mbhigh: the kernel (0 KiB at 0x10000000) does not fit into memory" -m 16 -nographic -kernel "$dir/mbhigh"
+printf '\002\260\255\033\000\000\001\000\376\117\121\344\000\000\020\000\000\000\020\000\000\000\000\000\000\000\000\000\040\000\020\000' > "$dir/multiboot"
+head -c 4096 /dev/zero >> "$dir/multiboot"
+head -c 65536 /dev/zero > "$dir/firmware"
+refuse kernel_multiboot_with_bios "-kernel $dir/multiboot: together with -bios only a Linux bzImage can be started" -bios "$dir/firmware" -kernel "$dir/multiboot"
 refuse initrd_alone '-initrd: needs -kernel' -initrd "$dir/zeros"
 refuse append_alone '-append: needs -kernel' -append quiet
 images=${EMU_IMAGES:-/var/tmp/emu-images}

@@ -908,7 +908,9 @@ static int fw_create_foreign(struct fw *fw, struct err *err)
     rc = smbios_publish_fw_cfg(e);
     if (!rc && !e->config.no_acpi)
         rc = acpi_publish_fw_cfg(e);
-    return rc ? err_set(err, rc, "firmware tables: %s", emu_strerror(rc)) : 0;
+    if (rc)
+        return err_set(err, rc, "firmware tables: %s", emu_strerror(rc));
+    return e->config.kernel ? linuxboot_create(fw, err) : 0;
 }
 
 /* A bad -uuid or -smbios line is to end the start, not to lose the tables silently. */
@@ -933,8 +935,6 @@ EMU_PRIV int firmware_create(struct emu *e, struct err *err)
     e->firmware = fw;
     buf_init(&fw->relay_out, e);
     fw->builtin = !e->config.bios;
-    if (!fw->builtin && e->config.kernel)
-        return err_set(err, EMU_ENOTSUP, "-kernel together with -bios is not supported yet; leave -bios out");
     if (!fw->builtin)
         return fw_create_foreign(fw, err);
     if ((rc = fw_check_smbios(e, err)))

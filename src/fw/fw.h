@@ -341,5 +341,18 @@ EMU_PRIV unsigned fw_pcibios(struct fw *fw, struct fw_regs *r);
 /* ---- loader.c ---- */
 EMU_PRIV int loader_create(struct fw *fw, struct err *err); /* reads and checks the files of -kernel, -initrd */
 EMU_PRIV void loader_free(struct fw *fw);
+struct loader_image { /* a Linux image in its pieces, for its real-mode entry */
+    unsigned version, vga;
+    size_t setup;  /* bytes of real-mode code */
+    uint8_t *head; /* them, the header filled in; the caller frees it */
+    bool high;
+    uint32_t real, cmdline, kernel, initrd; /* where they belong */
+    const uint8_t *kernel_data, *initrd_data;
+    size_t kernel_size, initrd_size;
+};
+EMU_PRIV int loader_linux_image(struct fw *fw, struct loader_image *i, struct err *err); /* refuses what has no such pieces above 1 MiB */
+
+/* ---- linuxboot.c ---- */
+EMU_PRIV int linuxboot_create(struct fw *fw, struct err *err); /* -kernel under a foreign BIOS */
 
 #endif

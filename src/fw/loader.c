@@ -3,6 +3,7 @@
  * Models     Linux/x86 boot protocol up to 2.15 (16-bit and 32-bit entry), Multiboot 0.6.96, Xen's PVH entry (ELF note 18, hvm_start_info 1).
  * Contract   bios.c calls loader_create() once, which reads and checks the files, so that mistakes end the start with one line; then
  *            loader_load() at every power-on, after all tables are made. POST's stub jumps to FW_LOADER_CODE when it returned 0.
+ *            Where a foreign BIOS is to start the kernel, linuxboot.c calls loader_create() and loader_linux_image() instead.
  * Theory     loader_load() copies everything into guest memory and writes a small program into the F segment that puts the CPU into the
  *            state that the protocol asks for: real mode segments, or a flat GDT, protected mode and registers.
  *            A 64-bit Linux kernel is entered at its 32-bit entry with a zero page made here; every other bzImage, and one with
@@ -176,58 +177,108 @@ static void loader_zero_page(struct fw *fw, uint8_t *zp)
     }
 }
 
-static int loader_linux(struct fw *fw, struct loader_start *s, struct err *err)
+/* Everything but what only the direct entry needs. */
+static int loader_linux_pieces(struct fw *fw, struct loader_image *i, struct err *err)
 {
     struct fw_loader *l = fw->loader;
     struct emu *e = fw->emu;
     const uint8_t *k = l->kernel.data;
-    const char *append = e->config.append ? e->config.append : "";
-    unsigned version = ld16le(k + 0x206), vga = 0xFFFF, loadflags = k[0x211];
-    size_t setup = (k[0x1F1] ? k[0x1F1] + 1u : 5u) * 512, length = strlen(append), limit;
-    bool high = version >= 0x200 && (loadflags & 1), has_vga = loader_vga(append, &vga), direct;
-    uint32_t real = high ? LOADER_REAL : 0x90000, cmdline = high ? LOADER_CMDLINE : 0x9A000, initrd_max, initrd = 0;
-    uint8_t *head;
-    int rc;
-    limit = version >= 0x206 ? ld32le(k + 0x238) : 255;
+    size_t length = e->config.append ? strlen(e->config.append) : 0, limit;
+    memset(i, 0, sizeof *i);
+    i->version = ld16le(k + 0x206);
+    i->setup = (k[0x1F1] ? k[0x1F1] + 1u : 5u) * 512;
+    i->high = i->version >= 0x200 && (k[0x211] & 1);
+    i->vga = 0xFFFF;
+    i->real = i->high ? LOADER_REAL : 0x90000;
+    i->cmdline = i->high ? LOADER_CMDLINE : 0x9A000;
+    i->kernel = i->high ? 0x100000 : 0x10000;
+    i->kernel_data = k + i->setup;
+    i->kernel_size = l->kernel.size - i->setup;
+    i->initrd_data = l->initrd.data;
+    i->initrd_size = l->initrd.size;
+    limit = i->version >= 0x206 ? ld32le(k + 0x238) : 255;
     if (length > limit || length > 0xF000)
         return err_set(err, EMU_EINVAL, "-append: %lu bytes are more than this kernel's limit of %lu", (unsigned long)length, (unsigned long)limit);
-    direct = version >= 0x20C && (ld16le(k + 0x236) & 1) && high && !has_vga;
-    if ((rc = loader_put(fw, high ? 0x100000 : 0x10000, k + setup, l->kernel.size - setup, "the kernel", err)))
-        return rc;
     if (l->initrd.data) {
-        uint64_t top;
-        initrd_max = version >= 0x203 ? ld32le(k + 0x22C) : 0x37FFFFFF;
-        top = EMU_MIN((uint64_t)initrd_max + 1, fw->tables_high);
+        uint32_t initrd_max = i->version >= 0x203 ? ld32le(k + 0x22C) : 0x37FFFFFF;
+        uint64_t top = EMU_MIN((uint64_t)initrd_max + 1, fw->tables_high);
         if ((uint64_t)l->initrd.size + ((uint64_t)l->kernel.size << 2) + 0x100000 > top)
             return err_set(err, EMU_ENOSPC, "-initrd %s: %lu MiB do not fit beside the kernel; give more memory with -m", e->config.initrd,
                            (unsigned long)(l->initrd.size >> 20));
-        initrd = (uint32_t)((top - l->initrd.size) & ~UINT64_C(0xFFF));
-        mem_write(e, initrd, l->initrd.data, l->initrd.size);
+        i->initrd = (uint32_t)((top - l->initrd.size) & ~UINT64_C(0xFFF));
     }
-    mem_write(e, cmdline, append, length + 1);
-    head = emu_alloc(e, EMU_MAX(setup, (size_t)4096));
+    return 0;
+}
+
+/* The header's fields that a boot loader fills in. */
+static void loader_linux_header(const struct loader_image *i, uint8_t *head)
+{
+    if (i->version >= 0x200) {
+        head[0x210] = 0xFF; /* a loader without a number */
+        if (i->version >= 0x201) {
+            head[0x211] |= 0x80; /* heap */
+            st16le(head + 0x224, (uint16_t)((i->high ? 0x10000 : 0xA000) - 0x200));
+        }
+        st32le(head + 0x218, i->initrd);
+        st32le(head + 0x21C, (uint32_t)i->initrd_size);
+    }
+    if (i->version >= 0x202)
+        st32le(head + 0x228, i->cmdline);
+    else {
+        st16le(head + 0x20, 0xA33F);
+        st16le(head + 0x22, (uint16_t)(i->cmdline - i->real));
+    }
+    st16le(head + 0x1FA, (uint16_t)i->vga);
+}
+
+EMU_PRIV int loader_linux_image(struct fw *fw, struct loader_image *i, struct err *err)
+{
+    struct fw_loader *l = fw->loader;
+    struct emu *e = fw->emu;
+    int rc;
+    if (l->kind != LOADER_LINUX)
+        return err_set(err, EMU_ENOTSUP, "-kernel %s: together with -bios only a Linux bzImage can be started; leave -bios out", e->config.kernel);
+    if ((rc = loader_linux_pieces(fw, i, err)))
+        return rc;
+    if (!i->high || i->version < 0x202)
+        return err_set(err, EMU_ENOTSUP, "-kernel %s: too old a Linux image (boot protocol %u.%u) to be started together with -bios; leave -bios out", e->config.kernel,
+                       i->version >> 8, i->version & 255);
+    if (i->kernel + (uint64_t)i->kernel_size > fw->tables_high)
+        return err_set(err, EMU_ENOSPC, "-kernel %s: does not fit into memory; give more with -m", e->config.kernel);
+    loader_vga(e->config.append ? e->config.append : "", &i->vga);
+    i->head = emu_alloc(e, i->setup);
+    if (!i->head)
+        return err_set(err, EMU_ENOMEM, "out of memory");
+    memcpy(i->head, l->kernel.data, i->setup);
+    loader_linux_header(i, i->head);
+    return 0;
+}
+
+static int loader_linux(struct fw *fw, struct loader_start *s, struct err *err)
+{
+    struct emu *e = fw->emu;
+    const uint8_t *k = fw->loader->kernel.data;
+    const char *append = e->config.append ? e->config.append : "";
+    struct loader_image i;
+    bool direct;
+    uint8_t *head;
+    int rc;
+    if ((rc = loader_linux_pieces(fw, &i, err)))
+        return rc;
+    direct = !loader_vga(append, &i.vga) && i.version >= 0x20C && (ld16le(k + 0x236) & 1) && i.high;
+    if ((rc = loader_put(fw, i.kernel, i.kernel_data, i.kernel_size, "the kernel", err)))
+        return rc;
+    if (i.initrd_data)
+        mem_write(e, i.initrd, i.initrd_data, i.initrd_size);
+    mem_write(e, i.cmdline, append, strlen(append) + 1);
+    head = emu_alloc(e, EMU_MAX(i.setup, (size_t)4096));
     if (!head)
         return err_set(err, EMU_ENOMEM, "out of memory");
     if (direct)
         memcpy(head + 0x1F1, k + 0x1F1, EMU_MIN((size_t)(0x202 + k[0x201]), (size_t)0x290) - 0x1F1);
     else
-        memcpy(head, k, setup);
-    if (version >= 0x200) {
-        head[0x210] = 0xFF; /* a loader without a number */
-        if (version >= 0x201) {
-            head[0x211] |= 0x80; /* heap */
-            st16le(head + 0x224, (uint16_t)((high ? 0x10000 : 0xA000) - 0x200));
-        }
-        st32le(head + 0x218, initrd);
-        st32le(head + 0x21C, (uint32_t)l->initrd.size);
-    }
-    if (version >= 0x202)
-        st32le(head + 0x228, cmdline);
-    else {
-        st16le(head + 0x20, 0xA33F);
-        st16le(head + 0x22, (uint16_t)(cmdline - real));
-    }
-    st16le(head + 0x1FA, (uint16_t)vga);
+        memcpy(head, k, i.setup);
+    loader_linux_header(&i, head);
     if (direct) {
         loader_zero_page(fw, head);
         mem_write(e, LOADER_ZERO_PAGE, head, 4096);
@@ -235,11 +286,11 @@ static int loader_linux(struct fw *fw, struct loader_start *s, struct err *err)
         s->ip = ld32le(k + 0x214) ? ld32le(k + 0x214) : 0x100000;
         s->esi = LOADER_ZERO_PAGE;
     } else {
-        mem_write(e, real, head, setup);
+        mem_write(e, i.real, head, i.setup);
         s->real = true;
-        s->ds = (uint16_t)(real >> 4);
+        s->ds = (uint16_t)(i.real >> 4);
         s->cs = (uint16_t)(s->ds + 0x20);
-        s->sp = high ? 0xFFF0 : 0x9FF0;
+        s->sp = i.high ? 0xFFF0 : 0x9FF0;
         s->ip = 0;
     }
     emu_free(e, head);

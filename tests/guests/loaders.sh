@@ -143,6 +143,27 @@ line linux
 $shell_and_off
 END
 fi
+# -kernel with -bios: the kernel comes by way of fw_cfg and an option ROM, at the first start and after a reset; SeaBIOS's own log says who started it.
+if need seabios_starts_the_kernel bios-256k.bin bzImage initramfs.cpio.gz; then
+    guest seabios_starts_the_kernel 300 -m 512 -nographic -nic none -L "$I" -bios "$I/bios-256k.bin" -kernel "$I/bzImage" -initrd "$I/initramfs.cpio.gz" \
+        -append "console=ttyS0 hello=42" -chardev "file,id=log,path=$work/seabios.log" -device isa-debugcon,iobase=0x402,chardev=log <<END
+limit 120
+never Kernel panic
+wait initramfs: Linux
+wait guest# 
+run grep -qw hello=42 /proc/cmdline
+host grep -q '^Booting from .*ROM' $work/seabios.log
+time shell
+line reboot -f
+wait initramfs: Linux
+wait guest# 
+run test -d /proc/1
+time again
+host test \$(grep -c '^Booting from .*ROM' $work/seabios.log) = 2
+line poweroff -f
+status 0
+END
+fi
 if wanted nothing_bootable_is_said; then
     dd if=/dev/zero of="$work/empty.img" bs=1048576 count=2 2>/dev/null
     guest nothing_bootable_is_said 60 $small -drive "file=$work/empty.img,format=raw" <<END
