@@ -1,6 +1,6 @@
 #!/bin/sh
 # build.sh - what a person builds and installs: make install, clean, CC, CFLAGS, PREFIX and DESTDIR; no warnings; the example as C++; only emu_* symbols.
-# LONG=1: the compiler's time and memory for emu.c at -O2.
+# LONG=1: the compiler's time and peak memory for emu.c at -O2.
 : "${CC:=cc}"
 : "${EMU:=./emu}"
 top=$(cd "$(dirname "$0")/.." && pwd)
@@ -85,9 +85,25 @@ else
 fi
 
 if [ -n "$LONG" ]; then # 120 s and 2 GiB (address space, which is more than what is used)
+    # The peak is the largest resident set of the compiler's processes, in KiB.
+    measure=
+    if command -v python3 >/dev/null 2>&1; then
+        printf '%s\n' 'import resource, subprocess, sys' 'status = subprocess.call(sys.argv[2:])' 'peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss' \
+            'print(peak // 1024 if sys.platform == "darwin" else peak, file=open(sys.argv[1], "w"))' 'sys.exit(status)' > "$dir/measure.py"
+        measure="python3 $dir/measure.py $dir/peak"
+    elif /usr/bin/time -f %M true 2>/dev/null; then
+        measure="/usr/bin/time -f %M -o $dir/peak"
+    fi
     start=$(date +%s)
-    check compile_limits sh -c "ulimit -v 2097152; exec timeout 120 $CC -O2 emu.c -o $dir/emu"
+    check compile_limits sh -c "ulimit -v 2097152; exec timeout $((120 * ${SLOW:-1})) $measure $CC -O2 emu.c -o $dir/emu"
     echo "emu.c at -O2: $(($(date +%s) - start)) s"
+    if [ -n "$measure" ]; then
+        peak=$(tail -n 1 "$dir/peak")
+        echo "emu.c at -O2: $((peak / 1024)) MiB at most"
+        [ "$peak" -gt 0 ] && [ "$peak" -le 2097152 ] && ok || bad "compile_memory: $peak KiB, at most 2 GiB wanted"
+    else
+        echo 'skip compile_memory: neither python3 nor a /usr/bin/time that takes -f %M'
+    fi
     check compiled_alone "$dir/emu" -version
 else
     echo 'skip compile_limits: a long test (LONG=1)'
