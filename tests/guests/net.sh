@@ -197,14 +197,25 @@ info_names_all() {
 hold_hundred() {
     # What scp left for the disk, and timesyncd asking each card's name server for hosts that this world does not have, are not this measurement.
     g 'sync; systemctl stop systemd-timesyncd'
-    g 'setsid python3 /root/net.py sink 7100 0.0.0.0 >/dev/null 2>&1 </dev/null & setsid python3 /root/net.py hold 50 8002 10.0.2.2 >/root/held 2>&1 </dev/null & for i in $(seq 60); do grep -q held /root/held && break; sleep 1; done'
+    g 'setsid python3 /root/net.py sink 7100 0.0.0.0 >/dev/null 2>&1 </dev/null & setsid python3 /root/net.py hold 50 8002 10.0.2.2 >/root/held 2>&1 </dev/null & echo $! >/root/hold.pid; for i in $(seq 60); do grep -q held /root/held && break; sleep 1; done'
     $py hold 50 7100 127.0.0.1 >"$work/held" &
-    helpers="$helpers $!"
+    holder=$!
+    helpers="$helpers $holder"
     for i in $(seq 60); do [ -s "$work/held" ] && break; sleep 1; done
     open=$(monitor 'info usernet' | grep -c 'TCP.ESTABLISHED')
-    used=$($py cpu "$work/pid" 10 3 12)
-    echo "$open connections, $used % of a core over 10 s"
-    [ "$open" -ge 100 ] && awk -v used="$used" 'BEGIN { exit !(used < 3) }' && [ "$(g cat /root/held)" = "held 50" ]
+    used=$($py cpu "$work/pid" 10 3 6)
+    [ "$open" -ge 100 ] && [ "$(g cat /root/held)" = "held 50" ] || { echo "$open connections"; return 1; }
+    if awk -v used="$used" 'BEGIN { exit !(used < 3) }'; then
+        echo "$open connections, $used % of a core over 10 s"
+        return 0
+    fi
+    # A host so busy that the guest alone costs as much: the connections add next to nothing.
+    kill $holder
+    g 'kill $(cat /root/hold.pid)'
+    sleep 5
+    alone=$($py cpu "$work/pid" 10 0 6)
+    echo "$open connections, $used % of a core over 10 s, $alone % without them"
+    awk -v used="$used" -v alone="$alone" 'BEGIN { exit !(used < alone * 1.3 + 0.5) }'
 }
 capture_is_sound() {
     [ "$(tshark -r "$1" 2>/dev/null | wc -l)" -gt 1000 ] || { echo "fewer than 1000 packets"; return 1; }
