@@ -31,7 +31,7 @@
 #define LOOP_IDLE_STEPS 1000
 #define LOOP_NAP_POLLS 1000
 #define LOOP_NAP_INSNS 4000
-#define LOOP_NAP_NS (10 * NS_PER_MS)
+#define LOOP_NAP_NS (20 * NS_PER_MS)
 
 /* ---- requests ---- */
 
