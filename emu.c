@@ -1584,6 +1584,8 @@ EMU_PRIV int insn_store_rm(struct cpu *c, const struct insn *i, unsigned size, u
 /* ================= flags.c ================= */
 /* Lazy flags: group | log2 of the size in bytes; theory at the head of flags.c. ORDER flag_kind (flags.c, handlers, trace.c) */
 enum flag_kind { FLAGK_BITS = 0, FLAGK_ADD = 4, FLAGK_SUB = 8, FLAGK_LOGIC = 12, FLAGK_INC = 16, FLAGK_DEC = 20, FLAGK_RESULT = 24, FLAGK_END = 28 };
+/* SF and PF after a multiplication are of the low half on Intel's processors, ZF and AF are 0: this bit in flag_result keeps ZF clear. */
+enum { FLAG_RESULT_NOT_ZERO = 0x100 };
 EMU_PRIV unsigned cpu_flag_carry(const struct cpu *c);               /* CF as 0 or 1 */
 EMU_PRIV bool cpu_condition(const struct cpu *c, unsigned cc);       /* condition code 0-15 of Jcc */
 EMU_PRIV uint32_t cpu_arith_flags(const struct cpu *c);             /* OSZAPC now */
@@ -2017,6 +2019,7 @@ EMU_PRIV uop_fn handler_mov_ri(unsigned size, unsigned ka);
 EMU_PRIV uop_fn handler_xchg_rr(unsigned size, unsigned ka, unsigned kb);
 EMU_PRIV uop_fn handler_lea(unsigned size, bool index, unsigned ka, unsigned kb, unsigned kx);
 EMU_PRIV uop_fn handler_imul(unsigned size, bool immediate, unsigned ka, unsigned kb);
+EMU_PRIV uop_fn handler_imul_flags(unsigned size, bool immediate); /* between cells; 4 and 8 bytes */
 EMU_PRIV uop_fn handler_mul(unsigned op, unsigned size, unsigned ka);
 EMU_PRIV uop_fn handler_extend_rax(bool into_rdx, unsigned size);
 EMU_PRIV uop_fn handler_bits(unsigned op, unsigned size);
@@ -2035,6 +2038,7 @@ EMU_PRIV uop_fn handler_alu_mr(unsigned op, unsigned size, bool flags, unsigned 
 EMU_PRIV uop_fn handler_alu_mi(unsigned op, unsigned size, bool flags, unsigned kb);              /* memory op= immediate, CMP, TEST */
 EMU_PRIV uop_fn handler_unary_m(unsigned op, unsigned size, unsigned kb);                          /* INC, DEC, NEG, NOT; flags recorded */
 EMU_PRIV uop_fn handler_xchg_m(unsigned size, unsigned ka, unsigned kb);
+EMU_PRIV uop_fn handler_exchange_m(unsigned op, unsigned size); /* XADD, CMPXCHG of 4 and 8 bytes; cells only, the accumulator in x */
 EMU_PRIV uop_fn handler_cmp_mi_jcc(unsigned op, unsigned size, bool flags, unsigned cc, unsigned kb);
 EMU_PRIV uop_fn handler_push(unsigned size, unsigned ka);
 EMU_PRIV uop_fn handler_push_imm(unsigned size);
@@ -2103,6 +2107,18 @@ struct uop_jump {
         if (EMU_UNLIKELY((c->budget -= u->count) < 0))                                                                 \
             UOP_TAIL(uop_leave);                                                                                       \
         UOP_GO(u->v.link);                                                                                             \
+    } while (0)
+/* The same where the link mostly leads to another page: what uop_exit_far does, without the jump to it. */
+#define UOP_EXIT_FAR                                                                                                   \
+    do {                                                                                                               \
+        struct uop *link_ = u->v.link;                                                                                 \
+        if (EMU_UNLIKELY((c->budget -= u->count) < 0))                                                                 \
+            UOP_TAIL(uop_leave);                                                                                       \
+        if (link_->fn == uop_exit_far && UOP_CODE_VALID(UOP_PAGE(link_)->generation) && UOP_PAGE(link_)->page == c->code_base) { \
+            c->code_base = link_->v.imm;                                                                               \
+            link_ = UOP_PAGE(link_)->v.link;                                                                           \
+        }                                                                                                              \
+        UOP_GO(link_);                                                                                                 \
     } while (0)
 /* To a computed target (64-bit mode); the instruction's effects are done. */
 #define UOP_JUMP_TO(j, target)                                                                                         \
@@ -12678,8 +12694,6 @@ EMU_PRIV const struct insn_row *cpu_rows_system(void)
         SYS_ROW(ENC0F(0x06), "clts", 0, 0, ALWAYS, ROW_ENDS, 0, 0, sys_clts),
         SYS_ROW(ENC0F(0x08), "invd", 0, 0, ALWAYS, 0, 0, 0, sys_wbinvd),
         SYS_ROW(ENC0F(0x09), "wbinvd", 0, 0, ALWAYS, 0, 0, 0, sys_wbinvd),
-        SYS_ROW(ENC0F(0x0D), "prefetchw", OPND_Ev, 0, ALWAYS, ROW_NO_RIP, 0, 0, sys_nothing),
-        SYS_ROW(ENC0F(0x18), "prefetch", OPND_Ev, 0, ALWAYS, ROW_NO_RIP, 0, 0, sys_nothing),
         SYS_ROW(ENC0F(0x20), "mov", OPND_Ry, OPND_Cd, ALWAYS, ROW_FORCE64, 0, 0, sys_mov_from_cr),
         SYS_ROW(ENC0F(0x21), "mov", OPND_Ry, OPND_Dd, ALWAYS, ROW_FORCE64, 0, 0, sys_mov_from_dr),
         SYS_ROW(ENC0F(0x22), "mov", OPND_Cd, OPND_Ry, ALWAYS, ROW_FORCE64 | ROW_ENDS, 0, 0, sys_mov_to_cr),
@@ -19828,12 +19842,10 @@ EMU_PRIV int interp_direction(struct cpu *c, const struct insn *i) /* CLD STD */
 }
 
 /* ---- multiplication and division ---- */
-/* SF and PF after a multiplication are of the low half on Intel's processors, ZF and AF are 0. Bit 8 keeps ZF clear. */
-enum { INTERP_NOT_ZERO = 0x100 };
 static void interp_flags_mul(struct cpu *c, unsigned size, uint64_t low, bool over)
 {
     interp_flags(c, FLAGK_RESULT, size, low, over ? FLAG_CF | FLAG_OF : 0u);
-    c->flag_result |= INTERP_NOT_ZERO;
+    c->flag_result |= FLAG_RESULT_NOT_ZERO;
 }
 EMU_PRIV int interp_mul(struct cpu *c, const struct insn *i) /* MUL, IMUL r/m */
 {
@@ -19988,7 +20000,7 @@ EMU_PRIV int interp_bit_scan(struct cpu *c, const struct insn *i)
         r = i->row->op == OP_BSF ? ctz64(s) : 63 - clz64(s);
         cpu_put(c, i->reg, r, size);
         interp_flags(c, FLAGK_LOGIC, size, r, 0);
-        c->flag_result |= INTERP_NOT_ZERO;
+        c->flag_result |= FLAG_RESULT_NOT_ZERO;
         return CPU_OK;
     case OP_TZCNT: r = s ? ctz64(s) : bits; break;
     case OP_LZCNT: r = s ? clz64(s) - (64 - bits) : bits; break;
@@ -20649,6 +20661,8 @@ static const struct insn_row table_rows[] = {
     ROW_INT(ENC(0xFF) | SLASH(4), "jmp", OPND_Ev, TABLE_NO, TABLE_NO, ROW_FORCE64 | ROW_ENDS, 0, 0, OP_JMP_RM, interp_jmp_rm),
     ROW_INT(ENC(0xFF) | SLASH(6), "push", OPND_Ev, TABLE_NO, TABLE_NO, ROW_DEF64, 0, 0, OP_PUSH, interp_push),
 
+    ROW_INT(ENC0F(0x0D), "prefetchw", OPND_Ev, TABLE_NO, TABLE_NO, ROW_NO_RIP, 0, 0, OP_NOP, interp_nop),
+    ROW_INT(ENC0F(0x18), "prefetch", OPND_Ev, TABLE_NO, TABLE_NO, ROW_NO_RIP, 0, 0, OP_NOP, interp_nop),
     ROW_INT(ENC0F(0x19), "nop", OPND_Ev, TABLE_NO, TABLE_NO, ROW_NO_RIP, 0, 0, OP_NOP, interp_nop),
     ROW_INT(ENC0F(0x1A), "nop", OPND_Ev, TABLE_NO, TABLE_NO, ROW_NO_RIP, 0, 0, OP_NOP, interp_nop),
     ROW_INT(ENC0F(0x1B), "nop", OPND_Ev, TABLE_NO, TABLE_NO, ROW_NO_RIP, 0, 0, OP_NOP, interp_nop),
@@ -21590,6 +21604,30 @@ EMU_INLINE uint64_t uop_mulhi(uint64_t a, uint64_t b)
 }
 #define UOP_MULHI(a, b) uop_mulhi(a, b)
 #endif
+/* Between cells, with flags: CF and OF say that the product does not fit. */
+#define DEF_IMUL_FLAGS(form, x, y)                                                                                     \
+    UOP_FN(uop_imul4f_##form)                                                                                          \
+    {                                                                                                                  \
+        uint64_t p = UOP_SX(x, 4) * UOP_SX(y, 4);                                                                      \
+        PUTS_4(R, a, p);                                                                                               \
+        SETF(FLAGK_RESULT, 4, p, p != UOP_SX(p, 4) ? FLAG_CF | FLAG_OF : 0);                                           \
+        c->flag_result |= FLAG_RESULT_NOT_ZERO;                                                                        \
+        UOP_NEXT;                                                                                                      \
+    }                                                                                                                  \
+    UOP_FN(uop_imul8f_##form)                                                                                          \
+    {                                                                                                                  \
+        uint64_t m = x, n = y, p = m * n, high = UOP_MULHI(m, n) - (m >> 63 ? n : 0) - (n >> 63 ? m : 0);              \
+        PUTS_8(R, a, p);                                                                                               \
+        SETF(FLAGK_RESULT, 8, p, high != 0 - (p >> 63) ? FLAG_CF | FLAG_OF : 0);                                       \
+        c->flag_result |= FLAG_RESULT_NOT_ZERO;                                                                        \
+        UOP_NEXT;                                                                                                      \
+    }
+DEF_IMUL_FLAGS(rr, GET(R, a), GET(R, b))
+DEF_IMUL_FLAGS(rri, GET(R, b), (uint64_t)(int64_t)u->disp)
+EMU_PRIV uop_fn handler_imul_flags(unsigned size, bool immediate)
+{
+    return size == 4 ? (immediate ? uop_imul4f_rri : uop_imul4f_rr) : immediate ? uop_imul8f_rri : uop_imul8f_rr;
+}
 #define DEF_MUL(ka, unused)                                                                                            \
     UOP_FN(uop_mul4_##ka)                                                                                              \
     {                                                                                                                  \
@@ -21852,7 +21890,8 @@ EMU_PRIV uop_fn handler_reload(unsigned ka)
  *            if need be on a bounce buffer. So a handler here never sees I/O, page crossings or faults.
  * Invariants 1. Every handler makes exactly one access (two of them only inside one range that UOP_HOST was asked for), and changes registers
  *               after it.
- *            2. Handlers that store and leave by a link have miss handlers of their own (uop_miss_call*): the bounce buffer is written
+ *            2. No handler here that takes cells only writes to the cell of a slot: the slow way spills the slots behind it.
+ *            3. Handlers that store and leave by a link have miss handlers of their own (uop_miss_call*): the bounce buffer is written
  *               back at the following uop.
  */
 
@@ -22186,6 +22225,44 @@ EMU_PRIV uop_fn handler_xchg_m(unsigned size, unsigned ka, unsigned kb)
     return s < 0 ? NULL : t[s][ka * UOP_KINDS + kb];
 }
 
+/* ---- XADD, CMPXCHG: CMPXCHG writes in any case ---- */
+#define DEF_EXCHANGE_M(sz)                                                                                             \
+    UOP_FN(uop_xadd##sz##_m)                                                                                           \
+    {                                                                                                                  \
+        uint64_t va = VA_B(R);                                                                                         \
+        uint8_t *p;                                                                                                    \
+        UTYPE_##sz d, s, r;                                                                                            \
+        UOP_HOST(p, va, m, sz);                                                                                        \
+        d = LD_##sz(p);                                                                                                \
+        s = GETS(R, a, sz);                                                                                            \
+        r = (UTYPE_##sz)(d + s);                                                                                       \
+        ST_##sz(p, r);                                                                                                 \
+        PUTS_##sz(R, a, d);                                                                                            \
+        SETF(FLAGK_ADD, sz, r, s);                                                                                     \
+        UOP_NEXT_MEM;                                                                                                  \
+    }                                                                                                                  \
+    UOP_FN(uop_cmpxchg##sz##_m)                                                                                        \
+    {                                                                                                                  \
+        uint64_t va = VA_B(R);                                                                                         \
+        uint8_t *p;                                                                                                    \
+        UTYPE_##sz d, accumulator = GETS(R, x, sz);                                                                    \
+        UOP_HOST(p, va, m, sz);                                                                                        \
+        d = LD_##sz(p);                                                                                                \
+        ST_##sz(p, accumulator == d ? GETS(R, a, sz) : d);                                                             \
+        if (accumulator != d)                                                                                          \
+            UOP_CELL(u->x) = d;                                                                                        \
+        SETF(FLAGK_SUB, sz, (UTYPE_##sz)(accumulator - d), d);                                                         \
+        UOP_NEXT_MEM;                                                                                                  \
+    }
+DEF_EXCHANGE_M(4)
+DEF_EXCHANGE_M(8)
+EMU_PRIV uop_fn handler_exchange_m(unsigned op, unsigned size)
+{
+    if (size < 4)
+        return NULL;
+    return op == OP_XADD ? (size == 4 ? uop_xadd4_m : uop_xadd8_m) : size == 4 ? uop_cmpxchg4_m : uop_cmpxchg8_m;
+}
+
 /* ---- CMP or TEST memory, immediate and Jcc in one ---- */
 #define FCM_e(sz, d, s) ((d) == (s))
 #define FCM_ne(sz, d, s) ((d) != (s))
@@ -22405,7 +22482,7 @@ UOP_FN(uop_call8)
     p = (uint8_t *)(uintptr_t)((uintptr_t)va + UOP_PAGE(u)->addend);
     st64le(p, c->code_base + (uint64_t)(int64_t)u->disp);
     UOP_RSP = va;
-    UOP_EXIT;
+    UOP_EXIT_FAR;
 }
 #define DEF_CALL_REG(ka, unused)                                                                                       \
     UOP_FN(uop_callr8_##ka)                                                                                            \
@@ -22834,7 +22911,7 @@ UOP_FN_PRIV(uop_indirect_miss)
     return NULL;
 }
 
-UOP_FN_PRIV(uop_exit) { UOP_EXIT; }
+UOP_FN_PRIV(uop_exit) { UOP_EXIT_FAR; }
 
 /* Where a head's trace begins: no-ops before its instruction have no uop. */
 static int64_t uop_head_pos(const struct uop *head) { return (int64_t)head->pos - (head->insn ? head->count : 0); }
@@ -23916,6 +23993,21 @@ static void trace_reload(struct trace_builder *b, unsigned reg)
         trace_emit(b, handler_reload(trace_kind(reg)))->a = UOP_GPR(reg);
 }
 
+/* A memory uop may write to no cell of a slot: on its slow way slots are spilled after it. It gets a copy of the slot in TEMP2 (other registers their
+ * own cell), whose low bytes go back afterwards. */
+static uint16_t trace_copy_slot(struct trace_builder *b, unsigned reg)
+{
+    if (trace_kind(reg) == TRACE_KIND_R)
+        return UOP_GPR(reg);
+    trace_emit_ab(b, handler_mov_rr(8, 8, false, TRACE_KIND_R, trace_kind(reg)), TRACE_CELL_TEMP2, UOP_GPR(reg));
+    return TRACE_CELL_TEMP2;
+}
+static void trace_put_slot(struct trace_builder *b, unsigned reg, unsigned size)
+{
+    if (trace_kind(reg) != TRACE_KIND_R)
+        trace_emit_ab(b, handler_mov_rr(size, size, false, trace_kind(reg), TRACE_KIND_R), UOP_GPR(reg), TRACE_CELL_TEMP2);
+}
+
 /* A memory operand, reduced to what handlers take: b + (x << scale) + disp. */
 struct trace_address {
     unsigned kb, kx;
@@ -24157,6 +24249,7 @@ static bool trace_emit_alu(struct trace_builder *b, const struct trace_insn *t)
     const struct insn *i = &t->insn;
     unsigned op = i->row->op, size = interp_size(i, 0), ra, rb;
     bool flags = t->live != 0, high = false, high_b = false, compare = op == OP_CMP || op == OP_TEST, cells = size < 4 && !compare;
+    uint16_t cell;
     uop_fn fn;
     struct uop *u;
     struct trace_address a;
@@ -24182,14 +24275,13 @@ static bool trace_emit_alu(struct trace_builder *b, const struct trace_insn *t)
         ra = interp_reg(i, 0, &high);
         if (high || !handler_alu_rm(op, size, flags, 0, 0))
             return false;
-        if (cells)
-            trace_spill(b, ra);
+        cell = cells ? trace_copy_slot(b, ra) : UOP_GPR(ra);
         trace_emit_address(b, i, size, ACCESS_READ, false, cells, &a);
         u = trace_emit_mem(b, handler_alu_rm(op, size, flags, trace_kind(ra), a.kb));
-        u->a = UOP_GPR(ra);
+        u->a = cell;
         trace_set_address(u, &a);
         if (cells)
-            trace_reload(b, ra);
+            trace_put_slot(b, ra, size);
     } else {
         ra = interp_reg(i, 0, &high);
         if (trace_is_immediate(i->row->opnd[1])) {
@@ -24380,28 +24472,6 @@ static bool trace_source(struct trace_builder *b, const struct insn *i, unsigned
     return !high;
 }
 
-static bool trace_emit_multiply(struct trace_builder *b, const struct trace_insn *t)
-{
-    const struct insn *i = &t->insn;
-    unsigned op = i->row->op, size = interp_size(i, 0), kb, ra;
-    uint16_t cell;
-    struct uop *u;
-    bool high;
-    if (size < 4 || ((op == OP_MUL || op == OP_IMUL1 || op == OP_IMUL) && t->live) || (op == OP_IDIV && size != 4))
-        return false;
-    if (op == OP_IMUL) {
-        bool three = i->row->opnd[2] != OPND_NONE;
-        ra = interp_reg(i, 0, &high);
-        trace_source(b, i, 1, &kb, &cell);
-        u = trace_emit_ab(b, handler_imul(size, three, trace_kind(ra), kb), UOP_GPR(ra), cell);
-        u->disp = (int32_t)i->imm;
-        return true;
-    }
-    trace_source(b, i, 0, &kb, &cell);
-    trace_emit(b, handler_mul(op, size, kb))->a = cell;
-    return true;
-}
-
 /* Operations between cells of the register file: a op= b, with slots spilled and reloaded around. */
 static void trace_emit_cells(struct trace_builder *b, const struct insn *i, uop_fn fn, bool reads_a, bool writes_a, unsigned source)
 {
@@ -24425,6 +24495,34 @@ static void trace_emit_cells(struct trace_builder *b, const struct insn *i, uop_
     u->misc = source == 0;
     if (writes_a)
         trace_reload(b, ra);
+}
+
+static bool trace_emit_multiply(struct trace_builder *b, const struct trace_insn *t)
+{
+    const struct insn *i = &t->insn;
+    unsigned op = i->row->op, size = interp_size(i, 0), kb, ra;
+    uint16_t cell;
+    struct uop *u;
+    bool high;
+    if (size < 4 || ((op == OP_MUL || op == OP_IMUL1) && t->live) || (op == OP_IDIV && size != 4))
+        return false;
+    if (op == OP_IMUL && t->live) {
+        bool three = i->row->opnd[2] != OPND_NONE;
+        trace_emit_cells(b, i, handler_imul_flags(size, three), !three, true, 1);
+        b->kind = FLAGK_RESULT | (size == 8 ? 3u : 2u);
+        return true;
+    }
+    if (op == OP_IMUL) {
+        bool three = i->row->opnd[2] != OPND_NONE;
+        ra = interp_reg(i, 0, &high);
+        trace_source(b, i, 1, &kb, &cell);
+        u = trace_emit_ab(b, handler_imul(size, three, trace_kind(ra), kb), UOP_GPR(ra), cell);
+        u->disp = (int32_t)i->imm;
+        return true;
+    }
+    trace_source(b, i, 0, &kb, &cell);
+    trace_emit(b, handler_mul(op, size, kb))->a = cell;
+    return true;
 }
 
 static bool trace_emit_bits(struct trace_builder *b, const struct trace_insn *t)
@@ -24617,6 +24715,7 @@ static bool trace_emit_int(struct trace_builder *b, const struct trace_insn *t)
     struct trace_address a;
     struct uop *u;
     bool high, high_b;
+    uint16_t cell;
     uop_fn fn;
     if (b->tc->plain && op != OP_JCC && op != OP_JMP)
         return false;
@@ -24627,7 +24726,7 @@ static bool trace_emit_int(struct trace_builder *b, const struct trace_insn *t)
     case OP_ADC: case OP_SBB: {
         bool immediate = trace_is_immediate(i->row->opnd[1]);
         fn = handler_carry(op, size, immediate);
-        if (!fn || i->memory)
+        if (!fn || interp_is_memory(i, 0))
             return false;
         trace_emit_cells(b, i, fn, true, true, immediate ? 0 : 1);
         b->kind = FLAGK_RESULT | (size == 8 ? 3u : 2u);
@@ -24664,6 +24763,22 @@ static bool trace_emit_int(struct trace_builder *b, const struct trace_insn *t)
         if (!fn)
             return false;
         trace_emit_ab(b, fn, UOP_GPR(ra), UOP_GPR(interp_reg(i, 1, &high_b)));
+        return true;
+    case OP_XADD: case OP_CMPXCHG:
+        fn = handler_exchange_m(op, size);
+        if (!fn || !interp_is_memory(i, 0))
+            return false;
+        ra = interp_reg(i, 1, &high);
+        if (op == OP_CMPXCHG)
+            trace_spill(b, ra);
+        cell = trace_copy_slot(b, op == OP_XADD ? ra : REG_RAX);
+        trace_emit_address(b, i, size, ACCESS_WRITE, false, true, &a);
+        u = trace_emit_mem(b, fn);
+        trace_set_address(u, &a);
+        u->a = op == OP_XADD ? cell : UOP_GPR(ra);
+        u->x = cell;
+        trace_put_slot(b, op == OP_XADD ? ra : REG_RAX, op == OP_XADD ? size : 8);
+        b->kind = (op == OP_XADD ? FLAGK_ADD : FLAGK_SUB) | (size == 8 ? 3u : 2u);
         return true;
     case OP_BSWAP:
         fn = handler_unary(OP_BSWAP, size, false, false, trace_kind(i->rm));

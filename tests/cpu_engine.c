@@ -279,6 +279,67 @@ TEST(accesses_that_cross_pages_work_in_hot_traces)
     CHECK_EQ(mem_ld(c->emu, DATA + 0x5000, 4), 0);
 }
 
+/* mov r9d,300; 1: add ax,[rbx]; add cx,[rbx]; add dx,[rbx]; add si,[rbx]; add di,[rbx]; dec r9d; jnz 1b; hlt: what no page holds alone goes by a
+ * copy, and its sum must not be lost on the way back to the register. The same with bytes from a device. */
+TEST(short_sums_with_operands_across_pages_or_from_devices_reach_their_registers)
+{
+    static const unsigned regs[] = { REG_RAX, REG_RCX, REG_RDX, REG_RSI, REG_RDI };
+    struct cpu *c = machine(LONG);
+    unsigned k;
+    CHECK(c != NULL);
+    PUT(c, CODE, "\x41\xB9\x2C\x01\x00\x00\x66\x03\x03\x66\x03\x0B\x66\x03\x13\x66\x03\x33\x66\x03\x3B\x41\xFF\xC9\x75\xEC\xF4");
+    c->gpr[REG_RBX] = DATA + 0xFFF;
+    PUT(c, DATA + 0xFFF, "\x02\x01");
+    for (k = 0; k < 5; k++)
+        c->gpr[regs[k]] = UINT64_C(0x1111222233330000) + k;
+    CHECK(finish(c));
+    for (k = 0; k < 5; k++)
+        CHECK_EQ(c->gpr[regs[k]], UINT64_C(0x1111222233330000) + (uint16_t)(k + 300 * 0x102));
+
+    /* mov r9d,300; 1: add al,[rbx]; add cl,[rbx]; add dl,[rbx]; dec r9d; jnz 1b; hlt: the device gives 1, 2, 3, ... */
+    c = machine(LONG);
+    CHECK(c != NULL);
+    PUT(c, CODE, "\x41\xB9\x2C\x01\x00\x00\x02\x03\x02\x0B\x02\x13\x41\xFF\xC9\x75\xF5\xF4");
+    c->gpr[REG_RBX] = IO;
+    for (k = 0; k < 3; k++)
+        c->gpr[regs[k]] = 0;
+    CHECK(finish(c));
+    CHECK_EQ(io_reads, 900);
+    for (k = 0; k < 3; k++)
+        CHECK_EQ(c->gpr[regs[k]], (uint8_t)(3 * (299 * 300 / 2) + 300 * (k + 1)));
+}
+
+/* mov r9d,300; 1: xadd [rbx],ecx; cmpxchg [rbx],edx; dec r9d; jnz 1b; hlt, inside a page and across two: SDM 2 XADD, CMPXCHG */
+TEST(xadd_and_cmpxchg_in_hot_traces_also_across_pages)
+{
+    unsigned where, k;
+    for (where = 0xFF0; where <= 0xFFE; where += 0xE) {
+        struct cpu *c = machine(LONG);
+        uint32_t m = 5, a = 7, x = 3, d = 9, old;
+        CHECK(c != NULL);
+        PUT(c, CODE, "\x41\xB9\x2C\x01\x00\x00\x0F\xC1\x0B\x0F\xB1\x13\x41\xFF\xC9\x75\xF5\xF4");
+        c->gpr[REG_RBX] = DATA + where;
+        PUT(c, DATA + where, "\x05\x00\x00\x00");
+        c->gpr[REG_RAX] = UINT64_C(0x5555555500000000) | a;
+        c->gpr[REG_RCX] = UINT64_C(0x5555555500000000) | x;
+        c->gpr[REG_RDX] = UINT64_C(0x5555555500000000) | d;
+        CHECK(finish(c));
+        for (k = 0; k < 300; k++) {
+            old = m;
+            m += x;
+            x = old;
+            if (a == m)
+                m = d;
+            else
+                a = m;
+        }
+        CHECK_EQ(c->gpr[REG_RAX], a);
+        CHECK_EQ(c->gpr[REG_RCX], x);
+        CHECK_EQ(c->gpr[REG_RDX], UINT64_C(0x5555555500000000) | d);
+        CHECK_EQ(mem_ld(c->emu, DATA + where, 4), m);
+    }
+}
+
 /* mov eax,0x11223344 with two bytes in the next page, whose mapping changes */
 TEST(an_instruction_across_pages_follows_both_mappings)
 {
@@ -564,7 +625,8 @@ TEST_MAIN(TEST_CASE(runs_of_pushes_pops_and_moves_equal_single_steps), TEST_CASE
           TEST_CASE(a_store_into_the_next_instruction_takes_effect), TEST_CASE(a_hot_loop_that_patches_itself_sees_it), TEST_CASE(dma_into_hot_code_is_noticed),
           TEST_CASE(code_follows_its_mapping), TEST_CASE(data_follows_its_mapping_after_invlpg), TEST_CASE(a_fault_in_a_hot_trace_finds_flags_and_count_exact),
           TEST_CASE(a_device_sees_the_exact_instruction_count), TEST_CASE(accesses_that_cross_pages_work_in_hot_traces),
-          TEST_CASE(an_instruction_across_pages_follows_both_mappings), TEST_CASE(single_step_traps_after_every_instruction),
+          TEST_CASE(short_sums_with_operands_across_pages_or_from_devices_reach_their_registers),
+          TEST_CASE(xadd_and_cmpxchg_in_hot_traces_also_across_pages), TEST_CASE(an_instruction_across_pages_follows_both_mappings), TEST_CASE(single_step_traps_after_every_instruction),
           TEST_CASE(an_interrupt_raised_by_a_store_is_taken_at_the_next_exit), TEST_CASE(string_instructions_make_progress_and_end), TEST_CASE(bad_prefixes_fault),
           TEST_CASE(real_mode_runs_in_segments_that_begin_inside_a_page), TEST_CASE(the_code_segments_limit_is_kept), TEST_CASE(breakpoints_stop_hot_loops_each_time),
           TEST_CASE(requests_end_a_run_soon), TEST_CASE(code_runs_from_io_and_follows_the_memory_map), TEST_CASE(a_full_trace_cache_is_emptied_and_refilled))

@@ -434,6 +434,8 @@ EMU_PRIV int insn_store_rm(struct cpu *c, const struct insn *i, unsigned size, u
 /* ================= flags.c ================= */
 /* Lazy flags: group | log2 of the size in bytes; theory at the head of flags.c. ORDER flag_kind (flags.c, handlers, trace.c) */
 enum flag_kind { FLAGK_BITS = 0, FLAGK_ADD = 4, FLAGK_SUB = 8, FLAGK_LOGIC = 12, FLAGK_INC = 16, FLAGK_DEC = 20, FLAGK_RESULT = 24, FLAGK_END = 28 };
+/* SF and PF after a multiplication are of the low half on Intel's processors, ZF and AF are 0: this bit in flag_result keeps ZF clear. */
+enum { FLAG_RESULT_NOT_ZERO = 0x100 };
 EMU_PRIV unsigned cpu_flag_carry(const struct cpu *c);               /* CF as 0 or 1 */
 EMU_PRIV bool cpu_condition(const struct cpu *c, unsigned cc);       /* condition code 0-15 of Jcc */
 EMU_PRIV uint32_t cpu_arith_flags(const struct cpu *c);             /* OSZAPC now */

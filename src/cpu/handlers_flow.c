@@ -334,7 +334,7 @@ UOP_FN_PRIV(uop_indirect_miss)
     return NULL;
 }
 
-UOP_FN_PRIV(uop_exit) { UOP_EXIT; }
+UOP_FN_PRIV(uop_exit) { UOP_EXIT_FAR; }
 
 /* Where a head's trace begins: no-ops before its instruction have no uop. */
 static int64_t uop_head_pos(const struct uop *head) { return (int64_t)head->pos - (head->insn ? head->count : 0); }

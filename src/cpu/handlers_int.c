@@ -475,6 +475,30 @@ EMU_INLINE uint64_t uop_mulhi(uint64_t a, uint64_t b)
 }
 #define UOP_MULHI(a, b) uop_mulhi(a, b)
 #endif
+/* Between cells, with flags: CF and OF say that the product does not fit. */
+#define DEF_IMUL_FLAGS(form, x, y)                                                                                     \
+    UOP_FN(uop_imul4f_##form)                                                                                          \
+    {                                                                                                                  \
+        uint64_t p = UOP_SX(x, 4) * UOP_SX(y, 4);                                                                      \
+        PUTS_4(R, a, p);                                                                                               \
+        SETF(FLAGK_RESULT, 4, p, p != UOP_SX(p, 4) ? FLAG_CF | FLAG_OF : 0);                                           \
+        c->flag_result |= FLAG_RESULT_NOT_ZERO;                                                                        \
+        UOP_NEXT;                                                                                                      \
+    }                                                                                                                  \
+    UOP_FN(uop_imul8f_##form)                                                                                          \
+    {                                                                                                                  \
+        uint64_t m = x, n = y, p = m * n, high = UOP_MULHI(m, n) - (m >> 63 ? n : 0) - (n >> 63 ? m : 0);              \
+        PUTS_8(R, a, p);                                                                                               \
+        SETF(FLAGK_RESULT, 8, p, high != 0 - (p >> 63) ? FLAG_CF | FLAG_OF : 0);                                       \
+        c->flag_result |= FLAG_RESULT_NOT_ZERO;                                                                        \
+        UOP_NEXT;                                                                                                      \
+    }
+DEF_IMUL_FLAGS(rr, GET(R, a), GET(R, b))
+DEF_IMUL_FLAGS(rri, GET(R, b), (uint64_t)(int64_t)u->disp)
+EMU_PRIV uop_fn handler_imul_flags(unsigned size, bool immediate)
+{
+    return size == 4 ? (immediate ? uop_imul4f_rri : uop_imul4f_rr) : immediate ? uop_imul8f_rri : uop_imul8f_rr;
+}
 #define DEF_MUL(ka, unused)                                                                                            \
     UOP_FN(uop_mul4_##ka)                                                                                              \
     {                                                                                                                  \

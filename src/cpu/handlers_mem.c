@@ -7,7 +7,8 @@
  *            if need be on a bounce buffer. So a handler here never sees I/O, page crossings or faults.
  * Invariants 1. Every handler makes exactly one access (two of them only inside one range that UOP_HOST was asked for), and changes registers
  *               after it.
- *            2. Handlers that store and leave by a link have miss handlers of their own (uop_miss_call*): the bounce buffer is written
+ *            2. No handler here that takes cells only writes to the cell of a slot: the slow way spills the slots behind it.
+ *            3. Handlers that store and leave by a link have miss handlers of their own (uop_miss_call*): the bounce buffer is written
  *               back at the following uop.
  */
 #include "../machine.h"
@@ -344,6 +345,44 @@ EMU_PRIV uop_fn handler_xchg_m(unsigned size, unsigned ka, unsigned kb)
     return s < 0 ? NULL : t[s][ka * UOP_KINDS + kb];
 }
 
+/* ---- XADD, CMPXCHG: CMPXCHG writes in any case ---- */
+#define DEF_EXCHANGE_M(sz)                                                                                             \
+    UOP_FN(uop_xadd##sz##_m)                                                                                           \
+    {                                                                                                                  \
+        uint64_t va = VA_B(R);                                                                                         \
+        uint8_t *p;                                                                                                    \
+        UTYPE_##sz d, s, r;                                                                                            \
+        UOP_HOST(p, va, m, sz);                                                                                        \
+        d = LD_##sz(p);                                                                                                \
+        s = GETS(R, a, sz);                                                                                            \
+        r = (UTYPE_##sz)(d + s);                                                                                       \
+        ST_##sz(p, r);                                                                                                 \
+        PUTS_##sz(R, a, d);                                                                                            \
+        SETF(FLAGK_ADD, sz, r, s);                                                                                     \
+        UOP_NEXT_MEM;                                                                                                  \
+    }                                                                                                                  \
+    UOP_FN(uop_cmpxchg##sz##_m)                                                                                        \
+    {                                                                                                                  \
+        uint64_t va = VA_B(R);                                                                                         \
+        uint8_t *p;                                                                                                    \
+        UTYPE_##sz d, accumulator = GETS(R, x, sz);                                                                    \
+        UOP_HOST(p, va, m, sz);                                                                                        \
+        d = LD_##sz(p);                                                                                                \
+        ST_##sz(p, accumulator == d ? GETS(R, a, sz) : d);                                                             \
+        if (accumulator != d)                                                                                          \
+            UOP_CELL(u->x) = d;                                                                                        \
+        SETF(FLAGK_SUB, sz, (UTYPE_##sz)(accumulator - d), d);                                                         \
+        UOP_NEXT_MEM;                                                                                                  \
+    }
+DEF_EXCHANGE_M(4)
+DEF_EXCHANGE_M(8)
+EMU_PRIV uop_fn handler_exchange_m(unsigned op, unsigned size)
+{
+    if (size < 4)
+        return NULL;
+    return op == OP_XADD ? (size == 4 ? uop_xadd4_m : uop_xadd8_m) : size == 4 ? uop_cmpxchg4_m : uop_cmpxchg8_m;
+}
+
 /* ---- CMP or TEST memory, immediate and Jcc in one ---- */
 #define FCM_e(sz, d, s) ((d) == (s))
 #define FCM_ne(sz, d, s) ((d) != (s))
@@ -563,7 +602,7 @@ UOP_FN(uop_call8)
     p = (uint8_t *)(uintptr_t)((uintptr_t)va + UOP_PAGE(u)->addend);
     st64le(p, c->code_base + (uint64_t)(int64_t)u->disp);
     UOP_RSP = va;
-    UOP_EXIT;
+    UOP_EXIT_FAR;
 }
 #define DEF_CALL_REG(ka, unused)                                                                                       \
     UOP_FN(uop_callr8_##ka)                                                                                            \

@@ -358,12 +358,10 @@ EMU_PRIV int interp_direction(struct cpu *c, const struct insn *i) /* CLD STD */
 }
 
 /* ---- multiplication and division ---- */
-/* SF and PF after a multiplication are of the low half on Intel's processors, ZF and AF are 0. Bit 8 keeps ZF clear. */
-enum { INTERP_NOT_ZERO = 0x100 };
 static void interp_flags_mul(struct cpu *c, unsigned size, uint64_t low, bool over)
 {
     interp_flags(c, FLAGK_RESULT, size, low, over ? FLAG_CF | FLAG_OF : 0u);
-    c->flag_result |= INTERP_NOT_ZERO;
+    c->flag_result |= FLAG_RESULT_NOT_ZERO;
 }
 EMU_PRIV int interp_mul(struct cpu *c, const struct insn *i) /* MUL, IMUL r/m */
 {
@@ -518,7 +516,7 @@ EMU_PRIV int interp_bit_scan(struct cpu *c, const struct insn *i)
         r = i->row->op == OP_BSF ? ctz64(s) : 63 - clz64(s);
         cpu_put(c, i->reg, r, size);
         interp_flags(c, FLAGK_LOGIC, size, r, 0);
-        c->flag_result |= INTERP_NOT_ZERO;
+        c->flag_result |= FLAG_RESULT_NOT_ZERO;
         return CPU_OK;
     case OP_TZCNT: r = s ? ctz64(s) : bits; break;
     case OP_LZCNT: r = s ? clz64(s) - (64 - bits) : bits; break;

@@ -1143,8 +1143,6 @@ EMU_PRIV const struct insn_row *cpu_rows_system(void)
         SYS_ROW(ENC0F(0x06), "clts", 0, 0, ALWAYS, ROW_ENDS, 0, 0, sys_clts),
         SYS_ROW(ENC0F(0x08), "invd", 0, 0, ALWAYS, 0, 0, 0, sys_wbinvd),
         SYS_ROW(ENC0F(0x09), "wbinvd", 0, 0, ALWAYS, 0, 0, 0, sys_wbinvd),
-        SYS_ROW(ENC0F(0x0D), "prefetchw", OPND_Ev, 0, ALWAYS, ROW_NO_RIP, 0, 0, sys_nothing),
-        SYS_ROW(ENC0F(0x18), "prefetch", OPND_Ev, 0, ALWAYS, ROW_NO_RIP, 0, 0, sys_nothing),
         SYS_ROW(ENC0F(0x20), "mov", OPND_Ry, OPND_Cd, ALWAYS, ROW_FORCE64, 0, 0, sys_mov_from_cr),
         SYS_ROW(ENC0F(0x21), "mov", OPND_Ry, OPND_Dd, ALWAYS, ROW_FORCE64, 0, 0, sys_mov_from_dr),
         SYS_ROW(ENC0F(0x22), "mov", OPND_Cd, OPND_Ry, ALWAYS, ROW_FORCE64 | ROW_ENDS, 0, 0, sys_mov_to_cr),

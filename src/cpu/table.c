@@ -146,6 +146,8 @@ static const struct insn_row table_rows[] = {
     ROW_INT(ENC(0xFF) | SLASH(4), "jmp", OPND_Ev, TABLE_NO, TABLE_NO, ROW_FORCE64 | ROW_ENDS, 0, 0, OP_JMP_RM, interp_jmp_rm),
     ROW_INT(ENC(0xFF) | SLASH(6), "push", OPND_Ev, TABLE_NO, TABLE_NO, ROW_DEF64, 0, 0, OP_PUSH, interp_push),
 
+    ROW_INT(ENC0F(0x0D), "prefetchw", OPND_Ev, TABLE_NO, TABLE_NO, ROW_NO_RIP, 0, 0, OP_NOP, interp_nop),
+    ROW_INT(ENC0F(0x18), "prefetch", OPND_Ev, TABLE_NO, TABLE_NO, ROW_NO_RIP, 0, 0, OP_NOP, interp_nop),
     ROW_INT(ENC0F(0x19), "nop", OPND_Ev, TABLE_NO, TABLE_NO, ROW_NO_RIP, 0, 0, OP_NOP, interp_nop),
     ROW_INT(ENC0F(0x1A), "nop", OPND_Ev, TABLE_NO, TABLE_NO, ROW_NO_RIP, 0, 0, OP_NOP, interp_nop),
     ROW_INT(ENC0F(0x1B), "nop", OPND_Ev, TABLE_NO, TABLE_NO, ROW_NO_RIP, 0, 0, OP_NOP, interp_nop),

@@ -633,6 +633,21 @@ static void trace_reload(struct trace_builder *b, unsigned reg)
         trace_emit(b, handler_reload(trace_kind(reg)))->a = UOP_GPR(reg);
 }
 
+/* A memory uop may write to no cell of a slot: on its slow way slots are spilled after it. It gets a copy of the slot in TEMP2 (other registers their
+ * own cell), whose low bytes go back afterwards. */
+static uint16_t trace_copy_slot(struct trace_builder *b, unsigned reg)
+{
+    if (trace_kind(reg) == TRACE_KIND_R)
+        return UOP_GPR(reg);
+    trace_emit_ab(b, handler_mov_rr(8, 8, false, TRACE_KIND_R, trace_kind(reg)), TRACE_CELL_TEMP2, UOP_GPR(reg));
+    return TRACE_CELL_TEMP2;
+}
+static void trace_put_slot(struct trace_builder *b, unsigned reg, unsigned size)
+{
+    if (trace_kind(reg) != TRACE_KIND_R)
+        trace_emit_ab(b, handler_mov_rr(size, size, false, trace_kind(reg), TRACE_KIND_R), UOP_GPR(reg), TRACE_CELL_TEMP2);
+}
+
 /* A memory operand, reduced to what handlers take: b + (x << scale) + disp. */
 struct trace_address {
     unsigned kb, kx;
@@ -874,6 +889,7 @@ static bool trace_emit_alu(struct trace_builder *b, const struct trace_insn *t)
     const struct insn *i = &t->insn;
     unsigned op = i->row->op, size = interp_size(i, 0), ra, rb;
     bool flags = t->live != 0, high = false, high_b = false, compare = op == OP_CMP || op == OP_TEST, cells = size < 4 && !compare;
+    uint16_t cell;
     uop_fn fn;
     struct uop *u;
     struct trace_address a;
@@ -899,14 +915,13 @@ static bool trace_emit_alu(struct trace_builder *b, const struct trace_insn *t)
         ra = interp_reg(i, 0, &high);
         if (high || !handler_alu_rm(op, size, flags, 0, 0))
             return false;
-        if (cells)
-            trace_spill(b, ra);
+        cell = cells ? trace_copy_slot(b, ra) : UOP_GPR(ra);
         trace_emit_address(b, i, size, ACCESS_READ, false, cells, &a);
         u = trace_emit_mem(b, handler_alu_rm(op, size, flags, trace_kind(ra), a.kb));
-        u->a = UOP_GPR(ra);
+        u->a = cell;
         trace_set_address(u, &a);
         if (cells)
-            trace_reload(b, ra);
+            trace_put_slot(b, ra, size);
     } else {
         ra = interp_reg(i, 0, &high);
         if (trace_is_immediate(i->row->opnd[1])) {
@@ -1097,28 +1112,6 @@ static bool trace_source(struct trace_builder *b, const struct insn *i, unsigned
     return !high;
 }
 
-static bool trace_emit_multiply(struct trace_builder *b, const struct trace_insn *t)
-{
-    const struct insn *i = &t->insn;
-    unsigned op = i->row->op, size = interp_size(i, 0), kb, ra;
-    uint16_t cell;
-    struct uop *u;
-    bool high;
-    if (size < 4 || ((op == OP_MUL || op == OP_IMUL1 || op == OP_IMUL) && t->live) || (op == OP_IDIV && size != 4))
-        return false;
-    if (op == OP_IMUL) {
-        bool three = i->row->opnd[2] != OPND_NONE;
-        ra = interp_reg(i, 0, &high);
-        trace_source(b, i, 1, &kb, &cell);
-        u = trace_emit_ab(b, handler_imul(size, three, trace_kind(ra), kb), UOP_GPR(ra), cell);
-        u->disp = (int32_t)i->imm;
-        return true;
-    }
-    trace_source(b, i, 0, &kb, &cell);
-    trace_emit(b, handler_mul(op, size, kb))->a = cell;
-    return true;
-}
-
 /* Operations between cells of the register file: a op= b, with slots spilled and reloaded around. */
 static void trace_emit_cells(struct trace_builder *b, const struct insn *i, uop_fn fn, bool reads_a, bool writes_a, unsigned source)
 {
@@ -1142,6 +1135,34 @@ static void trace_emit_cells(struct trace_builder *b, const struct insn *i, uop_
     u->misc = source == 0;
     if (writes_a)
         trace_reload(b, ra);
+}
+
+static bool trace_emit_multiply(struct trace_builder *b, const struct trace_insn *t)
+{
+    const struct insn *i = &t->insn;
+    unsigned op = i->row->op, size = interp_size(i, 0), kb, ra;
+    uint16_t cell;
+    struct uop *u;
+    bool high;
+    if (size < 4 || ((op == OP_MUL || op == OP_IMUL1) && t->live) || (op == OP_IDIV && size != 4))
+        return false;
+    if (op == OP_IMUL && t->live) {
+        bool three = i->row->opnd[2] != OPND_NONE;
+        trace_emit_cells(b, i, handler_imul_flags(size, three), !three, true, 1);
+        b->kind = FLAGK_RESULT | (size == 8 ? 3u : 2u);
+        return true;
+    }
+    if (op == OP_IMUL) {
+        bool three = i->row->opnd[2] != OPND_NONE;
+        ra = interp_reg(i, 0, &high);
+        trace_source(b, i, 1, &kb, &cell);
+        u = trace_emit_ab(b, handler_imul(size, three, trace_kind(ra), kb), UOP_GPR(ra), cell);
+        u->disp = (int32_t)i->imm;
+        return true;
+    }
+    trace_source(b, i, 0, &kb, &cell);
+    trace_emit(b, handler_mul(op, size, kb))->a = cell;
+    return true;
 }
 
 static bool trace_emit_bits(struct trace_builder *b, const struct trace_insn *t)
@@ -1334,6 +1355,7 @@ static bool trace_emit_int(struct trace_builder *b, const struct trace_insn *t)
     struct trace_address a;
     struct uop *u;
     bool high, high_b;
+    uint16_t cell;
     uop_fn fn;
     if (b->tc->plain && op != OP_JCC && op != OP_JMP)
         return false;
@@ -1344,7 +1366,7 @@ static bool trace_emit_int(struct trace_builder *b, const struct trace_insn *t)
     case OP_ADC: case OP_SBB: {
         bool immediate = trace_is_immediate(i->row->opnd[1]);
         fn = handler_carry(op, size, immediate);
-        if (!fn || i->memory)
+        if (!fn || interp_is_memory(i, 0))
             return false;
         trace_emit_cells(b, i, fn, true, true, immediate ? 0 : 1);
         b->kind = FLAGK_RESULT | (size == 8 ? 3u : 2u);
@@ -1381,6 +1403,22 @@ static bool trace_emit_int(struct trace_builder *b, const struct trace_insn *t)
         if (!fn)
             return false;
         trace_emit_ab(b, fn, UOP_GPR(ra), UOP_GPR(interp_reg(i, 1, &high_b)));
+        return true;
+    case OP_XADD: case OP_CMPXCHG:
+        fn = handler_exchange_m(op, size);
+        if (!fn || !interp_is_memory(i, 0))
+            return false;
+        ra = interp_reg(i, 1, &high);
+        if (op == OP_CMPXCHG)
+            trace_spill(b, ra);
+        cell = trace_copy_slot(b, op == OP_XADD ? ra : REG_RAX);
+        trace_emit_address(b, i, size, ACCESS_WRITE, false, true, &a);
+        u = trace_emit_mem(b, fn);
+        trace_set_address(u, &a);
+        u->a = op == OP_XADD ? cell : UOP_GPR(ra);
+        u->x = cell;
+        trace_put_slot(b, op == OP_XADD ? ra : REG_RAX, op == OP_XADD ? size : 8);
+        b->kind = (op == OP_XADD ? FLAGK_ADD : FLAGK_SUB) | (size == 8 ? 3u : 2u);
         return true;
     case OP_BSWAP:
         fn = handler_unary(OP_BSWAP, size, false, false, trace_kind(i->rm));

@@ -273,6 +273,7 @@ EMU_PRIV uop_fn handler_mov_ri(unsigned size, unsigned ka);
 EMU_PRIV uop_fn handler_xchg_rr(unsigned size, unsigned ka, unsigned kb);
 EMU_PRIV uop_fn handler_lea(unsigned size, bool index, unsigned ka, unsigned kb, unsigned kx);
 EMU_PRIV uop_fn handler_imul(unsigned size, bool immediate, unsigned ka, unsigned kb);
+EMU_PRIV uop_fn handler_imul_flags(unsigned size, bool immediate); /* between cells; 4 and 8 bytes */
 EMU_PRIV uop_fn handler_mul(unsigned op, unsigned size, unsigned ka);
 EMU_PRIV uop_fn handler_extend_rax(bool into_rdx, unsigned size);
 EMU_PRIV uop_fn handler_bits(unsigned op, unsigned size);
@@ -291,6 +292,7 @@ EMU_PRIV uop_fn handler_alu_mr(unsigned op, unsigned size, bool flags, unsigned 
 EMU_PRIV uop_fn handler_alu_mi(unsigned op, unsigned size, bool flags, unsigned kb);              /* memory op= immediate, CMP, TEST */
 EMU_PRIV uop_fn handler_unary_m(unsigned op, unsigned size, unsigned kb);                          /* INC, DEC, NEG, NOT; flags recorded */
 EMU_PRIV uop_fn handler_xchg_m(unsigned size, unsigned ka, unsigned kb);
+EMU_PRIV uop_fn handler_exchange_m(unsigned op, unsigned size); /* XADD, CMPXCHG of 4 and 8 bytes; cells only, the accumulator in x */
 EMU_PRIV uop_fn handler_cmp_mi_jcc(unsigned op, unsigned size, bool flags, unsigned cc, unsigned kb);
 EMU_PRIV uop_fn handler_push(unsigned size, unsigned ka);
 EMU_PRIV uop_fn handler_push_imm(unsigned size);
@@ -359,6 +361,18 @@ struct uop_jump {
         if (EMU_UNLIKELY((c->budget -= u->count) < 0))                                                                 \
             UOP_TAIL(uop_leave);                                                                                       \
         UOP_GO(u->v.link);                                                                                             \
+    } while (0)
+/* The same where the link mostly leads to another page: what uop_exit_far does, without the jump to it. */
+#define UOP_EXIT_FAR                                                                                                   \
+    do {                                                                                                               \
+        struct uop *link_ = u->v.link;                                                                                 \
+        if (EMU_UNLIKELY((c->budget -= u->count) < 0))                                                                 \
+            UOP_TAIL(uop_leave);                                                                                       \
+        if (link_->fn == uop_exit_far && UOP_CODE_VALID(UOP_PAGE(link_)->generation) && UOP_PAGE(link_)->page == c->code_base) { \
+            c->code_base = link_->v.imm;                                                                               \
+            link_ = UOP_PAGE(link_)->v.link;                                                                           \
+        }                                                                                                              \
+        UOP_GO(link_);                                                                                                 \
     } while (0)
 /* To a computed target (64-bit mode); the instruction's effects are done. */
 #define UOP_JUMP_TO(j, target)                                                                                         \
