@@ -1614,7 +1614,8 @@ EMU_PRIV int cpu_linear(struct cpu *c, unsigned seg, uint64_t offset, unsigned s
 EMU_PRIV uint8_t *tlb_host(struct cpu *c, uint64_t va, unsigned size, unsigned access);
 /* Code: backing of the page at va for execution by the present CPL. 0 or CPU_FAULT. */
 EMU_PRIV int cpu_code_page(struct cpu *c, uint64_t va, struct phys_page *out, uint64_t *gpa);
-/* The same where no walk is needed: host address of the page's first byte and the generation to tag its translation with; NULL: not known now. */
+/* The same for the caches of code addresses: host address of the page's first byte, and the generation to tag its translation with. NULL: a fault or no
+ * plain memory; cpu->fault may have been filled in, which nobody is to look at. */
 EMU_PRIV const uint8_t *cpu_code_host(struct cpu *c, uint64_t va, uint32_t *generation);
 EMU_PRIV void tlb_flush_all(struct cpu *c);      /* new generation, global pages too */
 EMU_PRIV void tlb_flush_nonglobal(struct cpu *c);
@@ -9822,14 +9823,14 @@ EMU_PRIV int cpu_code_page(struct cpu *c, uint64_t va, struct phys_page *out, ui
 EMU_PRIV const uint8_t *cpu_code_host(struct cpu *c, uint64_t va, uint32_t *generation)
 {
     const struct mem_itlb *t = &mem_mmu(c)->itlb[mem_itlb_index(va, c->cpl == 3)];
-    uint64_t bit, *filter = mem_code_filter(c, va, &bit);
+    struct phys_page page;
+    uint64_t gpa;
     *generation = c->code_generation;
-    if (t->page != (va & ~(uint64_t)(MEM_PAGE - 1)) || t->user != (c->cpl == 3) || !mem_valid(c, t->generation))
+    if ((c->mode == MODE_LONG && !cpu_canonical(c, va)) || cpu_code_page(c, va, &page, &gpa))
         return NULL;
-    *filter |= bit;
     if (t->generation == c->global_generation)
         *generation = c->global_code_generation;
-    return t->phys.host;
+    return page.host;
 }
 
 /* ---- segments ---- */
@@ -23376,7 +23377,8 @@ EMU_PRIV void uop_enter(struct cpu *c, struct uop *u)
  *            What has no handler becomes a call of its plain-C function.
  *
  *            Links: an exit's v.link first leads to its stub [uop_exit_resolve]. A resolved link within the page is unconditional; one to
- *            another page stays a stub [uop_exit_far] that checks generation and page.
+ *            another page stays a stub [uop_exit_far] that checks generation and page; one with an old generation is good again if the target's
+ *            address leads to the same host page as before.
  *            Memory comes from one arena that is thrown away whole when it is full: uops from its beginning upward, close together, and
  *            what running code seldom touches (descriptions, lists, stubs) from its end downward.
  * Invariants 1. page_flags has PAGE_HAS_CODE exactly for pages with a struct code_page that lists a live trace.
@@ -25179,6 +25181,10 @@ EMU_PRIV void trace_promote(struct cpu *c, struct uop *head)
     t->dead = true; /* its list entries go with the next write or flush */
     head->fn = uop_goto;
     head->v.link = n->head;
+    if (UOP_JUMP_ENTRY(c->rip)->u == head)
+        UOP_JUMP_ENTRY(c->rip)->u = n->head;
+    if (UOP_JUMP_ENTRY2(c->rip)->u == head)
+        UOP_JUMP_ENTRY2(c->rip)->u = n->head;
 }
 #undef TRACE_KIND_R
 #undef TRACE_CELL_TEMP

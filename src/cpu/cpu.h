@@ -464,7 +464,8 @@ EMU_PRIV int cpu_linear(struct cpu *c, unsigned seg, uint64_t offset, unsigned s
 EMU_PRIV uint8_t *tlb_host(struct cpu *c, uint64_t va, unsigned size, unsigned access);
 /* Code: backing of the page at va for execution by the present CPL. 0 or CPU_FAULT. */
 EMU_PRIV int cpu_code_page(struct cpu *c, uint64_t va, struct phys_page *out, uint64_t *gpa);
-/* The same where no walk is needed: host address of the page's first byte and the generation to tag its translation with; NULL: not known now. */
+/* The same for the caches of code addresses: host address of the page's first byte, and the generation to tag its translation with. NULL: a fault or no
+ * plain memory; cpu->fault may have been filled in, which nobody is to look at. */
 EMU_PRIV const uint8_t *cpu_code_host(struct cpu *c, uint64_t va, uint32_t *generation);
 EMU_PRIV void tlb_flush_all(struct cpu *c);      /* new generation, global pages too */
 EMU_PRIV void tlb_flush_nonglobal(struct cpu *c);

@@ -693,14 +693,14 @@ EMU_PRIV int cpu_code_page(struct cpu *c, uint64_t va, struct phys_page *out, ui
 EMU_PRIV const uint8_t *cpu_code_host(struct cpu *c, uint64_t va, uint32_t *generation)
 {
     const struct mem_itlb *t = &mem_mmu(c)->itlb[mem_itlb_index(va, c->cpl == 3)];
-    uint64_t bit, *filter = mem_code_filter(c, va, &bit);
+    struct phys_page page;
+    uint64_t gpa;
     *generation = c->code_generation;
-    if (t->page != (va & ~(uint64_t)(MEM_PAGE - 1)) || t->user != (c->cpl == 3) || !mem_valid(c, t->generation))
+    if ((c->mode == MODE_LONG && !cpu_canonical(c, va)) || cpu_code_page(c, va, &page, &gpa))
         return NULL;
-    *filter |= bit;
     if (t->generation == c->global_generation)
         *generation = c->global_code_generation;
-    return t->phys.host;
+    return page.host;
 }
 
 /* ---- segments ---- */

@@ -13,7 +13,8 @@
  *            What has no handler becomes a call of its plain-C function.
  *
  *            Links: an exit's v.link first leads to its stub [uop_exit_resolve]. A resolved link within the page is unconditional; one to
- *            another page stays a stub [uop_exit_far] that checks generation and page.
+ *            another page stays a stub [uop_exit_far] that checks generation and page; one with an old generation is good again if the target's
+ *            address leads to the same host page as before.
  *            Memory comes from one arena that is thrown away whole when it is full: uops from its beginning upward, close together, and
  *            what running code seldom touches (descriptions, lists, stubs) from its end downward.
  * Invariants 1. page_flags has PAGE_HAS_CODE exactly for pages with a struct code_page that lists a live trace.
@@ -1819,6 +1820,10 @@ EMU_PRIV void trace_promote(struct cpu *c, struct uop *head)
     t->dead = true; /* its list entries go with the next write or flush */
     head->fn = uop_goto;
     head->v.link = n->head;
+    if (UOP_JUMP_ENTRY(c->rip)->u == head)
+        UOP_JUMP_ENTRY(c->rip)->u = n->head;
+    if (UOP_JUMP_ENTRY2(c->rip)->u == head)
+        UOP_JUMP_ENTRY2(c->rip)->u = n->head;
 }
 #undef TRACE_KIND_R
 #undef TRACE_CELL_TEMP
