@@ -1210,6 +1210,11 @@ enum {
 enum { REG_RAX, REG_RCX, REG_RDX, REG_RBX, REG_RSP, REG_RBP, REG_RSI, REG_RDI, REG_R8, REG_R9, REG_R10, REG_R11, REG_R12, REG_R13, REG_R14, REG_R15,
        REG_ZERO, /* reads as 0: absent base or index */
        REG_TEMP, REG_COUNT };
+#if defined(EMU_TORTURE)
+enum { CPU_RETURNS = 2 };
+#else
+enum { CPU_RETURNS = 16 };
+#endif
 enum { SEG_ES, SEG_CS, SEG_SS, SEG_DS, SEG_FS, SEG_GS, SEG_LDTR, SEG_TR, SEG_COUNT };
 enum { EXC_DE = 0, EXC_DB = 1, EXC_NMI = 2, EXC_BP = 3, EXC_OF = 4, EXC_BR = 5, EXC_UD = 6, EXC_NM = 7, EXC_DF = 8, EXC_TS = 10, EXC_NP = 11,
        EXC_SS = 12, EXC_GP = 13, EXC_PF = 14, EXC_MF = 16, EXC_AC = 17, EXC_MC = 18, EXC_XM = 19 };
@@ -1333,6 +1338,12 @@ struct cpu {
     int64_t budget_start;       /* of the running stretch; see run.c */
     int64_t budget_hold;        /* part of the budget that cpu_kick() took away to make the next exit leave */
     struct uop_jump *jumps;     /* cache of indirect jumps' targets */
+    struct uop_return {         /* what the latest CALLs left for their RETs: a ring, returns[return_top] is the newest */
+        uint64_t rip;           /* return address; 0: none */
+        struct uop *u, *call;   /* the trace there, or NULL; the CALL, whose second unit keeps u */
+        uint32_t key, generation; /* mode_key and code_generation at the CALL */
+    } returns[CPU_RETURNS];
+    unsigned return_top;
     struct uop *scratch, *resume; /* copy of a memory uop that runs on bounce[], and where it goes on */
     struct uop *leave_stub;     /* link that was to be taken when the traces were left, or NULL */
     struct uop *promote;        /* head of a trace that wants to be optimised, or NULL */
@@ -2079,6 +2090,7 @@ UOP_FN_PRIV(uop_clear_cell);
 UOP_FN_PRIV(uop_nop);
 UOP_FN_PRIV(uop_miss_call);
 UOP_FN_PRIV(uop_miss_call_reg);
+UOP_FN_PRIV(uop_ret8_jump);
 UOP_FN_PRIV(uop_indirect_miss);
 EMU_PRIV void uop_enter(struct cpu *c, struct uop *u);
 
@@ -2099,6 +2111,16 @@ struct uop_jump {
 #define UOP_JUMPS_ALL (UOP_JUMPS + UOP_JUMPS2)
 #define UOP_JUMP_ENTRY(rip) (&c->jumps[((rip) ^ ((rip) >> 12)) & (UOP_JUMPS - 1)])
 #define UOP_JUMP_ENTRY2(rip) (&c->jumps[UOP_JUMPS + (((rip) ^ ((rip) >> 15)) & (UOP_JUMPS2 - 1))]) /* the same again, larger, for what is not there */
+/* CALL, before it leaves: u->scale 1: u's page has the return address too, so that its trace is the same for every mapping of the page. */
+#define UOP_PUSH_RETURN(address)                                                                                       \
+    do {                                                                                                               \
+        struct uop_return *return_ = &c->returns[c->return_top = (c->return_top + 1) & (CPU_RETURNS - 1u)];            \
+        return_->rip = (address);                                                                                      \
+        return_->u = UOP_PAGE(u)->v.link;                                                                              \
+        return_->call = u;                                                                                             \
+        return_->key = c->mode_key;                                                                                    \
+        return_->generation = c->code_generation;                                                                      \
+    } while (0)
 #define UOP_CODE_VALID(tag) ((tag) == c->code_generation || (tag) == c->global_code_generation)
 #define UOP_JUMP_HIT(j, target) ((j)->rip == (target) && (j)->key == c->mode_key && UOP_CODE_VALID((j)->generation))
 #define UOP_CODE_PAGE(rip) ((rip) & ~UINT64_C(4095)) /* code_base there */
@@ -2243,6 +2265,7 @@ EMU_PRIV struct trace *trace_build(struct cpu *c, struct ram_block *block, uint6
                                    unsigned copied_size);
 EMU_PRIV void trace_promote(struct cpu *c, struct uop *head);
 EMU_PRIV void trace_link_stub(struct cpu *c, struct uop *stub, struct trace *t);
+EMU_PRIV void trace_link_return(struct cpu *c, struct uop *call, uint64_t rip); /* rip: where the RET goes, in the CALL's page */
 EMU_PRIV void trace_set_plain(struct emu *e, bool plain); /* for tests: every instruction by its plain-C function */
 EMU_PRIV void trace_flush_pending(struct emu *e);
 EMU_PRIV struct trace_stats *trace_stats_of(struct emu *e);
@@ -4754,7 +4777,7 @@ EMU_PRIV void memory_destroy(struct emu *e)
 #define LOOP_POLL_ACTIVE_NS (200 * NS_PER_US)
 #define LOOP_POLL_IDLE_NS (10 * NS_PER_MS)
 #define LOOP_POLL_SHARE 4 /* times what a look cost pass until the next: a thousand descriptors cost 0.1 ms */
-#define LOOP_MIN_QUANTUM 1000
+#define LOOP_MIN_QUANTUM 2000 /* over what cpu_run() keeps exactly, which costs a look-up for each of the last instructions */
 #define LOOP_MAX_QUANTUM 4000000
 #define LOOP_SMP_QUANTUM 20000
 #define LOOP_IDLE_STEPS 1000
@@ -22474,21 +22497,23 @@ EMU_PRIV uop_fn handler_leave(void) { return uop_leave8; }
 /* ---- CALL and RET of 64-bit mode; u->disp: offset of the return address in the page ---- */
 UOP_FN(uop_call8)
 {
-    uint64_t va = UOP_RSP - 8;
+    uint64_t va = UOP_RSP - 8, back;
     uint8_t *p;
     if (UOP_MISSES(va, 8)) {
         c->miss_va = va;
         UOP_TAIL(uop_miss_call);
     }
     p = (uint8_t *)(uintptr_t)((uintptr_t)va + UOP_PAGE(u)->addend);
-    st64le(p, c->code_base + (uint64_t)(int64_t)u->disp);
+    back = c->code_base + (uint64_t)(int64_t)u->disp;
+    st64le(p, back);
     UOP_RSP = va;
+    UOP_PUSH_RETURN(back);
     UOP_EXIT_FAR;
 }
 #define DEF_CALL_REG(ka, unused)                                                                                       \
     UOP_FN(uop_callr8_##ka)                                                                                            \
     {                                                                                                                  \
-        uint64_t va = UOP_RSP - 8, target = GET(ka, a);                                                                \
+        uint64_t va = UOP_RSP - 8, target = GET(ka, a), back;                                                          \
         struct uop_jump *j = UOP_JUMP_ENTRY(target);                                                                   \
         uint8_t *p;                                                                                                    \
         if (UOP_MISSES(va, 8) || EMU_UNLIKELY(!UOP_JUMP_HIT(j, target))) {                                             \
@@ -22497,14 +22522,18 @@ UOP_FN(uop_call8)
             UOP_TAIL(uop_miss_call_reg);                                                                               \
         }                                                                                                              \
         p = (uint8_t *)(uintptr_t)((uintptr_t)va + UOP_PAGE(u)->addend);                                               \
-        st64le(p, c->code_base + (uint64_t)(int64_t)u->disp);                                                          \
+        back = c->code_base + (uint64_t)(int64_t)u->disp;                                                              \
+        st64le(p, back);                                                                                               \
         UOP_RSP = va;                                                                                                  \
+        UOP_PUSH_RETURN(back);                                                                                         \
         UOP_JUMP_TO(j, target);                                                                                        \
     }
 EACH_KIND(DEF_CALL_REG, 0)
-/* RET n: n in the page unit's v.imm. */
-UOP_FN(uop_ret8)
+/* RET n: n in the page unit's v.imm. Mostly it ends the latest CALL, which has said where that leads; else the jump cache knows, and the CALL, if it
+ * was the right one, learns it. */
+UOP_FN_PRIV(uop_ret8_jump)
 {
+    const struct uop_return *back = &c->returns[c->return_top];
     uint64_t va = UOP_RSP, target;
     const uint8_t *p;
     struct uop_jump *j;
@@ -22516,7 +22545,23 @@ UOP_FN(uop_ret8)
         UOP_TAIL(uop_indirect_miss);
     }
     UOP_RSP = va + 8 + UOP_PAGE(u)->v.imm;
+    c->return_top = (c->return_top - 1) & (CPU_RETURNS - 1u);
+    if (back->rip == target && !back->u && back->call->scale && back->key == c->mode_key && back->generation == c->code_generation)
+        trace_link_return(c, back->call, target);
     UOP_JUMP_TO(j, target);
+}
+UOP_FN(uop_ret8)
+{
+    const struct uop_return *back = &c->returns[c->return_top];
+    uint64_t va = UOP_RSP, target;
+    const uint8_t *p;
+    UOP_HOST(p, va, r, 8);
+    target = ld64le(p);
+    if (EMU_UNLIKELY(back->rip != target || !back->u || back->key != c->mode_key || back->generation != c->code_generation))
+        UOP_TAIL(uop_ret8_jump);
+    c->return_top = (c->return_top - 1) & (CPU_RETURNS - 1u);
+    UOP_RSP = va + 8 + UOP_PAGE(u)->v.imm;
+    UOP_JUMP_TO(back, target);
 }
 EMU_PRIV uop_fn handler_call(void) { return uop_call8; }
 EMU_PRIV uop_fn handler_call_reg(unsigned ka)
@@ -22904,8 +22949,10 @@ UOP_FN_PRIV(uop_indirect_miss)
         c->fault.error = 0;
         UOP_TAIL(uop_fault);
     }
-    if (u->misc == 1)
+    if (u->misc == 1) {
         c->gpr[REG_RSP] += 8 + UOP_PAGE(u)->v.imm;
+        c->return_top = (c->return_top - 1) & (CPU_RETURNS - 1u);
+    }
     c->budget -= u->count;
     UOP_SPILL;
     c->rip = target;
@@ -23396,7 +23443,7 @@ enum { TRACE_ARENA_UNITS = 1 << 20, TRACE_HASH = 1 << 15, TRACE_PAGES = 1 << 12 
 enum { TRACE_PAGE = 4096, TRACE_LINE_SHIFT = 6, TRACE_RESERVE_UNITS = 2048, TRACE_TIER1_INSNS = 32, TRACE_PEEK = 6, TRACE_MAX_EXITS = TRACE_MAX_INSNS + 2 };
 
 struct trace_link { /* one way into a trace */
-    struct uop *u;    /* the exit (near), or the stub itself (far) */
+    struct uop *u;    /* the exit (near), or the stub itself (far), or a CALL whose return it is (no stub) */
     struct uop *stub;
     struct trace_link *next;
 };
@@ -23579,7 +23626,9 @@ static void trace_kill(struct trace_cache *tc, struct trace *t)
     t->dead = true;
     t->head->fn = uop_dead;
     for (l = t->incoming; l; l = l->next) {
-        if (l->u == l->stub)
+        if (!l->stub)
+            UOP_PAGE(l->u)->v.link = NULL;
+        else if (l->u == l->stub)
             l->stub->fn = uop_exit_resolve;
         else
             l->u->v.link = l->stub;
@@ -23648,6 +23697,7 @@ static void trace_flush(struct emu *e)
     for (i = 0; i < e->cpu_count; i++) {
         struct cpu *c = e->cpus[i];
         memset(c->jumps, 0, UOP_JUMPS_ALL * sizeof *c->jumps);
+        memset(c->returns, 0, sizeof c->returns);
         c->leave_stub = c->promote = NULL;
     }
 }
@@ -23734,6 +23784,21 @@ EMU_PRIV void trace_link_stub(struct cpu *c, struct uop *stub, struct trace *t)
     }
     stub->v.link->v.link = t->head;
     trace_add_link(tc, t, stub->v.link, stub);
+}
+
+EMU_PRIV void trace_link_return(struct cpu *c, struct uop *call, uint64_t rip)
+{
+    struct trace_cache *tc = c->emu->traces;
+    struct phys_page page;
+    struct trace *t;
+    uint64_t gpa;
+    if (UOP_PAGE(call)->v.link || trace_full(tc, 16) || cpu_code_page(c, rip, &page, &gpa) || !page.block || page.partial)
+        return;
+    t = trace_find(c->emu, page.block, page.block_offset + (rip & (TRACE_PAGE - 1)), c->mode_key);
+    if (!t || t->straddles || t->tier == TRACE_STEP)
+        return;
+    UOP_PAGE(call)->v.link = t->head;
+    trace_add_link(tc, t, call, NULL);
 }
 
 /* ---- decoding along the path, and flags ---- */
@@ -24678,6 +24743,7 @@ static bool trace_emit_flow(struct trace_builder *b, const struct trace_insn *t)
     if (op == OP_CALL) {
         u = trace_emit_mem(b, handler_call());
         u->disp = t->next;
+        u->scale = t->next < TRACE_PAGE;
         UOP_PAGE(u)->seg = SEG_SS;
         trace_add_exit(b, u, t->target);
         return true;
@@ -24703,6 +24769,7 @@ static bool trace_emit_flow(struct trace_builder *b, const struct trace_insn *t)
     } else {
         u = trace_emit_mem(b, handler_call_reg(kind));
         u->disp = t->next;
+        u->scale = t->next < TRACE_PAGE;
         UOP_PAGE(u)->seg = SEG_SS;
     }
     u->a = cell;
@@ -24992,12 +25059,13 @@ static void trace_emit_exits(struct trace_builder *b)
     for (k = 0; k < b->exit_count; k++) {
         struct trace_exit *x = &b->exits[k];
         struct uop *stub;
-        bool near_page = b->trace->block && trace_near(b, x->target);
+        bool near_page = b->trace->block && trace_near(b, x->target), last;
         if (near_page && x->target == (int32_t)b->start && b->tier != TRACE_STEP) {
             x->u->v.link = b->trace->head;
             continue;
         }
-        stub = trace_alloc_cold(b->tc, 2 * sizeof *stub); /* two units, near or far: see trace_link_stub() */
+        last = !near_page && (x->u->fn == uop_exit || x->u->fn == handler_call()); /* right behind it: it will be read each time */
+        stub = last ? trace_alloc(b->tc, 2 * sizeof *stub) : trace_alloc_cold(b->tc, 2 * sizeof *stub); /* two units, near or far: see trace_link_stub() */
         stub->fn = uop_exit_resolve;
         stub->pos = b->pos;
         stub->count = 1;
@@ -25168,7 +25236,7 @@ EMU_PRIV void trace_promote(struct cpu *c, struct uop *head)
     if (!n)
         return;
     for (l = t->incoming; l; l = l->next) {
-        struct uop **link = l->u == l->stub ? &UOP_PAGE(l->stub)->v.link : &l->u->v.link;
+        struct uop **link = !l->stub || l->u == l->stub ? &UOP_PAGE(l->u)->v.link : &l->u->v.link;
         if (*link == head) /* a stub may lead elsewhere by now: its old entry is still listed here */
             *link = n->head;
         if (!l->next) {

@@ -4,6 +4,7 @@ cd "$(dirname "$0")/.." || exit 1
 : "${FUZZ_SECONDS:=6}"
 [ -z "$LONG" ] || [ "$FUZZ_SECONDS" -gt 6 ] || FUZZ_SECONDS=120
 top=$PWD
+mkdir -p build
 passed=0 failed=0
 if ! sh tests/fuzz/build.sh build/fuzz > build/fuzz.build 2>&1; then
     tail -n 5 build/fuzz.build

@@ -60,6 +60,11 @@ enum {
 enum { REG_RAX, REG_RCX, REG_RDX, REG_RBX, REG_RSP, REG_RBP, REG_RSI, REG_RDI, REG_R8, REG_R9, REG_R10, REG_R11, REG_R12, REG_R13, REG_R14, REG_R15,
        REG_ZERO, /* reads as 0: absent base or index */
        REG_TEMP, REG_COUNT };
+#if defined(EMU_TORTURE)
+enum { CPU_RETURNS = 2 };
+#else
+enum { CPU_RETURNS = 16 };
+#endif
 enum { SEG_ES, SEG_CS, SEG_SS, SEG_DS, SEG_FS, SEG_GS, SEG_LDTR, SEG_TR, SEG_COUNT };
 enum { EXC_DE = 0, EXC_DB = 1, EXC_NMI = 2, EXC_BP = 3, EXC_OF = 4, EXC_BR = 5, EXC_UD = 6, EXC_NM = 7, EXC_DF = 8, EXC_TS = 10, EXC_NP = 11,
        EXC_SS = 12, EXC_GP = 13, EXC_PF = 14, EXC_MF = 16, EXC_AC = 17, EXC_MC = 18, EXC_XM = 19 };
@@ -183,6 +188,12 @@ struct cpu {
     int64_t budget_start;       /* of the running stretch; see run.c */
     int64_t budget_hold;        /* part of the budget that cpu_kick() took away to make the next exit leave */
     struct uop_jump *jumps;     /* cache of indirect jumps' targets */
+    struct uop_return {         /* what the latest CALLs left for their RETs: a ring, returns[return_top] is the newest */
+        uint64_t rip;           /* return address; 0: none */
+        struct uop *u, *call;   /* the trace there, or NULL; the CALL, whose second unit keeps u */
+        uint32_t key, generation; /* mode_key and code_generation at the CALL */
+    } returns[CPU_RETURNS];
+    unsigned return_top;
     struct uop *scratch, *resume; /* copy of a memory uop that runs on bounce[], and where it goes on */
     struct uop *leave_stub;     /* link that was to be taken when the traces were left, or NULL */
     struct uop *promote;        /* head of a trace that wants to be optimised, or NULL */

@@ -326,8 +326,10 @@ UOP_FN_PRIV(uop_indirect_miss)
         c->fault.error = 0;
         UOP_TAIL(uop_fault);
     }
-    if (u->misc == 1)
+    if (u->misc == 1) {
         c->gpr[REG_RSP] += 8 + UOP_PAGE(u)->v.imm;
+        c->return_top = (c->return_top - 1) & (CPU_RETURNS - 1u);
+    }
     c->budget -= u->count;
     UOP_SPILL;
     c->rip = target;

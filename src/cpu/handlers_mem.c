@@ -593,21 +593,23 @@ EMU_PRIV uop_fn handler_leave(void) { return uop_leave8; }
 /* ---- CALL and RET of 64-bit mode; u->disp: offset of the return address in the page ---- */
 UOP_FN(uop_call8)
 {
-    uint64_t va = UOP_RSP - 8;
+    uint64_t va = UOP_RSP - 8, back;
     uint8_t *p;
     if (UOP_MISSES(va, 8)) {
         c->miss_va = va;
         UOP_TAIL(uop_miss_call);
     }
     p = (uint8_t *)(uintptr_t)((uintptr_t)va + UOP_PAGE(u)->addend);
-    st64le(p, c->code_base + (uint64_t)(int64_t)u->disp);
+    back = c->code_base + (uint64_t)(int64_t)u->disp;
+    st64le(p, back);
     UOP_RSP = va;
+    UOP_PUSH_RETURN(back);
     UOP_EXIT_FAR;
 }
 #define DEF_CALL_REG(ka, unused)                                                                                       \
     UOP_FN(uop_callr8_##ka)                                                                                            \
     {                                                                                                                  \
-        uint64_t va = UOP_RSP - 8, target = GET(ka, a);                                                                \
+        uint64_t va = UOP_RSP - 8, target = GET(ka, a), back;                                                          \
         struct uop_jump *j = UOP_JUMP_ENTRY(target);                                                                   \
         uint8_t *p;                                                                                                    \
         if (UOP_MISSES(va, 8) || EMU_UNLIKELY(!UOP_JUMP_HIT(j, target))) {                                             \
@@ -616,14 +618,18 @@ UOP_FN(uop_call8)
             UOP_TAIL(uop_miss_call_reg);                                                                               \
         }                                                                                                              \
         p = (uint8_t *)(uintptr_t)((uintptr_t)va + UOP_PAGE(u)->addend);                                               \
-        st64le(p, c->code_base + (uint64_t)(int64_t)u->disp);                                                          \
+        back = c->code_base + (uint64_t)(int64_t)u->disp;                                                              \
+        st64le(p, back);                                                                                               \
         UOP_RSP = va;                                                                                                  \
+        UOP_PUSH_RETURN(back);                                                                                         \
         UOP_JUMP_TO(j, target);                                                                                        \
     }
 EACH_KIND(DEF_CALL_REG, 0)
-/* RET n: n in the page unit's v.imm. */
-UOP_FN(uop_ret8)
+/* RET n: n in the page unit's v.imm. Mostly it ends the latest CALL, which has said where that leads; else the jump cache knows, and the CALL, if it
+ * was the right one, learns it. */
+UOP_FN_PRIV(uop_ret8_jump)
 {
+    const struct uop_return *back = &c->returns[c->return_top];
     uint64_t va = UOP_RSP, target;
     const uint8_t *p;
     struct uop_jump *j;
@@ -635,7 +641,23 @@ UOP_FN(uop_ret8)
         UOP_TAIL(uop_indirect_miss);
     }
     UOP_RSP = va + 8 + UOP_PAGE(u)->v.imm;
+    c->return_top = (c->return_top - 1) & (CPU_RETURNS - 1u);
+    if (back->rip == target && !back->u && back->call->scale && back->key == c->mode_key && back->generation == c->code_generation)
+        trace_link_return(c, back->call, target);
     UOP_JUMP_TO(j, target);
+}
+UOP_FN(uop_ret8)
+{
+    const struct uop_return *back = &c->returns[c->return_top];
+    uint64_t va = UOP_RSP, target;
+    const uint8_t *p;
+    UOP_HOST(p, va, r, 8);
+    target = ld64le(p);
+    if (EMU_UNLIKELY(back->rip != target || !back->u || back->key != c->mode_key || back->generation != c->code_generation))
+        UOP_TAIL(uop_ret8_jump);
+    c->return_top = (c->return_top - 1) & (CPU_RETURNS - 1u);
+    UOP_RSP = va + 8 + UOP_PAGE(u)->v.imm;
+    UOP_JUMP_TO(back, target);
 }
 EMU_PRIV uop_fn handler_call(void) { return uop_call8; }
 EMU_PRIV uop_fn handler_call_reg(unsigned ka)

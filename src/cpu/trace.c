@@ -35,7 +35,7 @@ enum { TRACE_ARENA_UNITS = 1 << 20, TRACE_HASH = 1 << 15, TRACE_PAGES = 1 << 12 
 enum { TRACE_PAGE = 4096, TRACE_LINE_SHIFT = 6, TRACE_RESERVE_UNITS = 2048, TRACE_TIER1_INSNS = 32, TRACE_PEEK = 6, TRACE_MAX_EXITS = TRACE_MAX_INSNS + 2 };
 
 struct trace_link { /* one way into a trace */
-    struct uop *u;    /* the exit (near), or the stub itself (far) */
+    struct uop *u;    /* the exit (near), or the stub itself (far), or a CALL whose return it is (no stub) */
     struct uop *stub;
     struct trace_link *next;
 };
@@ -218,7 +218,9 @@ static void trace_kill(struct trace_cache *tc, struct trace *t)
     t->dead = true;
     t->head->fn = uop_dead;
     for (l = t->incoming; l; l = l->next) {
-        if (l->u == l->stub)
+        if (!l->stub)
+            UOP_PAGE(l->u)->v.link = NULL;
+        else if (l->u == l->stub)
             l->stub->fn = uop_exit_resolve;
         else
             l->u->v.link = l->stub;
@@ -287,6 +289,7 @@ static void trace_flush(struct emu *e)
     for (i = 0; i < e->cpu_count; i++) {
         struct cpu *c = e->cpus[i];
         memset(c->jumps, 0, UOP_JUMPS_ALL * sizeof *c->jumps);
+        memset(c->returns, 0, sizeof c->returns);
         c->leave_stub = c->promote = NULL;
     }
 }
@@ -373,6 +376,21 @@ EMU_PRIV void trace_link_stub(struct cpu *c, struct uop *stub, struct trace *t)
     }
     stub->v.link->v.link = t->head;
     trace_add_link(tc, t, stub->v.link, stub);
+}
+
+EMU_PRIV void trace_link_return(struct cpu *c, struct uop *call, uint64_t rip)
+{
+    struct trace_cache *tc = c->emu->traces;
+    struct phys_page page;
+    struct trace *t;
+    uint64_t gpa;
+    if (UOP_PAGE(call)->v.link || trace_full(tc, 16) || cpu_code_page(c, rip, &page, &gpa) || !page.block || page.partial)
+        return;
+    t = trace_find(c->emu, page.block, page.block_offset + (rip & (TRACE_PAGE - 1)), c->mode_key);
+    if (!t || t->straddles || t->tier == TRACE_STEP)
+        return;
+    UOP_PAGE(call)->v.link = t->head;
+    trace_add_link(tc, t, call, NULL);
 }
 
 /* ---- decoding along the path, and flags ---- */
@@ -1317,6 +1335,7 @@ static bool trace_emit_flow(struct trace_builder *b, const struct trace_insn *t)
     if (op == OP_CALL) {
         u = trace_emit_mem(b, handler_call());
         u->disp = t->next;
+        u->scale = t->next < TRACE_PAGE;
         UOP_PAGE(u)->seg = SEG_SS;
         trace_add_exit(b, u, t->target);
         return true;
@@ -1342,6 +1361,7 @@ static bool trace_emit_flow(struct trace_builder *b, const struct trace_insn *t)
     } else {
         u = trace_emit_mem(b, handler_call_reg(kind));
         u->disp = t->next;
+        u->scale = t->next < TRACE_PAGE;
         UOP_PAGE(u)->seg = SEG_SS;
     }
     u->a = cell;
@@ -1631,12 +1651,13 @@ static void trace_emit_exits(struct trace_builder *b)
     for (k = 0; k < b->exit_count; k++) {
         struct trace_exit *x = &b->exits[k];
         struct uop *stub;
-        bool near_page = b->trace->block && trace_near(b, x->target);
+        bool near_page = b->trace->block && trace_near(b, x->target), last;
         if (near_page && x->target == (int32_t)b->start && b->tier != TRACE_STEP) {
             x->u->v.link = b->trace->head;
             continue;
         }
-        stub = trace_alloc_cold(b->tc, 2 * sizeof *stub); /* two units, near or far: see trace_link_stub() */
+        last = !near_page && (x->u->fn == uop_exit || x->u->fn == handler_call()); /* right behind it: it will be read each time */
+        stub = last ? trace_alloc(b->tc, 2 * sizeof *stub) : trace_alloc_cold(b->tc, 2 * sizeof *stub); /* two units, near or far: see trace_link_stub() */
         stub->fn = uop_exit_resolve;
         stub->pos = b->pos;
         stub->count = 1;
@@ -1807,7 +1828,7 @@ EMU_PRIV void trace_promote(struct cpu *c, struct uop *head)
     if (!n)
         return;
     for (l = t->incoming; l; l = l->next) {
-        struct uop **link = l->u == l->stub ? &UOP_PAGE(l->stub)->v.link : &l->u->v.link;
+        struct uop **link = !l->stub || l->u == l->stub ? &UOP_PAGE(l->u)->v.link : &l->u->v.link;
         if (*link == head) /* a stub may lead elsewhere by now: its old entry is still listed here */
             *link = n->head;
         if (!l->next) {

@@ -332,6 +332,7 @@ UOP_FN_PRIV(uop_clear_cell);
 UOP_FN_PRIV(uop_nop);
 UOP_FN_PRIV(uop_miss_call);
 UOP_FN_PRIV(uop_miss_call_reg);
+UOP_FN_PRIV(uop_ret8_jump);
 UOP_FN_PRIV(uop_indirect_miss);
 EMU_PRIV void uop_enter(struct cpu *c, struct uop *u);
 
@@ -352,6 +353,16 @@ struct uop_jump {
 #define UOP_JUMPS_ALL (UOP_JUMPS + UOP_JUMPS2)
 #define UOP_JUMP_ENTRY(rip) (&c->jumps[((rip) ^ ((rip) >> 12)) & (UOP_JUMPS - 1)])
 #define UOP_JUMP_ENTRY2(rip) (&c->jumps[UOP_JUMPS + (((rip) ^ ((rip) >> 15)) & (UOP_JUMPS2 - 1))]) /* the same again, larger, for what is not there */
+/* CALL, before it leaves: u->scale 1: u's page has the return address too, so that its trace is the same for every mapping of the page. */
+#define UOP_PUSH_RETURN(address)                                                                                       \
+    do {                                                                                                               \
+        struct uop_return *return_ = &c->returns[c->return_top = (c->return_top + 1) & (CPU_RETURNS - 1u)];            \
+        return_->rip = (address);                                                                                      \
+        return_->u = UOP_PAGE(u)->v.link;                                                                              \
+        return_->call = u;                                                                                             \
+        return_->key = c->mode_key;                                                                                    \
+        return_->generation = c->code_generation;                                                                      \
+    } while (0)
 #define UOP_CODE_VALID(tag) ((tag) == c->code_generation || (tag) == c->global_code_generation)
 #define UOP_JUMP_HIT(j, target) ((j)->rip == (target) && (j)->key == c->mode_key && UOP_CODE_VALID((j)->generation))
 #define UOP_CODE_PAGE(rip) ((rip) & ~UINT64_C(4095)) /* code_base there */
@@ -496,6 +507,7 @@ EMU_PRIV struct trace *trace_build(struct cpu *c, struct ram_block *block, uint6
                                    unsigned copied_size);
 EMU_PRIV void trace_promote(struct cpu *c, struct uop *head);
 EMU_PRIV void trace_link_stub(struct cpu *c, struct uop *stub, struct trace *t);
+EMU_PRIV void trace_link_return(struct cpu *c, struct uop *call, uint64_t rip); /* rip: where the RET goes, in the CALL's page */
 EMU_PRIV void trace_set_plain(struct emu *e, bool plain); /* for tests: every instruction by its plain-C function */
 EMU_PRIV void trace_flush_pending(struct emu *e);
 EMU_PRIV struct trace_stats *trace_stats_of(struct emu *e);

@@ -25,7 +25,7 @@
 #define LOOP_POLL_ACTIVE_NS (200 * NS_PER_US)
 #define LOOP_POLL_IDLE_NS (10 * NS_PER_MS)
 #define LOOP_POLL_SHARE 4 /* times what a look cost pass until the next: a thousand descriptors cost 0.1 ms */
-#define LOOP_MIN_QUANTUM 1000
+#define LOOP_MIN_QUANTUM 2000 /* over what cpu_run() keeps exactly, which costs a look-up for each of the last instructions */
 #define LOOP_MAX_QUANTUM 4000000
 #define LOOP_SMP_QUANTUM 20000
 #define LOOP_IDLE_STEPS 1000
