@@ -1161,7 +1161,7 @@ struct emu {
  * Invariants 1. Outside of handlers (in every insn_fn, vec_fn, callback, at every exit) the register file below is complete:
  *               slots are spilled, rip and the instruction count are exact.
  *            2. A failing instruction changes nothing the guest can see, but what the manual says (REP progress, A/D bits).
- *            3. Derived state (mode, mode_key) changes in cpu_update_mode() only.
+ *            3. Derived state (mode, mode_key) changes in cpu_update_mode() and cpu_update_ac() only.
  */
 #ifndef EMU_CPU_H
 #define EMU_CPU_H
@@ -1685,6 +1685,8 @@ EMU_PRIV int cpu_sysenter(struct cpu *c);
 EMU_PRIV int cpu_sysexit(struct cpu *c, unsigned opsize);
 EMU_PRIV int cpu_push(struct cpu *c, uint64_t value, unsigned size);
 EMU_PRIV int cpu_pop(struct cpu *c, uint64_t *value, unsigned size); /* changes RSP */
+EMU_PRIV int sys_pushf(struct cpu *c, const struct insn *i); /* system.c; the trace builder knows it */
+EMU_PRIV void cpu_update_ac(struct cpu *c); /* the same where only EFLAGS.AC has changed, at CPL 0 */
 EMU_PRIV void cpu_update_mode(struct cpu *c); /* mode, code_size, mode_key, seg_base[], cpl-dependent state */
 EMU_PRIV int cpu_check_io(struct cpu *c, uint16_t port, unsigned size); /* IOPL and the TSS's bitmap; 0 or CPU_FAULT */
 EMU_PRIV int cpu_pause(struct cpu *c, const struct insn *i); /* insn_fn of PAUSE */
@@ -2021,10 +2023,12 @@ UOP_FN_PRIV(uop_misaligned); /* #GP(0) of a 16-byte operand */
 /* Handlers by operation, size and operand kinds (0.. UOP_KINDS - 1, the last is R); NULL: there is none. */
 EMU_PRIV uop_fn handler_alu_rr(unsigned op, unsigned size, bool flags, unsigned ka, unsigned kb); /* 1 and 2 bytes: cells only, but CMP and TEST */
 EMU_PRIV uop_fn handler_alu_ri(unsigned op, unsigned size, bool flags, unsigned ka);
+EMU_PRIV uop_fn handler_alu_high(unsigned op, unsigned ka);
 EMU_PRIV uop_fn handler_carry(unsigned op, unsigned size, bool immediate);
 EMU_PRIV uop_fn handler_unary(unsigned op, unsigned size, bool flags, bool carry, unsigned ka);
 EMU_PRIV uop_fn handler_shift_ri(unsigned op, unsigned size, bool flags, unsigned ka);
 EMU_PRIV uop_fn handler_shift_cl(unsigned op, unsigned size, bool flags, unsigned ka);
+EMU_PRIV uop_fn handler_shift_double(unsigned op, unsigned size); /* between cells */
 EMU_PRIV uop_fn handler_mov_rr(unsigned dst, unsigned src, bool sx, unsigned ka, unsigned kb);
 EMU_PRIV uop_fn handler_mov_pair(void); /* two adjacent 64-bit moves between cells */
 EMU_PRIV uop_fn handler_mov_ri(unsigned size, unsigned ka);
@@ -2051,6 +2055,7 @@ EMU_PRIV uop_fn handler_alu_mi(unsigned op, unsigned size, bool flags, unsigned 
 EMU_PRIV uop_fn handler_unary_m(unsigned op, unsigned size, unsigned kb);                          /* INC, DEC, NEG, NOT; flags recorded */
 EMU_PRIV uop_fn handler_xchg_m(unsigned size, unsigned ka, unsigned kb);
 EMU_PRIV uop_fn handler_exchange_m(unsigned op, unsigned size); /* XADD, CMPXCHG of 4 and 8 bytes; cells only, the accumulator in x */
+EMU_PRIV uop_fn handler_bits_m(unsigned op, unsigned size); /* BT..BTC; cells only */
 EMU_PRIV uop_fn handler_cmp_mi_jcc(unsigned op, unsigned size, bool flags, unsigned cc, unsigned kb);
 EMU_PRIV uop_fn handler_push(unsigned size, unsigned ka);
 EMU_PRIV uop_fn handler_push_imm(unsigned size);
@@ -2088,6 +2093,7 @@ UOP_FN_PRIV(uop_agen);
 UOP_FN_PRIV(uop_vec_rr);
 UOP_FN_PRIV(uop_clear_cell);
 UOP_FN_PRIV(uop_nop);
+UOP_FN_PRIV(uop_flags);
 UOP_FN_PRIV(uop_miss_call);
 UOP_FN_PRIV(uop_miss_call_reg);
 UOP_FN_PRIV(uop_ret8_jump);
@@ -8718,6 +8724,14 @@ EMU_PRIV void cpu_update_mode(struct cpu *c)
     c->tlb_set = c->cpl == 3 ? 1 : smap && (c->eflags & FLAG_AC) ? 2 : 0;
 }
 
+EMU_PRIV void cpu_update_ac(struct cpu *c)
+{
+    if (!(c->cr4 & CR4_SMAP) || !(c->cr0 & CR0_PG))
+        return;
+    c->mode_key = c->eflags & FLAG_AC ? c->mode_key & ~(uint32_t)KEY_SMAP : c->mode_key | KEY_SMAP;
+    c->tlb_set = c->eflags & FLAG_AC ? 2 : 0;
+}
+
 static void state_set_segment(struct seg *s, uint16_t selector, uint64_t base, uint32_t limit, uint32_t attr)
 {
     s->selector = selector;
@@ -11761,7 +11775,7 @@ static int sys_sti(struct cpu *c, const struct insn *i)
     return CPU_OK;
 }
 
-static int sys_pushf(struct cpu *c, const struct insn *i)
+EMU_PRIV int sys_pushf(struct cpu *c, const struct insn *i)
 {
     uint32_t flags = cpu_eflags(c) & ~(uint32_t)(FLAG_VM | FLAG_RF);
     if (c->mode == MODE_V86 && sys_iopl(c) != 3) {
@@ -11809,7 +11823,7 @@ static int sys_clac(struct cpu *c, const struct insn *i)
         c->eflags |= FLAG_AC;
     else
         c->eflags &= ~(uint32_t)FLAG_AC;
-    cpu_update_mode(c);
+    cpu_update_ac(c);
     return CPU_OK;
 }
 
@@ -21267,6 +21281,24 @@ EMU_PRIV uop_fn handler_alu_ri(unsigned op, unsigned size, bool flags, unsigned 
     return o < 0 || s < 0 ? NULL : alu[o][s][flags][ka];
 }
 
+/* AND, OR, XOR of AH..BH and an immediate */
+#define DEF_ALU_H(ka, op)                                                                                              \
+    UOP_FN(uop_##op##h_ri_##ka)                                                                                        \
+    {                                                                                                                  \
+        uint8_t s = (uint8_t)UOP_IMM, r = (uint8_t)EXPR_##op((uint8_t)(GET(ka, a) >> 8), s);                           \
+        PUT(ka, a, (GET(ka, a) & ~UINT64_C(0xFF00)) | (uint64_t)r << 8);                                               \
+        SETF(KIND_##op, 1, r, s);                                                                                      \
+        UOP_NEXT;                                                                                                      \
+    }
+EACH_KIND(DEF_ALU_H, and)
+EACH_KIND(DEF_ALU_H, or)
+EACH_KIND(DEF_ALU_H, xor)
+EMU_PRIV uop_fn handler_alu_high(unsigned op, unsigned ka)
+{
+    static const uop_table_ri t[3] = { TAB_RI(uop_andh_ri), TAB_RI(uop_orh_ri), TAB_RI(uop_xorh_ri) };
+    return op == OP_AND ? t[0][ka] : op == OP_OR ? t[1][ka] : op == OP_XOR ? t[2][ka] : NULL;
+}
+
 /* ---- ADC, SBB ---- */
 #define DEF_CARRY(ka, kb_unused, op, sz, sign)                                                                         \
     UOP_FN(uop_##op##sz##_rr_##ka)                                                                                     \
@@ -21398,6 +21430,7 @@ DEF_SHIFTS(8, 64)
         PUTS_##sz(ka, a, (UTYPE_##sz)(expr));                                                                          \
         UOP_NEXT;                                                                                                      \
     }
+EACH_KIND(DEF_ROT_I, rol, 2, d << n | d >> (16 - n))
 EACH_KIND(DEF_ROT_I, rol, 4, d << n | d >> (32 - n))
 EACH_KIND(DEF_ROT_I, rol, 8, d << n | d >> (64 - n))
 /* With flags: CF and OF of the result, the rest stays. OF is as if the count were 1. */
@@ -21412,6 +21445,8 @@ EACH_KIND(DEF_ROT_I, rol, 8, d << n | d >> (64 - n))
         PUTS_##sz(ka, a, r);                                                                                           \
         UOP_NEXT;                                                                                                      \
     }
+EACH_KIND(DEF_ROT_F, rol, 2, d << n | d >> (16 - n), r, (d >> 15) ^ (d >> 14))
+EACH_KIND(DEF_ROT_F, ror, 2, d >> n | d << (16 - n), r >> 15, d ^ (d >> 15))
 EACH_KIND(DEF_ROT_F, rol, 4, d << n | d >> (32 - n), r, (d >> 31) ^ (d >> 30))
 EACH_KIND(DEF_ROT_F, rol, 8, d << n | d >> (64 - n), r, (d >> 63) ^ (d >> 62))
 EACH_KIND(DEF_ROT_F, ror, 4, d >> n | d << (32 - n), r >> 31, d ^ (d >> 31))
@@ -21463,15 +21498,16 @@ EMU_PRIV uop_fn handler_shift_ri(unsigned op, unsigned size, bool flags, unsigne
         { { TAB_RI(uop_shr1n_ri), TAB_RI(uop_shr1f_ri) }, { TAB_RI(uop_shr2n_ri), TAB_RI(uop_shr2f_ri) }, { TAB_RI(uop_shr4n_ri), TAB_RI(uop_shr4f_ri) }, { TAB_RI(uop_shr8n_ri), TAB_RI(uop_shr8f_ri) } },
         { { TAB_RI(uop_sar1n_ri), TAB_RI(uop_sar1f_ri) }, { TAB_RI(uop_sar2n_ri), TAB_RI(uop_sar2f_ri) }, { TAB_RI(uop_sar4n_ri), TAB_RI(uop_sar4f_ri) }, { TAB_RI(uop_sar8n_ri), TAB_RI(uop_sar8f_ri) } }
     };
-    static const uop_table_ri rotate[2] = { TAB_RI(uop_rol4n_ri), TAB_RI(uop_rol8n_ri) };
-    static const uop_table_ri rotate_f[2] = { TAB_RI(uop_rol4f_ri), TAB_RI(uop_rol8f_ri) }, rotate_r[2] = { TAB_RI(uop_ror4f_ri), TAB_RI(uop_ror8f_ri) };
+    static const uop_table_ri rotate[3] = { TAB_RI(uop_rol2n_ri), TAB_RI(uop_rol4n_ri), TAB_RI(uop_rol8n_ri) };
+    static const uop_table_ri rotate_f[3] = { TAB_RI(uop_rol2f_ri), TAB_RI(uop_rol4f_ri), TAB_RI(uop_rol8f_ri) };
+    static const uop_table_ri rotate_r[3] = { TAB_RI(uop_ror2f_ri), TAB_RI(uop_ror4f_ri), TAB_RI(uop_ror8f_ri) };
     int s = handler_size_index(size);
     if (s < 0)
         return NULL;
     if (op == OP_ROL) /* ROR n is ROL width - n */
-        return s < 2 ? NULL : flags ? rotate_f[s - 2][ka] : rotate[s - 2][ka];
+        return s < 1 ? NULL : flags ? rotate_f[s - 1][ka] : rotate[s - 1][ka];
     if (op == OP_ROR)
-        return s < 2 || !flags ? NULL : rotate_r[s - 2][ka];
+        return s < 1 || !flags ? NULL : rotate_r[s - 1][ka];
     return op == OP_SHL ? shift[0][s][flags][ka] : op == OP_SHR ? shift[1][s][flags][ka] : op == OP_SAR ? shift[2][s][flags][ka] : NULL;
 }
 EMU_PRIV uop_fn handler_shift_cl(unsigned op, unsigned size, bool flags, unsigned ka)
@@ -21487,6 +21523,35 @@ EMU_PRIV uop_fn handler_shift_cl(unsigned op, unsigned size, bool flags, unsigne
     if (o < 0 || size < 4 || (flags && o > 2))
         return NULL;
     return flags ? shift_f[o][size == 8][ka] : shift[o][size == 8][ka];
+}
+
+/* SHLD, SHRD between cells by 1 to width - 1; OF is as if the count were 1 */
+#define DEF_SHIFT_DOUBLE(sz, bits)                                                                                     \
+    UOP_FN(uop_shld##sz##_rr)                                                                                          \
+    {                                                                                                                  \
+        UTYPE_##sz d = GETS(R, a, sz), s = GETS(R, b, sz), r;                                                          \
+        unsigned n = (unsigned)u->disp & (bits - 1);                                                                   \
+        r = (UTYPE_##sz)(d << n | s >> (bits - n));                                                                    \
+        PUTS_##sz(R, a, r);                                                                                            \
+        SETF(FLAGK_RESULT, sz, r, (uint64_t)((d >> (bits - n)) & 1) * FLAG_CF | (uint64_t)(((d >> (bits - 1)) ^ (d >> (bits - 2))) & 1) * FLAG_OF); \
+        UOP_NEXT;                                                                                                      \
+    }                                                                                                                  \
+    UOP_FN(uop_shrd##sz##_rr)                                                                                          \
+    {                                                                                                                  \
+        UTYPE_##sz d = GETS(R, a, sz), s = GETS(R, b, sz), r;                                                          \
+        unsigned n = (unsigned)u->disp & (bits - 1);                                                                   \
+        r = (UTYPE_##sz)(d >> n | s << (bits - n));                                                                    \
+        PUTS_##sz(R, a, r);                                                                                            \
+        SETF(FLAGK_RESULT, sz, r, (uint64_t)((d >> (n - 1)) & 1) * FLAG_CF | (uint64_t)((s ^ (d >> (bits - 1))) & 1) * FLAG_OF); \
+        UOP_NEXT;                                                                                                      \
+    }
+DEF_SHIFT_DOUBLE(4, 32)
+DEF_SHIFT_DOUBLE(8, 64)
+EMU_PRIV uop_fn handler_shift_double(unsigned op, unsigned size)
+{
+    if (size < 4)
+        return NULL;
+    return op == OP_SHLD ? (size == 4 ? uop_shld4_rr : uop_shld8_rr) : size == 4 ? uop_shrd4_rr : uop_shrd8_rr;
 }
 
 /* ---- moves ---- */
@@ -22287,6 +22352,33 @@ EMU_PRIV uop_fn handler_exchange_m(unsigned op, unsigned size)
     return op == OP_XADD ? (size == 4 ? uop_xadd4_m : uop_xadd8_m) : size == 4 ? uop_cmpxchg4_m : uop_cmpxchg8_m;
 }
 
+/* ---- BT, BTS, BTR, BTC: the index, signed, from a cell reaches beyond the operand ---- */
+#define DEF_BIT_M(op, sz, log, rw, store)                                                                              \
+    UOP_FN(uop_##op##sz##_m)                                                                                           \
+    {                                                                                                                  \
+        uint64_t n = UOP_SX(UOP_CELL(u->a), sz), va = VA_B(R) + sar64(n, log) * sz;                                    \
+        uint8_t *p;                                                                                                    \
+        UTYPE_##sz d, bit = (UTYPE_##sz)((UTYPE_##sz)1 << (n & (8 * sz - 1)));                                         \
+        UOP_HOST(p, va, rw, sz);                                                                                       \
+        d = LD_##sz(p);                                                                                                \
+        store;                                                                                                         \
+        c->flag_kind = FLAGK_RESULT; /* CF is all that will be read */                                                 \
+        c->flag_source = (d & bit) != 0;                                                                               \
+        UOP_NEXT_MEM;                                                                                                  \
+    }
+#define DEF_BITS_M(sz, log)                                                                                            \
+    DEF_BIT_M(bt, sz, log, r, (void)0)                                                                                 \
+    DEF_BIT_M(bts, sz, log, m, ST_##sz(p, d | bit))                                                                    \
+    DEF_BIT_M(btr, sz, log, m, ST_##sz(p, d & (UTYPE_##sz)~bit))                                                       \
+    DEF_BIT_M(btc, sz, log, m, ST_##sz(p, d ^ bit))
+DEF_BITS_M(4, 5)
+DEF_BITS_M(8, 6)
+EMU_PRIV uop_fn handler_bits_m(unsigned op, unsigned size)
+{
+    static const uop_fn t[2][4] = { { uop_bt4_m, uop_bts4_m, uop_btr4_m, uop_btc4_m }, { uop_bt8_m, uop_bts8_m, uop_btr8_m, uop_btc8_m } }; /* ORDER int_op */
+    return size < 4 ? NULL : t[size == 8][op - OP_BT];
+}
+
 /* ---- CMP or TEST memory, immediate and Jcc in one ---- */
 #define FCM_e(sz, d, s) ((d) == (s))
 #define FCM_ne(sz, d, s) ((d) != (s))
@@ -23038,6 +23130,12 @@ UOP_FN_PRIV(uop_count)
 }
 
 UOP_FN_PRIV(uop_nop) { UOP_NEXT; }
+
+UOP_FN_PRIV(uop_flags) /* what PUSHF pushes in 64-bit mode, into TEMP */
+{
+    c->gpr[REG_TEMP] = cpu_eflags(c) & ~(uint32_t)FLAG_RF;
+    UOP_NEXT;
+}
 
 /* ---- faults ---- */
 UOP_FN_PRIV(uop_fault)
@@ -23837,7 +23935,9 @@ static unsigned trace_flags_needed(const struct insn *i, unsigned after)
         switch (r->op) {
         case OP_INC: case OP_DEC: return after & FLAG_CF; /* the rest is written, CF is passed on */
         case OP_BT: case OP_BTS: case OP_BTR: case OP_BTC: return after & (FLAGS_ARITH & ~FLAG_CF);
-        case OP_ROL: case OP_ROR: case OP_SHLD: case OP_SHRD: return after;
+        case OP_ROL: case OP_ROR: return after;
+        case OP_SHLD: case OP_SHRD:
+            return r->opnd[2] == OPND_CL || (i->imm & 31) == 0 ? after : after & ~(unsigned)FLAGS_ARITH;
         case OP_SHL: case OP_SHR: case OP_SAL: case OP_SAR:
             return r->opnd[1] == OPND_CL ? after : (i->imm & 31) == 0 ? after : after & ~(unsigned)FLAGS_ARITH;
         default: break;
@@ -24220,7 +24320,15 @@ static bool trace_plain_string(const struct trace_builder *b, const struct insn 
 static void trace_emit_call(struct trace_builder *b, const struct insn *i)
 {
     bool string = trace_plain_string(b, i);
-    struct uop *u = trace_emit(b, string ? uop_string_element : i->row->attr & ROW_ENDS ? uop_call_end : uop_call);
+    struct uop *u;
+    if (i->row->call == sys_pushf && i->opsize == 8 && (b->key & (KEY_CS_SIZE | KEY_AC)) == KEY_CS64 && !b->tc->plain) {
+        trace_emit(b, uop_flags);
+        u = trace_emit_mem(b, handler_push(8, TRACE_KIND_R));
+        u->a = TRACE_CELL_TEMP;
+        UOP_PAGE(u)->seg = SEG_SS;
+        return;
+    }
+    u = trace_emit(b, string ? uop_string_element : i->row->attr & ROW_ENDS ? uop_call_end : uop_call);
     if (string) {
         u->a = i->opcode & 0xFEu;
         u->misc = i->opcode & 1 ? i->opsize : 1;
@@ -24353,11 +24461,13 @@ static bool trace_emit_alu(struct trace_builder *b, const struct trace_insn *t)
         ra = interp_reg(i, 0, &high);
         if (trace_is_immediate(i->row->opnd[1])) {
             fn = handler_alu_ri(op, size, flags, high ? TRACE_KIND_R : trace_kind(ra));
-            if ((high && !compare) || !fn)
+            if (high && !compare)
+                fn = handler_alu_high(op, trace_kind(ra));
+            if (!fn)
                 return false;
             if (compare && !flags)
                 return true;
-            if (high) { /* AH..BH by way of TEMP */
+            if (high && compare) { /* AH..BH by way of TEMP */
                 trace_emit_ab(b, handler_mov_rr(8, 0, false, TRACE_KIND_R, trace_kind(ra)), TRACE_CELL_TEMP, UOP_GPR(ra));
                 u = trace_emit_ab(b, fn, TRACE_CELL_TEMP, 0);
                 u->disp = (int32_t)i->imm;
@@ -24366,6 +24476,7 @@ static bool trace_emit_alu(struct trace_builder *b, const struct trace_insn *t)
             }
             u = trace_emit_ab(b, fn, UOP_GPR(ra), 0);
             u->disp = (int32_t)i->imm;
+            flags = flags || high;
         } else {
             rb = interp_reg(i, 1, &high_b);
             fn = handler_alu_rr(op, size, flags, trace_kind(ra), trace_kind(rb));
@@ -24610,8 +24721,31 @@ static bool trace_emit_bits(struct trace_builder *b, const struct trace_insn *t)
             b->kind = FLAGK_RESULT;
             return true;
         }
-        if (i->memory || (t->live & (FLAGS_ARITH & ~FLAG_CF)))
+        if (t->live & (FLAGS_ARITH & ~FLAG_CF))
             return false;
+        if (i->memory) {
+            struct trace_address a;
+            struct uop *u;
+            uint16_t index = TRACE_CELL_TEMP2;
+            if (immediate) {
+                u = trace_emit(b, handler_mov_ri(8, TRACE_KIND_R));
+                u->a = index;
+                u->v.imm = i->imm & (8 * size - 1);
+            } else {
+                bool high;
+                unsigned r = interp_reg(i, 1, &high);
+                if (i->addrsize != 8) /* the sum of address and index is cut */
+                    return false;
+                trace_spill(b, r);
+                index = UOP_GPR(r);
+            }
+            trace_emit_address(b, i, size, op == OP_BT ? ACCESS_READ : ACCESS_WRITE, false, true, &a);
+            u = trace_emit_mem(b, handler_bits_m(op, size));
+            u->a = index;
+            trace_set_address(u, &a);
+            b->kind = FLAGK_RESULT;
+            return true;
+        }
         trace_emit_cells(b, i, fn, true, op != OP_BT, immediate ? 0 : 1);
         b->kind = FLAGK_RESULT;
         return true;
@@ -24801,6 +24935,13 @@ static bool trace_emit_int(struct trace_builder *b, const struct trace_insn *t)
         b->kind = FLAGK_RESULT | (size == 8 ? 3u : 2u);
         return true;
     }
+    case OP_SHLD: case OP_SHRD:
+        fn = handler_shift_double(op, size);
+        if (!fn || i->memory || i->row->opnd[2] == OPND_CL || (i->imm & (size == 8 ? 63 : 31)) == 0)
+            return false;
+        trace_emit_cells(b, i, fn, true, true, 1);
+        b->kind = FLAGK_RESULT | (size == 8 ? 3u : 2u);
+        return true;
     case OP_INC: case OP_DEC: case OP_NEG: case OP_NOT: return trace_emit_unary(b, t);
     case OP_ROL: case OP_ROR: case OP_SHL: case OP_SHR: case OP_SAR: return trace_emit_shift(b, t);
     case OP_MOV: case OP_MOVZX: case OP_MOVSX: return trace_emit_mov(b, t);

@@ -11,7 +11,7 @@
  * Invariants 1. Outside of handlers (in every insn_fn, vec_fn, callback, at every exit) the register file below is complete:
  *               slots are spilled, rip and the instruction count are exact.
  *            2. A failing instruction changes nothing the guest can see, but what the manual says (REP progress, A/D bits).
- *            3. Derived state (mode, mode_key) changes in cpu_update_mode() only.
+ *            3. Derived state (mode, mode_key) changes in cpu_update_mode() and cpu_update_ac() only.
  */
 #ifndef EMU_CPU_H
 #define EMU_CPU_H
@@ -535,6 +535,8 @@ EMU_PRIV int cpu_sysenter(struct cpu *c);
 EMU_PRIV int cpu_sysexit(struct cpu *c, unsigned opsize);
 EMU_PRIV int cpu_push(struct cpu *c, uint64_t value, unsigned size);
 EMU_PRIV int cpu_pop(struct cpu *c, uint64_t *value, unsigned size); /* changes RSP */
+EMU_PRIV int sys_pushf(struct cpu *c, const struct insn *i); /* system.c; the trace builder knows it */
+EMU_PRIV void cpu_update_ac(struct cpu *c); /* the same where only EFLAGS.AC has changed, at CPL 0 */
 EMU_PRIV void cpu_update_mode(struct cpu *c); /* mode, code_size, mode_key, seg_base[], cpl-dependent state */
 EMU_PRIV int cpu_check_io(struct cpu *c, uint16_t port, unsigned size); /* IOPL and the TSS's bitmap; 0 or CPU_FAULT */
 EMU_PRIV int cpu_pause(struct cpu *c, const struct insn *i); /* insn_fn of PAUSE */

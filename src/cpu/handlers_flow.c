@@ -416,6 +416,12 @@ UOP_FN_PRIV(uop_count)
 
 UOP_FN_PRIV(uop_nop) { UOP_NEXT; }
 
+UOP_FN_PRIV(uop_flags) /* what PUSHF pushes in 64-bit mode, into TEMP */
+{
+    c->gpr[REG_TEMP] = cpu_eflags(c) & ~(uint32_t)FLAG_RF;
+    UOP_NEXT;
+}
+
 /* ---- faults ---- */
 UOP_FN_PRIV(uop_fault)
 {

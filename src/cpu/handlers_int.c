@@ -114,6 +114,24 @@ EMU_PRIV uop_fn handler_alu_ri(unsigned op, unsigned size, bool flags, unsigned 
     return o < 0 || s < 0 ? NULL : alu[o][s][flags][ka];
 }
 
+/* AND, OR, XOR of AH..BH and an immediate */
+#define DEF_ALU_H(ka, op)                                                                                              \
+    UOP_FN(uop_##op##h_ri_##ka)                                                                                        \
+    {                                                                                                                  \
+        uint8_t s = (uint8_t)UOP_IMM, r = (uint8_t)EXPR_##op((uint8_t)(GET(ka, a) >> 8), s);                           \
+        PUT(ka, a, (GET(ka, a) & ~UINT64_C(0xFF00)) | (uint64_t)r << 8);                                               \
+        SETF(KIND_##op, 1, r, s);                                                                                      \
+        UOP_NEXT;                                                                                                      \
+    }
+EACH_KIND(DEF_ALU_H, and)
+EACH_KIND(DEF_ALU_H, or)
+EACH_KIND(DEF_ALU_H, xor)
+EMU_PRIV uop_fn handler_alu_high(unsigned op, unsigned ka)
+{
+    static const uop_table_ri t[3] = { TAB_RI(uop_andh_ri), TAB_RI(uop_orh_ri), TAB_RI(uop_xorh_ri) };
+    return op == OP_AND ? t[0][ka] : op == OP_OR ? t[1][ka] : op == OP_XOR ? t[2][ka] : NULL;
+}
+
 /* ---- ADC, SBB ---- */
 #define DEF_CARRY(ka, kb_unused, op, sz, sign)                                                                         \
     UOP_FN(uop_##op##sz##_rr_##ka)                                                                                     \
@@ -245,6 +263,7 @@ DEF_SHIFTS(8, 64)
         PUTS_##sz(ka, a, (UTYPE_##sz)(expr));                                                                          \
         UOP_NEXT;                                                                                                      \
     }
+EACH_KIND(DEF_ROT_I, rol, 2, d << n | d >> (16 - n))
 EACH_KIND(DEF_ROT_I, rol, 4, d << n | d >> (32 - n))
 EACH_KIND(DEF_ROT_I, rol, 8, d << n | d >> (64 - n))
 /* With flags: CF and OF of the result, the rest stays. OF is as if the count were 1. */
@@ -259,6 +278,8 @@ EACH_KIND(DEF_ROT_I, rol, 8, d << n | d >> (64 - n))
         PUTS_##sz(ka, a, r);                                                                                           \
         UOP_NEXT;                                                                                                      \
     }
+EACH_KIND(DEF_ROT_F, rol, 2, d << n | d >> (16 - n), r, (d >> 15) ^ (d >> 14))
+EACH_KIND(DEF_ROT_F, ror, 2, d >> n | d << (16 - n), r >> 15, d ^ (d >> 15))
 EACH_KIND(DEF_ROT_F, rol, 4, d << n | d >> (32 - n), r, (d >> 31) ^ (d >> 30))
 EACH_KIND(DEF_ROT_F, rol, 8, d << n | d >> (64 - n), r, (d >> 63) ^ (d >> 62))
 EACH_KIND(DEF_ROT_F, ror, 4, d >> n | d << (32 - n), r >> 31, d ^ (d >> 31))
@@ -310,15 +331,16 @@ EMU_PRIV uop_fn handler_shift_ri(unsigned op, unsigned size, bool flags, unsigne
         { { TAB_RI(uop_shr1n_ri), TAB_RI(uop_shr1f_ri) }, { TAB_RI(uop_shr2n_ri), TAB_RI(uop_shr2f_ri) }, { TAB_RI(uop_shr4n_ri), TAB_RI(uop_shr4f_ri) }, { TAB_RI(uop_shr8n_ri), TAB_RI(uop_shr8f_ri) } },
         { { TAB_RI(uop_sar1n_ri), TAB_RI(uop_sar1f_ri) }, { TAB_RI(uop_sar2n_ri), TAB_RI(uop_sar2f_ri) }, { TAB_RI(uop_sar4n_ri), TAB_RI(uop_sar4f_ri) }, { TAB_RI(uop_sar8n_ri), TAB_RI(uop_sar8f_ri) } }
     };
-    static const uop_table_ri rotate[2] = { TAB_RI(uop_rol4n_ri), TAB_RI(uop_rol8n_ri) };
-    static const uop_table_ri rotate_f[2] = { TAB_RI(uop_rol4f_ri), TAB_RI(uop_rol8f_ri) }, rotate_r[2] = { TAB_RI(uop_ror4f_ri), TAB_RI(uop_ror8f_ri) };
+    static const uop_table_ri rotate[3] = { TAB_RI(uop_rol2n_ri), TAB_RI(uop_rol4n_ri), TAB_RI(uop_rol8n_ri) };
+    static const uop_table_ri rotate_f[3] = { TAB_RI(uop_rol2f_ri), TAB_RI(uop_rol4f_ri), TAB_RI(uop_rol8f_ri) };
+    static const uop_table_ri rotate_r[3] = { TAB_RI(uop_ror2f_ri), TAB_RI(uop_ror4f_ri), TAB_RI(uop_ror8f_ri) };
     int s = handler_size_index(size);
     if (s < 0)
         return NULL;
     if (op == OP_ROL) /* ROR n is ROL width - n */
-        return s < 2 ? NULL : flags ? rotate_f[s - 2][ka] : rotate[s - 2][ka];
+        return s < 1 ? NULL : flags ? rotate_f[s - 1][ka] : rotate[s - 1][ka];
     if (op == OP_ROR)
-        return s < 2 || !flags ? NULL : rotate_r[s - 2][ka];
+        return s < 1 || !flags ? NULL : rotate_r[s - 1][ka];
     return op == OP_SHL ? shift[0][s][flags][ka] : op == OP_SHR ? shift[1][s][flags][ka] : op == OP_SAR ? shift[2][s][flags][ka] : NULL;
 }
 EMU_PRIV uop_fn handler_shift_cl(unsigned op, unsigned size, bool flags, unsigned ka)
@@ -334,6 +356,35 @@ EMU_PRIV uop_fn handler_shift_cl(unsigned op, unsigned size, bool flags, unsigne
     if (o < 0 || size < 4 || (flags && o > 2))
         return NULL;
     return flags ? shift_f[o][size == 8][ka] : shift[o][size == 8][ka];
+}
+
+/* SHLD, SHRD between cells by 1 to width - 1; OF is as if the count were 1 */
+#define DEF_SHIFT_DOUBLE(sz, bits)                                                                                     \
+    UOP_FN(uop_shld##sz##_rr)                                                                                          \
+    {                                                                                                                  \
+        UTYPE_##sz d = GETS(R, a, sz), s = GETS(R, b, sz), r;                                                          \
+        unsigned n = (unsigned)u->disp & (bits - 1);                                                                   \
+        r = (UTYPE_##sz)(d << n | s >> (bits - n));                                                                    \
+        PUTS_##sz(R, a, r);                                                                                            \
+        SETF(FLAGK_RESULT, sz, r, (uint64_t)((d >> (bits - n)) & 1) * FLAG_CF | (uint64_t)(((d >> (bits - 1)) ^ (d >> (bits - 2))) & 1) * FLAG_OF); \
+        UOP_NEXT;                                                                                                      \
+    }                                                                                                                  \
+    UOP_FN(uop_shrd##sz##_rr)                                                                                          \
+    {                                                                                                                  \
+        UTYPE_##sz d = GETS(R, a, sz), s = GETS(R, b, sz), r;                                                          \
+        unsigned n = (unsigned)u->disp & (bits - 1);                                                                   \
+        r = (UTYPE_##sz)(d >> n | s << (bits - n));                                                                    \
+        PUTS_##sz(R, a, r);                                                                                            \
+        SETF(FLAGK_RESULT, sz, r, (uint64_t)((d >> (n - 1)) & 1) * FLAG_CF | (uint64_t)((s ^ (d >> (bits - 1))) & 1) * FLAG_OF); \
+        UOP_NEXT;                                                                                                      \
+    }
+DEF_SHIFT_DOUBLE(4, 32)
+DEF_SHIFT_DOUBLE(8, 64)
+EMU_PRIV uop_fn handler_shift_double(unsigned op, unsigned size)
+{
+    if (size < 4)
+        return NULL;
+    return op == OP_SHLD ? (size == 4 ? uop_shld4_rr : uop_shld8_rr) : size == 4 ? uop_shrd4_rr : uop_shrd8_rr;
 }
 
 /* ---- moves ---- */

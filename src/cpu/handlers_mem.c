@@ -383,6 +383,33 @@ EMU_PRIV uop_fn handler_exchange_m(unsigned op, unsigned size)
     return op == OP_XADD ? (size == 4 ? uop_xadd4_m : uop_xadd8_m) : size == 4 ? uop_cmpxchg4_m : uop_cmpxchg8_m;
 }
 
+/* ---- BT, BTS, BTR, BTC: the index, signed, from a cell reaches beyond the operand ---- */
+#define DEF_BIT_M(op, sz, log, rw, store)                                                                              \
+    UOP_FN(uop_##op##sz##_m)                                                                                           \
+    {                                                                                                                  \
+        uint64_t n = UOP_SX(UOP_CELL(u->a), sz), va = VA_B(R) + sar64(n, log) * sz;                                    \
+        uint8_t *p;                                                                                                    \
+        UTYPE_##sz d, bit = (UTYPE_##sz)((UTYPE_##sz)1 << (n & (8 * sz - 1)));                                         \
+        UOP_HOST(p, va, rw, sz);                                                                                       \
+        d = LD_##sz(p);                                                                                                \
+        store;                                                                                                         \
+        c->flag_kind = FLAGK_RESULT; /* CF is all that will be read */                                                 \
+        c->flag_source = (d & bit) != 0;                                                                               \
+        UOP_NEXT_MEM;                                                                                                  \
+    }
+#define DEF_BITS_M(sz, log)                                                                                            \
+    DEF_BIT_M(bt, sz, log, r, (void)0)                                                                                 \
+    DEF_BIT_M(bts, sz, log, m, ST_##sz(p, d | bit))                                                                    \
+    DEF_BIT_M(btr, sz, log, m, ST_##sz(p, d & (UTYPE_##sz)~bit))                                                       \
+    DEF_BIT_M(btc, sz, log, m, ST_##sz(p, d ^ bit))
+DEF_BITS_M(4, 5)
+DEF_BITS_M(8, 6)
+EMU_PRIV uop_fn handler_bits_m(unsigned op, unsigned size)
+{
+    static const uop_fn t[2][4] = { { uop_bt4_m, uop_bts4_m, uop_btr4_m, uop_btc4_m }, { uop_bt8_m, uop_bts8_m, uop_btr8_m, uop_btc8_m } }; /* ORDER int_op */
+    return size < 4 ? NULL : t[size == 8][op - OP_BT];
+}
+
 /* ---- CMP or TEST memory, immediate and Jcc in one ---- */
 #define FCM_e(sz, d, s) ((d) == (s))
 #define FCM_ne(sz, d, s) ((d) != (s))

@@ -84,6 +84,14 @@ EMU_PRIV void cpu_update_mode(struct cpu *c)
     c->tlb_set = c->cpl == 3 ? 1 : smap && (c->eflags & FLAG_AC) ? 2 : 0;
 }
 
+EMU_PRIV void cpu_update_ac(struct cpu *c)
+{
+    if (!(c->cr4 & CR4_SMAP) || !(c->cr0 & CR0_PG))
+        return;
+    c->mode_key = c->eflags & FLAG_AC ? c->mode_key & ~(uint32_t)KEY_SMAP : c->mode_key | KEY_SMAP;
+    c->tlb_set = c->eflags & FLAG_AC ? 2 : 0;
+}
+
 static void state_set_segment(struct seg *s, uint16_t selector, uint64_t base, uint32_t limit, uint32_t attr)
 {
     s->selector = selector;

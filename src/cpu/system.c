@@ -186,7 +186,7 @@ static int sys_sti(struct cpu *c, const struct insn *i)
     return CPU_OK;
 }
 
-static int sys_pushf(struct cpu *c, const struct insn *i)
+EMU_PRIV int sys_pushf(struct cpu *c, const struct insn *i)
 {
     uint32_t flags = cpu_eflags(c) & ~(uint32_t)(FLAG_VM | FLAG_RF);
     if (c->mode == MODE_V86 && sys_iopl(c) != 3) {
@@ -234,7 +234,7 @@ static int sys_clac(struct cpu *c, const struct insn *i)
         c->eflags |= FLAG_AC;
     else
         c->eflags &= ~(uint32_t)FLAG_AC;
-    cpu_update_mode(c);
+    cpu_update_ac(c);
     return CPU_OK;
 }
 

@@ -429,7 +429,9 @@ static unsigned trace_flags_needed(const struct insn *i, unsigned after)
         switch (r->op) {
         case OP_INC: case OP_DEC: return after & FLAG_CF; /* the rest is written, CF is passed on */
         case OP_BT: case OP_BTS: case OP_BTR: case OP_BTC: return after & (FLAGS_ARITH & ~FLAG_CF);
-        case OP_ROL: case OP_ROR: case OP_SHLD: case OP_SHRD: return after;
+        case OP_ROL: case OP_ROR: return after;
+        case OP_SHLD: case OP_SHRD:
+            return r->opnd[2] == OPND_CL || (i->imm & 31) == 0 ? after : after & ~(unsigned)FLAGS_ARITH;
         case OP_SHL: case OP_SHR: case OP_SAL: case OP_SAR:
             return r->opnd[1] == OPND_CL ? after : (i->imm & 31) == 0 ? after : after & ~(unsigned)FLAGS_ARITH;
         default: break;
@@ -812,7 +814,15 @@ static bool trace_plain_string(const struct trace_builder *b, const struct insn 
 static void trace_emit_call(struct trace_builder *b, const struct insn *i)
 {
     bool string = trace_plain_string(b, i);
-    struct uop *u = trace_emit(b, string ? uop_string_element : i->row->attr & ROW_ENDS ? uop_call_end : uop_call);
+    struct uop *u;
+    if (i->row->call == sys_pushf && i->opsize == 8 && (b->key & (KEY_CS_SIZE | KEY_AC)) == KEY_CS64 && !b->tc->plain) {
+        trace_emit(b, uop_flags);
+        u = trace_emit_mem(b, handler_push(8, TRACE_KIND_R));
+        u->a = TRACE_CELL_TEMP;
+        UOP_PAGE(u)->seg = SEG_SS;
+        return;
+    }
+    u = trace_emit(b, string ? uop_string_element : i->row->attr & ROW_ENDS ? uop_call_end : uop_call);
     if (string) {
         u->a = i->opcode & 0xFEu;
         u->misc = i->opcode & 1 ? i->opsize : 1;
@@ -945,11 +955,13 @@ static bool trace_emit_alu(struct trace_builder *b, const struct trace_insn *t)
         ra = interp_reg(i, 0, &high);
         if (trace_is_immediate(i->row->opnd[1])) {
             fn = handler_alu_ri(op, size, flags, high ? TRACE_KIND_R : trace_kind(ra));
-            if ((high && !compare) || !fn)
+            if (high && !compare)
+                fn = handler_alu_high(op, trace_kind(ra));
+            if (!fn)
                 return false;
             if (compare && !flags)
                 return true;
-            if (high) { /* AH..BH by way of TEMP */
+            if (high && compare) { /* AH..BH by way of TEMP */
                 trace_emit_ab(b, handler_mov_rr(8, 0, false, TRACE_KIND_R, trace_kind(ra)), TRACE_CELL_TEMP, UOP_GPR(ra));
                 u = trace_emit_ab(b, fn, TRACE_CELL_TEMP, 0);
                 u->disp = (int32_t)i->imm;
@@ -958,6 +970,7 @@ static bool trace_emit_alu(struct trace_builder *b, const struct trace_insn *t)
             }
             u = trace_emit_ab(b, fn, UOP_GPR(ra), 0);
             u->disp = (int32_t)i->imm;
+            flags = flags || high;
         } else {
             rb = interp_reg(i, 1, &high_b);
             fn = handler_alu_rr(op, size, flags, trace_kind(ra), trace_kind(rb));
@@ -1202,8 +1215,31 @@ static bool trace_emit_bits(struct trace_builder *b, const struct trace_insn *t)
             b->kind = FLAGK_RESULT;
             return true;
         }
-        if (i->memory || (t->live & (FLAGS_ARITH & ~FLAG_CF)))
+        if (t->live & (FLAGS_ARITH & ~FLAG_CF))
             return false;
+        if (i->memory) {
+            struct trace_address a;
+            struct uop *u;
+            uint16_t index = TRACE_CELL_TEMP2;
+            if (immediate) {
+                u = trace_emit(b, handler_mov_ri(8, TRACE_KIND_R));
+                u->a = index;
+                u->v.imm = i->imm & (8 * size - 1);
+            } else {
+                bool high;
+                unsigned r = interp_reg(i, 1, &high);
+                if (i->addrsize != 8) /* the sum of address and index is cut */
+                    return false;
+                trace_spill(b, r);
+                index = UOP_GPR(r);
+            }
+            trace_emit_address(b, i, size, op == OP_BT ? ACCESS_READ : ACCESS_WRITE, false, true, &a);
+            u = trace_emit_mem(b, handler_bits_m(op, size));
+            u->a = index;
+            trace_set_address(u, &a);
+            b->kind = FLAGK_RESULT;
+            return true;
+        }
         trace_emit_cells(b, i, fn, true, op != OP_BT, immediate ? 0 : 1);
         b->kind = FLAGK_RESULT;
         return true;
@@ -1393,6 +1429,13 @@ static bool trace_emit_int(struct trace_builder *b, const struct trace_insn *t)
         b->kind = FLAGK_RESULT | (size == 8 ? 3u : 2u);
         return true;
     }
+    case OP_SHLD: case OP_SHRD:
+        fn = handler_shift_double(op, size);
+        if (!fn || i->memory || i->row->opnd[2] == OPND_CL || (i->imm & (size == 8 ? 63 : 31)) == 0)
+            return false;
+        trace_emit_cells(b, i, fn, true, true, 1);
+        b->kind = FLAGK_RESULT | (size == 8 ? 3u : 2u);
+        return true;
     case OP_INC: case OP_DEC: case OP_NEG: case OP_NOT: return trace_emit_unary(b, t);
     case OP_ROL: case OP_ROR: case OP_SHL: case OP_SHR: case OP_SAR: return trace_emit_shift(b, t);
     case OP_MOV: case OP_MOVZX: case OP_MOVSX: return trace_emit_mov(b, t);

@@ -263,10 +263,12 @@ UOP_FN_PRIV(uop_misaligned); /* #GP(0) of a 16-byte operand */
 /* Handlers by operation, size and operand kinds (0.. UOP_KINDS - 1, the last is R); NULL: there is none. */
 EMU_PRIV uop_fn handler_alu_rr(unsigned op, unsigned size, bool flags, unsigned ka, unsigned kb); /* 1 and 2 bytes: cells only, but CMP and TEST */
 EMU_PRIV uop_fn handler_alu_ri(unsigned op, unsigned size, bool flags, unsigned ka);
+EMU_PRIV uop_fn handler_alu_high(unsigned op, unsigned ka);
 EMU_PRIV uop_fn handler_carry(unsigned op, unsigned size, bool immediate);
 EMU_PRIV uop_fn handler_unary(unsigned op, unsigned size, bool flags, bool carry, unsigned ka);
 EMU_PRIV uop_fn handler_shift_ri(unsigned op, unsigned size, bool flags, unsigned ka);
 EMU_PRIV uop_fn handler_shift_cl(unsigned op, unsigned size, bool flags, unsigned ka);
+EMU_PRIV uop_fn handler_shift_double(unsigned op, unsigned size); /* between cells */
 EMU_PRIV uop_fn handler_mov_rr(unsigned dst, unsigned src, bool sx, unsigned ka, unsigned kb);
 EMU_PRIV uop_fn handler_mov_pair(void); /* two adjacent 64-bit moves between cells */
 EMU_PRIV uop_fn handler_mov_ri(unsigned size, unsigned ka);
@@ -293,6 +295,7 @@ EMU_PRIV uop_fn handler_alu_mi(unsigned op, unsigned size, bool flags, unsigned 
 EMU_PRIV uop_fn handler_unary_m(unsigned op, unsigned size, unsigned kb);                          /* INC, DEC, NEG, NOT; flags recorded */
 EMU_PRIV uop_fn handler_xchg_m(unsigned size, unsigned ka, unsigned kb);
 EMU_PRIV uop_fn handler_exchange_m(unsigned op, unsigned size); /* XADD, CMPXCHG of 4 and 8 bytes; cells only, the accumulator in x */
+EMU_PRIV uop_fn handler_bits_m(unsigned op, unsigned size); /* BT..BTC; cells only */
 EMU_PRIV uop_fn handler_cmp_mi_jcc(unsigned op, unsigned size, bool flags, unsigned cc, unsigned kb);
 EMU_PRIV uop_fn handler_push(unsigned size, unsigned ka);
 EMU_PRIV uop_fn handler_push_imm(unsigned size);
@@ -330,6 +333,7 @@ UOP_FN_PRIV(uop_agen);
 UOP_FN_PRIV(uop_vec_rr);
 UOP_FN_PRIV(uop_clear_cell);
 UOP_FN_PRIV(uop_nop);
+UOP_FN_PRIV(uop_flags);
 UOP_FN_PRIV(uop_miss_call);
 UOP_FN_PRIV(uop_miss_call_reg);
 UOP_FN_PRIV(uop_ret8_jump);
