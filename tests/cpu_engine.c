@@ -620,7 +620,71 @@ TEST(a_fault_inside_a_run_of_pops_is_that_instructions)
     }
 }
 
-TEST_MAIN(TEST_CASE(runs_of_pushes_pops_and_moves_equal_single_steps), TEST_CASE(a_fault_inside_a_run_of_pops_is_that_instructions),
+/* mov ecx,400; 1: call f; add rax,1; add rbx,1; dec ecx; jnz 1b; hlt. f: test cl,1; jz 2f; add qword [rsp],4; 2: ret */
+TEST(a_return_goes_where_the_stack_says_not_where_its_call_was)
+{
+    struct cpu *c = machine(LONG);
+    CHECK(c != NULL);
+    PUT(c, CODE, "\xB9\x90\x01\x00\x00\xE8\xF6\x00\x00\x00\x48\x83\xC0\x01\x48\x83\xC3\x01\xFF\xC9\x75\xEF\xF4");
+    PUT(c, CODE + 0x100, "\xF6\xC1\x01\x74\x05\x48\x83\x04\x24\x04\xC3");
+    CHECK(finish(c));
+    CHECK_EQ(c->gpr[REG_RAX], 200);
+    CHECK_EQ(c->gpr[REG_RBX], 400);
+}
+
+/* mov ecx,2000; 1: call f; add rax,1; dec ecx; jnz 1b; hlt. f: test cl,31; jnz 2f; mov [rsi],cl; 2: ret. rsi: the 1 of the addition */
+TEST(code_that_a_call_changes_behind_itself_is_what_its_return_finds)
+{
+    struct cpu *c = machine(LONG);
+    uint64_t expect = 0, step = 1;
+    unsigned k;
+    CHECK(c != NULL);
+    PUT(c, CODE, "\xB9\xD0\x07\x00\x00\xE8\xF6\x00\x00\x00\x48\x83\xC0\x01\xFF\xC9\x75\xF3\xF4");
+    PUT(c, CODE + 0x100, "\xF6\xC1\x1F\x75\x02\x88\x0E\xC3");
+    c->gpr[REG_RSI] = CODE + 13;
+    for (k = 2000; k; k--) {
+        if (!(k & 31))
+            step = (uint64_t)sext64(k, 8);
+        expect += step;
+    }
+    CHECK(finish(c));
+    CHECK_EQ(c->gpr[REG_RAX], expect);
+}
+
+/* A page with a CALL as its last bytes, mapped twice with another page behind each: mov ecx,400; 1: call r8; call r9; dec ecx; jnz 1b; hlt */
+TEST(a_return_into_the_next_page_follows_that_pages_mapping)
+{
+    struct cpu *c = machine(LONG);
+    CHECK(c != NULL);
+    PUT(c, CODE, "\xB9\x90\x01\x00\x00\x41\xFF\xD0\x41\xFF\xD1\xFF\xC9\x75\xF6\xF4");
+    PUT(c, 0xD100, "\xC3");
+    PUT(c, 0xDFFB, "\xE8\x00\xF1\xFF\xFF");
+    PUT(c, 0xE000, "\x48\x83\xC0\x01\xC3");
+    PUT(c, 0xF000, "\x48\x83\xC3\x01\xC3");
+    poke64(c, PT + 0x400 * 8, 0xD000 | 7);
+    poke64(c, PT + 0x401 * 8, 0xF000 | 7);
+    c->gpr[REG_R8] = 0xDFFB;
+    c->gpr[REG_R9] = 0x400FFB;
+    CHECK(finish(c));
+    CHECK_EQ(c->gpr[REG_RAX], 400);
+    CHECK_EQ(c->gpr[REG_RBX], 400);
+}
+
+/* mov ecx,100; 1: mov edi,40; call f; dec ecx; jnz 1b; hlt. f: dec edi; jz 2f; call f; add rax,1; 2: ret */
+TEST(calls_deeper_than_what_is_remembered_of_them_return)
+{
+    struct cpu *c = machine(LONG);
+    CHECK(c != NULL);
+    PUT(c, CODE, "\xB9\x64\x00\x00\x00\xBF\x28\x00\x00\x00\xE8\xF1\x00\x00\x00\xFF\xC9\x75\xF2\xF4");
+    PUT(c, CODE + 0x100, "\xFF\xCF\x74\x09\xE8\xF7\xFF\xFF\xFF\x48\x83\xC0\x01\xC3");
+    CHECK(finish(c));
+    CHECK_EQ(c->gpr[REG_RAX], 3900);
+    CHECK_EQ(c->gpr[REG_RSP], STACK);
+}
+
+TEST_MAIN(TEST_CASE(a_return_goes_where_the_stack_says_not_where_its_call_was), TEST_CASE(code_that_a_call_changes_behind_itself_is_what_its_return_finds),
+          TEST_CASE(a_return_into_the_next_page_follows_that_pages_mapping), TEST_CASE(calls_deeper_than_what_is_remembered_of_them_return),
+          TEST_CASE(runs_of_pushes_pops_and_moves_equal_single_steps), TEST_CASE(a_fault_inside_a_run_of_pops_is_that_instructions),
           TEST_CASE(budgets_are_exact_and_do_not_change_results), TEST_CASE(stepping_and_traces_reach_the_same_state),
           TEST_CASE(a_store_into_the_next_instruction_takes_effect), TEST_CASE(a_hot_loop_that_patches_itself_sees_it), TEST_CASE(dma_into_hot_code_is_noticed),
           TEST_CASE(code_follows_its_mapping), TEST_CASE(data_follows_its_mapping_after_invlpg), TEST_CASE(a_fault_in_a_hot_trace_finds_flags_and_count_exact),

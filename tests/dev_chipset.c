@@ -1731,6 +1731,13 @@ TEST(fw_cfg_dma_selects_skips_and_reads)
     mem_st(&m.e, 0x1000, bswap32(16), 4);                /* write: refused */
     outl(bswap32(0x1000), 0x518);
     CHECK_EQ(readl(0x1000), bswap32(1));
+    mem_st(&m.e, 0x1000, bswap32(2), 4);                 /* read 4 GiB: an error where the memory ends */
+    mem_st(&m.e, 0x1004, bswap32(0xFFFFFFFF), 4);
+    mem_st(&m.e, 0x1008, bswap64(16 * MIB - 4096), 8);
+    mem_st(&m.e, 16 * MIB - 8, UINT64_MAX, 8);
+    outl(bswap32(0x1000), 0x518);
+    CHECK_EQ(readl(0x1000), bswap32(1));
+    CHECK_EQ(mem_ld(&m.e, 16 * MIB - 8, 8), 0);
     power_off();
 }
 

@@ -142,23 +142,28 @@ static void fw_cfg_port_write(void *opaque, uint64_t offset, uint64_t value, uns
 
 /* ---- DMA ---- */
 
-static void fw_cfg_dma_read(struct fw_cfg *s, uint64_t gpa, uint32_t length)
+/* false: there is no memory where it was to go. So a length of 4 GiB takes no longer than the guest's memory. */
+static bool fw_cfg_dma_read(struct fw_cfg *s, uint64_t gpa, uint32_t length)
 {
     static const uint8_t zeros[4096] = { 0 };
     while (length) {
         const struct fw_cfg_item *item;
-        uint32_t left = fw_cfg_left(s, &item), n;
+        struct phys_page page;
+        uint32_t left = fw_cfg_left(s, &item), n = EMU_MIN(length, (uint32_t)(sizeof zeros - gpa % sizeof zeros));
+        mem_resolve(s->dev.emu, gpa, &page);
+        if (!page.host)
+            return false;
         if (left) {
-            n = EMU_MIN(left, length);
+            n = EMU_MIN(left, n);
             dma_write(s->dev.emu, gpa, item->data + s->offset, n);
             s->offset += n;
         } else {
-            n = EMU_MIN(length, (uint32_t)sizeof zeros);
             dma_write(s->dev.emu, gpa, zeros, n);
         }
         gpa += n;
         length -= n;
     }
+    return true;
 }
 
 static void fw_cfg_dma_run(struct fw_cfg *s, uint64_t gpa)
@@ -166,16 +171,19 @@ static void fw_cfg_dma_run(struct fw_cfg *s, uint64_t gpa)
     uint8_t request[FW_CFG_DMA_REQUEST], outcome[4];
     uint32_t control, length;
     const struct fw_cfg_item *item;
+    bool failed = false;
     dma_read(s->dev.emu, gpa, request, sizeof request);
     control = ld32be(request);
     length = ld32be(request + 4);
     if (control & FW_CFG_DMA_SELECT)
         fw_cfg_select(s, control >> 16);
     if (control & FW_CFG_DMA_READ)
-        fw_cfg_dma_read(s, ld64be(request + 8), length);
+        failed = !fw_cfg_dma_read(s, ld64be(request + 8), length);
+    else if (control & FW_CFG_DMA_WRITE) /* no item can be written */
+        failed = true;
     else if (control & FW_CFG_DMA_SKIP)
         s->offset += EMU_MIN(length, fw_cfg_left(s, &item));
-    st32be(outcome, !(control & FW_CFG_DMA_READ) && (control & FW_CFG_DMA_WRITE) ? FW_CFG_DMA_ERROR : 0);
+    st32be(outcome, failed ? FW_CFG_DMA_ERROR : 0);
     dma_write(s->dev.emu, gpa, outcome, sizeof outcome);
 }
 
