@@ -1215,6 +1215,7 @@ enum { CPU_RETURNS = 2 };
 #else
 enum { CPU_RETURNS = 16 };
 #endif
+enum cpu_shadow { CPU_SHADOW_NONE, CPU_SHADOW_STI, CPU_SHADOW_SS /* debug traps wait, too (SDM 3A 6.8.3) */ };
 enum { SEG_ES, SEG_CS, SEG_SS, SEG_DS, SEG_FS, SEG_GS, SEG_LDTR, SEG_TR, SEG_COUNT };
 enum { EXC_DE = 0, EXC_DB = 1, EXC_NMI = 2, EXC_BP = 3, EXC_OF = 4, EXC_BR = 5, EXC_UD = 6, EXC_NM = 7, EXC_DF = 8, EXC_TS = 10, EXC_NP = 11,
        EXC_SS = 12, EXC_GP = 13, EXC_PF = 14, EXC_MF = 16, EXC_AC = 17, EXC_MC = 18, EXC_XM = 19 };
@@ -1375,7 +1376,7 @@ struct cpu {
     uint8_t code_size; /* 2, 4, 8: default operand/address environment of CS */
     bool halted, waiting_sipi, shutdown; /* shutdown: triple fault */
     bool napping;                        /* as if halted until the next event, interrupts on or off: machine_polled_in_vain() */
-    uint8_t interrupt_shadow; /* STI and MOV SS set 1: blocks interrupts and debug traps until the instruction after them is over (run.c clears it then) */
+    uint8_t interrupt_shadow; /* enum cpu_shadow: interrupts wait until the instruction after STI and MOV SS is over (run.c clears it then) */
     bool nmi_blocked;
     uint32_t pending; /* CPU_INT_* bits */
     uint8_t sipi_vector;
@@ -1721,7 +1722,7 @@ EMU_PRIV uint16_t x87_tag_word(const struct cpu *c); /* two bits a register, for
 /* ================= run.c, trace.c ================= */
 enum cpu_int { /* bits of cpu->pending */
     CPU_INT_INTR = 1, /* level: apic_acknowledge() has a vector */
-    CPU_INT_NMI = 2, CPU_INT_INIT = 4, CPU_INT_SIPI = 8, CPU_INT_SMI = 16
+    CPU_INT_NMI = 2, CPU_INT_INIT = 4, CPU_INT_SIPI = 8
 };
 enum cpu_attention { /* bits of cpu->attention: why the engine is to leave at the next exit */
     CPU_ATTENTION_INT = 1,    /* pending changed */
@@ -9106,18 +9107,16 @@ EMU_PRIV int mmu_walk(struct cpu *c, uint64_t va, unsigned access, struct walk *
     may_write = user ? p.user && p.writable : p.writable || !(c->cr0 & CR0_WP);
     smap_blocks = !user && p.user && (c->cr4 & CR4_SMAP) && ((access & ACCESS_SYSTEM) || !(c->eflags & FLAG_AC));
     code = MMU_PF_P;
+    if (!exec && ((denied & 1) || (write && (denied & 2)))) /* said whatever else forbids it (SDM 3A 4.7) */
+        code |= MMU_PF_PK;
     if (user && !p.user)
         goto fault;
     if (exec) {
         if (p.nx || (!user && p.user && (c->cr4 & CR4_SMEP)))
             goto fault;
     } else {
-        if (smap_blocks || (write && !may_write))
+        if (smap_blocks || (write && !may_write) || (code & MMU_PF_PK))
             goto fault;
-        if ((denied & 1) || (write && (denied & 2))) {
-            code |= MMU_PF_PK;
-            goto fault;
-        }
     }
     for (k = 0; k < p.count; k++) {
         uint64_t want = PTE_A | (write && k == p.count - 1 ? PTE_D : 0);
@@ -11623,7 +11622,7 @@ static int sys_store_word(struct cpu *c, const struct insn *i, uint64_t v)
 
 /* ---- segment registers ---- */
 
-static void sys_shadow(struct cpu *c) { c->interrupt_shadow = 1; }
+static void sys_shadow(struct cpu *c) { c->interrupt_shadow = CPU_SHADOW_SS; }
 
 static int sys_mov_from_seg(struct cpu *c, const struct insn *i)
 {
@@ -11764,7 +11763,7 @@ static int sys_sti(struct cpu *c, const struct insn *i)
     (void)i;
     if (c->mode == MODE_REAL || sys_iopl(c) >= c->cpl) {
         if (!(c->eflags & FLAG_IF))
-            sys_shadow(c);
+            c->interrupt_shadow = CPU_SHADOW_STI;
         c->eflags |= FLAG_IF;
         c->attention |= CPU_ATTENTION_INT;
     } else if ((c->mode == MODE_V86 ? c->cr4 & CR4_VME : c->cpl == 3 && (c->cr4 & CR4_PVI)) && !(c->eflags & FLAG_VIP)) {
@@ -13397,7 +13396,8 @@ static void xsave_init_x87(uint8_t *image)
 EMU_PRIV int xsave_xrstor(struct cpu *c, const struct insn *i)
 {
     uint8_t image[XSAVE_LEGACY], old[XSAVE_LEGACY], header[XSAVE_HEADER], part[XSAVE_COUNT][256];
-    uint64_t a, rfbm, bv, comp;
+    uint64_t a, rfbm, bv, comp, ip, dp;
+    uint16_t cs, ds;
     uint32_t at, size;
     unsigned n, xmm = xsave_xmm_count(c);
     bool compact, load_mxcsr;
@@ -13438,7 +13438,10 @@ EMU_PRIV int xsave_xrstor(struct cpu *c, const struct insn *i)
         memset(image + 160, 0, 16 * xmm);
     if (xmm == 8)
         memcpy(image + 288, old + 288, 128);
+    ip = c->x87_ip, dp = c->x87_dp, cs = c->x87_cs, ds = c->x87_ds;
     x87_unpack_fxsave(c, image, xsave_long_form(i));
+    if (!(rfbm & XSAVE_X87)) /* neither form holds all of them */
+        c->x87_ip = ip, c->x87_dp = dp, c->x87_cs = cs, c->x87_ds = ds;
     for (n = 2; n < XSAVE_COUNT; n++)
         if ((rfbm >> n) & 1)
             xsave_unpack(c, n, (bv >> n) & 1 ? part[n] : NULL);
@@ -20404,6 +20407,7 @@ static int string_element(struct cpu *c, const struct insn *i, const struct stri
     case 0x6C: /* INS: nothing is read from the device if the store would fault */
         if (cpu_check_store(c, SEG_ES, di, size))
             return CPU_FAULT;
+        cpu_check_io_breakpoint(c, port, size);
         if (cpu_store(c, SEG_ES, di, size, port_read(c->emu, port, size)))
             return CPU_FAULT;
         string_advance(c, s, REG_RDI, 1);
@@ -20411,6 +20415,7 @@ static int string_element(struct cpu *c, const struct insn *i, const struct stri
     default: /* OUTS */
         if (cpu_load(c, s->seg, si, size, &v))
             return CPU_FAULT;
+        cpu_check_io_breakpoint(c, port, size);
         string_advance(c, s, REG_RSI, 1);
         port_write(c->emu, port, v, size);
         return CPU_OK;
@@ -20515,8 +20520,11 @@ EMU_PRIV int string_run(struct cpu *c, const struct insn *i)
         done += k;
         cpu_put(c, REG_RCX, n, s.asize);
     }
-    if (n && !stop)
+    if (n && !stop) {
         c->next_rip = c->rip; /* the rest when interrupts have had their turn */
+        if (c->mode_key & KEY_DEBUG)
+            c->eflags |= FLAG_RF; /* its breakpoint has been reported: RF is cleared at the end only (SDM 3B 17.3.1.1) */
+    }
     return CPU_OK;
 }
 
@@ -22572,7 +22580,7 @@ EMU_PRIV uop_fn handler_stack_run(unsigned kind, unsigned count)
 {
     static const uop_fn push[STACK_RUN_MAX] = { uop_push8_R, uop_push8x2, uop_push8x3, uop_push8x4, uop_push8x5, uop_push8x6 };
     static const uop_fn pop[STACK_RUN_MAX] = { uop_pop8_R, uop_pop8x2, uop_pop8x3, uop_pop8x4, uop_pop8x5, uop_pop8x6 };
-    return (kind == STACK_RUN_PUSH ? push : pop)[count - 1];
+    return kind == STACK_RUN_PUSH ? push[count - 1] : pop[count - 1];
 }
 UOP_FN(uop_leave8)
 {
@@ -25513,7 +25521,7 @@ EMU_PRIV bool cpu_can_run(const struct cpu *c)
         return (c->pending & CPU_INT_SIPI) != 0;
     if (!c->halted && !c->napping)
         return true;
-    return (c->pending & (CPU_INT_NMI | CPU_INT_SMI)) || ((c->pending & CPU_INT_INTR) && (c->eflags & FLAG_IF));
+    return ((c->pending & CPU_INT_NMI) && !c->nmi_blocked) || ((c->pending & CPU_INT_INTR) && (c->eflags & FLAG_IF));
 }
 
 EMU_PRIV uint64_t cpu_insn_count(struct cpu *c)
@@ -25673,16 +25681,20 @@ static struct trace *run_find(struct cpu *c, bool *step)
 
 /* ---- one instruction ---- */
 
-static bool run_is_software_interrupt(const struct trace *t)
+/* next: the address behind it. INTO is one only where it was taken. */
+static bool run_is_software_interrupt(const struct cpu *c, const struct trace *t, uint64_t next)
 {
-    return t->row && t->row->how == HOW_CALL && !strncmp(t->row->name, "int", 3);
+    return t->row && t->row->how == HOW_CALL && !strncmp(t->row->name, "int", 3) && (strcmp(t->row->name, "into") || c->rip != next);
 }
+/* Single-stepping asks for TF as it is after SYSCALL: FMASK takes it away, and the kernel's first instruction has the user's stack still. */
+static bool run_is_syscall(const struct trace *t) { return t->row && !strcmp(t->row->name, "syscall"); }
 
 /* Executes one instruction with everything that single-stepping needs. Retired instructions: 0 or 1. */
 static int64_t run_one(struct cpu *c)
 {
     bool step = true, trap = (c->eflags & FLAG_TF) != 0, faulted = false;
     struct trace *t;
+    uint64_t start = c->rip;
     int64_t n;
     c->interrupt_shadow = 0; /* the instruction may set it anew */
     run_begin(c, 0);
@@ -25699,6 +25711,8 @@ static int64_t run_one(struct cpu *c)
     if (t) {
         uop_enter(c, t->head);
         faulted = c->leave_fault != 0;
+        if (trap && run_is_syscall(t))
+            trap = (c->eflags & FLAG_TF) != 0;
     }
     n = run_end(c);
     c->step_insns += (uint64_t)n;
@@ -25707,8 +25721,8 @@ static int64_t run_one(struct cpu *c)
         cpu_deliver_fault(c);
         return n;
     }
-    if (c->debug_hits || (trap && !run_is_software_interrupt(t))) {
-        if (c->interrupt_shadow && !c->debug_hits) /* MOV SS: after the next instruction */
+    if (c->debug_hits || (trap && !run_is_software_interrupt(c, t, start + t->bytes))) {
+        if (c->interrupt_shadow == CPU_SHADOW_SS && !c->debug_hits) /* after the next instruction; STI holds back no trap */
             return n;
         cpu_debug_trap(c, c->debug_hits | (trap ? UINT64_C(0x4000) : 0));
     }

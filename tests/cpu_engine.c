@@ -682,7 +682,135 @@ TEST(calls_deeper_than_what_is_remembered_of_them_return)
     CHECK_EQ(c->gpr[REG_RSP], STACK);
 }
 
-TEST_MAIN(TEST_CASE(a_return_goes_where_the_stack_says_not_where_its_call_was), TEST_CASE(code_that_a_call_changes_behind_itself_is_what_its_return_finds),
+/* A handler of #DB that counts in R15, lets the instruction at its breakpoint pass (RF) and goes back: inc r15; bts dword [rsp+16],16; iretq */
+static void count_debug_traps(struct cpu *c) { PUT(c, HANDLERS + 16, "\x49\xFF\xC7\x0F\xBA\x6C\x24\x10\x10\x48\xCF"); }
+
+/* rep movsb; hlt. SDM 3B 17.3.1.1: RF stays until the whole instruction is done. */
+TEST(a_breakpoint_on_a_repeated_string_instruction_is_reported_once)
+{
+    struct cpu *c = machine(LONG);
+    CHECK(c != NULL);
+    PUT(c, CODE, "\xF3\xA4\xF4");
+    count_debug_traps(c);
+    c->gpr[REG_RCX] = 100;
+    c->gpr[REG_RSI] = DATA;
+    c->gpr[REG_RDI] = DATA + 0x1000;
+    c->dr[0] = CODE;
+    c->dr[7] = 0x401;
+    cpu_update_mode(c);
+    CHECK(finish(c));
+    CHECK_EQ(c->gpr[REG_R15], 1);
+    CHECK_EQ(c->gpr[REG_RCX], 0);
+    CHECK_EQ(c->rip, CODE + 3);
+}
+
+/* rep insw; hlt, with a breakpoint on the port (SDM 3B 17.3.1.3) */
+TEST(a_breakpoint_on_a_port_sees_string_input)
+{
+    struct cpu *c = machine(LONG);
+    CHECK(c != NULL);
+    PUT(c, CODE, "\xF3\x66\x6D\xF4");
+    c->gpr[REG_RCX] = 2;
+    c->gpr[REG_RDX] = 0x1F0;
+    c->gpr[REG_RDI] = DATA;
+    c->cr4 |= CR4_DE;
+    c->dr[0] = 0x1F0;
+    c->dr[7] = 1 | 2 << 16;
+    cpu_update_mode(c);
+    CHECK(finish(c));
+    CHECK_EQ(vector_at(c), EXC_DB);
+    CHECK_EQ(c->gpr[REG_RCX], 1);
+}
+
+/* FMASK clears TF: the kernel's entry, still on the user's stack, is not trapped at. syscall, at 9000h: hlt */
+TEST(a_single_step_over_syscall_does_not_trap_in_the_kernel)
+{
+    struct cpu *c = machine(LONG);
+    CHECK(c != NULL);
+    PUT(c, CODE, "\x0F\x05");
+    PUT(c, 0x9000, "\x90\xF4");
+    c->star = UINT64_C(8) << 32;
+    c->lstar = 0x9000;
+    c->fmask = FLAG_TF;
+    c->efer |= EFER_SCE;
+    c->eflags |= FLAG_TF;
+    CHECK(finish(c));
+    CHECK_EQ(c->rip, 0x9002);
+    CHECK_EQ(c->gpr[REG_RCX], CODE + 2);
+    CHECK(c->gpr[REG_R11] & FLAG_TF);
+}
+
+/* sti; nop; hlt with TF: only MOV SS and POP SS hold a trap back (SDM 3A 6.8.3) */
+TEST(a_single_step_traps_right_after_sti)
+{
+    struct cpu *c = machine(LONG);
+    CHECK(c != NULL);
+    PUT(c, CODE, "\xFB\x90\xF4");
+    c->eflags |= FLAG_TF;
+    CHECK(finish(c));
+    CHECK_EQ(vector_at(c), EXC_DB);
+    CHECK_EQ(mem_ld(c->emu, c->gpr[REG_RSP], 8), CODE + 1);
+}
+
+/* SDM 3A 6.7.1: until IRET no NMI comes through, so it wakes nobody either. */
+TEST(an_nmi_that_is_blocked_does_not_wake_a_halted_cpu)
+{
+    struct cpu *c = machine(LONG);
+    CHECK(c != NULL);
+    PUT(c, CODE, "\xF4");
+    CHECK(finish(c));
+    c->nmi_blocked = true;
+    cpu_set_interrupt(c, CPU_INT_NMI, true);
+    CHECK(!cpu_can_run(c));
+    c->nmi_blocked = false;
+    CHECK(cpu_can_run(c));
+}
+
+/* xrstor [rbx] with mask 6 at 64 bits: what is not asked for stays whole (SDM 1 13.8), FIP and FDP above 32 bits and the selectors too */
+TEST(xrstor_without_the_x87_part_leaves_its_pointers)
+{
+    struct cpu *c = machine(LONG);
+    CHECK(c != NULL);
+    PUT(c, CODE, "\x0F\xAE\x2B\x48\x0F\xAE\x2B\xF4");
+    c->cr4 |= CR4_OSFXSR | CR4_OSXSAVE;
+    c->xcr0 = 7;
+    cpu_update_mode(c);
+    c->gpr[REG_RAX] = 6;
+    c->gpr[REG_RBX] = DATA;
+    c->x87_ip = UINT64_C(0x123456789ABC);
+    c->x87_dp = UINT64_C(0x23456789ABCD);
+    c->x87_cs = 0x33;
+    c->x87_ds = 0x2B;
+    CHECK(finish(c));
+    CHECK_EQ(c->rip, CODE + 8);
+    CHECK_EQ(c->x87_ip, UINT64_C(0x123456789ABC));
+    CHECK_EQ(c->x87_dp, UINT64_C(0x23456789ABCD));
+    CHECK_EQ(c->x87_cs, 0x33);
+    CHECK_EQ(c->x87_ds, 0x2B);
+}
+
+/* mov [rbx],rax to a read-only user page whose key forbids stores, too: the error code says both (SDM 3A 4.7) */
+TEST(a_page_fault_names_the_protection_key_beside_other_rights)
+{
+    struct cpu *c = machine(LONG);
+    CHECK(c != NULL);
+    PUT(c, CODE, "\x48\x89\x03\xF4");
+    poke64(c, PT + (DATA >> 12) * 8, DATA | 5 | UINT64_C(1) << 59);
+    c->cr0 |= CR0_WP;
+    c->cr4 |= CR4_PKE;
+    c->pkru = 8;
+    cpu_update_mode(c);
+    c->gpr[REG_RBX] = DATA;
+    CHECK(finish(c));
+    CHECK_EQ(vector_at(c), EXC_PF);
+    CHECK_EQ(mem_ld(c->emu, c->gpr[REG_RSP], 8), 0x23);
+}
+
+TEST_MAIN(TEST_CASE(a_breakpoint_on_a_repeated_string_instruction_is_reported_once), TEST_CASE(a_breakpoint_on_a_port_sees_string_input),
+          TEST_CASE(a_single_step_over_syscall_does_not_trap_in_the_kernel), TEST_CASE(a_single_step_traps_right_after_sti),
+          TEST_CASE(an_nmi_that_is_blocked_does_not_wake_a_halted_cpu), TEST_CASE(xrstor_without_the_x87_part_leaves_its_pointers),
+          TEST_CASE(a_page_fault_names_the_protection_key_beside_other_rights),
+          TEST_CASE(a_return_goes_where_the_stack_says_not_where_its_call_was), TEST_CASE(code_that_a_call_changes_behind_itself_is_what_its_return_finds),
           TEST_CASE(a_return_into_the_next_page_follows_that_pages_mapping), TEST_CASE(calls_deeper_than_what_is_remembered_of_them_return),
           TEST_CASE(runs_of_pushes_pops_and_moves_equal_single_steps), TEST_CASE(a_fault_inside_a_run_of_pops_is_that_instructions),
           TEST_CASE(budgets_are_exact_and_do_not_change_results), TEST_CASE(stepping_and_traces_reach_the_same_state),

@@ -65,6 +65,7 @@ enum { CPU_RETURNS = 2 };
 #else
 enum { CPU_RETURNS = 16 };
 #endif
+enum cpu_shadow { CPU_SHADOW_NONE, CPU_SHADOW_STI, CPU_SHADOW_SS /* debug traps wait, too (SDM 3A 6.8.3) */ };
 enum { SEG_ES, SEG_CS, SEG_SS, SEG_DS, SEG_FS, SEG_GS, SEG_LDTR, SEG_TR, SEG_COUNT };
 enum { EXC_DE = 0, EXC_DB = 1, EXC_NMI = 2, EXC_BP = 3, EXC_OF = 4, EXC_BR = 5, EXC_UD = 6, EXC_NM = 7, EXC_DF = 8, EXC_TS = 10, EXC_NP = 11,
        EXC_SS = 12, EXC_GP = 13, EXC_PF = 14, EXC_MF = 16, EXC_AC = 17, EXC_MC = 18, EXC_XM = 19 };
@@ -225,7 +226,7 @@ struct cpu {
     uint8_t code_size; /* 2, 4, 8: default operand/address environment of CS */
     bool halted, waiting_sipi, shutdown; /* shutdown: triple fault */
     bool napping;                        /* as if halted until the next event, interrupts on or off: machine_polled_in_vain() */
-    uint8_t interrupt_shadow; /* STI and MOV SS set 1: blocks interrupts and debug traps until the instruction after them is over (run.c clears it then) */
+    uint8_t interrupt_shadow; /* enum cpu_shadow: interrupts wait until the instruction after STI and MOV SS is over (run.c clears it then) */
     bool nmi_blocked;
     uint32_t pending; /* CPU_INT_* bits */
     uint8_t sipi_vector;
@@ -571,7 +572,7 @@ EMU_PRIV uint16_t x87_tag_word(const struct cpu *c); /* two bits a register, for
 /* ================= run.c, trace.c ================= */
 enum cpu_int { /* bits of cpu->pending */
     CPU_INT_INTR = 1, /* level: apic_acknowledge() has a vector */
-    CPU_INT_NMI = 2, CPU_INT_INIT = 4, CPU_INT_SIPI = 8, CPU_INT_SMI = 16
+    CPU_INT_NMI = 2, CPU_INT_INIT = 4, CPU_INT_SIPI = 8
 };
 enum cpu_attention { /* bits of cpu->attention: why the engine is to leave at the next exit */
     CPU_ATTENTION_INT = 1,    /* pending changed */

@@ -603,7 +603,7 @@ EMU_PRIV uop_fn handler_stack_run(unsigned kind, unsigned count)
 {
     static const uop_fn push[STACK_RUN_MAX] = { uop_push8_R, uop_push8x2, uop_push8x3, uop_push8x4, uop_push8x5, uop_push8x6 };
     static const uop_fn pop[STACK_RUN_MAX] = { uop_pop8_R, uop_pop8x2, uop_pop8x3, uop_pop8x4, uop_pop8x5, uop_pop8x6 };
-    return (kind == STACK_RUN_PUSH ? push : pop)[count - 1];
+    return kind == STACK_RUN_PUSH ? push[count - 1] : pop[count - 1];
 }
 UOP_FN(uop_leave8)
 {

@@ -186,18 +186,16 @@ EMU_PRIV int mmu_walk(struct cpu *c, uint64_t va, unsigned access, struct walk *
     may_write = user ? p.user && p.writable : p.writable || !(c->cr0 & CR0_WP);
     smap_blocks = !user && p.user && (c->cr4 & CR4_SMAP) && ((access & ACCESS_SYSTEM) || !(c->eflags & FLAG_AC));
     code = MMU_PF_P;
+    if (!exec && ((denied & 1) || (write && (denied & 2)))) /* said whatever else forbids it (SDM 3A 4.7) */
+        code |= MMU_PF_PK;
     if (user && !p.user)
         goto fault;
     if (exec) {
         if (p.nx || (!user && p.user && (c->cr4 & CR4_SMEP)))
             goto fault;
     } else {
-        if (smap_blocks || (write && !may_write))
+        if (smap_blocks || (write && !may_write) || (code & MMU_PF_PK))
             goto fault;
-        if ((denied & 1) || (write && (denied & 2))) {
-            code |= MMU_PF_PK;
-            goto fault;
-        }
     }
     for (k = 0; k < p.count; k++) {
         uint64_t want = PTE_A | (write && k == p.count - 1 ? PTE_D : 0);

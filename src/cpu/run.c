@@ -110,7 +110,7 @@ EMU_PRIV bool cpu_can_run(const struct cpu *c)
         return (c->pending & CPU_INT_SIPI) != 0;
     if (!c->halted && !c->napping)
         return true;
-    return (c->pending & (CPU_INT_NMI | CPU_INT_SMI)) || ((c->pending & CPU_INT_INTR) && (c->eflags & FLAG_IF));
+    return ((c->pending & CPU_INT_NMI) && !c->nmi_blocked) || ((c->pending & CPU_INT_INTR) && (c->eflags & FLAG_IF));
 }
 
 EMU_PRIV uint64_t cpu_insn_count(struct cpu *c)
@@ -270,16 +270,20 @@ static struct trace *run_find(struct cpu *c, bool *step)
 
 /* ---- one instruction ---- */
 
-static bool run_is_software_interrupt(const struct trace *t)
+/* next: the address behind it. INTO is one only where it was taken. */
+static bool run_is_software_interrupt(const struct cpu *c, const struct trace *t, uint64_t next)
 {
-    return t->row && t->row->how == HOW_CALL && !strncmp(t->row->name, "int", 3);
+    return t->row && t->row->how == HOW_CALL && !strncmp(t->row->name, "int", 3) && (strcmp(t->row->name, "into") || c->rip != next);
 }
+/* Single-stepping asks for TF as it is after SYSCALL: FMASK takes it away, and the kernel's first instruction has the user's stack still. */
+static bool run_is_syscall(const struct trace *t) { return t->row && !strcmp(t->row->name, "syscall"); }
 
 /* Executes one instruction with everything that single-stepping needs. Retired instructions: 0 or 1. */
 static int64_t run_one(struct cpu *c)
 {
     bool step = true, trap = (c->eflags & FLAG_TF) != 0, faulted = false;
     struct trace *t;
+    uint64_t start = c->rip;
     int64_t n;
     c->interrupt_shadow = 0; /* the instruction may set it anew */
     run_begin(c, 0);
@@ -296,6 +300,8 @@ static int64_t run_one(struct cpu *c)
     if (t) {
         uop_enter(c, t->head);
         faulted = c->leave_fault != 0;
+        if (trap && run_is_syscall(t))
+            trap = (c->eflags & FLAG_TF) != 0;
     }
     n = run_end(c);
     c->step_insns += (uint64_t)n;
@@ -304,8 +310,8 @@ static int64_t run_one(struct cpu *c)
         cpu_deliver_fault(c);
         return n;
     }
-    if (c->debug_hits || (trap && !run_is_software_interrupt(t))) {
-        if (c->interrupt_shadow && !c->debug_hits) /* MOV SS: after the next instruction */
+    if (c->debug_hits || (trap && !run_is_software_interrupt(c, t, start + t->bytes))) {
+        if (c->interrupt_shadow == CPU_SHADOW_SS && !c->debug_hits) /* after the next instruction; STI holds back no trap */
             return n;
         cpu_debug_trap(c, c->debug_hits | (trap ? UINT64_C(0x4000) : 0));
     }

@@ -165,6 +165,7 @@ static int string_element(struct cpu *c, const struct insn *i, const struct stri
     case 0x6C: /* INS: nothing is read from the device if the store would fault */
         if (cpu_check_store(c, SEG_ES, di, size))
             return CPU_FAULT;
+        cpu_check_io_breakpoint(c, port, size);
         if (cpu_store(c, SEG_ES, di, size, port_read(c->emu, port, size)))
             return CPU_FAULT;
         string_advance(c, s, REG_RDI, 1);
@@ -172,6 +173,7 @@ static int string_element(struct cpu *c, const struct insn *i, const struct stri
     default: /* OUTS */
         if (cpu_load(c, s->seg, si, size, &v))
             return CPU_FAULT;
+        cpu_check_io_breakpoint(c, port, size);
         string_advance(c, s, REG_RSI, 1);
         port_write(c->emu, port, v, size);
         return CPU_OK;
@@ -276,8 +278,11 @@ EMU_PRIV int string_run(struct cpu *c, const struct insn *i)
         done += k;
         cpu_put(c, REG_RCX, n, s.asize);
     }
-    if (n && !stop)
+    if (n && !stop) {
         c->next_rip = c->rip; /* the rest when interrupts have had their turn */
+        if (c->mode_key & KEY_DEBUG)
+            c->eflags |= FLAG_RF; /* its breakpoint has been reported: RF is cleared at the end only (SDM 3B 17.3.1.1) */
+    }
     return CPU_OK;
 }
 

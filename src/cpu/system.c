@@ -34,7 +34,7 @@ static int sys_store_word(struct cpu *c, const struct insn *i, uint64_t v)
 
 /* ---- segment registers ---- */
 
-static void sys_shadow(struct cpu *c) { c->interrupt_shadow = 1; }
+static void sys_shadow(struct cpu *c) { c->interrupt_shadow = CPU_SHADOW_SS; }
 
 static int sys_mov_from_seg(struct cpu *c, const struct insn *i)
 {
@@ -175,7 +175,7 @@ static int sys_sti(struct cpu *c, const struct insn *i)
     (void)i;
     if (c->mode == MODE_REAL || sys_iopl(c) >= c->cpl) {
         if (!(c->eflags & FLAG_IF))
-            sys_shadow(c);
+            c->interrupt_shadow = CPU_SHADOW_STI;
         c->eflags |= FLAG_IF;
         c->attention |= CPU_ATTENTION_INT;
     } else if ((c->mode == MODE_V86 ? c->cr4 & CR4_VME : c->cpl == 3 && (c->cr4 & CR4_PVI)) && !(c->eflags & FLAG_VIP)) {

@@ -248,7 +248,8 @@ static void xsave_init_x87(uint8_t *image)
 EMU_PRIV int xsave_xrstor(struct cpu *c, const struct insn *i)
 {
     uint8_t image[XSAVE_LEGACY], old[XSAVE_LEGACY], header[XSAVE_HEADER], part[XSAVE_COUNT][256];
-    uint64_t a, rfbm, bv, comp;
+    uint64_t a, rfbm, bv, comp, ip, dp;
+    uint16_t cs, ds;
     uint32_t at, size;
     unsigned n, xmm = xsave_xmm_count(c);
     bool compact, load_mxcsr;
@@ -289,7 +290,10 @@ EMU_PRIV int xsave_xrstor(struct cpu *c, const struct insn *i)
         memset(image + 160, 0, 16 * xmm);
     if (xmm == 8)
         memcpy(image + 288, old + 288, 128);
+    ip = c->x87_ip, dp = c->x87_dp, cs = c->x87_cs, ds = c->x87_ds;
     x87_unpack_fxsave(c, image, xsave_long_form(i));
+    if (!(rfbm & XSAVE_X87)) /* neither form holds all of them */
+        c->x87_ip = ip, c->x87_dp = dp, c->x87_cs = cs, c->x87_ds = ds;
     for (n = 2; n < XSAVE_COUNT; n++)
         if ((rfbm >> n) & 1)
             xsave_unpack(c, n, (bv >> n) & 1 ? part[n] : NULL);
