@@ -1537,7 +1537,7 @@ TEST(cli_sti_and_shadow)
     struct cpu *c = prot32();
     RUN1(c, "\xFB");
     CHECK(c->eflags & FLAG_IF);
-    CHECK_EQ(c->interrupt_shadow, 1);
+    CHECK_EQ(c->interrupt_shadow, CPU_SHADOW_STI);
     RUN1(c, "\x90");
     CHECK_EQ(c->interrupt_shadow, 0);
     RUN1(c, "\xFB");

@@ -893,6 +893,28 @@ TEST(lapic_timer_counts_fires_and_repeats)
     power_off();
 }
 
+/* SDM vol. 3A §10.5.4: what the timer's end has put into IRR no later write to its registers takes back, noticed already or not. */
+TEST(lapic_timer_that_has_ended_interrupts_whatever_is_written_then)
+{
+    static const uint32_t reg[] = { 0x320, 0x3E0, 0x380, 0x320 }, value[] = { 0xEF, 0x3, 0, 0x100EF };
+    unsigned i;
+    for (i = 0; i < 4; i++) {
+        power_on(16 * MIB);
+        apic_setup();
+        apic_write(0, 0x3E0, 0xB);
+        apic_write(0, 0x320, 0xEF);
+        apic_write(0, 0x380, 1000000);
+        clock_warp_to(&m.e, emu_now_ns(&m.e) + 2 * MS); /* nobody has looked at the timers */
+        apic_write(0, reg[i], value[i]);
+        step(10 * US);
+        CHECK_EQ(take(0), 0xEF);
+        apic_write(0, 0xB0, 0);
+        step(10 * MS);
+        CHECK_EQ(take(0), -1);
+        power_off();
+    }
+}
+
 /* SDM vol. 3A §10.5.4.1. The TSC of this fixture runs at 2 GHz. */
 TEST(lapic_tsc_deadline_fires_once_and_clears)
 {
@@ -2118,7 +2140,7 @@ TEST_MAIN(TEST_CASE(pci_functions_have_the_ids_that_drivers_know), TEST_CASE(pci
           TEST_CASE(ioapic_timer_is_on_pin_2), TEST_CASE(ioapic_masked_edge_is_lost), TEST_CASE(ioapic_level_waits_for_eoi_and_repeats),
           TEST_CASE(ioapic_switch_to_edge_clears_remote_irr), TEST_CASE(lapic_power_on_state), TEST_CASE(lapic_orders_interrupts_by_priority_class),
           TEST_CASE(lapic_passes_the_8259_through_lint0), TEST_CASE(lapic_software_disable_masks_local_vectors),
-          TEST_CASE(lapic_timer_counts_fires_and_repeats), TEST_CASE(lapic_tsc_deadline_fires_once_and_clears),
+          TEST_CASE(lapic_timer_counts_fires_and_repeats), TEST_CASE(lapic_timer_that_has_ended_interrupts_whatever_is_written_then), TEST_CASE(lapic_tsc_deadline_fires_once_and_clears),
           TEST_CASE(lapic_sends_ipis_by_every_address_form), TEST_CASE(lapic_starts_another_cpu_with_init_and_sipi),
           TEST_CASE(lapic_reports_errors_through_esr), TEST_CASE(lapic_x2apic_mode_speaks_msrs), TEST_CASE(lapic_window_moves_with_its_base),
           TEST_CASE(pit_mode_2_ticks_at_its_rate), TEST_CASE(pit_counts_down_and_latches),

@@ -263,6 +263,19 @@ TEST(uart_transmitter_interrupt)
     machine_free(m);
 }
 
+/* A handler that looks at LSR only and writes THR has acknowledged, too: the next empty THR is an edge again. */
+TEST(uart_thr_written_without_reading_iir_interrupts_again)
+{
+    struct machine *m = uart_machine();
+    io_out(m, 0x3F9, 0x02);
+    CHECK_EQ(take_irq(m), 4);
+    io_out(m, 0x3F8, 'x');
+    CHECK_EQ(take_irq(m), 4);
+    io_out(m, 0x3F8, 'y');
+    CHECK_EQ(take_irq(m), 4);
+    machine_free(m);
+}
+
 TEST(uart_waits_for_a_full_backend)
 {
     struct machine *m = uart_machine();
@@ -1634,7 +1647,7 @@ TEST(random_traffic_does_no_harm)
     machine_free(m);
 }
 
-TEST_MAIN(TEST_CASE(random_traffic_does_no_harm), TEST_CASE(uart_is_a_16550a), TEST_CASE(uart_transmitter_interrupt), TEST_CASE(uart_waits_for_a_full_backend),
+TEST_MAIN(TEST_CASE(random_traffic_does_no_harm), TEST_CASE(uart_is_a_16550a), TEST_CASE(uart_transmitter_interrupt), TEST_CASE(uart_thr_written_without_reading_iir_interrupts_again), TEST_CASE(uart_waits_for_a_full_backend),
           TEST_CASE(uart_receiver_levels_and_timeout), TEST_CASE(uart_loopback), TEST_CASE(uart_interrupt_priorities),
           TEST_CASE(parallel_sends_on_strobe), TEST_CASE(ps2_controller_self_tests_and_mode), TEST_CASE(ps2_keyboard_reset_and_identify),
           TEST_CASE(ps2_scan_codes), TEST_CASE(ps2_byte_can_be_read_twice), TEST_CASE(ps2_mouse_packets), TEST_CASE(ps2_a20_and_reset),

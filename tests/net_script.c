@@ -88,6 +88,9 @@ TEST(tcp_acknowledges_every_second_super_frame)
     static char got[65536];
     struct script s;
     struct seg g;
+#ifdef EMU_TORTURE
+    SKIP("tiny buffers never offer such windows");
+#endif
     CHECK(connected(&s, 65535));
     send_tcp(&s, GATE, s.hport, s.gseq, s.gack, ACK, 65535, NULL, 0, bulk, sizeof bulk);
     script_work(&s);

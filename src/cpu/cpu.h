@@ -65,7 +65,7 @@ enum { CPU_RETURNS = 2 };
 #else
 enum { CPU_RETURNS = 16 };
 #endif
-enum cpu_shadow { CPU_SHADOW_NONE, CPU_SHADOW_STI, CPU_SHADOW_SS /* debug traps wait, too (SDM 3A 6.8.3) */ };
+enum cpu_shadow { CPU_SHADOW_NONE, CPU_SHADOW_SS /* debug traps wait, too (SDM 3A 6.8.3) */, CPU_SHADOW_STI };
 enum { SEG_ES, SEG_CS, SEG_SS, SEG_DS, SEG_FS, SEG_GS, SEG_LDTR, SEG_TR, SEG_COUNT };
 enum { EXC_DE = 0, EXC_DB = 1, EXC_NMI = 2, EXC_BP = 3, EXC_OF = 4, EXC_BR = 5, EXC_UD = 6, EXC_NM = 7, EXC_DF = 8, EXC_TS = 10, EXC_NP = 11,
        EXC_SS = 12, EXC_GP = 13, EXC_PF = 14, EXC_MF = 16, EXC_AC = 17, EXC_MC = 18, EXC_XM = 19 };

@@ -434,6 +434,16 @@ static void lapic_timer_fire(void *opaque)
         lapic_timer_arm(l);
 }
 
+/* Before a register that the timer depends on changes: an end that has been reached but not been noticed yet is an interrupt all the same
+ * (§10.5.4: it is in IRR when the count is 0). */
+static void lapic_timer_catch_up(struct lapic *l)
+{
+    if (timer_armed(&l->timer) && l->timer.deadline_ns <= emu_now_ns(l->emu)) {
+        timer_cancel(&l->timer);
+        lapic_timer_fire(l);
+    }
+}
+
 EMU_PRIV void lapic_tsc_changed(struct cpu *c)
 {
     struct lapic *l = lapic_of(c);
@@ -484,7 +494,10 @@ static uint32_t lapic_read(struct lapic *l, unsigned reg)
 static void lapic_write_lvt(struct lapic *l, unsigned entry, uint32_t value)
 {
     static const uint32_t writable[LAPIC_LVT_COUNT] = { 0x700FF, 0x107FF, 0x107FF, 0x1A7FF, 0x1A7FF, 0x100FF };
-    uint32_t was = l->lvt[entry];
+    uint32_t was;
+    if (entry == LAPIC_LVT_TIMER)
+        lapic_timer_catch_up(l);
+    was = l->lvt[entry];
     value = (value & writable[entry]) | (was & LAPIC_LVT_REMOTE_IRR & (value & LAPIC_LVT_LEVEL ? ~UINT32_C(0) : 0));
     if (!(l->svr & LAPIC_SVR_ENABLE))
         value |= LAPIC_LVT_MASKED;
@@ -505,6 +518,7 @@ static void lapic_write_lvt(struct lapic *l, unsigned entry, uint32_t value)
 static void lapic_write_svr(struct lapic *l, uint32_t value)
 {
     unsigned i;
+    lapic_timer_catch_up(l);
     l->svr = value & 0x3FF; /* focus bit kept; EOI broadcast suppression is not offered */
     if (!(value & LAPIC_SVR_ENABLE))
         for (i = 0; i < LAPIC_LVT_COUNT; i++)
@@ -515,7 +529,9 @@ static void lapic_write_svr(struct lapic *l, uint32_t value)
 
 static void lapic_write_divide(struct lapic *l, uint32_t value)
 {
-    uint64_t ticks = (uint64_t)(emu_now_ns(l->emu) - l->started_ns) >> lapic_timer_shift(l);
+    uint64_t ticks;
+    lapic_timer_catch_up(l);
+    ticks = (uint64_t)(emu_now_ns(l->emu) - l->started_ns) >> lapic_timer_shift(l);
     l->divide = value & 0xB;
     if (l->initial && !(l->lvt[LAPIC_LVT_TIMER] & LAPIC_LVT_TSC_DEADLINE)) { /* the count goes on from where it is */
         if (l->lvt[LAPIC_LVT_TIMER] & LAPIC_LVT_PERIODIC)
@@ -551,6 +567,7 @@ static void lapic_write(struct lapic *l, unsigned reg, uint32_t value)
     case LAPIC_INITIAL:
         if (l->lvt[LAPIC_LVT_TIMER] & LAPIC_LVT_TSC_DEADLINE)
             break;
+        lapic_timer_catch_up(l);
         l->initial = value;
         l->started_ns = emu_now_ns(l->emu);
         lapic_timer_arm(l);
@@ -710,6 +727,7 @@ EMU_PRIV void lapic_msr_write(struct cpu *cpu, uint32_t msr, uint64_t value, boo
     } else if (msr == LAPIC_MSR_TSC_DEADLINE) {
         *fault = false;
         if (l->lvt[LAPIC_LVT_TIMER] & LAPIC_LVT_TSC_DEADLINE) {
+            lapic_timer_catch_up(l);
             l->tsc_deadline = value;
             lapic_timer_arm(l);
         }

@@ -200,6 +200,7 @@ static void uart_writable(void *opaque)
 static void uart_write_thr(struct uart *u, uint8_t byte)
 {
     u->thre_pending = false;
+    uart_update(u); /* the line falls before the emptied THR raises it again: an edge for the PIC */
     u->nap.polls = 0;
     if (u->mcr & UART_MCR_LOOP) {
         uart_rx_put(u, byte, 0);
