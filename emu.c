@@ -3018,6 +3018,8 @@ struct fw {
 EMU_PRIV uint8_t fw_ld8(struct fw *fw, uint32_t lin);
 EMU_PRIV uint16_t fw_ld16(struct fw *fw, uint32_t lin);
 EMU_PRIV uint32_t fw_ld32(struct fw *fw, uint32_t lin);
+enum { FW_TICKS_PER_DAY = 0x1800B0 }; /* of 55 ms; the BIOS data area's counter begins anew at midnight */
+EMU_PRIV uint32_t fw_ticks_since(struct fw *fw, uint32_t start); /* start: that counter's value then, less than a day ago */
 EMU_PRIV void fw_st8(struct fw *fw, uint32_t lin, unsigned v);
 EMU_PRIV void fw_st16(struct fw *fw, uint32_t lin, unsigned v);
 EMU_PRIV void fw_st32(struct fw *fw, uint32_t lin, uint32_t v);
@@ -40760,7 +40762,7 @@ EMU_PRIV int smbios_build(struct emu *e, struct buf *tables, uint8_t anchor[31],
     smbios_string(&s, 8, smbios_option(e, "0", "date", "01/01/2025"));
     st16le(s.body + 6, 0xE000);
     s.body[9] = 0; /* 64 KiB */
-    st64le(s.body + 10, UINT64_C(0x00018090)); /* PCI, CD boot, selectable boot, EDD */
+    st64le(s.body + 10, UINT64_C(0x00098080)); /* PCI, CD boot, selectable boot, EDD */
     s.body[18] = 0x01; /* ACPI */
     s.body[19] = 0x14; /* virtual machine, targeted content distribution */
     s.body[20] = EMU_VERSION_MAJOR, s.body[21] = EMU_VERSION_MINOR;
@@ -41452,6 +41454,8 @@ static void video_get(struct fw *fw, struct video_now *v)
         v->columns = 80;
     if (!v->char_height || v->char_height > 32)
         v->char_height = 16;
+    if (!v->rows) /* VBE with fewer than 16 lines */
+        v->rows = 1;
 }
 
 /* ================= palette ================= */
@@ -43716,13 +43720,13 @@ EMU_PRIV unsigned fw_int19(struct fw *fw, struct fw_regs *r)
         if (!fw->emu->config.boot_menu)
             return fw_boot_from(fw, r);
         fw_print(fw, "Press ESC for boot menu.\r\n");
-        r->state = fw_ld32(fw, BDA_TICKS) + (fw->emu->config.boot_menu_timeout_ms ? fw->emu->config.boot_menu_timeout_ms : 2500) * 18 / 1000 + 1;
+        r->state = fw_ld32(fw, BDA_TICKS);
         fw_set_phase(r, BOOT_MENU_KEY);
         return fw_wait(fw);
     case BOOT_MENU_KEY:
         if (fw_kbd_get(fw, &key, true) && (key == 0x011B || key == 0x8600)) /* ESC, F12 */
             return fw_boot_menu_show(fw, r);
-        if ((int32_t)(r->state - fw_ld32(fw, BDA_TICKS)) > 0)
+        if (fw_ticks_since(fw, r->state) <= (fw->emu->config.boot_menu_timeout_ms ? fw->emu->config.boot_menu_timeout_ms : 2500) * 18 / 1000)
             return fw_wait(fw);
         return fw_boot_from(fw, r);
     case BOOT_MENU_CHOICE:
@@ -43775,8 +43779,6 @@ EMU_PRIV unsigned fw_int18(struct fw *fw, struct fw_regs *r)
  * Invariants those of fw.h.
  * Missing    Pause key, Sys Rq, INT 15h/89h (switch to protected mode), APM's protected-mode entries: refused as the AT refuses them.
  */
-
-enum { FW_TICKS_PER_DAY = 0x1800B0 };
 
 /* ================= INT 08h: timer tick; INT 70h: RTC; INT 1Ah: time ================= */
 
@@ -44384,7 +44386,7 @@ static bool fw_timed_out(struct fw *fw, struct fw_regs *r, unsigned ticks)
         r->state = now;
         return false;
     }
-    return now - r->state > ticks;
+    return fw_ticks_since(fw, r->state) > ticks;
 }
 
 EMU_PRIV unsigned fw_int14(struct fw *fw, struct fw_regs *r)
@@ -44895,6 +44897,11 @@ EMU_PRIV uint32_t fw_ld32(struct fw *fw, uint32_t lin)
     uint8_t b[4];
     fw_read(fw, lin, b, 4);
     return ld32le(b);
+}
+EMU_PRIV uint32_t fw_ticks_since(struct fw *fw, uint32_t start)
+{
+    uint32_t now = fw_ld32(fw, BDA_TICKS);
+    return now >= start ? now - start : now + FW_TICKS_PER_DAY - start;
 }
 EMU_PRIV void fw_st8(struct fw *fw, uint32_t lin, unsigned v)
 {
@@ -59793,10 +59800,10 @@ static int cmd_noted(struct cmd_state *s, const char *arg, struct err *err)
 static int cmd_boot_letters(const char *arg, const char *order, char out[16], struct err *err)
 {
     size_t i;
-    for (i = 0; order[i] && strchr("acdnp", order[i]) && !strchr(order + i + 1, order[i]); i++) {
+    for (i = 0; order[i] && strchr("abcdnop", order[i]) && !strchr(order + i + 1, order[i]); i++) {
     }
     if (order[i] || i >= 16)
-        return err_set(err, EMU_EINVAL, "-boot %s: the order is made of a (floppy), c (disk), d (CD), n (network), each once", arg);
+        return err_set(err, EMU_EINVAL, "-boot %s: the order is made of a, b (floppy), c (disk), d (CD), n to p (network), each once", arg);
     snprintf(out, 16, "%s", order);
     return 0;
 }
@@ -60296,6 +60303,9 @@ static int cmd_defaults(struct cmd_state *s, struct err *err)
         int64_t now = host_wall_ns() / NS_PER_SEC;
         c->rtc_base_s = now + (c->rtc_localtime ? host_local_offset_s(now) : 0);
     }
+    if (f->daemonize && (f->nographic || f->display == DISPLAY_CURSES || cmd_terminal_owner(s)))
+        return err_set(err, EMU_EINVAL, "-daemonize: gives up the terminal that %s needs; use -display none, and sockets or files in place of stdio",
+                       f->display == DISPLAY_CURSES ? "-display curses" : f->nographic ? "-nographic" : cmd_terminal_owner(s));
     if (f->display == DISPLAY_CURSES && f->nographic)
         return err_set(err, EMU_EINVAL, "-nographic and -display curses: both want the terminal; give one of them");
     if (f->nographic)

@@ -129,7 +129,9 @@ refuse smbios_key 'unknown option "foo"' -smbios type=1,foo=bar
 refuse smbios_uuid '-uuid 1: not of the form' -smbios type=1,uuid=1 -nographic
 refuse fw_cfg_empty 'needs either file= or string=' -fw_cfg name=opt/a
 refuse fw_cfg_missing "$dir/nofile" -fw_cfg name=opt/a,file="$dir/nofile"
-refuse boot_letters '-boot xyz: the order is made of a (floppy), c (disk), d (CD), n (network), each once' -boot xyz
+refuse boot_letters '-boot xyz: the order is made of a, b (floppy), c (disk), d (CD), n to p (network), each once' -boot xyz
+refuse daemonize_curses '-daemonize: gives up the terminal that -display curses needs' -daemonize -display curses
+refuse daemonize_stdio '-daemonize: gives up the terminal that -serial needs' -daemonize -serial mon:stdio
 refuse boot_twice 'each once' -boot order=cc
 refuse boot_once 'each once' -boot once=q
 refuse boot_menu 'menu=perhaps is not on or off' -boot menu=perhaps

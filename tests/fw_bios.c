@@ -268,6 +268,32 @@ TEST(boot_takes_a_signed_sector_to_7c00_with_its_drive_in_dl)
     done(e);
 }
 
+/* The counter at 46Ch begins anew at 1800B0h ticks. */
+TEST(the_boot_menu_times_out_across_midnight)
+{
+    uint8_t mbr[512];
+    struct emu *e;
+    struct fw_regs r;
+    unsigned command = 99, first;
+    memset(mbr, 0x90, sizeof mbr);
+    mbr[510] = 0x55, mbr[511] = 0xAA;
+    make_file("build/tests/fw_boot.img", mbr, sizeof mbr, 1 << 20);
+    e = machine("-drive", "file=build/tests/fw_boot.img,format=raw", "-boot", "menu=on");
+    CHECK(e != NULL);
+    memset(&r, 0, sizeof r);
+    mem_st(e, 0x46C, 0x1800B0 - 10, 4);
+    first = call(e, 0x19, &r);
+    CHECK(first != FW_DONE);
+    mem_st(e, 0x46C, 20, 4);
+    fw_run_frame(e->firmware, &r, &command);
+    CHECK_EQ(command, first);
+    mem_st(e, 0x46C, 60, 4); /* 70 ticks are 3.8 s; it waits 2.5 */
+    fw_run_frame(e->firmware, &r, &command);
+    CHECK_EQ(command, FW_DONE);
+    CHECK_EQ(r.ip, 0x7C00);
+    done(e);
+}
+
 TEST(boot_failure_names_what_was_tried_and_waits_for_a_key)
 {
     uint8_t blank[512];
@@ -494,6 +520,21 @@ static void int10(struct emu *e, struct fw_regs *r, unsigned ax, unsigned bx, un
     memset(r, 0, sizeof *r);
     r->eax = ax, r->ebx = bx, r->ecx = cx, r->edx = dx;
     call(e, 0x10, r);
+}
+
+TEST(video_scrolls_a_screen_lower_than_a_row)
+{
+    static const uint16_t dispi[][2] = { { 1, 640 }, { 2, 8 }, { 3, 32 }, { 4, 0x41 } };
+    struct emu *e = machine(NULL, NULL, NULL, NULL);
+    struct fw_regs r;
+    unsigned i;
+    CHECK(e != NULL);
+    for (i = 0; i < 4; i++) {
+        port_write(e, 0x1CE, dispi[i][0], 2);
+        port_write(e, 0x1CF, dispi[i][1], 2);
+    }
+    int10(e, &r, 0x0601, 0, 0x0500, 0x0A4F);
+    done(e);
 }
 
 TEST(video_text_scrolls_and_keeps_attributes)
@@ -986,10 +1027,10 @@ TEST(linux_gets_a_zero_page_with_e820_initrd_and_command_line)
 
 TEST_MAIN(TEST_CASE(rom_has_reset_vector_and_fixed_entry_points), TEST_CASE(fonts_have_ink_where_letters_are_and_frames_reach_the_edges),
           TEST_CASE(e820_is_ordered_and_agrees_with_the_older_calls), TEST_CASE(int13_reads_the_same_sector_by_chs_and_by_lba), TEST_CASE(int13_translates_large_disks),
-          TEST_CASE(boot_takes_a_signed_sector_to_7c00_with_its_drive_in_dl), TEST_CASE(boot_failure_names_what_was_tried_and_waits_for_a_key),
+          TEST_CASE(boot_takes_a_signed_sector_to_7c00_with_its_drive_in_dl), TEST_CASE(the_boot_menu_times_out_across_midnight), TEST_CASE(boot_failure_names_what_was_tried_and_waits_for_a_key),
           TEST_CASE(eltorito_without_emulation_loads_its_sectors_and_gives_the_cd_a_number), TEST_CASE(eltorito_floppy_emulation_is_drive_zero_and_read_only),
           TEST_CASE(eltorito_disk_emulation_takes_80h_and_moves_the_real_disk_up),
-          TEST_CASE(keyboard_translates_shift_ctrl_alt_and_grey_keys), TEST_CASE(video_text_scrolls_and_keeps_attributes),
+          TEST_CASE(keyboard_translates_shift_ctrl_alt_and_grey_keys), TEST_CASE(video_scrolls_a_screen_lower_than_a_row), TEST_CASE(video_text_scrolls_and_keeps_attributes),
           TEST_CASE(video_pixels_read_back_in_every_graphics_mode), TEST_CASE(vbe_sets_a_linear_mode_at_the_address_of_bar0),
           TEST_CASE(interpreters_get_their_buffer_through_the_port), TEST_CASE(clock_and_ticks_agree_with_the_rtc), TEST_CASE(pci_bios_finds_devices_and_lines_are_assigned),
           TEST_CASE(bootindex_of_a_device_orders_drives), TEST_CASE(acpi_tables_are_found_by_scanning_and_sum_to_zero), TEST_CASE(smbios_mp_and_pir_tables_sum_to_zero),

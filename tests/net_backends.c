@@ -133,13 +133,13 @@ static int send_frame(struct end *n, const uint8_t *bytes, size_t size)
     return net_send(&n->nic, &f);
 }
 
-static unsigned free_port(void)
+static unsigned free_port(int type)
 {
     struct host_addr a;
     host_fd fd;
     host_addr_parse("127.0.0.1", &a);
     a.port = 0;
-    host_socket(&fd, HOST_INET, HOST_STREAM);
+    host_socket(&fd, HOST_INET, type);
     host_bind(fd, &a, false);
     host_local_addr(fd, &a);
     host_fd_close(fd);
@@ -195,7 +195,7 @@ TEST(socket_listen_and_connect_carry_frames)
 {
     char text[100];
     struct err err;
-    unsigned port = free_port();
+    unsigned port = free_port(HOST_STREAM);
     struct end *a, *b;
     snprintf(text, sizeof text, "socket,id=n0,listen=127.0.0.1:%u", port);
     a = end_new(text, &err);
@@ -243,7 +243,7 @@ TEST(stream_format_is_length_and_frame)
 {
     char text[200];
     struct err err;
-    unsigned port = free_port(), i;
+    unsigned port = free_port(HOST_STREAM), i;
     struct end *a;
     struct host_addr to;
     host_fd fd;
@@ -300,7 +300,7 @@ TEST(datagrams_carry_frames)
 {
     char text[300];
     struct err err;
-    unsigned p = free_port(), q = free_port();
+    unsigned p = free_port(HOST_DGRAM), q = free_port(HOST_DGRAM);
     struct end *a, *b;
     uint8_t f[9014];
     memset(f, 7, sizeof f);
@@ -351,7 +351,7 @@ TEST(multicast_joins_several_without_echo)
     char text[200];
     struct err err;
     struct end *m[3];
-    unsigned i, port = free_port();
+    unsigned i, port = free_port(HOST_STREAM);
     uint8_t f[200];
     memset(f, 9, sizeof f);
     snprintf(text, sizeof text, "socket,id=n0,mcast=230.0.0.77:%u,localaddr=127.0.0.1", port);

@@ -437,10 +437,10 @@ static int cmd_noted(struct cmd_state *s, const char *arg, struct err *err)
 static int cmd_boot_letters(const char *arg, const char *order, char out[16], struct err *err)
 {
     size_t i;
-    for (i = 0; order[i] && strchr("acdnp", order[i]) && !strchr(order + i + 1, order[i]); i++) {
+    for (i = 0; order[i] && strchr("abcdnop", order[i]) && !strchr(order + i + 1, order[i]); i++) {
     }
     if (order[i] || i >= 16)
-        return err_set(err, EMU_EINVAL, "-boot %s: the order is made of a (floppy), c (disk), d (CD), n (network), each once", arg);
+        return err_set(err, EMU_EINVAL, "-boot %s: the order is made of a, b (floppy), c (disk), d (CD), n to p (network), each once", arg);
     snprintf(out, 16, "%s", order);
     return 0;
 }
@@ -940,6 +940,9 @@ static int cmd_defaults(struct cmd_state *s, struct err *err)
         int64_t now = host_wall_ns() / NS_PER_SEC;
         c->rtc_base_s = now + (c->rtc_localtime ? host_local_offset_s(now) : 0);
     }
+    if (f->daemonize && (f->nographic || f->display == DISPLAY_CURSES || cmd_terminal_owner(s)))
+        return err_set(err, EMU_EINVAL, "-daemonize: gives up the terminal that %s needs; use -display none, and sockets or files in place of stdio",
+                       f->display == DISPLAY_CURSES ? "-display curses" : f->nographic ? "-nographic" : cmd_terminal_owner(s));
     if (f->display == DISPLAY_CURSES && f->nographic)
         return err_set(err, EMU_EINVAL, "-nographic and -display curses: both want the terminal; give one of them");
     if (f->nographic)

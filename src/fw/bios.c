@@ -75,6 +75,11 @@ EMU_PRIV uint32_t fw_ld32(struct fw *fw, uint32_t lin)
     fw_read(fw, lin, b, 4);
     return ld32le(b);
 }
+EMU_PRIV uint32_t fw_ticks_since(struct fw *fw, uint32_t start)
+{
+    uint32_t now = fw_ld32(fw, BDA_TICKS);
+    return now >= start ? now - start : now + FW_TICKS_PER_DAY - start;
+}
 EMU_PRIV void fw_st8(struct fw *fw, uint32_t lin, unsigned v)
 {
     uint8_t b = (uint8_t)v;

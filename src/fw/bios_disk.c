@@ -828,13 +828,13 @@ EMU_PRIV unsigned fw_int19(struct fw *fw, struct fw_regs *r)
         if (!fw->emu->config.boot_menu)
             return fw_boot_from(fw, r);
         fw_print(fw, "Press ESC for boot menu.\r\n");
-        r->state = fw_ld32(fw, BDA_TICKS) + (fw->emu->config.boot_menu_timeout_ms ? fw->emu->config.boot_menu_timeout_ms : 2500) * 18 / 1000 + 1;
+        r->state = fw_ld32(fw, BDA_TICKS);
         fw_set_phase(r, BOOT_MENU_KEY);
         return fw_wait(fw);
     case BOOT_MENU_KEY:
         if (fw_kbd_get(fw, &key, true) && (key == 0x011B || key == 0x8600)) /* ESC, F12 */
             return fw_boot_menu_show(fw, r);
-        if ((int32_t)(r->state - fw_ld32(fw, BDA_TICKS)) > 0)
+        if (fw_ticks_since(fw, r->state) <= (fw->emu->config.boot_menu_timeout_ms ? fw->emu->config.boot_menu_timeout_ms : 2500) * 18 / 1000)
             return fw_wait(fw);
         return fw_boot_from(fw, r);
     case BOOT_MENU_CHOICE:

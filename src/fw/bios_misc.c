@@ -13,8 +13,6 @@
 #include "../dev/dev.h"
 #include "fw.h"
 
-enum { FW_TICKS_PER_DAY = 0x1800B0 };
-
 /* ================= INT 08h: timer tick; INT 70h: RTC; INT 1Ah: time ================= */
 
 EMU_PRIV unsigned fw_int08(struct fw *fw, struct fw_regs *r)
@@ -621,7 +619,7 @@ static bool fw_timed_out(struct fw *fw, struct fw_regs *r, unsigned ticks)
         r->state = now;
         return false;
     }
-    return now - r->state > ticks;
+    return fw_ticks_since(fw, r->state) > ticks;
 }
 
 EMU_PRIV unsigned fw_int14(struct fw *fw, struct fw_regs *r)

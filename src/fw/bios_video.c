@@ -191,6 +191,8 @@ static void video_get(struct fw *fw, struct video_now *v)
         v->columns = 80;
     if (!v->char_height || v->char_height > 32)
         v->char_height = 16;
+    if (!v->rows) /* VBE with fewer than 16 lines */
+        v->rows = 1;
 }
 
 /* ================= palette ================= */

@@ -241,6 +241,8 @@ struct fw {
 EMU_PRIV uint8_t fw_ld8(struct fw *fw, uint32_t lin);
 EMU_PRIV uint16_t fw_ld16(struct fw *fw, uint32_t lin);
 EMU_PRIV uint32_t fw_ld32(struct fw *fw, uint32_t lin);
+enum { FW_TICKS_PER_DAY = 0x1800B0 }; /* of 55 ms; the BIOS data area's counter begins anew at midnight */
+EMU_PRIV uint32_t fw_ticks_since(struct fw *fw, uint32_t start); /* start: that counter's value then, less than a day ago */
 EMU_PRIV void fw_st8(struct fw *fw, uint32_t lin, unsigned v);
 EMU_PRIV void fw_st16(struct fw *fw, uint32_t lin, unsigned v);
 EMU_PRIV void fw_st32(struct fw *fw, uint32_t lin, uint32_t v);

@@ -142,7 +142,7 @@ EMU_PRIV int smbios_build(struct emu *e, struct buf *tables, uint8_t anchor[31],
     smbios_string(&s, 8, smbios_option(e, "0", "date", "01/01/2025"));
     st16le(s.body + 6, 0xE000);
     s.body[9] = 0; /* 64 KiB */
-    st64le(s.body + 10, UINT64_C(0x00018090)); /* PCI, CD boot, selectable boot, EDD */
+    st64le(s.body + 10, UINT64_C(0x00098080)); /* PCI, CD boot, selectable boot, EDD */
     s.body[18] = 0x01; /* ACPI */
     s.body[19] = 0x14; /* virtual machine, targeted content distribution */
     s.body[20] = EMU_VERSION_MAJOR, s.body[21] = EMU_VERSION_MINOR;
