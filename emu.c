@@ -867,6 +867,7 @@ struct blk { /* what a device sees: a drive, with or without medium */
     unsigned in_flight;
     struct options *opts; /* the -drive line */
     bool in_use; /* a device took it */
+    uint8_t ide_place; /* where, if that is an IDE drive: channel * 2 + unit + 1; else 0 */
     uint64_t stat_reads, stat_writes, stat_read_bytes, stat_write_bytes, stat_flushes;
     /* block.c's own: what the -drive line said, and what is under way */
     char *file, *format;
@@ -2979,7 +2980,7 @@ struct fw {
     uint16_t fetch_seg, fetch_off;
     uint32_t fetch_size, fetch_got;
     bool fetch_wanted;
-    uint8_t fetched[4096];
+    uint8_t fetched[8192]; /* the longest that a service reads: a font of 256 characters of 32 lines */
     struct buf relay_out;
     struct fw_store stores[8];
     unsigned store_count, store_next;
@@ -29040,29 +29041,32 @@ static uint64_t hpet_ticks_left(const struct hpet_timer *t, uint64_t counter, bo
     return left || hpet_mask(t) == UINT64_MAX ? left - (left == 0) : UINT64_C(1) << 32;
 }
 
+static void hpet_arm_in(struct hpet_timer *t, uint64_t left)
+{
+    if (left < (uint64_t)INT64_MAX / HPET_TICK_NS / 2) /* else: not within centuries */
+        timer_arm(&t->timer, emu_now_ns(t->hpet->dev.emu) + EMU_MAX((int64_t)left * HPET_TICK_NS, 1));
+}
+
 static void hpet_arm(struct hpet_timer *t, bool passed_fires)
 {
-    struct hpet *s = t->hpet;
-    int64_t now = emu_now_ns(s->dev.emu);
-    uint64_t left;
+    const struct hpet *s = t->hpet;
     timer_cancel(&t->timer);
     if (!(s->config & HPET_ENABLE) || !(t->config & HPET_TN_INT))
         return;
     if (!passed_fires && (t->config & HPET_TN_PERIODIC))
         hpet_advance(t, hpet_counter(s));
-    left = hpet_ticks_left(t, hpet_counter(s), passed_fires);
-    if (left < (uint64_t)INT64_MAX / HPET_TICK_NS / 2) /* else: not within centuries */
-        timer_arm(&t->timer, now + EMU_MAX((int64_t)left * HPET_TICK_NS, 1));
+    hpet_arm_in(t, hpet_ticks_left(t, hpet_counter(s), passed_fires));
 }
 
 static void hpet_timer_fire(void *opaque)
 {
     struct hpet_timer *t = opaque;
     hpet_interrupt(t);
-    if ((t->config & HPET_TN_PERIODIC) && t->period) {
+    if ((t->config & HPET_TN_PERIODIC) && t->period) { /* the comparator is not ahead of the counter, however long the period: no half range here */
         bool dense = t->period < HPET_MIN_EDGE_NS / HPET_TICK_NS;
-        hpet_advance(t, hpet_counter(t->hpet) + (dense ? HPET_MIN_EDGE_NS / HPET_TICK_NS : 0));
-        hpet_arm(t, true);
+        uint64_t late = (hpet_counter(t->hpet) + (dense ? HPET_MIN_EDGE_NS / HPET_TICK_NS : 0) - t->comparator) & hpet_mask(t);
+        t->comparator = (t->comparator + (late / t->period + 1) * t->period) & hpet_mask(t);
+        hpet_arm_in(t, (t->comparator - hpet_counter(t->hpet)) & hpet_mask(t));
     } else if (t->config & HPET_TN_32BIT) {
         hpet_arm(t, false); /* a one-shot timer matches again when 32 bits have wrapped */
     }
@@ -29117,7 +29121,7 @@ static void hpet_write_config(struct hpet *s, uint64_t value)
     s->config = value;
     for (i = 0; i < HPET_TIMERS; i++) {
         if ((s->isr >> i) & 1)
-            hpet_set_line(&s->timer[i], 1);
+            hpet_set_line(&s->timer[i], (s->timer[i].config & HPET_TN_INT) != 0);
         if ((was ^ value) & HPET_ENABLE)
             hpet_arm(&s->timer[i], false);
     }
@@ -29141,6 +29145,8 @@ static void hpet_write_timer_config(struct hpet_timer *t, uint32_t value)
         hpet_set_line(t, 0);
     }
     t->config = (was & ~(uint32_t)HPET_TN_WRITABLE) | (value & HPET_TN_WRITABLE);
+    if (t->hpet->isr >> t->index & 1) /* status stays, but causes no interrupt while that is off (2.3.8) */
+        hpet_set_line(t, (t->config & HPET_TN_INT) != 0);
     if (t->config & HPET_TN_32BIT) {
         t->comparator = (uint32_t)t->comparator;
         t->period = (uint32_t)t->period;
@@ -31257,6 +31263,8 @@ static void fdc_reset_state(struct fdc *s)
     if (!s->locked) {
         s->config = FDC_CONFIG_NO_FIFO;
         s->precompensation = 0;
+    } else { /* 82077AA 5.2: LOCK keeps EFIFO, FIFOTHR and PRETRK */
+        s->config &= (uint8_t) ~(FDC_CONFIG_IMPLIED_SEEK | FDC_CONFIG_NO_POLL);
     }
     fdc_set_irq(s, false);
 }
@@ -36393,6 +36401,7 @@ EMU_PRIV int ide_attach(struct ide_drive *d, const struct ide_drive_ops *ops, st
     d->unit = unit;
     d->channel->drives[unit] = d;
     d->blk->in_use = true;
+    d->blk->ide_place = (uint8_t)(bus * 2 + unit + 1);
     timer_init(&d->gap_timer, e, ide_gap_over, d);
     return 0;
 }
@@ -36405,6 +36414,7 @@ EMU_PRIV void ide_detach(struct ide_drive *d)
         ide_update_irq(d->channel);
         d->channel = NULL;
         d->blk->in_use = false;
+        d->blk->ide_place = 0;
         d->blk->media_changed = NULL;
     }
     emu_free(d->dev.emu, d->buf);
@@ -42966,11 +42976,13 @@ static const char *fw_blk_option(struct blk *b, const char *key, const char *oth
     return v ? v : otherwise;
 }
 
-/* The place of a drive among its kind: index=, or bus and unit as IDE counts them. */
+/* The place of a drive among its kind: where its controller has it, else index=, or bus and unit as IDE counts them. */
 static unsigned fw_blk_index(struct blk *b, unsigned otherwise)
 {
     uint64_t index = otherwise, bus = 0, unit = 0;
     const char *v = fw_blk_option(b, "index", NULL);
+    if (b->ide_place)
+        return b->ide_place - 1u;
     if (v && parse_u64(v, 0, 255, &index) == 0)
         return (unsigned)index;
     if (!v && b->id && strlen(b->id) == 8 && !memcmp(b->id, "ide", 3)) /* "ide1-cd0", as the board names them */

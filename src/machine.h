@@ -416,6 +416,7 @@ struct blk { /* what a device sees: a drive, with or without medium */
     unsigned in_flight;
     struct options *opts; /* the -drive line */
     bool in_use; /* a device took it */
+    uint8_t ide_place; /* where, if that is an IDE drive: channel * 2 + unit + 1; else 0 */
     uint64_t stat_reads, stat_writes, stat_read_bytes, stat_write_bytes, stat_flushes;
     /* block.c's own: what the -drive line said, and what is under way */
     char *file, *format;

@@ -1351,6 +1351,48 @@ TEST(hpet_level_interrupt_holds_until_status_is_cleared)
     power_off();
 }
 
+/* IA-PC HPET 2.3.8: status may be set while the timer's interrupt is off, but it causes none. */
+TEST(hpet_level_interrupt_that_is_turned_off_lets_its_line_go)
+{
+    power_on(16 * MIB);
+    apic_setup();
+    io_write(0x10 + 2 * 2, 0x8052);
+    outb(0x30, 0x43), outb(0xFF, 0x21);
+    writel(HPET + 0x10, 1);
+    writel(HPET + 0x140, 0x406);
+    writel(HPET + 0x148, readl(HPET + 0xF0) + 1000);
+    step(11 * US);
+    CHECK_EQ(take(0), 0x52);
+    writel(HPET + 0x140, 0x402);
+    apic_write(0, 0xB0, 0);
+    CHECK_EQ(take(0), -1);
+    CHECK_EQ(readl(HPET + 0x20), 4);
+    writel(HPET + 0x140, 0x406);
+    CHECK_EQ(take(0), 0x52);
+    power_off();
+}
+
+/* A 32-bit periodic timer whose period is more than half of what 32 bits hold: one interrupt, the next 42.9 s later. */
+TEST(hpet_32_bit_period_near_its_limit_fires_once_a_period)
+{
+    unsigned n = 0, i;
+    power_on(16 * MIB);
+    pic_setup();
+    outb(0x30, 0x43);
+    writel(HPET + 0x10, 2); /* legacy: IRQ 0 */
+    writel(HPET + 0x100, 0x14C);
+    writel(HPET + 0x108, 1000);
+    writel(HPET + 0x108, 0xFFFFFFFF);
+    writel(HPET + 0x10, 3);
+    for (i = 0; i < 100; i++) {
+        step(1 * US);
+        if (take(0) == 0x20)
+            n++, outb(0x20, 0x20);
+    }
+    CHECK_EQ(n, 1);
+    power_off();
+}
+
 /* ---- RTC and CMOS ---- */
 
 TEST(rtc_shows_the_time_in_each_format)
@@ -1845,9 +1887,14 @@ TEST(floppy_reset_polls_four_drives)
     fdc_send((const uint8_t *)"\x10", 1);
     fdc_receive(r, 1);
     CHECK_EQ(r[0], 0x90); /* 82077 */
+    fdc_send((const uint8_t *)"\x13\x00\x1A\x00", 4); /* no polling */
     fdc_send((const uint8_t *)"\x94", 1);
     fdc_receive(r, 1);
     CHECK_EQ(r[0], 0x10);
+    outb(0x08, 0x3F2); /* 82077AA 5.2: LOCK does not keep POLL: the reset is reported */
+    outb(0x0C, 0x3F2);
+    step(1 * MS);
+    CHECK(fdc_irq());
     power_off();
 }
 
@@ -2148,7 +2195,8 @@ TEST_MAIN(TEST_CASE(pci_functions_have_the_ids_that_drivers_know), TEST_CASE(pci
           TEST_CASE(pit_mode_0_interrupts_once_and_mode_4_strobes_once), TEST_CASE(pit_mode_3_is_a_square_wave),
           TEST_CASE(pit_new_count_waits_for_the_end_of_the_cycle), TEST_CASE(pit_counts_in_bcd), TEST_CASE(port_61_refresh_bit_toggles_every_15_us),
           TEST_CASE(hpet_counts_at_100_mhz), TEST_CASE(hpet_periodic_in_legacy_mode_replaces_the_pit),
-          TEST_CASE(hpet_one_shot_fires_and_a_missed_comparator_does_not_hang), TEST_CASE(hpet_level_interrupt_holds_until_status_is_cleared),
+          TEST_CASE(hpet_one_shot_fires_and_a_missed_comparator_does_not_hang), TEST_CASE(hpet_level_interrupt_holds_until_status_is_cleared), TEST_CASE(hpet_level_interrupt_that_is_turned_off_lets_its_line_go),
+          TEST_CASE(hpet_32_bit_period_near_its_limit_fires_once_a_period),
           TEST_CASE(rtc_shows_the_time_in_each_format), TEST_CASE(rtc_update_in_progress_precedes_the_second), TEST_CASE(rtc_is_set_as_linux_does),
           TEST_CASE(rtc_periodic_interrupt_runs_at_its_rate_and_waits_for_c), TEST_CASE(rtc_update_and_alarm_interrupts),
           TEST_CASE(rtc_flags_come_without_enables), TEST_CASE(cmos_tells_memory_boot_order_and_floppies),

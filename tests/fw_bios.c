@@ -759,6 +759,28 @@ TEST(pci_bios_finds_devices_and_lines_are_assigned)
     done(e);
 }
 
+/* As the guest's own driver and other BIOSes count them, whatever the order of the options. */
+TEST(disks_are_numbered_by_their_place_on_the_ide_channels)
+{
+    static const char *const argv[] = { "-display", "none", "-monitor", "none", "-serial", "null", "-m", "64M", "-drive", "file=build/tests/fw_a.img,format=raw,if=none,id=a",
+                                        "-drive", "file=build/tests/fw_b.img,format=raw,if=none,id=b", "-device", "ide-hd,drive=a,bus=ide.1,unit=1", "-device", "ide-hd,drive=b,bus=ide.0,unit=0" };
+    static const uint8_t blank[512] = { 0 };
+    struct emu *e = emu_new(NULL);
+    struct fw *fw;
+    make_file("build/tests/fw_a.img", blank, sizeof blank, 1 << 20);
+    make_file("build/tests/fw_b.img", blank, sizeof blank, 1 << 20);
+    CHECK(e != NULL);
+    CHECK_EQ(emu_configure(e, (int)(sizeof argv / sizeof *argv), argv, why, sizeof why), 0);
+    board_reset(e);
+    e->current_cpu = e->cpus[0];
+    fw_post(e->firmware);
+    fw = e->firmware;
+    fw_boot_list(fw);
+    CHECK_EQ(fw->disk_count, 2);
+    CHECK(!strcmp(fw->drives[0].blk->id, "b") && !strcmp(fw->drives[1].blk->id, "a"));
+    done(e);
+}
+
 /* ---- tables ---- */
 
 static uint32_t scan(struct emu *e, const char *signature, uint32_t from, uint32_t to)
@@ -1033,6 +1055,6 @@ TEST_MAIN(TEST_CASE(rom_has_reset_vector_and_fixed_entry_points), TEST_CASE(font
           TEST_CASE(keyboard_translates_shift_ctrl_alt_and_grey_keys), TEST_CASE(video_scrolls_a_screen_lower_than_a_row), TEST_CASE(video_text_scrolls_and_keeps_attributes),
           TEST_CASE(video_pixels_read_back_in_every_graphics_mode), TEST_CASE(vbe_sets_a_linear_mode_at_the_address_of_bar0),
           TEST_CASE(interpreters_get_their_buffer_through_the_port), TEST_CASE(clock_and_ticks_agree_with_the_rtc), TEST_CASE(pci_bios_finds_devices_and_lines_are_assigned),
-          TEST_CASE(bootindex_of_a_device_orders_drives), TEST_CASE(acpi_tables_are_found_by_scanning_and_sum_to_zero), TEST_CASE(smbios_mp_and_pir_tables_sum_to_zero),
+          TEST_CASE(disks_are_numbered_by_their_place_on_the_ide_channels), TEST_CASE(bootindex_of_a_device_orders_drives), TEST_CASE(acpi_tables_are_found_by_scanning_and_sum_to_zero), TEST_CASE(smbios_mp_and_pir_tables_sum_to_zero),
           TEST_CASE(multiboot_kernel_is_loaded_with_map_command_line_and_modules), TEST_CASE(damaged_kernels_are_refused_with_a_reason),
           TEST_CASE(linux_gets_a_zero_page_with_e820_initrd_and_command_line))

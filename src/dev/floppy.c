@@ -625,6 +625,8 @@ static void fdc_reset_state(struct fdc *s)
     if (!s->locked) {
         s->config = FDC_CONFIG_NO_FIFO;
         s->precompensation = 0;
+    } else { /* 82077AA 5.2: LOCK keeps EFIFO, FIFOTHR and PRETRK */
+        s->config &= (uint8_t) ~(FDC_CONFIG_IMPLIED_SEEK | FDC_CONFIG_NO_POLL);
     }
     fdc_set_irq(s, false);
 }

@@ -117,29 +117,32 @@ static uint64_t hpet_ticks_left(const struct hpet_timer *t, uint64_t counter, bo
     return left || hpet_mask(t) == UINT64_MAX ? left - (left == 0) : UINT64_C(1) << 32;
 }
 
+static void hpet_arm_in(struct hpet_timer *t, uint64_t left)
+{
+    if (left < (uint64_t)INT64_MAX / HPET_TICK_NS / 2) /* else: not within centuries */
+        timer_arm(&t->timer, emu_now_ns(t->hpet->dev.emu) + EMU_MAX((int64_t)left * HPET_TICK_NS, 1));
+}
+
 static void hpet_arm(struct hpet_timer *t, bool passed_fires)
 {
-    struct hpet *s = t->hpet;
-    int64_t now = emu_now_ns(s->dev.emu);
-    uint64_t left;
+    const struct hpet *s = t->hpet;
     timer_cancel(&t->timer);
     if (!(s->config & HPET_ENABLE) || !(t->config & HPET_TN_INT))
         return;
     if (!passed_fires && (t->config & HPET_TN_PERIODIC))
         hpet_advance(t, hpet_counter(s));
-    left = hpet_ticks_left(t, hpet_counter(s), passed_fires);
-    if (left < (uint64_t)INT64_MAX / HPET_TICK_NS / 2) /* else: not within centuries */
-        timer_arm(&t->timer, now + EMU_MAX((int64_t)left * HPET_TICK_NS, 1));
+    hpet_arm_in(t, hpet_ticks_left(t, hpet_counter(s), passed_fires));
 }
 
 static void hpet_timer_fire(void *opaque)
 {
     struct hpet_timer *t = opaque;
     hpet_interrupt(t);
-    if ((t->config & HPET_TN_PERIODIC) && t->period) {
+    if ((t->config & HPET_TN_PERIODIC) && t->period) { /* the comparator is not ahead of the counter, however long the period: no half range here */
         bool dense = t->period < HPET_MIN_EDGE_NS / HPET_TICK_NS;
-        hpet_advance(t, hpet_counter(t->hpet) + (dense ? HPET_MIN_EDGE_NS / HPET_TICK_NS : 0));
-        hpet_arm(t, true);
+        uint64_t late = (hpet_counter(t->hpet) + (dense ? HPET_MIN_EDGE_NS / HPET_TICK_NS : 0) - t->comparator) & hpet_mask(t);
+        t->comparator = (t->comparator + (late / t->period + 1) * t->period) & hpet_mask(t);
+        hpet_arm_in(t, (t->comparator - hpet_counter(t->hpet)) & hpet_mask(t));
     } else if (t->config & HPET_TN_32BIT) {
         hpet_arm(t, false); /* a one-shot timer matches again when 32 bits have wrapped */
     }
@@ -194,7 +197,7 @@ static void hpet_write_config(struct hpet *s, uint64_t value)
     s->config = value;
     for (i = 0; i < HPET_TIMERS; i++) {
         if ((s->isr >> i) & 1)
-            hpet_set_line(&s->timer[i], 1);
+            hpet_set_line(&s->timer[i], (s->timer[i].config & HPET_TN_INT) != 0);
         if ((was ^ value) & HPET_ENABLE)
             hpet_arm(&s->timer[i], false);
     }
@@ -218,6 +221,8 @@ static void hpet_write_timer_config(struct hpet_timer *t, uint32_t value)
         hpet_set_line(t, 0);
     }
     t->config = (was & ~(uint32_t)HPET_TN_WRITABLE) | (value & HPET_TN_WRITABLE);
+    if (t->hpet->isr >> t->index & 1) /* status stays, but causes no interrupt while that is off (2.3.8) */
+        hpet_set_line(t, (t->config & HPET_TN_INT) != 0);
     if (t->config & HPET_TN_32BIT) {
         t->comparator = (uint32_t)t->comparator;
         t->period = (uint32_t)t->period;

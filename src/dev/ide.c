@@ -598,6 +598,7 @@ EMU_PRIV int ide_attach(struct ide_drive *d, const struct ide_drive_ops *ops, st
     d->unit = unit;
     d->channel->drives[unit] = d;
     d->blk->in_use = true;
+    d->blk->ide_place = (uint8_t)(bus * 2 + unit + 1);
     timer_init(&d->gap_timer, e, ide_gap_over, d);
     return 0;
 }
@@ -610,6 +611,7 @@ EMU_PRIV void ide_detach(struct ide_drive *d)
         ide_update_irq(d->channel);
         d->channel = NULL;
         d->blk->in_use = false;
+        d->blk->ide_place = 0;
         d->blk->media_changed = NULL;
     }
     emu_free(d->dev.emu, d->buf);

@@ -74,11 +74,13 @@ static const char *fw_blk_option(struct blk *b, const char *key, const char *oth
     return v ? v : otherwise;
 }
 
-/* The place of a drive among its kind: index=, or bus and unit as IDE counts them. */
+/* The place of a drive among its kind: where its controller has it, else index=, or bus and unit as IDE counts them. */
 static unsigned fw_blk_index(struct blk *b, unsigned otherwise)
 {
     uint64_t index = otherwise, bus = 0, unit = 0;
     const char *v = fw_blk_option(b, "index", NULL);
+    if (b->ide_place)
+        return b->ide_place - 1u;
     if (v && parse_u64(v, 0, 255, &index) == 0)
         return (unsigned)index;
     if (!v && b->id && strlen(b->id) == 8 && !memcmp(b->id, "ide", 3)) /* "ide1-cd0", as the board names them */

@@ -202,7 +202,7 @@ struct fw {
     uint16_t fetch_seg, fetch_off;
     uint32_t fetch_size, fetch_got;
     bool fetch_wanted;
-    uint8_t fetched[4096];
+    uint8_t fetched[8192]; /* the longest that a service reads: a font of 256 characters of 32 lines */
     struct buf relay_out;
     struct fw_store stores[8];
     unsigned store_count, store_next;
