@@ -23535,6 +23535,7 @@ EMU_PRIV void uop_enter(struct cpu *c, struct uop *u)
  *            Links: an exit's v.link first leads to its stub [uop_exit_resolve]. A resolved link within the page is unconditional; one to
  *            another page stays a stub [uop_exit_far] that checks generation and page; one with an old generation is good again if the target's
  *            address leads to the same host page as before.
+ *            A CALL keeps the trace at its return address in its second unit, if that lies in the same page, for the RET that ends it.
  *            Memory comes from one arena that is thrown away whole when it is full: uops from its beginning upward, close together, and
  *            what running code seldom touches (descriptions, lists, stubs) from its end downward.
  * Invariants 1. page_flags has PAGE_HAS_CODE exactly for pages with a struct code_page that lists a live trace.
@@ -60201,7 +60202,7 @@ static const struct cmd_option cmd_options[] = {
     { "nographic", NULL, CMD_DISPLAY, "no screen; serial port and monitor on the terminal", cmd_flag },
     { "vga", "std|none", CMD_DISPLAY, "graphics card", cmd_vga },
 
-    { "boot", "[order=]acdn[,menu=on|off][,strict=on|off]", CMD_BOOT, "boot order: a floppy, c disk, d CD", cmd_boot },
+    { "boot", "[order=]abcdnop[,menu=on|off][,strict=on|off]", CMD_BOOT, "boot order: a, b floppy, c disk, d CD", cmd_boot },
     { "kernel", "FILE", CMD_BOOT, "Linux, multiboot or PVH kernel to start", cmd_string },
     { "initrd", "FILE", CMD_BOOT, "initial RAM disk (multiboot: modules)", cmd_string },
     { "append", "TEXT", CMD_BOOT, "kernel command line", cmd_string },

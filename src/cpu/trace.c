@@ -15,6 +15,7 @@
  *            Links: an exit's v.link first leads to its stub [uop_exit_resolve]. A resolved link within the page is unconditional; one to
  *            another page stays a stub [uop_exit_far] that checks generation and page; one with an old generation is good again if the target's
  *            address leads to the same host page as before.
+ *            A CALL keeps the trace at its return address in its second unit, if that lies in the same page, for the RET that ends it.
  *            Memory comes from one arena that is thrown away whole when it is full: uops from its beginning upward, close together, and
  *            what running code seldom touches (descriptions, lists, stubs) from its end downward.
  * Invariants 1. page_flags has PAGE_HAS_CODE exactly for pages with a struct code_page that lists a live trace.

@@ -826,7 +826,7 @@ static const struct cmd_option cmd_options[] = {
     { "nographic", NULL, CMD_DISPLAY, "no screen; serial port and monitor on the terminal", cmd_flag },
     { "vga", "std|none", CMD_DISPLAY, "graphics card", cmd_vga },
 
-    { "boot", "[order=]acdn[,menu=on|off][,strict=on|off]", CMD_BOOT, "boot order: a floppy, c disk, d CD", cmd_boot },
+    { "boot", "[order=]abcdnop[,menu=on|off][,strict=on|off]", CMD_BOOT, "boot order: a, b floppy, c disk, d CD", cmd_boot },
     { "kernel", "FILE", CMD_BOOT, "Linux, multiboot or PVH kernel to start", cmd_string },
     { "initrd", "FILE", CMD_BOOT, "initial RAM disk (multiboot: modules)", cmd_string },
     { "append", "TEXT", CMD_BOOT, "kernel command line", cmd_string },
