@@ -52419,7 +52419,7 @@ static bool tcp_send_pieces(struct tcp_flow *f, struct host_iov *v, int count, s
         return false;
     }
     if (v4)
-        f->nat->next_id = (uint16_t)(f->nat->next_id + (payload > f->mss ? payload / f->mss + 1 : 1));
+        f->nat->next_id = (uint16_t)(f->nat->next_id + (payload > f->mss ? (payload + f->mss - 1) / f->mss : 1)); /* no gap: receivers join what follows on */
     return true;
 }
 

@@ -212,6 +212,32 @@ TEST(tcp_retransmits_by_sack_and_by_timeout)
     script_end(&s);
 }
 
+/* Receivers join the segments of a flow only while their IP identifications count up by one (Linux: inet_gro_receive()), over the
+ * boundaries of super-frames too. */
+TEST(tcp_identifies_packets_without_gaps)
+{
+    static uint8_t data[4 * 1460];
+    struct script s;
+    struct seg g;
+    unsigned round, i, id = 0, seen = 0;
+    NEEDS_WHOLE_RINGS();
+    CHECK(connected(&s, 65535));
+    for (round = 0; round < 3; round++) {
+        static const unsigned sizes[3] = { 2 * 1460, 4 * 1460, 1460 + 1 };
+        peer_says(&s, data, sizes[round]);
+        for (i = 0; i < (sizes[round] + 1459) / 1460; i++) {
+            CHECK(take_tcp(&s, &g));
+            CHECK(g.len > 0);
+            if (seen++)
+                CHECK_EQ(g.id, (id + 1) & 0xFFFF);
+            id = g.id;
+        }
+        CHECK(!take_tcp(&s, &g));
+    }
+    CHECK_EQ(seen, 8);
+    script_end(&s);
+}
+
 /* RFC 6582: a guest without SACK gets its segment after three duplicates. */
 TEST(tcp_fast_retransmits_without_sack)
 {
@@ -1419,6 +1445,7 @@ TEST(ipv6_advertises_prefix_router_and_dns)
 TEST_MAIN(TEST_CASE(udp_datagram_behind_an_error_is_unharmed), TEST_CASE(guestfwd_closes_the_line_that_it_opened), TEST_CASE(tcp_rings_of_many_flows_are_small), TEST_CASE(tcp_reset_waits_for_room_in_the_nic), TEST_CASE(tcp_that_gives_up_a_closed_window_resets_both_ends), TEST_CASE(tcp_flows_take_turns_at_a_full_nic),
           TEST_CASE(guestfwd_leaves_a_chardev_in_use_alone), TEST_CASE(tcp_probes_zero_window_and_resumes), TEST_CASE(tcp_refused_connection_is_reset), TEST_CASE(tcp_delivers_data_both_ways_and_half_closes),
           TEST_CASE(tcp_acknowledges_every_second_super_frame), TEST_CASE(tcp_acknowledges_out_of_order_data_with_sack), TEST_CASE(tcp_retransmits_by_sack_and_by_timeout), TEST_CASE(tcp_fast_retransmits_without_sack),
+          TEST_CASE(tcp_identifies_packets_without_gaps),
           TEST_CASE(tcp_challenges_blind_reset_syn_and_ack), TEST_CASE(tcp_accepts_nothing_beyond_its_window), TEST_CASE(tcp_keeps_data_while_the_nic_is_full),
           TEST_CASE(tcp_keepalive_finds_a_dead_guest), TEST_CASE(tcp_urgent_pointer_is_harmless), TEST_CASE(zero_ports_are_dropped),
           TEST_CASE(tcp_option_overrun_ends_the_list), TEST_CASE(hostfwd_reset_when_guest_refuses_and_when_silent), TEST_CASE(hostfwd_errors_are_one_clear_line),

@@ -251,7 +251,7 @@ EMU_UNUSED static const uint8_t *take(struct script *s)
 
 struct seg {
     uint32_t seq, ack;
-    unsigned flags, window, mss, shift, sacks;
+    unsigned id, flags, window, mss, shift, sacks; /* id: of the IP header */
     bool sack_ok;
     size_t len;
     const uint8_t *data;
@@ -287,6 +287,7 @@ EMU_UNUSED static bool take_tcp(struct script *s, struct seg *g)
         if (!good_sums(f, last_size))
             return false;
         header = (size_t)(f[46] >> 4) * 4;
+        g->id = ld16be(f + 18);
         g->seq = ld32be(f + 38);
         g->ack = ld32be(f + 42);
         g->flags = f[47];
