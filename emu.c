@@ -51064,6 +51064,11 @@ EMU_PRIV void arp_destroy(struct nat *n)
 
 EMU_PRIV void ip_deliver(struct nat *n, struct pkt *p)
 {
+    if (p->ttl <= 1 && !p->to_all && !nat_is_ours(n, &p->dst) && !nat_in_net(n, &p->dst)) {
+        if (pkt_flatten(n, p))
+            icmp_error(n, p, NAT_TTL_EXCEEDED);
+        return;
+    }
     if (p->proto == NAT_PROTO_TCP && !p->to_all) {
         tcp_input(n, p);
         return;
@@ -51193,6 +51198,7 @@ static void ip_reassembled(struct nat *n, struct ip_reassembly *r, struct pkt *f
     p.dst = r->dst;
     p.proto = r->proto;
     p.ttl = r->ttl;
+    p.to_all = from->to_all;
     memcpy(p.src_mac, from->src_mac, 6);
     ip_reassembly_free(n, r);
     ip_deliver(n, &p);
@@ -51314,11 +51320,6 @@ EMU_PRIV void ip_input(struct nat *n, struct pkt *p)
     fragment = ld16be(ip + 6);
     if (fragment & 0x3FFF) {
         ip_fragment(n, p, ld16be(ip + 4), (size_t)(fragment & 0x1FFF) * 8, (fragment & 0x2000) != 0);
-        return;
-    }
-    if (p->ttl <= 1 && !p->to_all && !nat_is_ours(n, &p->dst) && !nat_in_net(n, &p->dst)) {
-        if (pkt_flatten(n, p))
-            icmp_error(n, p, NAT_TTL_EXCEEDED);
         return;
     }
     ip_deliver(n, p);
@@ -52059,6 +52060,7 @@ struct tcp_flow {
     long pid;
     size_t resolver; /* DNS: which one is being tried */
     bool is_dns, host_blocked, host_eof, host_reset, shut_down;
+    bool host_deaf; /* the socket takes nothing more, but what it said before may still be unread */
     int64_t connect_until_host_ns;
     /* sender */
     struct tcp_ring tx;
@@ -52069,7 +52071,8 @@ struct tcp_flow {
     struct tcp_chunk *chunks;
     unsigned chunk_first, chunk_count, chunk_capacity;
     uint32_t pipe, sacked_bytes, cwnd, ssthresh, recover;
-    bool in_recovery, in_loss, reordered, any_again; /* in_loss: after a timeout, until recover is acknowledged */
+    bool in_recovery, in_loss, reordered, any_again, again_now; /* in_loss: after a timeout, until recover is acknowledged; again_now: a lost
+                                                                          segment goes whatever cwnd says */
     unsigned dupacks, retries, backoff;
     int64_t srtt_ns, rttvar_ns, rto_ns, min_rtt_ns, rack_sent_ns, rack_rtt_ns;
     uint32_t rack_end;
@@ -52851,6 +52854,7 @@ static void tcp_take_ack(struct tcp_flow *f, const struct tcp_segment *s)
             tcp_chunk_split(f, 0, c->seq + f->mss);
         tcp_chunk_lost(f, tcp_chunk(f, 0));
         tcp_enter_recovery(f);
+        f->again_now = true;
     }
     if (delivered)
         tcp_grow_cwnd(f, delivered, pipe_before);
@@ -52888,7 +52892,7 @@ static bool tcp_send_again(struct tcp_flow *f, int64_t now)
             continue;
         room = f->cwnd > f->pipe ? f->cwnd - f->pipe : 0;
         if (room < f->mss) {
-            if (!(first && !f->pipe))
+            if (!first || (f->pipe && !f->again_now))
                 return false;
             room = f->mss;
         }
@@ -52907,7 +52911,7 @@ static bool tcp_send_again(struct tcp_flow *f, int64_t now)
         c->sent_ns = now;
         f->any_again = true;
         f->pipe += size;
-        first = false;
+        first = f->again_now = false;
         if (!f->rto_at || f->rto_is_probe)
             tcp_restart_rto(f, now);
     }
@@ -53191,16 +53195,31 @@ static void tcp_watch(struct tcp_flow *f)
         watch_want(&f->watch, want);
 }
 
-/* The host's socket broke while the guest still has something to say to it. */
+static void tcp_pull(struct tcp_flow *f);
+
+/* The host's socket broke while the guest still has something to say to it. What the host said before comes first, then the reset; what the
+ * guest says meanwhile is acknowledged and dropped. */
 static void tcp_host_failed(struct tcp_flow *f)
 {
-    tcp_reset_guest(f);
+    if (f->chr || f->fin_sent) {
+        tcp_reset_guest(f);
+        return;
+    }
+    f->host_deaf = true;
+    f->host_blocked = false;
+    f->rx_head += tcp_rx_size(f);
+    tcp_pull(f);
+    if (f->host_eof)
+        f->host_reset = true;
+    tcp_want_work(f);
 }
 
 /* rx -> host. */
 static void tcp_push(struct tcp_flow *f)
 {
     struct host_iov v[2];
+    if (f->host_deaf)
+        f->rx_head += tcp_rx_size(f);
     while (tcp_rx_size(f) && !f->host_blocked && f->state == TCP_OPEN) {
         int count = tcp_ring_pieces(&f->rx, f->rx_head, tcp_rx_size(f), v), done;
         if (f->chr)
@@ -53213,7 +53232,7 @@ static void tcp_push(struct tcp_flow *f)
         }
         if (done < 0) {
             tcp_host_failed(f);
-            return;
+            break;
         }
         f->rx_head += (uint32_t)done;
         f->bytes_out += (uint32_t)done;
@@ -53249,6 +53268,7 @@ static void tcp_pull(struct tcp_flow *f)
         f->tx_end += (uint32_t)got;
     } else if (got == 0) {
         f->host_eof = true;
+        f->host_reset = f->host_deaf;
     } else if (got != EMU_EAGAIN) {
         f->host_reset = true; /* after what was read before */
     }
@@ -53500,7 +53520,7 @@ static void tcp_take_data(struct tcp_flow *f, struct pkt *p, const struct tcp_se
             f->fin_known = false;
     }
     if (size && seq == f->rcv_nxt) {
-        if (size >= TCP_DIRECT && f->rx_head == f->rcv_nxt && !f->range_count && !f->host_blocked && f->fd != HOST_FD_NONE) {
+        if (size >= TCP_DIRECT && f->rx_head == f->rcv_nxt && !f->range_count && !f->host_blocked && !f->host_deaf && f->fd != HOST_FD_NONE) {
             uint32_t done = tcp_write_direct(f, p, offset, size);
             if (f->state == TCP_DEAD)
                 return;
@@ -53656,7 +53676,10 @@ static bool tcp_connect_host(struct tcp_flow *f)
         if (r < 0) {
             if (r != EMU_EINVAL && r != EMU_ENOTSUP)
                 nat_no_descriptors(n);
-            break;
+            if (!f->is_dns)
+                break;
+            f->resolver++;
+            continue;
         }
         r = host_connect(f->fd, &f->peer);
         if (!r || r == EMU_EAGAIN) {
@@ -55297,11 +55320,6 @@ EMU_PRIV void ip6_input(struct nat *n, struct pkt *p)
     if (headers == IP6_HEADERS_MAX || next == 59 || p->l4 >= p->end)
         return;
     p->proto = next;
-    if (p->ttl <= 1 && !p->to_all && !nat_is_ours(n, &p->dst) && !nat_in_net(n, &p->dst)) {
-        if (pkt_flatten(n, p))
-            icmp_error(n, p, NAT_TTL_EXCEEDED);
-        return;
-    }
     ip_deliver(n, p);
 }
 #undef IP6_LIFETIME_S
@@ -55360,8 +55378,12 @@ EMU_PRIV struct nat_addr nat_own_addr(const struct nat *n, bool v4) { return v4 
 EMU_PRIV struct nat_addr nat_first_guest(const struct nat *n)
 {
     unsigned i;
-    if (n->ip4)
+    if (n->ip4) {
+        for (i = 0; i < NAT_LEASES; i++) /* a guest may have asked for another address than the first */
+            if (n->leases[i].used && !n->leases[i].declined && n->leases[i].until_ns > emu_now_ns(n->emu))
+                return nat_v4(n->leases[i].ip);
         return nat_v4(n->dhcp4);
+    }
     for (i = 0; i < ARP_ENTRIES; i++) /* IPv6 alone: the guest chose its address itself */
         if (n->arp[i].used && n->arp[i].known && !nat_is_v4(&n->arp[i].ip) && (n->arp[i].ip.b[0] != 0xFE || n->arp[i].ip.b[1] >= 0xC0))
             return n->arp[i].ip;
@@ -56017,7 +56039,7 @@ static int nat_options_v4(struct nat *n, struct options *o, struct err *err)
     n->dhcp4 = n->net4 | (UINT32_C(0x020F) & ~n->mask4);
     if ((r = nat_option_v4(o, "host", &n->host4, err)) || (r = nat_option_v4(o, "dns", &n->dns4, err)) || (r = nat_option_v4(o, "dhcpstart", &n->dhcp4, err)))
         return r;
-    if (!options_get(o, "dhcpstart") && bits > 28) /* the net is too small for the usual place */
+    if (!options_get(o, "dhcpstart") && bits >= 28) /* the usual place would be the net's broadcast address, or outside */
         n->dhcp4 = n->net4 + 4;
     if ((n->host4 & n->mask4) != n->net4 || n->host4 == n->net4 || n->host4 == (n->net4 | ~n->mask4))
         return err_set(err, EMU_EINVAL, "%s: host= must lie in net=", o->origin);

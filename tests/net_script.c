@@ -212,6 +212,78 @@ TEST(tcp_retransmits_by_sack_and_by_timeout)
     script_end(&s);
 }
 
+/* RFC 5681 §3.2, RFC 6582 §3.2: the lost segment goes again at the third duplicate, whatever the window that is halved then says. */
+TEST(tcp_fast_retransmits_without_sack_from_a_full_window)
+{
+    static uint8_t data[20 * 1460];
+    struct script s;
+    struct seg g;
+    uint32_t first;
+    int i;
+    NEEDS_WHOLE_RINGS();
+    CHECK(connected_with(&s, "", 65535, false));
+    peer_says(&s, data, 10 * 1460);
+    for (i = 0; i < 10; i++) {
+        CHECK(take_tcp(&s, &g));
+        send_tcp(&s, GATE, s.hport, s.gseq, g.seq + 1460, ACK, 65535, NULL, 0, NULL, 0);
+        script_work(&s);
+    }
+    first = g.seq + 1460;
+    peer_says(&s, data, sizeof data);
+    for (i = 0; i < 5; i++)
+        script_poll(&s, 0);
+    for (i = 0; take_tcp(&s, &g); i++)
+        CHECK_EQ(g.seq, first + 1460u * (unsigned)i);
+    CHECK(i >= 12); /* more than the window after the loss */
+    for (i = 0; i < 3; i++) {
+        CHECK(!take_tcp(&s, &g));
+        send_tcp(&s, GATE, s.hport, s.gseq, first, ACK, 65535, NULL, 0, NULL, 0);
+        script_work(&s);
+    }
+    CHECK(take_tcp(&s, &g));
+    while (g.seq != first && take_tcp(&s, &g)) {} /* duplicates let new segments out before it (RFC 3042) */
+    CHECK_EQ(g.seq, first);
+    CHECK_EQ(g.len, 1460);
+    CHECK(tcp_check(s.n));
+    script_end(&s);
+}
+
+/* A server that answers and closes without reading on (an HTTP 413): the guest must have the answer before it has the reset. */
+TEST(tcp_answer_before_a_reset_is_delivered)
+{
+    struct script s;
+    struct seg g;
+    bool answered = false, reset = false;
+    int i;
+    CHECK(connected(&s, 65535));
+    send_tcp(&s, GATE, s.hport, s.gseq, s.gack, ACK | PSH, 65535, NULL, 0, "request", 7);
+    script_work(&s);
+    while (take_tcp(&s, &g)) {}
+    CHECK_EQ(write(s.peer, "413", 3), 3);
+    close(s.peer); /* with unread input: the host's kernel resets */
+    s.peer = -1;
+    send_tcp(&s, GATE, s.hport, s.gseq + 7, s.gack, ACK | PSH, 65535, NULL, 0, "more", 4);
+    script_work(&s);
+    for (i = 0; i < 10 && !reset; i++) {
+        script_poll(&s, 50);
+        while (take_tcp(&s, &g)) {
+            if (g.len == 3) {
+                CHECK(!memcmp(g.data, "413", 3));
+                CHECK_EQ(g.seq, s.gack);
+                answered = true;
+            }
+            if (g.flags & RST) {
+                CHECK(answered);
+                reset = true;
+            }
+        }
+    }
+    CHECK(answered);
+    CHECK(reset);
+    CHECK_EQ(s.n->tcp_count, 0);
+    script_end(&s);
+}
+
 /* Receivers join the segments of a flow only while their IP identifications count up by one (Linux: inet_gro_receive()), over the
  * boundaries of super-frames too. */
 TEST(tcp_identifies_packets_without_gaps)
@@ -987,6 +1059,36 @@ TEST(udp_datagrams_of_60000_bytes_pass_both_ways_in_fragments)
     script_end(&s);
 }
 
+/* What a datagram is refused for whole, it is refused for in fragments: a broadcast stays in the guest's net (RFC 1812 §5.3.5), and a TTL that is
+ * used up is answered (RFC 792). */
+TEST(ip_fragments_are_judged_like_whole_datagrams)
+{
+    static const uint32_t to[] = { UINT32_MAX, UINT32_C(0x0A0002FF), UINT32_C(0xEF010203) };
+    struct script s;
+    static uint8_t u[1488], f[2000];
+    const uint8_t *p;
+    unsigned i, exceeded = 0;
+    CHECK(script_start(&s, ""));
+    memset(u, 0, sizeof u);
+    st16be(u, 5000);
+    st16be(u + 2, 9);
+    st16be(u + 4, sizeof u);
+    for (i = 0; i < 3; i++) {
+        give(&s, f, ip_frame(f, 17, GUEST, to[i], u, 1480, (uint16_t)(1 + i), 0x2000, 64));
+        give(&s, f, ip_frame(f, 17, GUEST, to[i], u + 1480, 8, (uint16_t)(1 + i), 185, 64));
+        CHECK_EQ(s.n->udp_count, 0);
+    }
+    CHECK(!take(&s));
+    give(&s, f, ip_frame(f, 17, GUEST, UINT32_C(0xC0000201), u, 1480, 9, 0x2000, 1));
+    give(&s, f, ip_frame(f, 17, GUEST, UINT32_C(0xC0000201), u + 1480, 8, 9, 185, 1));
+    CHECK_EQ(s.n->udp_count, 0);
+    arp_reply(&s);
+    while ((p = take(&s)))
+        exceeded += ld16be(p + 12) == 0x0800 && p[23] == 1 && p[34] == 11 && p[35] == 0 && good_sums(p, last_size);
+    CHECK_EQ(exceeded, 1);
+    script_end(&s);
+}
+
 /* CVE-2018-11806, 2019-14378, 2019-15890, 2020-1983: lengths and offsets that lie, overlaps, floods. */
 TEST(ip_fragments_overlapping_or_too_large_are_dropped)
 {
@@ -1181,6 +1283,31 @@ TEST(dhcp_grants_an_unknown_free_address)
     f = dhcp_ask(&s, 3, UINT32_C(0x0A000242), 0, "", 0);
     CHECK(f && (o = dhcp_opt(f, 53)) && o[1] == 5 && ld32be(f + 42 + 16) == UINT32_C(0x0A000242));
     CHECK(!dhcp_opt(f, 3) && !dhcp_opt(f, 6)); /* restrict: no router, no DNS */
+    script_end(&s);
+}
+
+/* A rule without a guest's address means the first lease, which need not be dhcpstart=. */
+TEST(hostfwd_goes_to_the_address_that_was_leased)
+{
+    struct script s;
+    struct nat_addr a;
+    CHECK(script_start(&s, ""));
+    a = nat_first_guest(s.n);
+    CHECK_EQ(nat_get_v4(&a), GUEST);
+    CHECK(dhcp_ask(&s, 3, UINT32_C(0x0A000242), 0, "", 0));
+    a = nat_first_guest(s.n);
+    CHECK_EQ(nat_get_v4(&a), UINT32_C(0x0A000242));
+    script_end(&s);
+}
+
+/* In a /28 the usual place of the first guest, .15, is the broadcast address. */
+TEST(net_of_16_addresses_has_one_for_the_guest)
+{
+    struct script s;
+    struct nat_addr a;
+    CHECK(script_start(&s, "net=192.168.76.0/28"));
+    a = nat_first_guest(s.n);
+    CHECK_EQ(nat_get_v4(&a), UINT32_C(0xC0A84C04));
     script_end(&s);
 }
 
@@ -1445,7 +1572,8 @@ TEST(ipv6_advertises_prefix_router_and_dns)
 TEST_MAIN(TEST_CASE(udp_datagram_behind_an_error_is_unharmed), TEST_CASE(guestfwd_closes_the_line_that_it_opened), TEST_CASE(tcp_rings_of_many_flows_are_small), TEST_CASE(tcp_reset_waits_for_room_in_the_nic), TEST_CASE(tcp_that_gives_up_a_closed_window_resets_both_ends), TEST_CASE(tcp_flows_take_turns_at_a_full_nic),
           TEST_CASE(guestfwd_leaves_a_chardev_in_use_alone), TEST_CASE(tcp_probes_zero_window_and_resumes), TEST_CASE(tcp_refused_connection_is_reset), TEST_CASE(tcp_delivers_data_both_ways_and_half_closes),
           TEST_CASE(tcp_acknowledges_every_second_super_frame), TEST_CASE(tcp_acknowledges_out_of_order_data_with_sack), TEST_CASE(tcp_retransmits_by_sack_and_by_timeout), TEST_CASE(tcp_fast_retransmits_without_sack),
-          TEST_CASE(tcp_identifies_packets_without_gaps),
+          TEST_CASE(tcp_identifies_packets_without_gaps), TEST_CASE(tcp_fast_retransmits_without_sack_from_a_full_window),
+          TEST_CASE(tcp_answer_before_a_reset_is_delivered), TEST_CASE(ip_fragments_are_judged_like_whole_datagrams), TEST_CASE(hostfwd_goes_to_the_address_that_was_leased), TEST_CASE(net_of_16_addresses_has_one_for_the_guest),
           TEST_CASE(tcp_challenges_blind_reset_syn_and_ack), TEST_CASE(tcp_accepts_nothing_beyond_its_window), TEST_CASE(tcp_keeps_data_while_the_nic_is_full),
           TEST_CASE(tcp_keepalive_finds_a_dead_guest), TEST_CASE(tcp_urgent_pointer_is_harmless), TEST_CASE(zero_ports_are_dropped),
           TEST_CASE(tcp_option_overrun_ends_the_list), TEST_CASE(hostfwd_reset_when_guest_refuses_and_when_silent), TEST_CASE(hostfwd_errors_are_one_clear_line),

@@ -18,6 +18,11 @@
 
 EMU_PRIV void ip_deliver(struct nat *n, struct pkt *p)
 {
+    if (p->ttl <= 1 && !p->to_all && !nat_is_ours(n, &p->dst) && !nat_in_net(n, &p->dst)) {
+        if (pkt_flatten(n, p))
+            icmp_error(n, p, NAT_TTL_EXCEEDED);
+        return;
+    }
     if (p->proto == NAT_PROTO_TCP && !p->to_all) {
         tcp_input(n, p);
         return;
@@ -147,6 +152,7 @@ static void ip_reassembled(struct nat *n, struct ip_reassembly *r, struct pkt *f
     p.dst = r->dst;
     p.proto = r->proto;
     p.ttl = r->ttl;
+    p.to_all = from->to_all;
     memcpy(p.src_mac, from->src_mac, 6);
     ip_reassembly_free(n, r);
     ip_deliver(n, &p);
@@ -268,11 +274,6 @@ EMU_PRIV void ip_input(struct nat *n, struct pkt *p)
     fragment = ld16be(ip + 6);
     if (fragment & 0x3FFF) {
         ip_fragment(n, p, ld16be(ip + 4), (size_t)(fragment & 0x1FFF) * 8, (fragment & 0x2000) != 0);
-        return;
-    }
-    if (p->ttl <= 1 && !p->to_all && !nat_is_ours(n, &p->dst) && !nat_in_net(n, &p->dst)) {
-        if (pkt_flatten(n, p))
-            icmp_error(n, p, NAT_TTL_EXCEEDED);
         return;
     }
     ip_deliver(n, p);

@@ -297,11 +297,6 @@ EMU_PRIV void ip6_input(struct nat *n, struct pkt *p)
     if (headers == IP6_HEADERS_MAX || next == 59 || p->l4 >= p->end)
         return;
     p->proto = next;
-    if (p->ttl <= 1 && !p->to_all && !nat_is_ours(n, &p->dst) && !nat_in_net(n, &p->dst)) {
-        if (pkt_flatten(n, p))
-            icmp_error(n, p, NAT_TTL_EXCEEDED);
-        return;
-    }
     ip_deliver(n, p);
 }
 #undef IP6_LIFETIME_S

@@ -51,8 +51,12 @@ EMU_PRIV struct nat_addr nat_own_addr(const struct nat *n, bool v4) { return v4 
 EMU_PRIV struct nat_addr nat_first_guest(const struct nat *n)
 {
     unsigned i;
-    if (n->ip4)
+    if (n->ip4) {
+        for (i = 0; i < NAT_LEASES; i++) /* a guest may have asked for another address than the first */
+            if (n->leases[i].used && !n->leases[i].declined && n->leases[i].until_ns > emu_now_ns(n->emu))
+                return nat_v4(n->leases[i].ip);
         return nat_v4(n->dhcp4);
+    }
     for (i = 0; i < ARP_ENTRIES; i++) /* IPv6 alone: the guest chose its address itself */
         if (n->arp[i].used && n->arp[i].known && !nat_is_v4(&n->arp[i].ip) && (n->arp[i].ip.b[0] != 0xFE || n->arp[i].ip.b[1] >= 0xC0))
             return n->arp[i].ip;
@@ -708,7 +712,7 @@ static int nat_options_v4(struct nat *n, struct options *o, struct err *err)
     n->dhcp4 = n->net4 | (UINT32_C(0x020F) & ~n->mask4);
     if ((r = nat_option_v4(o, "host", &n->host4, err)) || (r = nat_option_v4(o, "dns", &n->dns4, err)) || (r = nat_option_v4(o, "dhcpstart", &n->dhcp4, err)))
         return r;
-    if (!options_get(o, "dhcpstart") && bits > 28) /* the net is too small for the usual place */
+    if (!options_get(o, "dhcpstart") && bits >= 28) /* the usual place would be the net's broadcast address, or outside */
         n->dhcp4 = n->net4 + 4;
     if ((n->host4 & n->mask4) != n->net4 || n->host4 == n->net4 || n->host4 == (n->net4 | ~n->mask4))
         return err_set(err, EMU_EINVAL, "%s: host= must lie in net=", o->origin);

@@ -108,6 +108,7 @@ struct tcp_flow {
     long pid;
     size_t resolver; /* DNS: which one is being tried */
     bool is_dns, host_blocked, host_eof, host_reset, shut_down;
+    bool host_deaf; /* the socket takes nothing more, but what it said before may still be unread */
     int64_t connect_until_host_ns;
     /* sender */
     struct tcp_ring tx;
@@ -118,7 +119,8 @@ struct tcp_flow {
     struct tcp_chunk *chunks;
     unsigned chunk_first, chunk_count, chunk_capacity;
     uint32_t pipe, sacked_bytes, cwnd, ssthresh, recover;
-    bool in_recovery, in_loss, reordered, any_again; /* in_loss: after a timeout, until recover is acknowledged */
+    bool in_recovery, in_loss, reordered, any_again, again_now; /* in_loss: after a timeout, until recover is acknowledged; again_now: a lost
+                                                                          segment goes whatever cwnd says */
     unsigned dupacks, retries, backoff;
     int64_t srtt_ns, rttvar_ns, rto_ns, min_rtt_ns, rack_sent_ns, rack_rtt_ns;
     uint32_t rack_end;
@@ -900,6 +902,7 @@ static void tcp_take_ack(struct tcp_flow *f, const struct tcp_segment *s)
             tcp_chunk_split(f, 0, c->seq + f->mss);
         tcp_chunk_lost(f, tcp_chunk(f, 0));
         tcp_enter_recovery(f);
+        f->again_now = true;
     }
     if (delivered)
         tcp_grow_cwnd(f, delivered, pipe_before);
@@ -937,7 +940,7 @@ static bool tcp_send_again(struct tcp_flow *f, int64_t now)
             continue;
         room = f->cwnd > f->pipe ? f->cwnd - f->pipe : 0;
         if (room < f->mss) {
-            if (!(first && !f->pipe))
+            if (!first || (f->pipe && !f->again_now))
                 return false;
             room = f->mss;
         }
@@ -956,7 +959,7 @@ static bool tcp_send_again(struct tcp_flow *f, int64_t now)
         c->sent_ns = now;
         f->any_again = true;
         f->pipe += size;
-        first = false;
+        first = f->again_now = false;
         if (!f->rto_at || f->rto_is_probe)
             tcp_restart_rto(f, now);
     }
@@ -1240,16 +1243,31 @@ static void tcp_watch(struct tcp_flow *f)
         watch_want(&f->watch, want);
 }
 
-/* The host's socket broke while the guest still has something to say to it. */
+static void tcp_pull(struct tcp_flow *f);
+
+/* The host's socket broke while the guest still has something to say to it. What the host said before comes first, then the reset; what the
+ * guest says meanwhile is acknowledged and dropped. */
 static void tcp_host_failed(struct tcp_flow *f)
 {
-    tcp_reset_guest(f);
+    if (f->chr || f->fin_sent) {
+        tcp_reset_guest(f);
+        return;
+    }
+    f->host_deaf = true;
+    f->host_blocked = false;
+    f->rx_head += tcp_rx_size(f);
+    tcp_pull(f);
+    if (f->host_eof)
+        f->host_reset = true;
+    tcp_want_work(f);
 }
 
 /* rx -> host. */
 static void tcp_push(struct tcp_flow *f)
 {
     struct host_iov v[2];
+    if (f->host_deaf)
+        f->rx_head += tcp_rx_size(f);
     while (tcp_rx_size(f) && !f->host_blocked && f->state == TCP_OPEN) {
         int count = tcp_ring_pieces(&f->rx, f->rx_head, tcp_rx_size(f), v), done;
         if (f->chr)
@@ -1262,7 +1280,7 @@ static void tcp_push(struct tcp_flow *f)
         }
         if (done < 0) {
             tcp_host_failed(f);
-            return;
+            break;
         }
         f->rx_head += (uint32_t)done;
         f->bytes_out += (uint32_t)done;
@@ -1298,6 +1316,7 @@ static void tcp_pull(struct tcp_flow *f)
         f->tx_end += (uint32_t)got;
     } else if (got == 0) {
         f->host_eof = true;
+        f->host_reset = f->host_deaf;
     } else if (got != EMU_EAGAIN) {
         f->host_reset = true; /* after what was read before */
     }
@@ -1549,7 +1568,7 @@ static void tcp_take_data(struct tcp_flow *f, struct pkt *p, const struct tcp_se
             f->fin_known = false;
     }
     if (size && seq == f->rcv_nxt) {
-        if (size >= TCP_DIRECT && f->rx_head == f->rcv_nxt && !f->range_count && !f->host_blocked && f->fd != HOST_FD_NONE) {
+        if (size >= TCP_DIRECT && f->rx_head == f->rcv_nxt && !f->range_count && !f->host_blocked && !f->host_deaf && f->fd != HOST_FD_NONE) {
             uint32_t done = tcp_write_direct(f, p, offset, size);
             if (f->state == TCP_DEAD)
                 return;
@@ -1705,7 +1724,10 @@ static bool tcp_connect_host(struct tcp_flow *f)
         if (r < 0) {
             if (r != EMU_EINVAL && r != EMU_ENOTSUP)
                 nat_no_descriptors(n);
-            break;
+            if (!f->is_dns)
+                break;
+            f->resolver++;
+            continue;
         }
         r = host_connect(f->fd, &f->peer);
         if (!r || r == EMU_EAGAIN) {
