@@ -37075,13 +37075,11 @@ static bool e1000_rx_write(struct e1000 *d, const uint8_t *frame, size_t size, u
 static bool e1000_rx_frame(struct e1000 *d, const uint8_t *frame, size_t size, bool vouched)
 {
     uint32_t rctl = E1000_REG(d, E1000_RCTL);
-    uint8_t *copy = NULL;
+    uint8_t *copy = d->rx_flat;
     unsigned status;
     uint16_t special = 0;
     uint64_t wire;
     int match;
-    if (size < E1000_MIN_FRAME || (E1000_REG(d, E1000_CTRL) & E1000_CTRL_VME))
-        copy = d->rx_flat;
     if (size < 14)
         return true;
     if (size < E1000_MIN_FRAME) {
@@ -37105,7 +37103,7 @@ static bool e1000_rx_frame(struct e1000 *d, const uint8_t *frame, size_t size, b
             return true;
         if ((rctl & E1000_RCTL_VFE) && (rctl & E1000_RCTL_CFIEN) && !(tag & 0x1000) != !(rctl & E1000_RCTL_CFI))
             return true;
-        if (copy) { /* strip */
+        if (E1000_REG(d, E1000_CTRL) & E1000_CTRL_VME) { /* strip */
             memmove(copy, frame, 12);
             memmove(copy + 12, frame + 16, size - 16);
             frame = copy;
@@ -37385,11 +37383,13 @@ static bool e1000_tx_send(struct e1000 *d)
     size_t size = d->tx.total, need = 0, frames = 1, wire;
     uint8_t *head;
     int count = 0;
+    bool pad = size < E1000_MIN_FRAME && (E1000_REG(d, E1000_TCTL) & E1000_TCTL_PSP) && size >= 14;
     memset(&f, 0, sizeof f);
-    if (size < E1000_MIN_FRAME && (E1000_REG(d, E1000_TCTL) & E1000_TCTL_PSP) && size >= 14) {
+    if (pad) {
         e1000_tx_flatten(d);
         memset(d->tx_flat + E1000_ROOM + size, 0, E1000_MIN_FRAME - size);
-        size = d->tx.total = E1000_MIN_FRAME;
+        if (!tso)
+            size = d->tx.total = E1000_MIN_FRAME;
     }
     if (d->tx.bad || size < 14 || (!tso && size > E1000_RX_MAX)) {
         e1000_bad(d, "packet of a bad size sent");
@@ -37424,6 +37424,8 @@ static bool e1000_tx_send(struct e1000 *d)
         e1000_bad(d, "segmentation request that makes no sense");
         return true;
     }
+    if (tso && pad && f.gso == NET_GSO_NONE) /* only now: padding is no payload */
+        size = need = d->tx.total = E1000_MIN_FRAME;
     if (ixsm) {
         size_t end = c->ipcse ? (size_t)c->ipcse + 1 : need;
         if (end <= need && c->ipcss < end && c->ipcso + 2u <= need)
@@ -37904,6 +37906,8 @@ EMU_PRIV const struct device_class e1000_class = {
  *            leaves as a super-frame. If the peer is full the walk stops and goes on in kick(); if the guest has no room the sender waits.
  * Invariants 1. INTA# is asserted exactly while ISR & IMR is not 0.
  *            2. DMA that hits this card's own registers finds busy set and does nothing.
+ *            3. While a sender waits for room in the 8139's ring and the ring holds frames, ROK stays set: a driver that clears ISR first and reads
+ *               later would wait for the next frame, which waits for it. As ne2k.c's invariant 3.
  * Missing    Wake-up, flash, MII beyond the basic registers. FCS bytes given to the guest are zero. Early receive and transmit thresholds.
  */
 
@@ -37916,10 +37920,11 @@ enum {
     RTL_ISR_ROK = 1, RTL_ISR_TOK = 4, RTL_ISR_RXOVW = 0x10, RTL_ISR_LINK = 0x20, RTL_ISR_TDU = 0x80, RTL_ISR_SWINT = 0x100, RTL_ISR_TIMEOUT = 0x4000,
     RTL_RCR_AAP = 1, RTL_RCR_APM = 2, RTL_RCR_AM = 4, RTL_RCR_AB = 8, RTL_RCR_WRAP = 0x80,
     RTL_TSD_OWN = 0x2000, RTL_TSD_TOK = 0x8000,
+    RTL_DTCCR = 0x10, RTL_DTCCR_CMD = 8, RTL_TALLY_BYTES = 64, /* in C+ mode, where TSD is else */
     RTL_CPCR_TX = 1, RTL_CPCR_RX = 2, RTL_CPCR_RXCSUM = 0x20, RTL_CPCR_RXVLAN = 0x40,
     RTL_HW_VERSION = 0x74800000, /* of the C+ in TCR */
     RTL_RX_BAR = 0x2000, RTL_RX_PAM = 0x4000, RTL_RX_MAR = 0x8000, RTL_RX_ROK = 1,
-    RTL_FRAME_MAX = 8192, RTL_TX_MAX = 65536 + 256, RTL_FRAGS = 40, RTL_FCS = 4, RTL_MIN_FRAME = 60, RTL_ROOM = 4, RTL_CP_TX_RING = 64 /* descriptors */
+    RTL_FRAME_MAX = 8192, RTL_TX_MAX = 65536 + 256, RTL_FCS = 4, RTL_MIN_FRAME = 60, RTL_ROOM = 4, RTL_CP_TX_RING = 64 /* descriptors; no packet has more */
 };
 #define RTL_CP_OWN 0x80000000u
 #define RTL_CP_EOR 0x40000000u
@@ -37927,6 +37932,7 @@ enum {
 #define RTL_CP_LS 0x10000000u
 #define RTL_CP_LGSEN 0x08000000u
 #define RTL_CP_TX_STATUS 0x0FFF0000u /* what asked for offloads comes back as errors and collisions: none */
+#define RTL_CP_TES 0x00800000u       /* transmit error summary */
 #define RTL_CP_TAG 0x00020000u   /* transmit: TAGC */
 #define RTL_CP_RXTAG 0x00010000u /* receive: TAVA */
 
@@ -37945,6 +37951,12 @@ struct rtl8139 {
     /* C+ mode: positions in the rings */
     uint64_t tx_base[2], rx_base;
     uint32_t tx_at[2], rx_at;
+    bool tx_lost[2]; /* the rest of a packet of too many descriptors is still to come */
+    struct {
+        uint64_t tx_ok, rx_ok, rx_physical, rx_broadcast;
+        uint32_t rx_multicast;
+        uint16_t rx_missed;
+    } tally; /* frames, from reset on */
     uint8_t *flat; /* a packet being gathered; RTL_ROOM + RTL_TX_MAX bytes */
     uint8_t *rx_flat;
     struct timer timer;
@@ -37967,6 +37979,25 @@ static void rtl_cause(struct rtl8139 *d, unsigned bits)
 
 static bool rtl_link_up(const struct rtl8139 *d) { return !d->port.link_down && (!d->port.peer || !d->port.peer->link_down); }
 static void rtl_link_changed(struct net_port *p) { rtl_cause(p->opaque, RTL_ISR_LINK); }
+
+/* Data sheet of the C+: the tally counters' block. No errors or collisions happen here. */
+static void rtl_dump_tally(struct rtl8139 *d)
+{
+    uint8_t block[RTL_TALLY_BYTES] = { 0 };
+    uint64_t gpa = ld64le(d->reg + RTL_DTCCR) & ~UINT64_C(63);
+    d->reg[RTL_DTCCR] &= (uint8_t)~RTL_DTCCR_CMD;
+    if (d->busy || !pci_bus_master(&d->pci))
+        return;
+    st64le(block, d->tally.tx_ok);
+    st64le(block + 8, d->tally.rx_ok);
+    st16le(block + 28, d->tally.rx_missed);
+    st64le(block + 40, d->tally.rx_physical);
+    st64le(block + 48, d->tally.rx_broadcast);
+    st32le(block + 56, d->tally.rx_multicast);
+    d->busy = true;
+    dma_write(d->pci.dev.emu, gpa, block, sizeof block);
+    d->busy = false;
+}
 
 /* ---- receive ---- */
 
@@ -38027,10 +38058,19 @@ static void rtl_ring_put(struct rtl8139 *d, const void *bytes, size_t size, bool
     d->cbr = (d->cbr + (uint32_t)size) & (n - 1);
 }
 
+/* One frame has reached the guest; status: rtl_match's. */
+static void rtl_count_received(struct rtl8139 *d, unsigned status)
+{
+    d->tally.rx_ok++;
+    d->tally.rx_physical += (status & RTL_RX_PAM) != 0;
+    d->tally.rx_broadcast += (status & RTL_RX_BAR) != 0;
+    d->tally.rx_multicast += (status & RTL_RX_MAR) != 0;
+}
+
 static bool rtl_ring_rx(struct rtl8139 *d, const uint8_t *f, size_t size, unsigned status)
 {
     uint8_t header[4], tail[8] = { 0 };
-    bool overrun = (d->reg[RTL_RCR] & RTL_RCR_WRAP) != 0;
+    bool overrun = (d->reg[RTL_RCR] & RTL_RCR_WRAP) && rtl_ring_bytes(d) < 65536; /* the largest ring always wraps */
     size_t padding = (4 - (size & 3)) & 3;
     if (rtl_ring_free(d) <= size + 4 + RTL_FCS + 16)
         return false;
@@ -38046,6 +38086,7 @@ static bool rtl_ring_rx(struct rtl8139 *d, const uint8_t *f, size_t size, unsign
         rtl_ring_put(d, f, size, false);
         rtl_ring_put(d, tail, RTL_FCS + padding, false);
     }
+    rtl_count_received(d, status);
     return true;
 }
 
@@ -38094,6 +38135,7 @@ static bool rtl_cp_receive(struct rtl8139 *d, const uint8_t *f, size_t size, uns
         size -= 4;
     }
     if (size + RTL_FCS > (dw0 & 0x1FFF)) { /* does not fit: lost, as the data sheet's overflow */
+        d->tally.rx_missed++;
         rtl_cause(d, RTL_ISR_RXOVW);
         return true;
     }
@@ -38105,7 +38147,16 @@ static bool rtl_cp_receive(struct rtl8139 *d, const uint8_t *f, size_t size, uns
     dma_write(e, at + 4, back + 4, 4);
     dma_write(e, at, back, 4);
     d->rx_at = dw0 & RTL_CP_EOR ? 0 : d->rx_at + 1;
+    rtl_count_received(d, status);
     return true;
+}
+
+/* A sender has to wait (keeps invariant 3). */
+static void rtl_rx_wait(struct rtl8139 *d)
+{
+    d->wants_kick = true;
+    if (rtl_rx_on(d) && !rtl_cp_rx(d) && d->cbr != d->capr)
+        rtl_cause(d, RTL_ISR_ROK);
 }
 
 static bool rtl_can_receive(struct net_port *p)
@@ -38113,7 +38164,7 @@ static bool rtl_can_receive(struct net_port *p)
     struct rtl8139 *d = p->opaque;
     if (!rtl_rx_on(d) || rtl_rx_room(d))
         return true;
-    d->wants_kick = true;
+    rtl_rx_wait(d);
     return false;
 }
 
@@ -38139,12 +38190,14 @@ static int rtl_take(struct rtl8139 *d, const struct net_frame *frame, bool loope
     d->busy = true;
     taken = rtl_cp_rx(d) ? rtl_cp_receive(d, f, size, status, frame->csum_valid) : rtl_ring_rx(d, f, size, status);
     d->busy = false;
-    if (taken)
+    if (taken) {
         rtl_cause(d, RTL_ISR_ROK);
-    else if (looped)
+    } else if (looped) {
+        d->tally.rx_missed++;
         rtl_cause(d, RTL_ISR_RXOVW);
-    else
-        d->wants_kick = true;
+    } else {
+        rtl_rx_wait(d);
+    }
     return taken || looped;
 }
 
@@ -38174,6 +38227,11 @@ static int rtl_output(struct rtl8139 *d, const struct net_frame *f)
     return net_send(&d->port, f);
 }
 
+static void rtl_count_sent(struct rtl8139 *d, const struct net_frame *f)
+{
+    d->tally.tx_ok += f->gso != NET_GSO_NONE ? (f->size - f->header_bytes + f->gso_size - 1) / f->gso_size : 1;
+}
+
 static int rtl_send_flat(struct rtl8139 *d, uint8_t *bytes, size_t size, struct net_frame *f)
 {
     struct host_iov piece;
@@ -38186,7 +38244,10 @@ static int rtl_send_flat(struct rtl8139 *d, uint8_t *bytes, size_t size, struct 
     f->pieces = &piece;
     f->count = 1;
     f->size = size;
-    return rtl_output(d, f);
+    if (!rtl_output(d, f))
+        return 0;
+    rtl_count_sent(d, f);
+    return 1;
 }
 
 /* 8139 mode: sends the waiting buffers in their order. */
@@ -38250,24 +38311,29 @@ static void rtl_cp_offload(struct rtl8139 *d, uint8_t *bytes, size_t size, uint3
     }
 }
 
-/* C+ mode: one packet of a ring. 0: nothing there, 1: sent, -1: the peer is full. */
+/* C+ mode: one packet of a ring. 0: nothing there, 1: sent or lost, -1: the peer is full. A packet of more descriptors than the ring may have is lost. */
 static int rtl_cp_packet(struct rtl8139 *d, unsigned ring)
 {
     struct emu *e = d->pci.dev.emu;
-    uint32_t at = d->tx_at[ring], first = 0, tag = 0, dw0 = 0, i, end = at, used[RTL_FRAGS];
+    uint32_t at = d->tx_at[ring], first = 0, tag = 0, dw0 = 0, i, end = at, used[RTL_CP_TX_RING];
     size_t size = 0;
     uint8_t desc[16], *bytes = d->flat + RTL_ROOM;
     struct net_frame f;
     unsigned n = 0;
+    bool lost = false;
     do { /* gather; nothing is given back before the packet is gone */
         uint32_t part;
-        if (n == RTL_FRAGS)
-            return 0;
+        if (n == RTL_CP_TX_RING || (n && end == at)) {
+            lost = true;
+            break;
+        }
         dma_read(e, d->tx_base[ring] + end * 16u, desc, sizeof desc);
         dw0 = ld32le(desc);
         if (!(dw0 & RTL_CP_OWN))
             return 0;
         if (!n) {
+            if (dw0 & RTL_CP_FS)
+                d->tx_lost[ring] = false;
             first = dw0;
             tag = ld32le(desc + 4);
         }
@@ -38280,7 +38346,7 @@ static int rtl_cp_packet(struct rtl8139 *d, unsigned ring)
         end = dw0 & RTL_CP_EOR ? 0 : end + 1;
     } while (!(dw0 & RTL_CP_LS));
     memset(&f, 0, sizeof f);
-    if (size >= 14) {
+    if (size >= 14 && !lost && !d->tx_lost[ring]) {
         rtl_cp_offload(d, bytes, size, first, &f);
         if (tag & RTL_CP_TAG) {
             memmove(bytes - 4, bytes, 12);
@@ -38299,8 +38365,9 @@ static int rtl_cp_packet(struct rtl8139 *d, unsigned ring)
     }
     for (i = 0; i < n; i++) {
         uint64_t where = d->tx_base[ring] + used[i] * 16u;
-        mem_st(e, where, mem_ld(e, where, 4) & ~(RTL_CP_OWN | RTL_CP_TX_STATUS), 4);
+        mem_st(e, where, (mem_ld(e, where, 4) & ~(RTL_CP_OWN | RTL_CP_TX_STATUS)) | (lost || d->tx_lost[ring] ? RTL_CP_TES : 0), 4);
     }
+    d->tx_lost[ring] = lost;
     d->tx_at[ring] = end;
     return 1;
 }
@@ -38338,11 +38405,9 @@ static void rtl_kick(struct net_port *p)
 
 static void rtl_reset_chip(struct rtl8139 *d)
 {
-    uint8_t keep_mar[8];
-    memcpy(keep_mar, d->reg + RTL_MAR, 8);
-    memset(d->reg, 0, sizeof d->reg);
-    memcpy(d->reg + RTL_MAR, keep_mar, 8);
-    memcpy(d->reg + RTL_IDR, d->mac, 6);
+    /* CR.RST leaves IDR and MAR as they are */
+    memset(d->reg + RTL_IDR + 6, 0, RTL_MAR - RTL_IDR - 6);
+    memset(d->reg + RTL_MAR + 8, 0, sizeof d->reg - RTL_MAR - 8);
     d->reg[RTL_CR] = RTL_CR_BUFE;
     st32le(d->reg + RTL_TCR, RTL_HW_VERSION);
     d->reg[RTL_CONFIG0] = 0x10;
@@ -38359,6 +38424,7 @@ static void rtl_reset_chip(struct rtl8139 *d)
     d->rbstart = 0;
     d->cbr = d->capr = 0;
     d->tx_at[0] = d->tx_at[1] = d->rx_at = 0;
+    d->tx_lost[0] = d->tx_lost[1] = false;
     d->tx_base[0] = d->tx_base[1] = d->rx_base = 0;
     d->config_write = false;
     timer_cancel(&d->timer);
@@ -38458,8 +38524,10 @@ static void rtl_write8(struct rtl8139 *d, unsigned r, uint8_t v)
             rtl_reset_chip(d);
             return;
         }
-        if (!(d->reg[RTL_CR] & RTL_CR_TE) && (v & RTL_CR_TE))
+        if (!(d->reg[RTL_CR] & RTL_CR_TE) && (v & RTL_CR_TE)) {
             d->tx_at[0] = d->tx_at[1] = d->tx_next = 0;
+            d->tx_lost[0] = d->tx_lost[1] = false;
+        }
         if (!(d->reg[RTL_CR] & RTL_CR_RE) && (v & RTL_CR_RE)) {
             d->rx_at = 0;
             d->cbr = d->capr = 0;
@@ -38554,6 +38622,8 @@ static void rtl_write(void *opaque, uint64_t offset, uint64_t value, unsigned si
         st16le(d->reg + RTL_ISR, (uint16_t)(RTL_16(d, RTL_ISR) & ~(((unsigned)value & mask) << shift)));
         rtl_update_irq(d);
         rtl_rx_resume(d);
+        if (d->wants_kick)
+            rtl_rx_wait(d);
         return;
     }
     if (r == RTL_IMR && size == 4) { /* both in one store */
@@ -38568,6 +38638,8 @@ static void rtl_write(void *opaque, uint64_t offset, uint64_t value, unsigned si
     }
     for (i = 0; i < size; i++)
         rtl_write8(d, (r + i) & 0xFF, (uint8_t)(value >> (8 * i)));
+    if (r == RTL_DTCCR && cp && (d->reg[r] & RTL_DTCCR_CMD))
+        rtl_dump_tally(d);
     if (r == RTL_TCR)
         st32le(d->reg + RTL_TCR, (RTL_32(d, RTL_TCR) & 0x03060FF0u) | RTL_HW_VERSION);
     if (r == RTL_TIMERINT)
@@ -38587,7 +38659,9 @@ static const struct region_ops rtl_ops = { rtl_read, rtl_write, 1, 4, true };
 static void rtl_reset(struct device *dev)
 {
     struct rtl8139 *d = (struct rtl8139 *)dev;
+    memcpy(d->reg + RTL_IDR, d->mac, 6);
     memset(d->reg + RTL_MAR, 0, 8);
+    memset(&d->tally, 0, sizeof d->tally);
     rtl_reset_chip(d);
 }
 
@@ -38661,6 +38735,7 @@ EMU_PRIV const struct device_class rtl8139_class = {
 #undef RTL_CP_LS
 #undef RTL_CP_LGSEN
 #undef RTL_CP_TX_STATUS
+#undef RTL_CP_TES
 #undef RTL_CP_TAG
 #undef RTL_CP_RXTAG
 #undef RTL_16
@@ -38871,7 +38946,7 @@ static void ne2k_chip_reset(struct ne2k *d)
 
 static void ne2k_command(struct ne2k *d, uint8_t v)
 {
-    d->cr = v;
+    d->cr = v | (d->tx_waits ? NE2K_CR_TXP : 0); /* TXP falls when the packet is gone, not by a write */
     if (v & NE2K_CR_STP) {
         d->isr |= NE2K_ISR_RST;
         d->cr &= (uint8_t)~NE2K_CR_TXP;
@@ -38880,7 +38955,7 @@ static void ne2k_command(struct ne2k *d, uint8_t v)
         d->isr &= (uint8_t)~NE2K_ISR_RST;
         if (((v & NE2K_CR_RD) == 0x08 || (v & NE2K_CR_RD) == 0x10) && !d->rbcr)
             ne2k_cause(d, NE2K_ISR_RDC);
-        if (v & NE2K_CR_TXP)
+        if ((v & NE2K_CR_TXP) && !d->tx_waits)
             ne2k_transmit(d);
     }
     ne2k_rx_resume(d);

@@ -510,6 +510,48 @@ TEST(e1000_tso_to_a_plain_peer_gives_right_segments)
     machine_free(m);
 }
 
+/* Padding is no payload: of a frame below 60 bytes only one that is not cut gets it, behind what the headers count. */
+TEST(e1000_tso_of_short_packets)
+{
+    unsigned mss, plain;
+    for (mss = 2; mss <= 1000; mss += 998)
+        for (plain = 0; plain < 2; plain++) {
+            struct machine *m = machine_new();
+            uint8_t f[58];
+            size_t size = tcp_frame(f, 4);
+            bool cut = mss < 4;
+            rings(m);
+            m->wire.takes_gso = m->wire.takes_csum = !plain;
+            st16be(f + 50, net_checksum_fold(net_checksum_add(f + 26, 8, 6)));
+            mem_write(&m->emu, TX_BUF, f, size);
+            mem_st(&m->emu, TX_RING, 14 | 24 << 8 | (uint64_t)33 << 16 | (uint64_t)34 << 32 | (uint64_t)50 << 40, 8);
+            mem_st(&m->emu, TX_RING + 8, 4 | 0u << 20 | 0x27u << 24, 4);
+            mem_st(&m->emu, TX_RING + 12, 54 << 8 | mss << 16, 4);
+            tx(m, 1, TX_BUF, (uint32_t)size | 1 << 20 | 0x2Fu << 24, 3 << 8);
+            wr(m, TDT, 2);
+            CHECK_EQ(m->frames, cut && plain ? 2 : 1);
+            CHECK_EQ(ld16be(m->last + 16), cut && plain ? 42 : 44);
+            CHECK_EQ(net_checksum(m->last + 14, 20, 0), 0);
+            if (!cut) {
+                CHECK_EQ(m->last_size, 60);
+                CHECK(!m->last[58] && !m->last[59]);
+                CHECK(!memcmp(m->last + 54, f + 54, 4));
+                CHECK_EQ(m->last_frame.gso, NET_GSO_NONE);
+            } else if (!plain) {
+                CHECK_EQ(m->last_size, 58);
+                CHECK_EQ(m->last_frame.gso, NET_GSO_TCP4);
+            } else {
+                CHECK_EQ(ld32be(m->last + 38), 1002);
+                CHECK(!memcmp(m->last + 54, f + 56, 2));
+            }
+            if (plain) {
+                unsigned n = ld16be(m->last + 16) - 20;
+                CHECK_EQ(net_checksum(m->last + 34, n, net_checksum_fold(net_checksum_add(m->last + 26, 8, 6 + n))), 0);
+            }
+            machine_free(m);
+        }
+}
+
 TEST(e1000_inserts_and_strips_vlan_tags)
 {
     struct machine *m = machine_new();
@@ -536,6 +578,27 @@ TEST(e1000_inserts_and_strips_vlan_tags)
     wr(m, VFTA, 1 << 5);
     CHECK_EQ(give(m, m->last, 84), 1);
     CHECK_EQ(rd(m, RDH), 2);
+    machine_free(m);
+}
+
+/* Only CTRL.VME takes the tag off, however short the frame is. */
+TEST(e1000_keeps_the_tag_of_short_frames)
+{
+    struct machine *m = machine_new();
+    uint8_t f[50], got[60];
+    rings(m);
+    frame_for_us(f, sizeof f);
+    st32be(f + 12, 0x81002005);
+    CHECK_EQ(give(m, f, sizeof f), 1);
+    CHECK_EQ(rx_info(m, 0) & 0xFFFF, 60);
+    CHECK_EQ(rx_info(m, 0) >> 32 & 0x0B, 3); /* DD, EOP; no VP */
+    CHECK_EQ(rx_info(m, 0) >> 48, 0);
+    mem_read(&m->emu, RX_BUF, got, sizeof got);
+    CHECK(!memcmp(got, f, 50) && !got[50] && !got[59]);
+    wr(m, CTRL, rd(m, CTRL) | 0x40000000);
+    CHECK_EQ(give(m, f, sizeof f), 1);
+    CHECK_EQ(rx_info(m, 1) & 0xFFFF, 56);
+    CHECK_EQ(rx_info(m, 1) >> 48, 0x2005);
     machine_free(m);
 }
 
@@ -793,7 +856,7 @@ TEST(e1000_survives_hostile_rings)
 TEST_MAIN(TEST_CASE(e1000_pci_header), TEST_CASE(e1000_registers_hold_what_the_self_test_writes), TEST_CASE(e1000_eeprom_holds_address_and_checksum), TEST_CASE(e1000_phy_and_link),
           TEST_CASE(e1000_interrupt_cause_and_mask), TEST_CASE(e1000_itr_spaces_interrupts), TEST_CASE(e1000_sends_and_reports), TEST_CASE(e1000_pads_short_packets),
           TEST_CASE(e1000_tx_interrupt_is_delayed), TEST_CASE(e1000_waits_for_a_full_peer), TEST_CASE(e1000_tso_is_taken_whole),
-          TEST_CASE(e1000_tso_to_a_plain_peer_gives_right_segments), TEST_CASE(e1000_inserts_and_strips_vlan_tags), TEST_CASE(e1000_receives_into_descriptors),
+          TEST_CASE(e1000_tso_to_a_plain_peer_gives_right_segments), TEST_CASE(e1000_tso_of_short_packets), TEST_CASE(e1000_inserts_and_strips_vlan_tags), TEST_CASE(e1000_keeps_the_tag_of_short_frames), TEST_CASE(e1000_receives_into_descriptors),
           TEST_CASE(e1000_filters_addresses), TEST_CASE(e1000_rx_checksum_flags), TEST_CASE(e1000_long_packets_need_lpe_and_take_several_descriptors),
           TEST_CASE(e1000_full_ring_makes_the_sender_wait), TEST_CASE(e1000_super_frame_in_is_cut_and_the_rest_waits), TEST_CASE(e1000_loopback), TEST_CASE(e1000_reset_by_io_port),
           TEST_CASE(e1000_survives_hostile_rings))

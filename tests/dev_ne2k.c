@@ -212,6 +212,35 @@ TEST(ne2k_sends_from_its_memory)
     nic_free(m);
 }
 
+/* DP8390D §10.3: TXP falls when the packet is gone, not by a write; CR is written for pages and remote DMA meanwhile. */
+TEST(ne2k_command_writes_while_a_packet_waits)
+{
+    struct nic *m = started(0x46, 0x80, 4);
+    uint8_t f[100];
+    nic_frame(f, 100, NULL);
+    remote_write(m, 0x4000, f, 100);
+    set(m, ISR, 0xFF);
+    set(m, TBCR0, 100), set(m, TBCR1, 0);
+    m->full = true;
+    set(m, CR, 0x26);
+    set(m, CR, PAGE1);
+    CHECK_EQ(get(m, CR), PAGE1 | 4);
+    set(m, CR, START);
+    CHECK_EQ(get(m, CR), START | 4);
+    m->full = false;
+    set(m, CR, 0x26); /* it is under way already */
+    CHECK_EQ(m->frames, 0);
+    CHECK_EQ(get(m, CR) & 4, 4);
+    CHECK_EQ(get(m, ISR) & PTX, 0);
+    net_kick_peer(&m->wire);
+    CHECK_EQ(m->frames, 1);
+    CHECK_EQ(get(m, CR), START);
+    CHECK_EQ(get(m, ISR) & PTX, PTX);
+    net_kick_peer(&m->wire);
+    CHECK_EQ(m->frames, 1);
+    nic_free(m);
+}
+
 /* DP8390D §7.1: status, next page, byte count before each packet; packets begin at a page; CURR moves on. */
 TEST(ne2k_receives_into_the_ring)
 {
@@ -356,6 +385,6 @@ TEST(ne2k_survives_any_register_value)
 }
 
 TEST_MAIN(TEST_CASE(ne2k_pci_header_and_chip_id), TEST_CASE(ne2k_reset_values), TEST_CASE(ne2k_station_address_prom), TEST_CASE(ne2k_register_pages),
-          TEST_CASE(ne2k_remote_dma_moves_bytes_and_counts), TEST_CASE(ne2k_remote_dma_wraps_in_the_ring), TEST_CASE(ne2k_sends_from_its_memory),
+          TEST_CASE(ne2k_remote_dma_moves_bytes_and_counts), TEST_CASE(ne2k_remote_dma_wraps_in_the_ring), TEST_CASE(ne2k_sends_from_its_memory), TEST_CASE(ne2k_command_writes_while_a_packet_waits),
           TEST_CASE(ne2k_receives_into_the_ring), TEST_CASE(ne2k_ring_wraps_at_pstop), TEST_CASE(ne2k_full_ring_makes_the_sender_wait), TEST_CASE(ne2k_filters_addresses),
           TEST_CASE(ne2k_stopped_or_looped_it_takes_and_sends_nothing), TEST_CASE(ne2k_survives_any_register_value))

@@ -121,6 +121,27 @@ TEST(rtl8139_configuration_is_locked)
     nic_free(m);
 }
 
+/* CR.RST leaves IDR and MAR alone; power-on reset loads the EEPROM's address. */
+TEST(rtl8139_software_reset_keeps_addresses)
+{
+    struct nic *m = nic_new("rtl8139");
+    out(m, E9346, 0xC0, 1);
+    out(m, IDR, 0xAABBCCDE, 4), out(m, IDR + 4, 0x1122, 4);
+    out(m, E9346, 0, 1);
+    out(m, MAR, 0x12345678, 4);
+    out(m, CR, 0x10, 1);
+    CHECK_EQ(in(m, IDR, 4), 0xAABBCCDE);
+    CHECK_EQ(in(m, IDR + 4, 2), 0x1122);
+    CHECK_EQ(in(m, MAR, 4), 0x12345678);
+    m->emu.devices->cls->reset(m->emu.devices);
+    pci_write(m, 0x10, NIC_PORTS | 1);
+    pci_write(m, 0x04, 7);
+    CHECK_EQ(in(m, IDR, 4), 0x12005452);
+    CHECK_EQ(in(m, IDR + 4, 2), 0x5634);
+    CHECK_EQ(in(m, MAR, 4), 0);
+    nic_free(m);
+}
+
 TEST(rtl8139_interrupt_status_and_mask)
 {
     struct nic *m = started(0x0F);
@@ -238,6 +259,60 @@ TEST(rtl8139_ring_wraps)
         }
         nic_free(m);
     }
+}
+
+/* RCR.WRAP means nothing with the ring of 64 KiB. */
+TEST(rtl8139_largest_ring_always_wraps)
+{
+    struct nic *m = started(0x188F);
+    uint8_t f[1514];
+    uint32_t at = 0, bad = 0;
+    unsigned i, k;
+    for (i = 0; i < 60; i++) {
+        nic_frame(f, sizeof f, NULL);
+        f[20] = (uint8_t)i;
+        CHECK_EQ(nic_give(m, f, sizeof f), 1);
+        for (k = 0; k < sizeof f; k++)
+            bad += mem_ld(&m->emu, RING + (at + 4 + k) % 65536, 1) != f[k];
+        at = (at + 1524) % 65536;
+        CHECK_EQ(in(m, CBR, 2), at);
+        out(m, CAPR, at - 16, 2);
+    }
+    CHECK_EQ(bad, 0);
+    CHECK_EQ(mem_ld(&m->emu, RING + 65536, 4), 0); /* nothing behind its end */
+    nic_free(m);
+}
+
+/* Invariant 3: a driver that clears ISR before it has read what is there hears of it again, while more is at the door. */
+TEST(rtl8139_full_ring_keeps_its_interrupt)
+{
+    struct nic *m = started(0x0F);
+    uint8_t f[1514];
+    unsigned taken = 0;
+    nic_frame(f, sizeof f, NULL);
+    nic_give(m, f, sizeof f);
+    out(m, ISR, ROK, 2);
+    CHECK_EQ(in(m, ISR, 2) & ROK, 0); /* nobody waits */
+    while (taken < 20 && nic_give(m, f, sizeof f))
+        taken++;
+    CHECK(taken < 20);
+    out(m, ISR, 0xFFFF, 2);
+    CHECK_EQ(in(m, ISR, 2) & ROK, ROK);
+    CHECK_EQ(m->level, 1);
+    out(m, ISR, ROK, 1);
+    CHECK_EQ(in(m, ISR, 2) & ROK, ROK);
+    CHECK_EQ(m->kicks, 0);
+    out(m, CAPR, in(m, CBR, 2) - 16, 2);
+    CHECK_EQ(m->kicks, 1);
+    out(m, ISR, 0xFFFF, 2);
+    CHECK_EQ(in(m, ISR, 2), 0);
+    CHECK_EQ(m->level, 0);
+    for (taken = 0; taken < 20 && nic_give(m, f, sizeof f); taken++)
+        out(m, ISR, 0xFFFF, 2); /* nobody waits yet */
+    CHECK(taken < 20);
+    CHECK_EQ(in(m, ISR, 2) & ROK, ROK); /* now one does */
+    CHECK_EQ(m->level, 1);
+    nic_free(m);
 }
 
 /* A full ring: what is there stays, the sender waits, and CAPR's move calls it. */
@@ -455,6 +530,87 @@ TEST(rtl8139_cp_sends_from_descriptors)
     nic_free(m);
 }
 
+/* A packet may take the whole ring of 64; one that finds no end there, or has more, is lost and does not stop the ring. */
+TEST(rtl8139_cp_packets_of_many_descriptors)
+{
+    struct nic *m = started_cp(0x03, 1);
+    uint8_t f[640];
+    unsigned i, n, kept;
+    nic_frame(f, sizeof f, NULL);
+    mem_write(&m->emu, TX, f, sizeof f);
+    for (n = 41; n <= 64; n += 23) {
+        for (i = 0; i < n; i++)
+            cp_tx(m, 0, i, OWN | (i ? 0 : FS) | (i == n - 1 ? LS | EOR : 0) | 10, 0, TX + 10 * i);
+        m->frames = 0;
+        out(m, TPPOLL, 0x40, 1);
+        CHECK_EQ(m->frames, 1);
+        CHECK_EQ(m->last_size, 10 * n);
+        CHECK(!memcmp(m->last, f, 10 * n));
+        for (i = kept = 0; i < n; i++)
+            kept += (mem_ld(&m->emu, TXD + 16 * i, 4) & OWN) != 0;
+        CHECK_EQ(kept, 0);
+    }
+    for (i = 0; i < 64; i++) /* no last one in the ring */
+        cp_tx(m, 0, i, OWN | (i ? 0 : FS) | (i == 63 ? EOR : 0) | 10, 0, TX + 10 * i);
+    out(m, TPPOLL, 0x40, 1);
+    CHECK_EQ(m->frames, 1);
+    for (i = kept = 0; i < 64; i++)
+        kept += (mem_ld(&m->emu, TXD + 16 * i, 4) & OWN) != 0;
+    CHECK_EQ(kept, 0);
+    CHECK_EQ(mem_ld(&m->emu, TXD, 4), FS | 1u << 23 | 10); /* TES */
+    for (i = 0; i < 40; i++) /* the same in a smaller ring: one round, no more */
+        cp_tx(m, 0, i, OWN | (i ? 0 : FS) | (i == 39 ? EOR : 0) | 10, 0, TX + 10 * i);
+    out(m, TPPOLL, 0x40, 1);
+    CHECK_EQ(m->frames, 1);
+    cp_tx(m, 0, 0, OWN | FS | LS | 100, 0, TX);
+    out(m, TPPOLL, 0x40, 1);
+    CHECK_EQ(m->frames, 2);
+    CHECK_EQ(mem_ld(&m->emu, TXD, 4), FS | LS | 100);
+    out(m, CR, 0x08, 1), out(m, CR, 0x0C, 1);
+    for (i = 0; i < 70; i++) /* 70 and a good one behind: the rest of the lost packet is lost too */
+        cp_tx(m, 0, i, OWN | (i ? 0 : FS) | (i == 69 ? LS : 0) | 10, 0, TX + 10 * (i % 64));
+    cp_tx(m, 0, 70, OWN | FS | LS | EOR | 120, 0, TX);
+    out(m, TPPOLL, 0x40, 1);
+    CHECK_EQ(m->frames, 3);
+    CHECK_EQ(m->last_size, 120);
+    for (i = kept = 0; i < 71; i++)
+        kept += (mem_ld(&m->emu, TXD + 16 * i, 4) & OWN) != 0;
+    CHECK_EQ(kept, 0);
+    nic_free(m);
+}
+
+/* DTCCR: the tally block of 64 bytes goes to guest memory and the command bit falls. */
+TEST(rtl8139_cp_dumps_tally_counters)
+{
+    struct nic *m = started_cp(0x03, 4);
+    uint8_t f[100], b[72];
+    nic_frame(f, sizeof f, NULL);
+    mem_write(&m->emu, TX, f, sizeof f);
+    cp_tx(m, 0, 0, OWN | FS | LS | EOR | 100, 0, TX);
+    out(m, TPPOLL, 0x40, 1);
+    CHECK_EQ(nic_give(m, f, sizeof f), 1);
+    nic_frame(f, sizeof f, "\xFF\xFF\xFF\xFF\xFF\xFF");
+    CHECK_EQ(nic_give(m, f, sizeof f), 1);
+    memset(b, 0xEE, sizeof b);
+    mem_write(&m->emu, TX + 0x800, b, sizeof b);
+    out(m, 0x14, 0, 4);
+    out(m, 0x10, (TX + 0x800) | 8, 4);
+    CHECK_EQ(in(m, 0x10, 4), TX + 0x800);
+    mem_read(&m->emu, TX + 0x800, b, sizeof b);
+    CHECK_EQ(ld64le(b), 1);      /* TxOk */
+    CHECK_EQ(ld64le(b + 8), 2);  /* RxOk */
+    CHECK_EQ(ld64le(b + 16), 0); /* TxEr */
+    CHECK_EQ(ld64le(b + 24), 0); /* RxEr, MissPkt, FAE */
+    CHECK_EQ(ld64le(b + 32), 0); /* Tx1Col, TxMCol */
+    CHECK_EQ(ld64le(b + 40), 1); /* RxOkPhy */
+    CHECK_EQ(ld64le(b + 48), 1); /* RxOkBrd */
+    CHECK_EQ(ld64le(b + 56), 0); /* RxOkMul, TxAbt, TxUndrn */
+    CHECK_EQ(b[64], 0xEE);
+    out(m, 0x10, TX + 0x900, 4); /* without the command: nothing */
+    CHECK_EQ(mem_ld(&m->emu, TX + 0x900, 1), 0);
+    nic_free(m);
+}
+
 TEST(rtl8139_cp_fills_in_checksums_and_tags)
 {
     struct nic *m = started_cp(0x43, 2);
@@ -540,9 +696,9 @@ TEST(rtl8139_survives_any_register_value)
     nic_free(m);
 }
 
-TEST_MAIN(TEST_CASE(rtl8139_pci_header), TEST_CASE(rtl8139_reset_values), TEST_CASE(rtl8139_eeprom), TEST_CASE(rtl8139_configuration_is_locked), TEST_CASE(rtl8139_interrupt_status_and_mask),
-          TEST_CASE(rtl8139_sends_from_four_buffers), TEST_CASE(rtl8139_receives_into_the_ring), TEST_CASE(rtl8139_ring_wraps), TEST_CASE(rtl8139_full_ring_makes_the_sender_wait),
+TEST_MAIN(TEST_CASE(rtl8139_pci_header), TEST_CASE(rtl8139_reset_values), TEST_CASE(rtl8139_eeprom), TEST_CASE(rtl8139_configuration_is_locked), TEST_CASE(rtl8139_software_reset_keeps_addresses), TEST_CASE(rtl8139_interrupt_status_and_mask),
+          TEST_CASE(rtl8139_sends_from_four_buffers), TEST_CASE(rtl8139_receives_into_the_ring), TEST_CASE(rtl8139_ring_wraps), TEST_CASE(rtl8139_largest_ring_always_wraps), TEST_CASE(rtl8139_full_ring_keeps_its_interrupt), TEST_CASE(rtl8139_full_ring_makes_the_sender_wait),
           TEST_CASE(rtl8139_filters_addresses), TEST_CASE(rtl8139_loopback), TEST_CASE(rtl8139_timer), TEST_CASE(rtl8139_cp_receives_into_descriptors),
           TEST_CASE(rtl8139_cp_goes_on_when_interrupts_are_allowed_again),
-          TEST_CASE(rtl8139_cp_sends_from_descriptors), TEST_CASE(rtl8139_cp_fills_in_checksums_and_tags), TEST_CASE(rtl8139_cp_segments_large_sends), TEST_CASE(rtl8139_software_interrupt),
+          TEST_CASE(rtl8139_cp_sends_from_descriptors), TEST_CASE(rtl8139_cp_packets_of_many_descriptors), TEST_CASE(rtl8139_cp_dumps_tally_counters), TEST_CASE(rtl8139_cp_fills_in_checksums_and_tags), TEST_CASE(rtl8139_cp_segments_large_sends), TEST_CASE(rtl8139_software_interrupt),
           TEST_CASE(rtl8139_survives_any_register_value))

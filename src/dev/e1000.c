@@ -526,13 +526,11 @@ static bool e1000_rx_write(struct e1000 *d, const uint8_t *frame, size_t size, u
 static bool e1000_rx_frame(struct e1000 *d, const uint8_t *frame, size_t size, bool vouched)
 {
     uint32_t rctl = E1000_REG(d, E1000_RCTL);
-    uint8_t *copy = NULL;
+    uint8_t *copy = d->rx_flat;
     unsigned status;
     uint16_t special = 0;
     uint64_t wire;
     int match;
-    if (size < E1000_MIN_FRAME || (E1000_REG(d, E1000_CTRL) & E1000_CTRL_VME))
-        copy = d->rx_flat;
     if (size < 14)
         return true;
     if (size < E1000_MIN_FRAME) {
@@ -556,7 +554,7 @@ static bool e1000_rx_frame(struct e1000 *d, const uint8_t *frame, size_t size, b
             return true;
         if ((rctl & E1000_RCTL_VFE) && (rctl & E1000_RCTL_CFIEN) && !(tag & 0x1000) != !(rctl & E1000_RCTL_CFI))
             return true;
-        if (copy) { /* strip */
+        if (E1000_REG(d, E1000_CTRL) & E1000_CTRL_VME) { /* strip */
             memmove(copy, frame, 12);
             memmove(copy + 12, frame + 16, size - 16);
             frame = copy;
@@ -836,11 +834,13 @@ static bool e1000_tx_send(struct e1000 *d)
     size_t size = d->tx.total, need = 0, frames = 1, wire;
     uint8_t *head;
     int count = 0;
+    bool pad = size < E1000_MIN_FRAME && (E1000_REG(d, E1000_TCTL) & E1000_TCTL_PSP) && size >= 14;
     memset(&f, 0, sizeof f);
-    if (size < E1000_MIN_FRAME && (E1000_REG(d, E1000_TCTL) & E1000_TCTL_PSP) && size >= 14) {
+    if (pad) {
         e1000_tx_flatten(d);
         memset(d->tx_flat + E1000_ROOM + size, 0, E1000_MIN_FRAME - size);
-        size = d->tx.total = E1000_MIN_FRAME;
+        if (!tso)
+            size = d->tx.total = E1000_MIN_FRAME;
     }
     if (d->tx.bad || size < 14 || (!tso && size > E1000_RX_MAX)) {
         e1000_bad(d, "packet of a bad size sent");
@@ -875,6 +875,8 @@ static bool e1000_tx_send(struct e1000 *d)
         e1000_bad(d, "segmentation request that makes no sense");
         return true;
     }
+    if (tso && pad && f.gso == NET_GSO_NONE) /* only now: padding is no payload */
+        size = need = d->tx.total = E1000_MIN_FRAME;
     if (ixsm) {
         size_t end = c->ipcse ? (size_t)c->ipcse + 1 : need;
         if (end <= need && c->ipcss < end && c->ipcso + 2u <= need)

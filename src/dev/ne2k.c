@@ -204,7 +204,7 @@ static void ne2k_chip_reset(struct ne2k *d)
 
 static void ne2k_command(struct ne2k *d, uint8_t v)
 {
-    d->cr = v;
+    d->cr = v | (d->tx_waits ? NE2K_CR_TXP : 0); /* TXP falls when the packet is gone, not by a write */
     if (v & NE2K_CR_STP) {
         d->isr |= NE2K_ISR_RST;
         d->cr &= (uint8_t)~NE2K_CR_TXP;
@@ -213,7 +213,7 @@ static void ne2k_command(struct ne2k *d, uint8_t v)
         d->isr &= (uint8_t)~NE2K_ISR_RST;
         if (((v & NE2K_CR_RD) == 0x08 || (v & NE2K_CR_RD) == 0x10) && !d->rbcr)
             ne2k_cause(d, NE2K_ISR_RDC);
-        if (v & NE2K_CR_TXP)
+        if ((v & NE2K_CR_TXP) && !d->tx_waits)
             ne2k_transmit(d);
     }
     ne2k_rx_resume(d);

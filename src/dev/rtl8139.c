@@ -8,6 +8,8 @@
  *            leaves as a super-frame. If the peer is full the walk stops and goes on in kick(); if the guest has no room the sender waits.
  * Invariants 1. INTA# is asserted exactly while ISR & IMR is not 0.
  *            2. DMA that hits this card's own registers finds busy set and does nothing.
+ *            3. While a sender waits for room in the 8139's ring and the ring holds frames, ROK stays set: a driver that clears ISR first and reads
+ *               later would wait for the next frame, which waits for it. As ne2k.c's invariant 3.
  * Missing    Wake-up, flash, MII beyond the basic registers. FCS bytes given to the guest are zero. Early receive and transmit thresholds.
  */
 #include "../machine.h"
@@ -23,10 +25,11 @@ enum {
     RTL_ISR_ROK = 1, RTL_ISR_TOK = 4, RTL_ISR_RXOVW = 0x10, RTL_ISR_LINK = 0x20, RTL_ISR_TDU = 0x80, RTL_ISR_SWINT = 0x100, RTL_ISR_TIMEOUT = 0x4000,
     RTL_RCR_AAP = 1, RTL_RCR_APM = 2, RTL_RCR_AM = 4, RTL_RCR_AB = 8, RTL_RCR_WRAP = 0x80,
     RTL_TSD_OWN = 0x2000, RTL_TSD_TOK = 0x8000,
+    RTL_DTCCR = 0x10, RTL_DTCCR_CMD = 8, RTL_TALLY_BYTES = 64, /* in C+ mode, where TSD is else */
     RTL_CPCR_TX = 1, RTL_CPCR_RX = 2, RTL_CPCR_RXCSUM = 0x20, RTL_CPCR_RXVLAN = 0x40,
     RTL_HW_VERSION = 0x74800000, /* of the C+ in TCR */
     RTL_RX_BAR = 0x2000, RTL_RX_PAM = 0x4000, RTL_RX_MAR = 0x8000, RTL_RX_ROK = 1,
-    RTL_FRAME_MAX = 8192, RTL_TX_MAX = 65536 + 256, RTL_FRAGS = 40, RTL_FCS = 4, RTL_MIN_FRAME = 60, RTL_ROOM = 4, RTL_CP_TX_RING = 64 /* descriptors */
+    RTL_FRAME_MAX = 8192, RTL_TX_MAX = 65536 + 256, RTL_FCS = 4, RTL_MIN_FRAME = 60, RTL_ROOM = 4, RTL_CP_TX_RING = 64 /* descriptors; no packet has more */
 };
 #define RTL_CP_OWN 0x80000000u
 #define RTL_CP_EOR 0x40000000u
@@ -34,6 +37,7 @@ enum {
 #define RTL_CP_LS 0x10000000u
 #define RTL_CP_LGSEN 0x08000000u
 #define RTL_CP_TX_STATUS 0x0FFF0000u /* what asked for offloads comes back as errors and collisions: none */
+#define RTL_CP_TES 0x00800000u       /* transmit error summary */
 #define RTL_CP_TAG 0x00020000u   /* transmit: TAGC */
 #define RTL_CP_RXTAG 0x00010000u /* receive: TAVA */
 
@@ -52,6 +56,12 @@ struct rtl8139 {
     /* C+ mode: positions in the rings */
     uint64_t tx_base[2], rx_base;
     uint32_t tx_at[2], rx_at;
+    bool tx_lost[2]; /* the rest of a packet of too many descriptors is still to come */
+    struct {
+        uint64_t tx_ok, rx_ok, rx_physical, rx_broadcast;
+        uint32_t rx_multicast;
+        uint16_t rx_missed;
+    } tally; /* frames, from reset on */
     uint8_t *flat; /* a packet being gathered; RTL_ROOM + RTL_TX_MAX bytes */
     uint8_t *rx_flat;
     struct timer timer;
@@ -74,6 +84,25 @@ static void rtl_cause(struct rtl8139 *d, unsigned bits)
 
 static bool rtl_link_up(const struct rtl8139 *d) { return !d->port.link_down && (!d->port.peer || !d->port.peer->link_down); }
 static void rtl_link_changed(struct net_port *p) { rtl_cause(p->opaque, RTL_ISR_LINK); }
+
+/* Data sheet of the C+: the tally counters' block. No errors or collisions happen here. */
+static void rtl_dump_tally(struct rtl8139 *d)
+{
+    uint8_t block[RTL_TALLY_BYTES] = { 0 };
+    uint64_t gpa = ld64le(d->reg + RTL_DTCCR) & ~UINT64_C(63);
+    d->reg[RTL_DTCCR] &= (uint8_t)~RTL_DTCCR_CMD;
+    if (d->busy || !pci_bus_master(&d->pci))
+        return;
+    st64le(block, d->tally.tx_ok);
+    st64le(block + 8, d->tally.rx_ok);
+    st16le(block + 28, d->tally.rx_missed);
+    st64le(block + 40, d->tally.rx_physical);
+    st64le(block + 48, d->tally.rx_broadcast);
+    st32le(block + 56, d->tally.rx_multicast);
+    d->busy = true;
+    dma_write(d->pci.dev.emu, gpa, block, sizeof block);
+    d->busy = false;
+}
 
 /* ---- receive ---- */
 
@@ -134,10 +163,19 @@ static void rtl_ring_put(struct rtl8139 *d, const void *bytes, size_t size, bool
     d->cbr = (d->cbr + (uint32_t)size) & (n - 1);
 }
 
+/* One frame has reached the guest; status: rtl_match's. */
+static void rtl_count_received(struct rtl8139 *d, unsigned status)
+{
+    d->tally.rx_ok++;
+    d->tally.rx_physical += (status & RTL_RX_PAM) != 0;
+    d->tally.rx_broadcast += (status & RTL_RX_BAR) != 0;
+    d->tally.rx_multicast += (status & RTL_RX_MAR) != 0;
+}
+
 static bool rtl_ring_rx(struct rtl8139 *d, const uint8_t *f, size_t size, unsigned status)
 {
     uint8_t header[4], tail[8] = { 0 };
-    bool overrun = (d->reg[RTL_RCR] & RTL_RCR_WRAP) != 0;
+    bool overrun = (d->reg[RTL_RCR] & RTL_RCR_WRAP) && rtl_ring_bytes(d) < 65536; /* the largest ring always wraps */
     size_t padding = (4 - (size & 3)) & 3;
     if (rtl_ring_free(d) <= size + 4 + RTL_FCS + 16)
         return false;
@@ -153,6 +191,7 @@ static bool rtl_ring_rx(struct rtl8139 *d, const uint8_t *f, size_t size, unsign
         rtl_ring_put(d, f, size, false);
         rtl_ring_put(d, tail, RTL_FCS + padding, false);
     }
+    rtl_count_received(d, status);
     return true;
 }
 
@@ -201,6 +240,7 @@ static bool rtl_cp_receive(struct rtl8139 *d, const uint8_t *f, size_t size, uns
         size -= 4;
     }
     if (size + RTL_FCS > (dw0 & 0x1FFF)) { /* does not fit: lost, as the data sheet's overflow */
+        d->tally.rx_missed++;
         rtl_cause(d, RTL_ISR_RXOVW);
         return true;
     }
@@ -212,7 +252,16 @@ static bool rtl_cp_receive(struct rtl8139 *d, const uint8_t *f, size_t size, uns
     dma_write(e, at + 4, back + 4, 4);
     dma_write(e, at, back, 4);
     d->rx_at = dw0 & RTL_CP_EOR ? 0 : d->rx_at + 1;
+    rtl_count_received(d, status);
     return true;
+}
+
+/* A sender has to wait (keeps invariant 3). */
+static void rtl_rx_wait(struct rtl8139 *d)
+{
+    d->wants_kick = true;
+    if (rtl_rx_on(d) && !rtl_cp_rx(d) && d->cbr != d->capr)
+        rtl_cause(d, RTL_ISR_ROK);
 }
 
 static bool rtl_can_receive(struct net_port *p)
@@ -220,7 +269,7 @@ static bool rtl_can_receive(struct net_port *p)
     struct rtl8139 *d = p->opaque;
     if (!rtl_rx_on(d) || rtl_rx_room(d))
         return true;
-    d->wants_kick = true;
+    rtl_rx_wait(d);
     return false;
 }
 
@@ -246,12 +295,14 @@ static int rtl_take(struct rtl8139 *d, const struct net_frame *frame, bool loope
     d->busy = true;
     taken = rtl_cp_rx(d) ? rtl_cp_receive(d, f, size, status, frame->csum_valid) : rtl_ring_rx(d, f, size, status);
     d->busy = false;
-    if (taken)
+    if (taken) {
         rtl_cause(d, RTL_ISR_ROK);
-    else if (looped)
+    } else if (looped) {
+        d->tally.rx_missed++;
         rtl_cause(d, RTL_ISR_RXOVW);
-    else
-        d->wants_kick = true;
+    } else {
+        rtl_rx_wait(d);
+    }
     return taken || looped;
 }
 
@@ -281,6 +332,11 @@ static int rtl_output(struct rtl8139 *d, const struct net_frame *f)
     return net_send(&d->port, f);
 }
 
+static void rtl_count_sent(struct rtl8139 *d, const struct net_frame *f)
+{
+    d->tally.tx_ok += f->gso != NET_GSO_NONE ? (f->size - f->header_bytes + f->gso_size - 1) / f->gso_size : 1;
+}
+
 static int rtl_send_flat(struct rtl8139 *d, uint8_t *bytes, size_t size, struct net_frame *f)
 {
     struct host_iov piece;
@@ -293,7 +349,10 @@ static int rtl_send_flat(struct rtl8139 *d, uint8_t *bytes, size_t size, struct 
     f->pieces = &piece;
     f->count = 1;
     f->size = size;
-    return rtl_output(d, f);
+    if (!rtl_output(d, f))
+        return 0;
+    rtl_count_sent(d, f);
+    return 1;
 }
 
 /* 8139 mode: sends the waiting buffers in their order. */
@@ -357,24 +416,29 @@ static void rtl_cp_offload(struct rtl8139 *d, uint8_t *bytes, size_t size, uint3
     }
 }
 
-/* C+ mode: one packet of a ring. 0: nothing there, 1: sent, -1: the peer is full. */
+/* C+ mode: one packet of a ring. 0: nothing there, 1: sent or lost, -1: the peer is full. A packet of more descriptors than the ring may have is lost. */
 static int rtl_cp_packet(struct rtl8139 *d, unsigned ring)
 {
     struct emu *e = d->pci.dev.emu;
-    uint32_t at = d->tx_at[ring], first = 0, tag = 0, dw0 = 0, i, end = at, used[RTL_FRAGS];
+    uint32_t at = d->tx_at[ring], first = 0, tag = 0, dw0 = 0, i, end = at, used[RTL_CP_TX_RING];
     size_t size = 0;
     uint8_t desc[16], *bytes = d->flat + RTL_ROOM;
     struct net_frame f;
     unsigned n = 0;
+    bool lost = false;
     do { /* gather; nothing is given back before the packet is gone */
         uint32_t part;
-        if (n == RTL_FRAGS)
-            return 0;
+        if (n == RTL_CP_TX_RING || (n && end == at)) {
+            lost = true;
+            break;
+        }
         dma_read(e, d->tx_base[ring] + end * 16u, desc, sizeof desc);
         dw0 = ld32le(desc);
         if (!(dw0 & RTL_CP_OWN))
             return 0;
         if (!n) {
+            if (dw0 & RTL_CP_FS)
+                d->tx_lost[ring] = false;
             first = dw0;
             tag = ld32le(desc + 4);
         }
@@ -387,7 +451,7 @@ static int rtl_cp_packet(struct rtl8139 *d, unsigned ring)
         end = dw0 & RTL_CP_EOR ? 0 : end + 1;
     } while (!(dw0 & RTL_CP_LS));
     memset(&f, 0, sizeof f);
-    if (size >= 14) {
+    if (size >= 14 && !lost && !d->tx_lost[ring]) {
         rtl_cp_offload(d, bytes, size, first, &f);
         if (tag & RTL_CP_TAG) {
             memmove(bytes - 4, bytes, 12);
@@ -406,8 +470,9 @@ static int rtl_cp_packet(struct rtl8139 *d, unsigned ring)
     }
     for (i = 0; i < n; i++) {
         uint64_t where = d->tx_base[ring] + used[i] * 16u;
-        mem_st(e, where, mem_ld(e, where, 4) & ~(RTL_CP_OWN | RTL_CP_TX_STATUS), 4);
+        mem_st(e, where, (mem_ld(e, where, 4) & ~(RTL_CP_OWN | RTL_CP_TX_STATUS)) | (lost || d->tx_lost[ring] ? RTL_CP_TES : 0), 4);
     }
+    d->tx_lost[ring] = lost;
     d->tx_at[ring] = end;
     return 1;
 }
@@ -445,11 +510,9 @@ static void rtl_kick(struct net_port *p)
 
 static void rtl_reset_chip(struct rtl8139 *d)
 {
-    uint8_t keep_mar[8];
-    memcpy(keep_mar, d->reg + RTL_MAR, 8);
-    memset(d->reg, 0, sizeof d->reg);
-    memcpy(d->reg + RTL_MAR, keep_mar, 8);
-    memcpy(d->reg + RTL_IDR, d->mac, 6);
+    /* CR.RST leaves IDR and MAR as they are */
+    memset(d->reg + RTL_IDR + 6, 0, RTL_MAR - RTL_IDR - 6);
+    memset(d->reg + RTL_MAR + 8, 0, sizeof d->reg - RTL_MAR - 8);
     d->reg[RTL_CR] = RTL_CR_BUFE;
     st32le(d->reg + RTL_TCR, RTL_HW_VERSION);
     d->reg[RTL_CONFIG0] = 0x10;
@@ -466,6 +529,7 @@ static void rtl_reset_chip(struct rtl8139 *d)
     d->rbstart = 0;
     d->cbr = d->capr = 0;
     d->tx_at[0] = d->tx_at[1] = d->rx_at = 0;
+    d->tx_lost[0] = d->tx_lost[1] = false;
     d->tx_base[0] = d->tx_base[1] = d->rx_base = 0;
     d->config_write = false;
     timer_cancel(&d->timer);
@@ -565,8 +629,10 @@ static void rtl_write8(struct rtl8139 *d, unsigned r, uint8_t v)
             rtl_reset_chip(d);
             return;
         }
-        if (!(d->reg[RTL_CR] & RTL_CR_TE) && (v & RTL_CR_TE))
+        if (!(d->reg[RTL_CR] & RTL_CR_TE) && (v & RTL_CR_TE)) {
             d->tx_at[0] = d->tx_at[1] = d->tx_next = 0;
+            d->tx_lost[0] = d->tx_lost[1] = false;
+        }
         if (!(d->reg[RTL_CR] & RTL_CR_RE) && (v & RTL_CR_RE)) {
             d->rx_at = 0;
             d->cbr = d->capr = 0;
@@ -661,6 +727,8 @@ static void rtl_write(void *opaque, uint64_t offset, uint64_t value, unsigned si
         st16le(d->reg + RTL_ISR, (uint16_t)(RTL_16(d, RTL_ISR) & ~(((unsigned)value & mask) << shift)));
         rtl_update_irq(d);
         rtl_rx_resume(d);
+        if (d->wants_kick)
+            rtl_rx_wait(d);
         return;
     }
     if (r == RTL_IMR && size == 4) { /* both in one store */
@@ -675,6 +743,8 @@ static void rtl_write(void *opaque, uint64_t offset, uint64_t value, unsigned si
     }
     for (i = 0; i < size; i++)
         rtl_write8(d, (r + i) & 0xFF, (uint8_t)(value >> (8 * i)));
+    if (r == RTL_DTCCR && cp && (d->reg[r] & RTL_DTCCR_CMD))
+        rtl_dump_tally(d);
     if (r == RTL_TCR)
         st32le(d->reg + RTL_TCR, (RTL_32(d, RTL_TCR) & 0x03060FF0u) | RTL_HW_VERSION);
     if (r == RTL_TIMERINT)
@@ -694,7 +764,9 @@ static const struct region_ops rtl_ops = { rtl_read, rtl_write, 1, 4, true };
 static void rtl_reset(struct device *dev)
 {
     struct rtl8139 *d = (struct rtl8139 *)dev;
+    memcpy(d->reg + RTL_IDR, d->mac, 6);
     memset(d->reg + RTL_MAR, 0, 8);
+    memset(&d->tally, 0, sizeof d->tally);
     rtl_reset_chip(d);
 }
 
@@ -768,6 +840,7 @@ EMU_PRIV const struct device_class rtl8139_class = {
 #undef RTL_CP_LS
 #undef RTL_CP_LGSEN
 #undef RTL_CP_TX_STATUS
+#undef RTL_CP_TES
 #undef RTL_CP_TAG
 #undef RTL_CP_RXTAG
 #undef RTL_16
