@@ -5496,6 +5496,7 @@ EMU_PRIV void host_discard_memory(void *p, size_t size_bytes)
 
 struct host_file {
     int fd;
+    int lost; /* EMU_E... of a failed flush; what it should have written may be gone */
     bool writable, device, no_discard;
 };
 
@@ -5648,6 +5649,8 @@ EMU_PRIV int host_file_flush(struct host_file *f)
     int r;
     if (!f->writable)
         return 0;
+    if (f->lost)
+        return f->lost;
     do {
 #if defined(F_FULLFSYNC)
         r = fcntl(f->fd, F_FULLFSYNC);
@@ -5661,7 +5664,9 @@ EMU_PRIV int host_file_flush(struct host_file *f)
     } while (r < 0 && errno == EINTR);
     if (r < 0 && f->device && (errno == EINVAL || errno == ENOTSUP))
         return 0; /* character devices have nothing to flush */
-    return r < 0 ? posix_error(errno) : 0;
+    if (r < 0)
+        f->lost = posix_error(errno); /* Linux reports it once and takes the pages for clean: the next call would succeed though data is lost */
+    return f->lost;
 }
 
 EMU_PRIV int host_file_discard(struct host_file *f, uint64_t offset, uint64_t size)
@@ -35090,6 +35095,7 @@ struct atapi_drive {
     uint8_t sense_key;
     uint16_t sense_code;
     bool attention;      /* the medium changed and nobody was told */
+    const struct image *medium; /* as the guest was told */
     uint8_t event;       /* enum atapi_media_event for GET EVENT STATUS NOTIFICATION */
     bool dma;
     uint8_t mwdma, udma;
@@ -35119,6 +35125,20 @@ static void atapi_media_changed(void *opaque)
     struct atapi_drive *a = opaque;
     a->attention = atapi_ready(a);
     a->event = a->attention ? ATAPI_MEDIA_NEW : ATAPI_MEDIA_REMOVED;
+}
+
+/* block.c: another medium, or the same and a locked tray: the host's hand on the eject button. */
+static void atapi_host_changed(void *opaque)
+{
+    struct atapi_drive *a = opaque;
+    struct blk *b = a->ide.blk;
+    if (b->locked && b->image == a->medium) {
+        if (a->event == ATAPI_MEDIA_NO_CHANGE)
+            a->event = ATAPI_MEDIA_EJECT_REQUEST;
+        return;
+    }
+    a->medium = b->image;
+    atapi_media_changed(a);
 }
 
 /* ---- ends of a command ---- */
@@ -35773,7 +35793,9 @@ static int atapi_create(struct device *dev, struct options *opts, struct err *er
     text = options_get(opts, "model");
     snprintf(a->model, sizeof a->model, "%s", text ? text : "EMU DVD-ROM");
     a->ide.blk->removable = true;
-    a->ide.blk->media_changed = atapi_media_changed;
+    a->ide.blk->read_only = a->ide.blk->want_read_only = true; /* whoever made the drive */
+    a->medium = a->ide.blk->image;
+    a->ide.blk->media_changed = atapi_host_changed;
     a->ide.blk->opaque = a;
     atapi_reset(dev);
     atapi_signature(&a->ide);
@@ -39506,7 +39528,6 @@ static int board_create_drives(struct emu *e, struct blk *floppies[2], struct er
         if (!b)
             return EMU_ENOMEM;
         b->removable = true;
-        b->read_only = true;
         if (!board_add(e, "ide-cd", NULL, err, "drive=ide1-cd0,bus=ide.1,unit=0"))
             return EMU_EINVAL;
     }
@@ -47120,8 +47141,7 @@ static int qcow2_put(struct qcow2 *q, uint64_t offset, const void *buf, size_t s
         return EMU_ENOSPC;
     r = host_file_write(q->img->file, offset, buf, size);
     q->unsynced = true;
-    if (!r && offset + size > q->file_end)
-        q->file_end = offset + size;
+    q->file_end = EMU_MAX(q->file_end, offset + size); /* after an error too: a part may be there, and is not zeros */
     return r;
 }
 
@@ -47566,6 +47586,7 @@ static int qcow2_add_block(struct qcow2 *q, uint64_t i)
 {
     uint64_t cluster, home, offset;
     uint8_t *buf, entry[8];
+    bool counted = false;
     int r;
     if (i >= q->rt_entries)
         return qcow2_grow_refcount_table(q, i + 1);
@@ -47589,18 +47610,23 @@ static int qcow2_add_block(struct qcow2 *q, uint64_t i)
         return EMU_ENOMEM;
     if (home == i)
         qcow2_count_store(q, buf, cluster & ((UINT64_C(1) << q->block_bits) - 1), 1);
-    else if (!(r = qcow2_count_put(q, cluster, 1)))
+    else if ((counted = !(r = qcow2_count_put(q, cluster, 1))))
         r = qcow2_cache_write(q, &q->refcounts);
     if (!r)
         r = qcow2_put(q, offset, buf, q->cluster_size);
     emu_free(q->img->emu, buf);
-    if (r || (r = qcow2_sync(q)) || (r = qcow2_meta_add(q, cluster)))
-        return r;
-    st64be(entry, offset);
-    r = qcow2_put(q, q->rt_offset + i * 8, entry, 8);
+    if (!r)
+        r = qcow2_sync(q);
+    if (!r && !(r = qcow2_meta_add(q, cluster))) {
+        st64be(entry, offset);
+        if ((r = qcow2_put(q, q->rt_offset + i * 8, entry, 8)))
+            qcow2_meta_remove(q, cluster);
+    }
     if (!r) {
         q->rt[i] = offset;
         q->free_hint = EMU_MAX(q->free_hint, cluster + 1);
+    } else if (counted) {
+        qcow2_release(q, cluster, 1); /* nothing names it */
     }
     return r;
 }
@@ -49391,13 +49417,15 @@ EMU_PRIV int image_open_provided(struct emu *e, struct image **out, const char *
 /* disk/block.c - drives: what a disk controller sees, and what -drive says.
  *
  * Contract   Devices call blk_submit() and friends of machine.h; the board creates drives and opens them with their options; the monitor
- *            changes and ejects. Below it are images (image.c). It knows no device.
+ *            changes and ejects. Below it are images (image.c). It knows no device. media_changed() with the same image as before means
+ *            that somebody wanted the medium out and the tray is locked.
  * Theory     A request is carried out on the host the moment it is submitted, and its completion is put on the event queue at a
  *            fixed virtual delay that depends on its kind and size only, so that -icount runs repeat on any host. Since the host's work is
  *            done in order of submission, a flush covers every write submitted before it, and overlapping requests need no care.
  *            An error may stop the machine (werror=, rerror=): then the request stays under way, and its timer, which stands still with
  *            the virtual clock, tries again once the machine goes on. Without werror= a write that finds the host's disk full does so, as
  *            under QEMU, if there is a monitor to type cont in (BLK_ON_AUTO); a machine that nobody could resume shows the guest an error instead.
+ *            A host file whose flush failed once fails each later one (host_file_flush), so that no second try hides lost data: each cont then stops again.
  * Invariants 1. done() is called from the event queue, once, and never after blk_cancel().
  *            2. size_bytes is the image's size, 0 without medium.
  *            3. A write to a read-only drive fails with EMU_EROFS whatever the image would allow.
@@ -49510,20 +49538,20 @@ static int blk_perform(struct blk *b, const struct blk_request *r)
 static int blk_judge(struct blk *b, const struct blk_request *r, int result, bool *stop)
 {
     unsigned policy = r->op == BLK_READ ? b->on_read_error : b->on_write_error;
-    const char *name = b->file ? b->file : b->id;
+    const char *name = b->file ? b->file : b->id, *what = r->op == BLK_READ ? "a read" : r->op == BLK_FLUSH ? "a flush" : "a write";
     bool resumable = b->emu->can_be_resumed && b->emu->can_be_resumed(b->emu);
     bool own_mistake = result == EMU_EROFS || result == EMU_ENOENT || result == EMU_ERANGE;
     bool stops = stop && !own_mistake && (policy == BLK_ON_STOP || (result == EMU_ENOSPC && (policy == BLK_ON_ENOSPC || (policy == BLK_ON_AUTO && resumable))));
     if (stop)
         *stop = stops;
     if (stops)
-        emu_log(b->emu, LOG_NOTICE, "%s: %s failed: %s; the machine is stopped; mend it and type cont in the monitor", name,
-                r->op == BLK_READ ? "a read" : "a write", emu_strerror(result));
+        emu_log(b->emu, LOG_NOTICE, "%s: %s failed: %s; the machine is stopped; mend it and type cont in the monitor", name, what,
+                emu_strerror(result));
     else if (result == EMU_ENOSPC)
         emu_log_once(b->emu, &b->said_full, LOG_NOTICE, "%s: the host's disk is full; the guest sees write errors (werror=stop stops the machine instead)", name);
     else if (!own_mistake)
-        emu_log_once(b->emu, &b->said_error, LOG_NOTICE, "%s: %s at byte %" PRIu64 " failed: %s; the guest sees an I/O error", name,
-                     r->op == BLK_READ ? "a read" : "a write", r->offset, emu_strerror(result));
+        emu_log_once(b->emu, &b->said_error, LOG_NOTICE, "%s: %s at byte %" PRIu64 " failed: %s; the guest sees an I/O error", name, what,
+                     r->offset, emu_strerror(result));
     return policy == BLK_ON_IGNORE ? 0 : result;
 }
 
@@ -49814,8 +49842,11 @@ EMU_PRIV int blk_eject(struct blk *b, bool force, struct err *err)
 {
     if (!b->removable)
         return err_set(err, EMU_EINVAL, "%s: is not removable", b->id);
-    if (b->locked && !force)
+    if (b->locked && !force) {
+        if (b->media_changed)
+            b->media_changed(b->opaque);
         return err_set(err, EMU_EBUSY, "%s: the guest has locked the tray; eject -f takes the medium all the same", b->id);
+    }
     if (b->in_flight)
         return err_set(err, EMU_EBUSY, "%s: requests are under way; try again", b->id);
     if (!b->image)
@@ -49833,8 +49864,11 @@ EMU_PRIV int blk_change(struct blk *b, const char *file, const char *format, str
     int r;
     if (!b->removable)
         return err_set(err, EMU_EINVAL, "%s: is not removable", b->id);
-    if (b->locked && b->image)
+    if (b->locked && b->image) {
+        if (b->media_changed)
+            b->media_changed(b->opaque);
         return err_set(err, EMU_EBUSY, "%s: the guest has locked the tray; eject it in the guest, or eject -f first", b->id);
+    }
     if (b->in_flight)
         return err_set(err, EMU_EBUSY, "%s: requests are under way; try again", b->id);
     b->image = NULL;

@@ -2,6 +2,7 @@
 #include "../src/machine.h"
 #include "../src/disk/image.h"
 #include "test.h"
+#include <errno.h>
 
 static struct emu machine;
 static char dir[200], notice[500];
@@ -402,6 +403,160 @@ TEST(embedded_disk_and_full_disk)
     machine.can_be_resumed = NULL;
 }
 
+/* A flush that failed once: what was written may be lost, so that no cont makes it good. */
+#ifdef __linux__
+static int sync_fails;
+static unsigned syncs;
+int fdatasync(int fd) /* before the C library's */
+{
+    (void)fd;
+    syncs++;
+    errno = sync_fails;
+    return sync_fails ? -1 : 0;
+}
+TEST(failed_flush_is_not_made_good)
+{
+    static const char *const policies[] = { "report", "stop", "stop,cache=writethrough" };
+    uint8_t sector[512] = { 7 };
+    struct host_iov iov;
+    size_t i;
+    iov.base = sector;
+    iov.size = 512;
+    CHECK(make_file("lost", 8192, 0));
+    machine.can_be_resumed = resumable;
+    for (i = 0; i < EMU_ARRAY_LEN(policies); i++) {
+        struct err err;
+        struct blk_request r;
+        char text[400];
+        struct blk *b;
+        int conts;
+        snprintf(text, sizeof text, "file=%s,format=raw,werror=%s", path_of("lost"), policies[i]);
+        b = drive(text, &err);
+        CHECK(b);
+        done_count = 0;
+        sync_fails = EIO;
+        submit(b, &r, i == 2 ? BLK_WRITE : BLK_FLUSH, 0, &iov, 1, i == 2 ? 512 : 0);
+        sync_fails = 0;
+        for (conts = 0; conts < 3; conts++) {
+            machine.requests = 0;
+            syncs = 0;
+            run_until(virtual_ns + NS_PER_MS + 100 * NS_PER_US);
+            CHECK_EQ(done_count, i == 0);
+            CHECK_EQ(machine.requests & REQ_STOP, i ? REQ_STOP : 0); /* each cont stops again, after a millisecond of virtual time */
+            CHECK_EQ(syncs, 0);
+            if (i == 0) {
+                CHECK_EQ(done_result, EMU_EIO);
+                done_count = 0;
+                submit(b, &r, BLK_FLUSH, 0, NULL, 0, 0);
+            }
+        }
+        machine.requests = 0;
+        blk_close_all(&machine); /* nothing is left under way */
+        CHECK(strstr(notice, "may be lost"));
+        b = drive(text, &err);
+        CHECK(b);
+        CHECK(!blk_flush_sync(b));
+        blk_close_all(&machine);
+    }
+    machine.can_be_resumed = NULL;
+}
+#else
+TEST(failed_flush_is_not_made_good) { SKIP("replaces Linux's fdatasync()"); }
+#endif
+
+/* ---- the CD drive of a whole machine ---- */
+
+static void cd_wait(struct emu *e)
+{
+    int64_t end = emu_now_ns(e) + 10 * NS_PER_MS;
+    while (clock_next_deadline(e) <= end) {
+        clock_warp_to(e, clock_next_deadline(e));
+        clock_run_timers(e);
+    }
+    clock_warp_to(e, end);
+}
+/* A 12-byte packet to the master of the secondary channel; up to 8 bytes of answer. */
+static void cd_packet(struct emu *e, const uint8_t *packet, uint8_t *answer)
+{
+    unsigned i;
+    memset(answer, 0, 8);
+    port_write(e, 0x176, 0xA0, 1), port_write(e, 0x171, 0, 1), port_write(e, 0x174, 8, 1), port_write(e, 0x175, 0, 1), port_write(e, 0x177, 0xA0, 1);
+    cd_wait(e);
+    for (i = 0; i < 12; i += 2)
+        port_write(e, 0x170, ld16le(packet + i), 2);
+    cd_wait(e);
+    for (i = 0; i < 8 && port_read(e, 0x177, 1) & 8; i += 2)
+        st16le(answer + i, (uint16_t)port_read(e, 0x170, 2));
+}
+TEST(cd_medium_is_opened_read_only)
+{
+    static const char *const machines[][2] = {
+        { "-m", "16M" }, { "-device", "ide-cd" }, { "-drive", "if=ide,index=2,media=cdrom" },
+    };
+    size_t i;
+    CHECK(make_file("cd", 4096, 3));
+    for (i = 0; i < EMU_ARRAY_LEN(machines); i++) {
+        const char *argv[] = { "-display", "none", "-net", "none", "-monitor", "none", "-serial", "none", NULL, NULL };
+        char error[300] = "";
+        struct emu *e = emu_new(NULL);
+        struct image *reader;
+        struct blk *b;
+        struct err err;
+        argv[8] = machines[i][0], argv[9] = machines[i][1];
+        CHECK(e);
+        if (emu_configure(e, 10, argv, error, sizeof error))
+            printf("%s\n", error), *test_failed = 1;
+        for (b = e->drives; b && !(b->removable && b->ide_place); b = b->next) {
+        }
+        CHECK(b);
+        CHECK(b->read_only);
+        CHECK(!blk_change(b, path_of("cd"), "raw", &err));
+        CHECK(b->image->read_only && b->read_only);
+        CHECK(!image_open(&machine, &reader, path_of("cd"), "raw", 0, &err)); /* its lock leaves room for others */
+        CHECK(!image_close(reader));
+        emu_destroy(e);
+    }
+}
+TEST(locked_tray_asks_the_guest)
+{
+    static const uint8_t event[12] = { 0x4A, 1, 0, 0, 0x10, 0, 0, 0, 8 }, lock[12] = { 0x1E, 0, 0, 0, 1 }, unlock[12] = { 0x1E }, ready[12] = { 0 };
+    const char *argv[] = { "-display", "none", "-net", "none", "-monitor", "none", "-serial", "none", "-m", "16M", "-icount", "shift=0" };
+    char error[300] = "";
+    struct emu *e = emu_new(NULL);
+    uint8_t a[8];
+    struct err err;
+    struct blk *b;
+    int i;
+    CHECK(make_file("cd", 4096, 3) && make_file("cd2", 4096, 4));
+    CHECK(e);
+    CHECK_EQ(emu_configure(e, EMU_ARRAY_LEN(argv), argv, error, sizeof error), 0);
+    b = blk_find(e, "ide1-cd0");
+    CHECK(b);
+    CHECK(!blk_change(b, path_of("cd"), "raw", &err));
+    cd_packet(e, event, a);
+    CHECK_EQ(a[4], 2); /* new medium */
+    cd_packet(e, ready, a); /* its unit attention */
+    cd_packet(e, lock, a);
+    CHECK(b->locked);
+    for (i = 0; i < 2; i++) {
+        CHECK_EQ(i ? blk_change(b, path_of("cd2"), "raw", &err) : blk_eject(b, false, &err), EMU_EBUSY);
+        cd_packet(e, event, a);
+        CHECK_EQ(a[4], 1); /* MMC-3 GET EVENT STATUS NOTIFICATION: eject request */
+        CHECK_EQ(a[5], 2); /* the medium is there */
+        cd_packet(e, event, a);
+        CHECK_EQ(a[4], 0);
+    }
+    cd_packet(e, unlock, a);
+    CHECK(!b->locked);
+    CHECK(!blk_change(b, path_of("cd2"), "raw", &err));
+    cd_packet(e, event, a);
+    CHECK_EQ(a[4], 2);
+    CHECK(!blk_eject(b, false, &err));
+    cd_packet(e, event, a);
+    CHECK_EQ(a[4], 3); /* removed */
+    emu_destroy(e);
+}
+
 TEST(file_beyond_4_gib)
 {
     struct err err;
@@ -525,4 +680,5 @@ TEST(zz_cleanup)
 
 TEST_MAIN(TEST_CASE(a_setup), TEST_CASE(request_completes_from_the_event_queue_at_a_fixed_time), TEST_CASE(read_only_drive_refuses_writes), TEST_CASE(snapshot_is_thrown_away),
           TEST_CASE(odd_size_is_padded_and_writable), TEST_CASE(guessed_raw_image_stays_raw), TEST_CASE(bad_drives_are_named), TEST_CASE(media_change_and_eject),
-          TEST_CASE(embedded_disk_and_full_disk), TEST_CASE(file_beyond_4_gib), TEST_CASE(inflate_decodes_what_gzip_makes), TEST_CASE(inflate_survives_anything), TEST_CASE(zz_cleanup))
+          TEST_CASE(embedded_disk_and_full_disk), TEST_CASE(failed_flush_is_not_made_good), TEST_CASE(cd_medium_is_opened_read_only),
+          TEST_CASE(locked_tray_asks_the_guest), TEST_CASE(file_beyond_4_gib), TEST_CASE(inflate_decodes_what_gzip_makes), TEST_CASE(inflate_survives_anything), TEST_CASE(zz_cleanup))

@@ -9,6 +9,7 @@ int main(void)
     return 0;
 }
 #else
+#include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <sys/wait.h>
@@ -99,6 +100,39 @@ TEST(file_reads_zeros_behind_its_end)
     CHECK(strstr(err.text, file_name()));
     CHECK_EQ(host_file_open(&f, "/", 0, &err), EMU_EINVAL);
 }
+#ifdef __linux__
+static int sync_fails;
+int fdatasync(int fd) /* before the C library's */
+{
+    if (!sync_fails)
+        return fsync(fd);
+    errno = sync_fails;
+    return -1;
+}
+TEST(failed_flush_is_not_forgotten)
+{
+    struct host_file *f, *g;
+    struct err err;
+    CHECK(!host_file_open(&f, file_name(), HOST_OPEN_WRITE | HOST_OPEN_CREATE, &err));
+    CHECK(!host_file_open(&g, file_name(), 0, &err));
+    CHECK(!host_file_write(f, 0, "x", 1));
+    sync_fails = EIO;
+    CHECK_EQ(host_file_flush(f), EMU_EIO);
+    sync_fails = 0; /* Linux says it once */
+    CHECK_EQ(host_file_flush(f), EMU_EIO);
+    CHECK(!host_file_write(f, 0, "y", 1));
+    CHECK_EQ(host_file_flush(f), EMU_EIO);
+    CHECK(!host_file_flush(g)); /* read only: wrote nothing */
+    host_file_close(g);
+    host_file_close(f);
+    CHECK(!host_file_open(&f, file_name(), HOST_OPEN_WRITE, &err));
+    CHECK(!host_file_flush(f));
+    host_file_close(f);
+    CHECK(!host_path_remove(file_name()));
+}
+#else
+TEST(failed_flush_is_not_forgotten) { SKIP("replaces Linux's fdatasync()"); }
+#endif
 TEST(full_disk_says_so)
 {
     host_fd fd;
@@ -290,7 +324,7 @@ TEST(terminal_is_restored_on_every_exit)
 }
 
 TEST_MAIN(TEST_CASE(clock_is_monotonic_and_wall_is_now), TEST_CASE(local_time_offset), TEST_CASE(random_bytes_differ), TEST_CASE(memory_is_zero_and_discards_to_zero),
-          TEST_CASE(file_reads_zeros_behind_its_end), TEST_CASE(full_disk_says_so), TEST_CASE(load_and_save_whole_files), TEST_CASE(broken_pipe_raises_no_signal),
+          TEST_CASE(file_reads_zeros_behind_its_end), TEST_CASE(failed_flush_is_not_forgotten), TEST_CASE(full_disk_says_so), TEST_CASE(load_and_save_whole_files), TEST_CASE(broken_pipe_raises_no_signal),
           TEST_CASE(wake_ends_a_wait), TEST_CASE(addresses_parse_and_print), TEST_CASE(tcp_connects_and_reports_refusal), TEST_CASE(resolver_list_has_a_stamp),
           TEST_CASE(spawned_program_talks), TEST_CASE(terminal_is_restored_on_every_exit))
 #endif

@@ -71,6 +71,7 @@ struct atapi_drive {
     uint8_t sense_key;
     uint16_t sense_code;
     bool attention;      /* the medium changed and nobody was told */
+    const struct image *medium; /* as the guest was told */
     uint8_t event;       /* enum atapi_media_event for GET EVENT STATUS NOTIFICATION */
     bool dma;
     uint8_t mwdma, udma;
@@ -100,6 +101,20 @@ static void atapi_media_changed(void *opaque)
     struct atapi_drive *a = opaque;
     a->attention = atapi_ready(a);
     a->event = a->attention ? ATAPI_MEDIA_NEW : ATAPI_MEDIA_REMOVED;
+}
+
+/* block.c: another medium, or the same and a locked tray: the host's hand on the eject button. */
+static void atapi_host_changed(void *opaque)
+{
+    struct atapi_drive *a = opaque;
+    struct blk *b = a->ide.blk;
+    if (b->locked && b->image == a->medium) {
+        if (a->event == ATAPI_MEDIA_NO_CHANGE)
+            a->event = ATAPI_MEDIA_EJECT_REQUEST;
+        return;
+    }
+    a->medium = b->image;
+    atapi_media_changed(a);
 }
 
 /* ---- ends of a command ---- */
@@ -754,7 +769,9 @@ static int atapi_create(struct device *dev, struct options *opts, struct err *er
     text = options_get(opts, "model");
     snprintf(a->model, sizeof a->model, "%s", text ? text : "EMU DVD-ROM");
     a->ide.blk->removable = true;
-    a->ide.blk->media_changed = atapi_media_changed;
+    a->ide.blk->read_only = a->ide.blk->want_read_only = true; /* whoever made the drive */
+    a->medium = a->ide.blk->image;
+    a->ide.blk->media_changed = atapi_host_changed;
     a->ide.blk->opaque = a;
     atapi_reset(dev);
     atapi_signature(&a->ide);

@@ -1,13 +1,15 @@
 /* disk/block.c - drives: what a disk controller sees, and what -drive says.
  *
  * Contract   Devices call blk_submit() and friends of machine.h; the board creates drives and opens them with their options; the monitor
- *            changes and ejects. Below it are images (image.c). It knows no device.
+ *            changes and ejects. Below it are images (image.c). It knows no device. media_changed() with the same image as before means
+ *            that somebody wanted the medium out and the tray is locked.
  * Theory     A request is carried out on the host the moment it is submitted, and its completion is put on the event queue at a
  *            fixed virtual delay that depends on its kind and size only, so that -icount runs repeat on any host. Since the host's work is
  *            done in order of submission, a flush covers every write submitted before it, and overlapping requests need no care.
  *            An error may stop the machine (werror=, rerror=): then the request stays under way, and its timer, which stands still with
  *            the virtual clock, tries again once the machine goes on. Without werror= a write that finds the host's disk full does so, as
  *            under QEMU, if there is a monitor to type cont in (BLK_ON_AUTO); a machine that nobody could resume shows the guest an error instead.
+ *            A host file whose flush failed once fails each later one (host_file_flush), so that no second try hides lost data: each cont then stops again.
  * Invariants 1. done() is called from the event queue, once, and never after blk_cancel().
  *            2. size_bytes is the image's size, 0 without medium.
  *            3. A write to a read-only drive fails with EMU_EROFS whatever the image would allow.
@@ -122,20 +124,20 @@ static int blk_perform(struct blk *b, const struct blk_request *r)
 static int blk_judge(struct blk *b, const struct blk_request *r, int result, bool *stop)
 {
     unsigned policy = r->op == BLK_READ ? b->on_read_error : b->on_write_error;
-    const char *name = b->file ? b->file : b->id;
+    const char *name = b->file ? b->file : b->id, *what = r->op == BLK_READ ? "a read" : r->op == BLK_FLUSH ? "a flush" : "a write";
     bool resumable = b->emu->can_be_resumed && b->emu->can_be_resumed(b->emu);
     bool own_mistake = result == EMU_EROFS || result == EMU_ENOENT || result == EMU_ERANGE;
     bool stops = stop && !own_mistake && (policy == BLK_ON_STOP || (result == EMU_ENOSPC && (policy == BLK_ON_ENOSPC || (policy == BLK_ON_AUTO && resumable))));
     if (stop)
         *stop = stops;
     if (stops)
-        emu_log(b->emu, LOG_NOTICE, "%s: %s failed: %s; the machine is stopped; mend it and type cont in the monitor", name,
-                r->op == BLK_READ ? "a read" : "a write", emu_strerror(result));
+        emu_log(b->emu, LOG_NOTICE, "%s: %s failed: %s; the machine is stopped; mend it and type cont in the monitor", name, what,
+                emu_strerror(result));
     else if (result == EMU_ENOSPC)
         emu_log_once(b->emu, &b->said_full, LOG_NOTICE, "%s: the host's disk is full; the guest sees write errors (werror=stop stops the machine instead)", name);
     else if (!own_mistake)
-        emu_log_once(b->emu, &b->said_error, LOG_NOTICE, "%s: %s at byte %" PRIu64 " failed: %s; the guest sees an I/O error", name,
-                     r->op == BLK_READ ? "a read" : "a write", r->offset, emu_strerror(result));
+        emu_log_once(b->emu, &b->said_error, LOG_NOTICE, "%s: %s at byte %" PRIu64 " failed: %s; the guest sees an I/O error", name, what,
+                     r->offset, emu_strerror(result));
     return policy == BLK_ON_IGNORE ? 0 : result;
 }
 
@@ -426,8 +428,11 @@ EMU_PRIV int blk_eject(struct blk *b, bool force, struct err *err)
 {
     if (!b->removable)
         return err_set(err, EMU_EINVAL, "%s: is not removable", b->id);
-    if (b->locked && !force)
+    if (b->locked && !force) {
+        if (b->media_changed)
+            b->media_changed(b->opaque);
         return err_set(err, EMU_EBUSY, "%s: the guest has locked the tray; eject -f takes the medium all the same", b->id);
+    }
     if (b->in_flight)
         return err_set(err, EMU_EBUSY, "%s: requests are under way; try again", b->id);
     if (!b->image)
@@ -445,8 +450,11 @@ EMU_PRIV int blk_change(struct blk *b, const char *file, const char *format, str
     int r;
     if (!b->removable)
         return err_set(err, EMU_EINVAL, "%s: is not removable", b->id);
-    if (b->locked && b->image)
+    if (b->locked && b->image) {
+        if (b->media_changed)
+            b->media_changed(b->opaque);
         return err_set(err, EMU_EBUSY, "%s: the guest has locked the tray; eject it in the guest, or eject -f first", b->id);
+    }
     if (b->in_flight)
         return err_set(err, EMU_EBUSY, "%s: requests are under way; try again", b->id);
     b->image = NULL;

@@ -127,8 +127,7 @@ static int qcow2_put(struct qcow2 *q, uint64_t offset, const void *buf, size_t s
         return EMU_ENOSPC;
     r = host_file_write(q->img->file, offset, buf, size);
     q->unsynced = true;
-    if (!r && offset + size > q->file_end)
-        q->file_end = offset + size;
+    q->file_end = EMU_MAX(q->file_end, offset + size); /* after an error too: a part may be there, and is not zeros */
     return r;
 }
 
@@ -573,6 +572,7 @@ static int qcow2_add_block(struct qcow2 *q, uint64_t i)
 {
     uint64_t cluster, home, offset;
     uint8_t *buf, entry[8];
+    bool counted = false;
     int r;
     if (i >= q->rt_entries)
         return qcow2_grow_refcount_table(q, i + 1);
@@ -596,18 +596,23 @@ static int qcow2_add_block(struct qcow2 *q, uint64_t i)
         return EMU_ENOMEM;
     if (home == i)
         qcow2_count_store(q, buf, cluster & ((UINT64_C(1) << q->block_bits) - 1), 1);
-    else if (!(r = qcow2_count_put(q, cluster, 1)))
+    else if ((counted = !(r = qcow2_count_put(q, cluster, 1))))
         r = qcow2_cache_write(q, &q->refcounts);
     if (!r)
         r = qcow2_put(q, offset, buf, q->cluster_size);
     emu_free(q->img->emu, buf);
-    if (r || (r = qcow2_sync(q)) || (r = qcow2_meta_add(q, cluster)))
-        return r;
-    st64be(entry, offset);
-    r = qcow2_put(q, q->rt_offset + i * 8, entry, 8);
+    if (!r)
+        r = qcow2_sync(q);
+    if (!r && !(r = qcow2_meta_add(q, cluster))) {
+        st64be(entry, offset);
+        if ((r = qcow2_put(q, q->rt_offset + i * 8, entry, 8)))
+            qcow2_meta_remove(q, cluster);
+    }
     if (!r) {
         q->rt[i] = offset;
         q->free_hint = EMU_MAX(q->free_hint, cluster + 1);
+    } else if (counted) {
+        qcow2_release(q, cluster, 1); /* nothing names it */
     }
     return r;
 }

@@ -234,6 +234,7 @@ EMU_PRIV void host_discard_memory(void *p, size_t size_bytes)
 
 struct host_file {
     int fd;
+    int lost; /* EMU_E... of a failed flush; what it should have written may be gone */
     bool writable, device, no_discard;
 };
 
@@ -386,6 +387,8 @@ EMU_PRIV int host_file_flush(struct host_file *f)
     int r;
     if (!f->writable)
         return 0;
+    if (f->lost)
+        return f->lost;
     do {
 #if defined(F_FULLFSYNC)
         r = fcntl(f->fd, F_FULLFSYNC);
@@ -399,7 +402,9 @@ EMU_PRIV int host_file_flush(struct host_file *f)
     } while (r < 0 && errno == EINTR);
     if (r < 0 && f->device && (errno == EINVAL || errno == ENOTSUP))
         return 0; /* character devices have nothing to flush */
-    return r < 0 ? posix_error(errno) : 0;
+    if (r < 0)
+        f->lost = posix_error(errno); /* Linux reports it once and takes the pages for clean: the next call would succeed though data is lost */
+    return f->lost;
 }
 
 EMU_PRIV int host_file_discard(struct host_file *f, uint64_t offset, uint64_t size)

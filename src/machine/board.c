@@ -349,7 +349,6 @@ static int board_create_drives(struct emu *e, struct blk *floppies[2], struct er
         if (!b)
             return EMU_ENOMEM;
         b->removable = true;
-        b->read_only = true;
         if (!board_add(e, "ide-cd", NULL, err, "drive=ide1-cd0,bus=ide.1,unit=0"))
             return EMU_EINVAL;
     }
