@@ -52180,8 +52180,8 @@ struct tcp_flow {
     struct tcp_chunk *chunks;
     unsigned chunk_first, chunk_count, chunk_capacity;
     uint32_t pipe, sacked_bytes, cwnd, ssthresh, recover;
-    bool in_recovery, in_loss, reordered, any_again, again_now; /* in_loss: after a timeout, until recover is acknowledged; again_now: a lost
-                                                                          segment goes whatever cwnd says */
+    bool in_recovery, in_loss, reordered, any_again; /* in_loss: after a timeout, until recover is acknowledged */
+    bool again_now; /* a lost segment goes whatever cwnd says */
     unsigned dupacks, retries, backoff;
     int64_t srtt_ns, rttvar_ns, rto_ns, min_rtt_ns, rack_sent_ns, rack_rtt_ns;
     uint32_t rack_end;
@@ -53378,7 +53378,7 @@ static void tcp_pull(struct tcp_flow *f)
     } else if (got == 0) {
         f->host_eof = true;
         f->host_reset = f->host_deaf;
-    } else if (got != EMU_EAGAIN) {
+    } else if (got != EMU_EAGAIN || f->host_deaf) { /* deaf: nothing is left to read, whatever the socket may still be good for */
         f->host_reset = true; /* after what was read before */
     }
 }
