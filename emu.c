@@ -90,7 +90,7 @@
 #endif
 #if EMU_TAIL_CALLS && !defined(__clang__)
 /* Each handler keeps an indirect jump of its own, by which the host predicts the next one: gcc would share the jumps of handlers that end alike. */
-#define EMU_TAIL_ATTR __attribute__((optimize("optimize-sibling-calls", "no-partial-inlining", "no-ipa-icf", "no-crossjumping")))
+#define EMU_TAIL_ATTR __attribute__((optimize("no-tree-ter", "optimize-sibling-calls", "no-partial-inlining", "no-ipa-icf", "no-crossjumping")))
 #else
 #define EMU_TAIL_ATTR
 #endif
@@ -1346,7 +1346,9 @@ struct cpu {
         uint32_t key, generation; /* mode_key and code_generation at the CALL */
     } returns[CPU_RETURNS];
     unsigned return_top;
-    struct uop *scratch, *resume; /* copy of a memory uop that runs on bounce[], and where it goes on */
+    struct uop *scratch, *resume; /* head and copy of a memory uop that runs on bounce[], and where it goes on */
+    void (*resume_handler)(void);
+    void (*then)(void);         /* handler of the uop that a handler has returned; where there are no tail calls */
     struct uop *leave_stub;     /* link that was to be taken when the traces were left, or NULL */
     struct uop *promote;        /* head of a trace that wants to be optimised, or NULL */
     uint64_t leave_base;        /* code_base at that time */
@@ -1765,13 +1767,18 @@ EMU_PRIV int cpu_breakpoint_set(struct emu *e, const struct breakpoint *b, bool 
 /* cpu/uop.h - the uop, and the macros that handlers are made of.
  *
  * Contract   Included by the files that define handlers (handlers_*.c, sse*.c) and by the trace builder.
- * Theory     A handler executes one uop and goes to the next in tail position (CPU.md): UOP_FN(name) { ...; UOP_NEXT; }. Registers that
- *            live in host registers between handlers are "slots", the handlers' last arguments. An operand is of a kind: 0..3 is that
- *            slot, R is a cell of the register file at a byte offset from struct cpu (u->a, u->b, u->x). GET(kind, field) reads all
+ * Theory     A handler executes one uop and goes to the next in tail position (CPU.md): UOP_FN(name) { ...; UOP_NEXT; }. It gets the next
+ *            one's handler as an argument (`then`) and loads that one's successor's meanwhile, so that no jump waits for a load: a host that
+ *            has guessed the jump wrong knows better at once. Hence a uop does not hold its own handler but that of the uop after it, and
+ *            before a trace's first uop lies a head, whose `next` is the first uop's handler: links lead to heads (UOP_GO).
+ *
+ *            Registers that live in host registers between handlers are "slots", handlers' arguments too. An operand is of a kind: 0..3
+ *            is that slot, R is a cell of the register file at a byte offset from struct cpu (u->a, u->b, u->x). GET(kind, field) reads all
  *            64 bits, PUT(kind, field, value) writes them. Where a compiler gives no tail calls the slots are none and a handler
- *            returns the next uop to a plain loop.
+ *            returns the next uop to a plain loop, its handler in cpu->then.
  * Invariants 1. A handler changes nothing the guest can see before its last fault exit (UOP_MISS, UOP_FAULT).
- *            2. A memory uop takes two units: struct uop and struct uop_page.
+ *            2. A memory uop takes two units: struct uop and struct uop_page. The second keeps its own handler, for the way back from a miss; CALL
+ *               alone, whose miss handler knows it, keeps where its RET leads there.
  *            3. Nothing in a handler takes the address of a local: that would kill the tail call.
  */
 #ifndef EMU_UOP_H
@@ -1845,32 +1852,41 @@ EMU_PRIV int string_run(struct cpu *c, const struct insn *i); /* MOVS CMPS STOS 
 #endif
 
 #if EMU_SLOTS == 0
-#define UOP_PARAMS struct cpu *c, struct uop *u
-#define UOP_ARGS(next) c, (next)
+#define UOP_SLOT_PARAMS
+#define UOP_SLOT_ARGS
 #elif EMU_SLOTS == 3
-#define UOP_PARAMS struct cpu *c, struct uop *u, uint64_t s0, uint64_t s1, uint64_t s2
-#define UOP_ARGS(next) c, (next), s0, s1, s2
+#define UOP_SLOT_PARAMS , uint64_t s0, uint64_t s1, uint64_t s2
+#define UOP_SLOT_ARGS , s0, s1, s2
 #else
-#define UOP_PARAMS struct cpu *c, struct uop *u, uint64_t s0, uint64_t s1, uint64_t s2, uint64_t s3
-#define UOP_ARGS(next) c, (next), s0, s1, s2, s3
+#define UOP_SLOT_PARAMS , uint64_t s0, uint64_t s1, uint64_t s2, uint64_t s3
+#define UOP_SLOT_ARGS , s0, s1, s2, s3
+#endif
+typedef void (*uop_then)(void); /* a handler, whose own type would have to name itself */
+#if EMU_TAIL_CALLS
+#define UOP_PARAMS struct cpu *c, struct uop *u UOP_SLOT_PARAMS, uop_then then EMU_UNUSED
+#define UOP_ARGS(unit, after) c, (unit)UOP_SLOT_ARGS, (after)
+#else
+#define UOP_PARAMS struct cpu *c, struct uop *u
 #endif
 
 struct uop;
 typedef struct uop *(*uop_fn)(UOP_PARAMS);
 
 struct uop {
-    uop_fn fn;
-    uint16_t a, b, x;    /* byte offsets into struct cpu: destination (or only operand), source (or base), index */
-    uint16_t pos;        /* offset in its page of the instruction it belongs to */
-    int32_t disp;        /* displacement, small immediate; trace heads and exits: see trace.c */
+    uop_then next;       /* handler of the uop that runs after it; heads and stubs: the handler that gets the unit behind it */
+    uint16_t a, x;       /* byte offsets into struct cpu: destination (or only operand), index; compare with memory and branch: an immediate */
+    uint16_t b;          /* source (or base) */
+    uint16_t pos;        /* offset in its page of the instruction it belongs to; heads: where the trace begins */
+    int32_t disp;        /* displacement, small immediate; stubs: see trace.c */
     uint8_t insn;        /* index of its instruction in the trace: instructions retired before it */
-    uint8_t count;       /* exits: instructions retired when it leaves; heads of insn > 0: bytes between the trace's beginning and pos */
+    uint8_t count;       /* exits: instructions retired when it leaves */
     uint8_t scale;       /* index shift; vectors: alignment mask of the memory operand */
     uint8_t misc;        /* immediate byte of vectors, condition ... */
     union {
         uint64_t imm;
-        struct uop *link; /* exits: where they lead */
+        struct uop *link; /* exits: the head or stub where they lead */
         const void *ptr;
+        uop_then self;    /* CALL r: its own handler */
     } v;
 };
 /* Second unit of a memory uop: its private one-page translation. Hit: same page, same generation, not over the page's end. */
@@ -1882,8 +1898,8 @@ struct uop_page {
     uint8_t run;         /* heads of handler_stack_run(): 1 pushes, 2 pops */
     uint16_t cell;       /* of a run's sixth register */
     union {
-        uint64_t imm;
-        struct uop *link;
+        uop_then self;    /* the uop's own handler */
+        struct uop *link; /* CALL: the head of the trace at its return address, or NULL; far stubs: where they lead */
     } v;
 };
 EMU_STATIC_ASSERT(sizeof(struct uop_page) <= sizeof(struct uop), uop_page_fits);
@@ -1892,18 +1908,36 @@ EMU_STATIC_ASSERT(sizeof(struct uop_page) <= sizeof(struct uop), uop_page_fits);
 #define UOP_FN(name) static EMU_TAIL_ATTR struct uop *name(UOP_PARAMS)
 #define UOP_FN_PRIV(name) EMU_PRIV EMU_NOINLINE EMU_TAIL_ATTR struct uop *name(UOP_PARAMS) /* apart: in a hot handler it would need a frame */
 #if EMU_TAIL_CALLS
-#define UOP_GO(next)                                                                                                   \
+#define UOP_SETTLED(x) __asm__("" : "+r"(x)) /* x is computed, once: compilers would add to the old one for each use */
+#define UOP_AT(handler, unit)                                                                                          \
     do {                                                                                                               \
-        struct uop *uop_next_ = (next);                                                                                \
-        EMU_MUSTTAIL return uop_next_->fn(UOP_ARGS(uop_next_));                                                        \
+        uop_fn to_ = (uop_fn)(handler);                                                                                \
+        u = (unit);                                                                                                    \
+        UOP_SETTLED(u);                                                                                                \
+        EMU_MUSTTAIL return to_(UOP_ARGS(u, u->next));                                                                 \
     } while (0)
-#define UOP_TAIL(handler) EMU_MUSTTAIL return handler(UOP_ARGS(u)) /* the same uop, another handler */
+#define UOP_ON(units) UOP_AT(then, u + (units)) /* the next uop, that many units on */
+#define UOP_TAIL(handler) EMU_MUSTTAIL return handler(UOP_ARGS(u, then)) /* the same uop, another handler */
+#define UOP_LATE(units)                                                                                                \
+    do { /* UOP_ON() after a call, which would have had to save `then` */                                              \
+        then = u->next;                                                                                                \
+        UOP_ON(units);                                                                                                 \
+    } while (0)
 #else
-#define UOP_GO(next) return (void)c, (next)
-#define UOP_TAIL(handler) return handler(UOP_ARGS(u))
+#define UOP_ON(units) return c->then = u->next, u + (units)
+#define UOP_AT(handler, unit) return c->then = (handler), (unit)
+#define UOP_TAIL(handler) return handler(c, u)
+#define UOP_LATE(units) UOP_ON(units)
 #endif
-#define UOP_NEXT UOP_GO(u + 1)
-#define UOP_NEXT_MEM UOP_GO(u + 2)
+#define UOP_NEXT UOP_ON(1)
+#define UOP_NEXT_MEM UOP_ON(2)
+#define UOP_GO(link)                                                                                                   \
+    do {                                                                                                               \
+        struct uop *head_ = (link);                                                                                    \
+        UOP_AT(head_->next, head_ + 1);                                                                                \
+    } while (0)
+#define UOP_AGAIN UOP_AT(UOP_PAGE(u)->v.self, u) /* a memory uop, from its beginning */
+#define UOP_IS(unit, handler) ((unit)->next == (uop_then)(handler)) /* heads and stubs */
 
 /* Cells of the register file. */
 #define UOP_CELL(off) (*(uint64_t *)(void *)((char *)c + (off)))
@@ -2079,11 +2113,11 @@ EMU_PRIV uop_fn handler_test_jcc(unsigned size, bool flags, unsigned cc, unsigne
 EMU_PRIV uop_fn handler_alu_jcc_ri(unsigned op, unsigned size, bool flags, unsigned cc, unsigned ka); /* ADD SUB AND TEST immediate */
 EMU_PRIV uop_fn handler_jmp_reg(unsigned ka);
 UOP_FN_PRIV(uop_exit);
-UOP_FN_PRIV(uop_exit_resolve); /* stub of a link that was not taken yet */
-UOP_FN_PRIV(uop_exit_far);     /* stub of a link into another page; two units */
-UOP_FN_PRIV(uop_dead);         /* head of a trace that is no more */
-UOP_FN_PRIV(uop_goto);         /* head of a trace that was replaced */
-UOP_FN_PRIV(uop_count);        /* head of a tier-1 trace */
+UOP_FN_PRIV(uop_exit_resolve); /* of the stub of a link that was not taken yet */
+UOP_FN_PRIV(uop_exit_far);     /* of the stub of a link into another page; two units */
+UOP_FN_PRIV(uop_dead);         /* of the head of a trace that is no more */
+UOP_FN_PRIV(uop_goto);         /* of the head of a trace that was replaced */
+UOP_FN_PRIV(uop_count);        /* the first uop of a tier-1 trace */
 UOP_FN_PRIV(uop_leave);        /* the budget is used up: out, at where u->v.link leads */
 UOP_FN_PRIV(uop_call);
 UOP_FN_PRIV(uop_call_end);
@@ -2094,20 +2128,19 @@ UOP_FN_PRIV(uop_mmx_begin);
 UOP_FN_PRIV(uop_agen);
 UOP_FN_PRIV(uop_vec_rr);
 UOP_FN_PRIV(uop_clear_cell);
-UOP_FN_PRIV(uop_nop);
 UOP_FN_PRIV(uop_flags);
 UOP_FN_PRIV(uop_miss_call);
 UOP_FN_PRIV(uop_miss_call_reg);
 UOP_FN_PRIV(uop_ret8_jump);
 UOP_FN_PRIV(uop_indirect_miss);
-EMU_PRIV void uop_enter(struct cpu *c, struct uop *u);
+EMU_PRIV void uop_enter(struct cpu *c, struct uop *head);
 
 /* Direct-mapped cache of where indirect jumps lead (64-bit code, or a flat CS). */
 struct uop_jump {
     uint64_t rip;
     uint32_t generation, key;
     const uint8_t *host; /* the target's page; NULL: more than that is to be checked when the generation is stale */
-    struct uop *u;
+    struct uop *u; /* head */
 };
 #if defined(EMU_TORTURE)
 #define UOP_JUMPS 8
@@ -2145,7 +2178,7 @@ struct uop_jump {
         struct uop *link_ = u->v.link;                                                                                 \
         if (EMU_UNLIKELY((c->budget -= u->count) < 0))                                                                 \
             UOP_TAIL(uop_leave);                                                                                       \
-        if (link_->fn == uop_exit_far && UOP_CODE_VALID(UOP_PAGE(link_)->generation) && UOP_PAGE(link_)->page == c->code_base) { \
+        if (UOP_IS(link_, uop_exit_far) && UOP_CODE_VALID(UOP_PAGE(link_)->generation) && UOP_PAGE(link_)->page == c->code_base) { \
             c->code_base = link_->v.imm;                                                                               \
             link_ = UOP_PAGE(link_)->v.link;                                                                           \
         }                                                                                                              \
@@ -2169,7 +2202,7 @@ EMU_INLINE uint64_t uop_rip(const struct cpu *c, uint64_t offset)
 }
 
 #define UOP_MISSES(va, size)                                                                                           \
-    EMU_UNLIKELY((((va) - UOP_PAGE(u)->page) | ((uint64_t)(UOP_PAGE(u)->generation ^ c->generation) << 12)) > 4096u - (size))
+    EMU_UNLIKELY(UOP_PAGE(u)->generation != c->generation || (va) - UOP_PAGE(u)->page > 4096u - (size))
 /* Host pointer to `size` bytes at va; leaves the handler where they are not in the uop's page. rw: r, w or m. */
 #define UOP_HOST(p, va, rw, size)                                                                                      \
     do {                                                                                                               \
@@ -2215,7 +2248,7 @@ struct vec_handlers {
     {                                                                                                                  \
         if (vec_##name(c, UOP_XMM(u->a), UOP_XMM(u->x), UOP_XMM(u->b), u->misc))                                       \
             UOP_TAIL(uop_fault);                                                                                       \
-        UOP_NEXT;                                                                                                      \
+        UOP_LATE(1);                                                                                                   \
     }                                                                                                                  \
     UOP_FN(vech_rm_##name)                                                                                             \
     {                                                                                                                  \
@@ -2227,7 +2260,7 @@ struct vec_handlers {
         VEC_LOAD_##size(p);                                                                                            \
         if (vec_##name(c, UOP_XMM(u->a), UOP_XMM(u->x), &c->vtmp[0], u->misc))                                         \
             UOP_TAIL(uop_fault);                                                                                       \
-        UOP_NEXT_MEM;                                                                                                  \
+        UOP_LATE(2);                                                                                                   \
     }                                                                                                                  \
     static const struct vec_handlers vech_##name = { vech_rr_##name, vech_rm_##name, size };
 #define ROW_VEC_H(enc, name, o1, o2, o3, needs, attr, fw, fn)                                                          \
@@ -20565,7 +20598,7 @@ UOP_FN_PRIV(uop_string_element)
     if (from)
         c->gpr[REG_RSI] = (si + size) & mask;
     UOP_RELOAD;
-    UOP_NEXT;
+    UOP_LATE(1);
 }
 
 /* ======================================== src/cpu/table.c ======================================== */
@@ -21605,7 +21638,7 @@ UOP_FN(uop_mov8x2_rr)
 {
     UOP_CELL(u->a) = UOP_CELL(u->b);
     UOP_CELL(u[1].a) = UOP_CELL(u[1].b);
-    UOP_GO(u + 2);
+    UOP_ON(2);
 }
 EMU_PRIV uop_fn handler_mov_pair(void) { return uop_mov8x2_rr; }
 EMU_PRIV uop_fn handler_mov_rr(unsigned dst, unsigned src, bool sx, unsigned ka, unsigned kb)
@@ -22010,7 +22043,8 @@ EMU_PRIV uop_fn handler_reload(unsigned ka)
 #define ST_8(p, v) st64le(p, v)
 #define VA_B(kb) (GET(kb, b) + UOP_IMM)
 #define VA_X(kb, kx) (GET(kb, b) + (GET(kx, x) << u->scale) + UOP_IMM)
-#define UOP_IMM2(sz) ((UTYPE_##sz)UOP_PAGE(u)->v.imm)
+#define UOP_IMM2(sz) ((UTYPE_##sz)u->v.imm)
+#define UOP_IMM_AX(sz) ((UTYPE_##sz)(int64_t)(int32_t)((uint32_t)u->x << 16 | u->a)) /* where v is a link */
 
 /* ---- loads ---- */
 #define DEF_LOAD_B(kb, ka, name, sz, put, expr)                                                                        \
@@ -22414,7 +22448,7 @@ EMU_PRIV uop_fn handler_bits_m(unsigned op, unsigned size)
         UTYPE_##sz d, s;                                                                                               \
         UOP_HOST(p, va, r, sz);                                                                                        \
         d = LD_##sz(p);                                                                                                \
-        s = UOP_IMM2(sz);                                                                                              \
+        s = UOP_IMM_AX(sz);                                                                                              \
         if (FCM_##cc(sz, d, s))                                                                                        \
             UOP_EXIT;                                                                                                  \
         UOP_NEXT_MEM;                                                                                                  \
@@ -22426,7 +22460,7 @@ EMU_PRIV uop_fn handler_bits_m(unsigned op, unsigned size)
         UTYPE_##sz d, s;                                                                                               \
         UOP_HOST(p, va, r, sz);                                                                                        \
         d = LD_##sz(p);                                                                                                \
-        s = UOP_IMM2(sz);                                                                                              \
+        s = UOP_IMM_AX(sz);                                                                                              \
         SETF(FLAGK_SUB, sz, (UTYPE_##sz)(d - s), s);                                                                   \
         if (FCM_##cc(sz, d, s))                                                                                        \
             UOP_EXIT;                                                                                                  \
@@ -22438,7 +22472,7 @@ EMU_PRIV uop_fn handler_bits_m(unsigned op, unsigned size)
         uint64_t va = VA_B(kb);                                                                                        \
         const uint8_t *p;                                                                                              \
         UOP_HOST(p, va, r, sz);                                                                                        \
-        if ((UTYPE_##sz)(LD_##sz(p) & UOP_IMM2(sz)) cmp 0)                                                             \
+        if ((UTYPE_##sz)(LD_##sz(p) & UOP_IMM_AX(sz)) cmp 0)                                                             \
             UOP_EXIT;                                                                                                  \
         UOP_NEXT_MEM;                                                                                                  \
     }                                                                                                                  \
@@ -22448,7 +22482,7 @@ EMU_PRIV uop_fn handler_bits_m(unsigned op, unsigned size)
         const uint8_t *p;                                                                                              \
         UTYPE_##sz r;                                                                                                  \
         UOP_HOST(p, va, r, sz);                                                                                        \
-        r = (UTYPE_##sz)(LD_##sz(p) & UOP_IMM2(sz));                                                                   \
+        r = (UTYPE_##sz)(LD_##sz(p) & UOP_IMM_AX(sz));                                                                   \
         SETF(FLAGK_LOGIC, sz, r, 0);                                                                                   \
         if (r cmp 0)                                                                                                   \
             UOP_EXIT;                                                                                                  \
@@ -22491,17 +22525,17 @@ EMU_PRIV uop_fn handler_cmp_mi_jcc(unsigned op, unsigned size, bool flags, unsig
 
 /* ---- stack; RSP is never a slot ---- */
 #define UOP_RSP c->gpr[REG_RSP]
-#define DEF_PUSH(ka, sz, cut)                                                                                          \
-    UOP_FN(uop_push##sz##_##ka)                                                                                        \
+#define DEF_PUSH_POP(suffix, ka, sz, cut, on)                                                                          \
+    UOP_FN(uop_push##sz##_##suffix)                                                                                    \
     {                                                                                                                  \
         uint64_t va = cut(UOP_RSP - sz);                                                                               \
         uint8_t *p;                                                                                                    \
         UOP_HOST(p, va, w, sz);                                                                                        \
         ST_##sz(p, GET(ka, a));                                                                                        \
         UOP_RSP = va;                                                                                                  \
-        UOP_NEXT_MEM;                                                                                                  \
+        on;                                                                                                            \
     }                                                                                                                  \
-    UOP_FN(uop_pop##sz##_##ka)                                                                                         \
+    UOP_FN(uop_pop##sz##_##suffix)                                                                                     \
     {                                                                                                                  \
         uint64_t va = cut(UOP_RSP), v;                                                                                 \
         const uint8_t *p;                                                                                              \
@@ -22509,8 +22543,9 @@ EMU_PRIV uop_fn handler_cmp_mi_jcc(unsigned op, unsigned size, bool flags, unsig
         v = LD_##sz(p);                                                                                                \
         UOP_RSP = cut(va + sz);                                                                                        \
         PUT(ka, a, v);                                                                                                 \
-        UOP_NEXT_MEM;                                                                                                  \
+        on;                                                                                                            \
     }
+#define DEF_PUSH(ka, sz, cut) DEF_PUSH_POP(ka, ka, sz, cut, UOP_NEXT_MEM)
 EACH_KIND(DEF_PUSH, 8, (uint64_t))
 EACH_KIND(DEF_PUSH, 4, (uint32_t))
 #define DEF_PUSH_I(sz, cut)                                                                                            \
@@ -22556,28 +22591,29 @@ EMU_PRIV uop_fn handler_pop(unsigned size, unsigned ka)
 #define POP_4 POP_3, RUN_CELL4 = ld64le(p + 24)
 #define POP_5 POP_4, RUN_CELL5 = ld64le(p + 32)
 #define POP_6 POP_5, RUN_CELL6 = ld64le(p + 40)
+DEF_PUSH_POP(alone, R, 8, (uint64_t), UOP_AT(UOP_PAGE(u + 2)->v.self, u + 2)) /* `next` is what comes after the run */
 #define DEF_STACK_RUN(n)                                                                                               \
     UOP_FN(uop_push8x##n)                                                                                              \
     {                                                                                                                  \
         uint64_t va = UOP_RSP - 8 * (n);                                                                               \
         uint8_t *p;                                                                                                    \
         if (UOP_MISSES(va, 8 * (n)))                                                                                   \
-            UOP_TAIL(uop_push8_R);                                                                                     \
+            UOP_TAIL(uop_push8_alone);                                                                                 \
         p = (uint8_t *)(uintptr_t)((uintptr_t)va + UOP_PAGE(u)->addend);                                               \
         PUSH_##n(n);                                                                                                   \
         UOP_RSP = va;                                                                                                  \
-        UOP_GO(u + 2 * (n));                                                                                           \
+        UOP_ON(2 * (n));                                                                                              \
     }                                                                                                                  \
     UOP_FN(uop_pop8x##n)                                                                                               \
     {                                                                                                                  \
         uint64_t va = UOP_RSP;                                                                                         \
         const uint8_t *p;                                                                                              \
         if (UOP_MISSES(va, 8 * (n)))                                                                                   \
-            UOP_TAIL(uop_pop8_R);                                                                                      \
+            UOP_TAIL(uop_pop8_alone);                                                                                  \
         p = (uint8_t *)(uintptr_t)((uintptr_t)va + UOP_PAGE(u)->addend);                                               \
         POP_##n;                                                                                                       \
         UOP_RSP = va + 8 * (n);                                                                                        \
-        UOP_GO(u + 2 * (n));                                                                                           \
+        UOP_ON(2 * (n));                                                                                              \
     }
 DEF_STACK_RUN(2)
 DEF_STACK_RUN(3)
@@ -22637,7 +22673,7 @@ UOP_FN(uop_call8)
         UOP_JUMP_TO(j, target);                                                                                        \
     }
 EACH_KIND(DEF_CALL_REG, 0)
-/* RET n: n in the page unit's v.imm. Mostly it ends the latest CALL, which has said where that leads; else the jump cache knows, and the CALL, if it
+/* RET n: n in v.imm. Mostly it ends the latest CALL, which has said where that leads; else the jump cache knows, and the CALL, if it
  * was the right one, learns it. */
 UOP_FN_PRIV(uop_ret8_jump)
 {
@@ -22652,7 +22688,7 @@ UOP_FN_PRIV(uop_ret8_jump)
         c->gpr[REG_TEMP] = target;
         UOP_TAIL(uop_indirect_miss);
     }
-    UOP_RSP = va + 8 + UOP_PAGE(u)->v.imm;
+    UOP_RSP = va + 8 + u->v.imm;
     c->return_top = (c->return_top - 1) & (CPU_RETURNS - 1u);
     if (back->rip == target && !back->u && back->call->scale && back->key == c->mode_key && back->generation == c->code_generation)
         trace_link_return(c, back->call, target);
@@ -22668,7 +22704,7 @@ UOP_FN(uop_ret8)
     if (EMU_UNLIKELY(back->rip != target || !back->u || back->key != c->mode_key || back->generation != c->code_generation))
         UOP_TAIL(uop_ret8_jump);
     c->return_top = (c->return_top - 1) & (CPU_RETURNS - 1u);
-    UOP_RSP = va + 8 + UOP_PAGE(u)->v.imm;
+    UOP_RSP = va + 8 + u->v.imm;
     UOP_JUMP_TO(back, target);
 }
 EMU_PRIV uop_fn handler_call(void) { return uop_call8; }
@@ -23049,18 +23085,19 @@ static EMU_NOINLINE bool uop_refresh_jump(struct cpu *c, uint64_t target)
 UOP_FN_PRIV(uop_indirect_miss)
 {
     uint64_t target = c->gpr[REG_TEMP];
-    if (uop_refresh_jump(c, target))
-        UOP_GO(u);
-    if (!cpu_canonical(c, target)) {
+    bool known = uop_refresh_jump(c, target);
+    if (!known && !cpu_canonical(c, target)) {
         c->fault.vector = EXC_GP;
         c->fault.flags = FAULT_HAS_ERROR;
         c->fault.error = 0;
         UOP_TAIL(uop_fault);
     }
     if (u->misc == 1) {
-        c->gpr[REG_RSP] += 8 + UOP_PAGE(u)->v.imm;
+        c->gpr[REG_RSP] += 8 + u->v.imm;
         c->return_top = (c->return_top - 1) & (CPU_RETURNS - 1u);
     }
+    if (known)
+        UOP_JUMP_TO(UOP_JUMP_ENTRY(target), target);
     c->budget -= u->count;
     UOP_SPILL;
     c->rip = target;
@@ -23069,13 +23106,13 @@ UOP_FN_PRIV(uop_indirect_miss)
 
 UOP_FN_PRIV(uop_exit) { UOP_EXIT_FAR; }
 
-/* Where a head's trace begins: no-ops before its instruction have no uop. */
-static int64_t uop_head_pos(const struct uop *head) { return (int64_t)head->pos - (head->insn ? head->count : 0); }
+/* ---- links; the handlers of heads and stubs get the unit behind them ---- */
+#define UOP_HEAD (u - 1)
 
 /* Where a link leads, as an offset from code_base: stubs keep it in disp, heads are where they are. */
 static int64_t uop_link_offset(const struct uop *link)
 {
-    return link->fn == uop_exit_resolve || link->fn == uop_exit_far ? link->disp : uop_head_pos(link);
+    return UOP_IS(link, uop_exit_resolve) || UOP_IS(link, uop_exit_far) ? link->disp : link->pos;
 }
 
 UOP_FN_PRIV(uop_leave)
@@ -23088,69 +23125,67 @@ UOP_FN_PRIV(uop_leave)
 UOP_FN_PRIV(uop_exit_resolve)
 {
     UOP_SPILL;
-    c->leave_stub = u;
+    c->leave_stub = UOP_HEAD;
     c->leave_base = c->code_base;
-    c->rip = uop_rip(c, (uint64_t)(int64_t)u->disp);
+    c->rip = uop_rip(c, (uint64_t)(int64_t)UOP_HEAD->disp);
     return NULL;
 }
 
 /* A far link whose tag is old: does the target's address still (or again) lead to the page that the link was made for? Then it is good as it is.
  * Mappings change with each process; where code lies in memory does not. */
-static EMU_NOINLINE bool uop_refresh_far(struct cpu *c, struct uop *u)
+static EMU_NOINLINE bool uop_refresh_far(struct cpu *c, struct uop *stub)
 {
-    struct uop_page *p = UOP_PAGE(u);
-    uint64_t rip = c->code_base + (uint64_t)(int64_t)u->disp;
+    struct uop_page *p = UOP_PAGE(stub);
+    uint64_t rip = c->code_base + (uint64_t)(int64_t)stub->disp;
     uint32_t generation;
     const uint8_t *host = c->code_size == 8 && p->addend ? cpu_code_host(c, rip, &generation) : NULL;
     if (!host || (uintptr_t)host != p->addend)
         return false;
     p->generation = generation;
     p->page = c->code_base;
-    u->v.imm = UOP_CODE_PAGE(rip);
+    stub->v.imm = UOP_CODE_PAGE(rip);
     return true;
 }
 UOP_FN(uop_exit_far_stale)
 {
-    if (!uop_refresh_far(c, u))
+    if (!uop_refresh_far(c, UOP_HEAD))
         UOP_TAIL(uop_exit_resolve);
-    UOP_GO(u);
+    UOP_GO(UOP_HEAD);
 }
 UOP_FN_PRIV(uop_exit_far)
 {
-    struct uop_page *p = UOP_PAGE(u);
+    struct uop_page *p = UOP_PAGE(UOP_HEAD);
     if (EMU_UNLIKELY(!UOP_CODE_VALID(p->generation) || p->page != c->code_base))
         UOP_TAIL(uop_exit_far_stale);
-    c->code_base = u->v.imm;
+    c->code_base = UOP_HEAD->v.imm;
     UOP_GO(p->v.link);
 }
 
 UOP_FN_PRIV(uop_dead)
 {
     UOP_SPILL;
-    c->rip = uop_rip(c, (uint64_t)uop_head_pos(u));
+    c->rip = uop_rip(c, UOP_HEAD->pos);
     return NULL;
 }
 
-UOP_FN_PRIV(uop_goto) { UOP_GO(u->v.link); }
+UOP_FN_PRIV(uop_goto) { UOP_GO(UOP_HEAD->v.link); }
 
 UOP_FN_PRIV(uop_count)
 {
     c->tier1_insns += u->a;
     if (EMU_UNLIKELY(--u->disp < 0)) {
         UOP_SPILL;
-        c->promote = u;
+        c->promote = UOP_HEAD;
         c->rip = uop_rip(c, u->pos);
         return NULL;
     }
     UOP_NEXT;
 }
 
-UOP_FN_PRIV(uop_nop) { UOP_NEXT; }
-
 UOP_FN_PRIV(uop_flags) /* what PUSHF pushes in 64-bit mode, into TEMP */
 {
     c->gpr[REG_TEMP] = cpu_eflags(c) & ~(uint32_t)FLAG_RF;
-    UOP_NEXT;
+    UOP_LATE(1);
 }
 
 /* ---- faults ---- */
@@ -23194,7 +23229,7 @@ UOP_FN_PRIV(uop_mmx_begin)
         UOP_TAIL(uop_fault);
     c->x87_tags = 0;
     c->x87_top = 0;
-    UOP_NEXT;
+    UOP_LATE(1);
 }
 
 /* ---- plain-C instructions ---- */
@@ -23238,7 +23273,7 @@ UOP_FN_PRIV(uop_call)
     if (EMU_UNLIKELY(r))
         return r == 1 ? uop_stop_fault(c, u) : uop_stop_after(c, u);
     UOP_RELOAD;
-    UOP_NEXT;
+    UOP_LATE(1);
 }
 
 UOP_FN_PRIV(uop_call_end)
@@ -23271,7 +23306,7 @@ UOP_FN_PRIV(uop_vec_rr)
     const struct insn *i = u->v.ptr;
     if (i->row->vec(c, UOP_XMM(u->a), UOP_XMM(u->x), UOP_XMM(u->b), u->misc))
         UOP_TAIL(uop_fault);
-    UOP_NEXT;
+    UOP_LATE(1);
 }
 
 UOP_FN_PRIV(uop_clear_cell)
@@ -23297,7 +23332,7 @@ UOP_FN_PRIV(uop_agen)
     UOP_SPILL;
     if (EMU_UNLIKELY(uop_agen_slow(c, u)))
         UOP_TAIL(uop_fault);
-    UOP_NEXT;
+    UOP_LATE(1);
 }
 
 /* ---- slow memory ---- */
@@ -23342,17 +23377,18 @@ static EMU_NOINLINE int uop_miss_slow(struct cpu *c, struct uop *u, unsigned siz
     } else if (cpu_check_linear(c, va, size, access)) {
         return 2;
     }
-    memcpy(c->scratch, u, 2 * sizeof *u);
-    p = UOP_PAGE(c->scratch);
-    if (p->run) /* its first instruction alone: there is room for no more */
-        c->scratch->fn = handler_stack_run(p->run, 1);
+    memcpy(c->scratch + 1, u, 2 * sizeof *u);
+    /* of a run its first instruction alone: there is room for no more */
+    c->scratch->next = p->run ? (uop_then)handler_stack_run(p->run, 1) : p->v.self;
+    c->resume = u + 2;
+    c->resume_handler = p->run ? UOP_PAGE(u + 2)->v.self : u->next;
+    p = UOP_PAGE(c->scratch + 1);
     p->page = va;
     p->addend = (uintptr_t)c->bounce[0].b - (uintptr_t)va;
     p->generation = c->generation;
-    c->resume = u + 2;
     c->commit_size = access == ACCESS_READ ? 0 : (uint8_t)size;
-    c->scratch[2].pos = u->pos;
-    c->scratch[2].insn = u->insn;
+    c->scratch[3].pos = u->pos;
+    c->scratch[3].insn = u->insn;
     c->inflight = 0;
     if (EMU_UNLIKELY(c->attention)) /* the device wants something */
         cpu_kick(c);
@@ -23390,11 +23426,11 @@ UOP_FN(uop_commit)
         if (r == 1)
             UOP_TAIL(uop_fault);
         /* a path's final exit has no instruction of its own: it goes on where its link leads, maybe in another page */
-        c->rip = uop_rip(c, c->resume->fn == uop_exit ? (uint64_t)uop_link_offset(c->resume->v.link) : c->resume->pos);
+        c->rip = uop_rip(c, c->resume_handler == (uop_then)uop_exit ? (uint64_t)uop_link_offset(c->resume->v.link) : c->resume->pos);
         c->budget -= c->resume->insn;
         return NULL;
     }
-    UOP_GO(c->resume);
+    UOP_AT(c->resume_handler, c->resume);
 }
 
 /* First a look into the TLB, which costs no call; then the long way. */
@@ -23409,10 +23445,10 @@ UOP_FN(uop_commit)
             UOP_TAIL(uop_fault);                                                                                       \
         }                                                                                                              \
         if (EMU_UNLIKELY(r == 1)) {                                                                                    \
-            c->scratch[2].fn = uop_commit;                                                                             \
+            c->scratch[1].next = (uop_then)uop_commit;                                                                 \
             UOP_GO(c->scratch);                                                                                        \
         }                                                                                                              \
-        UOP_GO(u);                                                                                                     \
+        UOP_AGAIN;                                                                                                     \
     }                                                                                                                  \
     UOP_FN_PRIV(name)                                                                                                  \
     {                                                                                                                  \
@@ -23425,7 +23461,7 @@ UOP_FN(uop_commit)
             p->page = t->tag;                                                                                          \
             p->addend = t->addend;                                                                                     \
             p->generation = c->generation;                                                                             \
-            UOP_GO(u);                                                                                                 \
+            UOP_AGAIN;                                                                                                 \
         }                                                                                                              \
         UOP_TAIL(name##_slow);                                                                                         \
     }
@@ -23470,7 +23506,7 @@ UOP_FN_PRIV(uop_miss_call)
         UOP_TAIL(uop_fault);
     }
     if (r == 0)
-        UOP_GO(u);
+        UOP_AT(handler_call(), u);
     UOP_EXIT;
 }
 /* CALL r: the page or the jump cache missed; the target is in TEMP. */
@@ -23479,7 +23515,7 @@ UOP_FN_PRIV(uop_miss_call_reg)
     uint64_t target = c->gpr[REG_TEMP];
     int r;
     if (uop_refresh_jump(c, target) && !UOP_MISSES(c->miss_va, 8))
-        UOP_GO(u); /* nothing else was missing */
+        UOP_AT(u->v.self, u); /* nothing else was missing */
     UOP_SPILL;
     if (!cpu_canonical(c, target)) {
         uop_raise_non_canonical(c, SEG_CS);
@@ -23500,19 +23536,21 @@ UOP_FN_PRIV(uop_miss_call_reg)
     return NULL;
 }
 
-EMU_PRIV void uop_enter(struct cpu *c, struct uop *u)
+EMU_PRIV void uop_enter(struct cpu *c, struct uop *head)
 {
+    uop_then handler = head->next;
+    struct uop *u = head + 1;
 #if EMU_TAIL_CALLS
 #if EMU_SLOTS == 0
-    u->fn(c, u);
+    ((uop_fn)handler)(c, u, u->next);
 #elif EMU_SLOTS == 3
-    u->fn(c, u, c->gpr[SLOT_REG0], c->gpr[SLOT_REG1], c->gpr[SLOT_REG2]);
+    ((uop_fn)handler)(c, u, c->gpr[SLOT_REG0], c->gpr[SLOT_REG1], c->gpr[SLOT_REG2], u->next);
 #else
-    u->fn(c, u, c->gpr[SLOT_REG0], c->gpr[SLOT_REG1], c->gpr[SLOT_REG2], c->gpr[SLOT_REG3]);
+    ((uop_fn)handler)(c, u, c->gpr[SLOT_REG0], c->gpr[SLOT_REG1], c->gpr[SLOT_REG2], c->gpr[SLOT_REG3], u->next);
 #endif
 #else
-    while (u)
-        u = u->fn(c, u);
+    for (; u; handler = c->then)
+        u = ((uop_fn)handler)(c, u);
 #endif
 }
 #undef FLOW_R
@@ -23520,6 +23558,7 @@ EMU_PRIV void uop_enter(struct cpu *c, struct uop *u)
 #undef FLOW_D
 #undef FLOW_SS
 #undef FLOW_SUB
+#undef UOP_HEAD
 
 /* ======================================== src/cpu/trace.c ======================================== */
 
@@ -23536,6 +23575,9 @@ EMU_PRIV void uop_enter(struct cpu *c, struct uop *u)
  *            Building: decode along the path; flags' liveness backward (an instruction that may fault reads all; exits read what a
  *            peek at their targets says); then uops, each operation with the handler for its operand kinds, CMP/TEST/ALU + Jcc in one.
  *            What has no handler becomes a call of its plain-C function.
+ *
+ *            A trace begins with a head, whose `next` is its first uop's handler (or says that the trace is dead or was replaced); the handlers
+ *            are noted while uops are emitted, and entered into their predecessors at the end, past what a pair or a run does itself.
  *
  *            Links: an exit's v.link first leads to its stub [uop_exit_resolve]. A resolved link within the page is unconditional; one to
  *            another page stays a stub [uop_exit_far] that checks generation and page; one with an old generation is good again if the target's
@@ -23606,6 +23648,9 @@ struct trace_builder {
     unsigned kind; /* flag kind surely recorded now, or FLAGK_END */
     unsigned at;   /* index and position of the instruction being emitted */
     uint16_t pos;
+    struct uop *first; /* uop; of each unit from there on: the handler, if a uop begins there, and the units that this goes on by */
+    uop_fn handlers[TRACE_RESERVE_UNITS];
+    uint8_t steps[TRACE_RESERVE_UNITS];
     struct uop *run, *run_end; /* first of a run of pushes or pops, and the end of the code then */
     unsigned run_kind, run_count;
     struct uop *pair; /* a move between cells that may become the first of a pair */
@@ -23739,12 +23784,12 @@ static void trace_kill(struct trace_cache *tc, struct trace *t)
         return;
     trace_unhash(tc, t);
     t->dead = true;
-    t->head->fn = uop_dead;
+    t->head->next = (uop_then)uop_dead;
     for (l = t->incoming; l; l = l->next) {
         if (!l->stub)
             UOP_PAGE(l->u)->v.link = NULL;
         else if (l->u == l->stub)
-            l->stub->fn = uop_exit_resolve;
+            l->stub->next = (uop_then)uop_exit_resolve;
         else
             l->u->v.link = l->stub;
     }
@@ -23883,16 +23928,16 @@ EMU_PRIV void trace_link_stub(struct cpu *c, struct uop *stub, struct trace *t)
         stub->misc = 1;
     if (stub->misc) { /* far */
         struct uop_page *p = UOP_PAGE(stub);
-        if (stub->fn == uop_exit_far && p->v.link != t->head)
-            stub->fn = uop_exit_resolve; /* the old entry stays in the old target's list: harmless, it only unlinks again */
+        if (UOP_IS(stub, uop_exit_far) && p->v.link != t->head)
+            stub->next = (uop_then)uop_exit_resolve; /* the old entry stays in the old target's list: harmless, it only unlinks again */
         p->page = c->leave_base;
         p->addend = (uintptr_t)cpu_code_host(c, c->code_base + (c->code_size == 8 ? 0 : c->seg_base[SEG_CS]), &p->generation);
         if (t->straddles)
             p->addend = 0;
         stub->v.imm = c->code_base;
-        if (stub->fn != uop_exit_far || p->v.link != t->head) {
+        if (!UOP_IS(stub, uop_exit_far) || p->v.link != t->head) {
             p->v.link = t->head;
-            stub->fn = uop_exit_far;
+            stub->next = (uop_then)uop_exit_far;
             trace_add_link(tc, t, stub, stub);
         }
         return;
@@ -24015,7 +24060,7 @@ static unsigned trace_runs(const struct trace_builder *b, int32_t offset)
     if (!trace_near(b, offset))
         return 0;
     t = trace_find(b->c->emu, b->trace->block, (b->trace->offset & ~(uint64_t)(TRACE_PAGE - 1)) + (unsigned)offset, b->key);
-    return !t ? 0 : t->tier == TRACE_TIER2 ? TRACE_HOT + 1 : (unsigned)(TRACE_HOT - t->head->disp) + 1;
+    return !t ? 0 : t->tier == TRACE_TIER2 ? TRACE_HOT + 1 : (unsigned)(TRACE_HOT - t->head[1].disp) + 1;
 }
 
 /* Does this near branch keep the default width of the mode? Others go the slow way, since they cut RIP. */
@@ -24126,10 +24171,16 @@ static unsigned trace_kind(unsigned reg)
     return TRACE_KIND_R;
 }
 
+static void trace_set_handler(struct trace_builder *b, const struct uop *u, uop_fn fn, unsigned step)
+{
+    b->handlers[u - b->first] = fn;
+    b->steps[u - b->first] = (uint8_t)step;
+}
+
 static struct uop *trace_emit(struct trace_builder *b, uop_fn fn)
 {
     struct uop *u = trace_alloc(b->tc, sizeof *u);
-    u->fn = fn;
+    trace_set_handler(b, u, fn, 1);
     u->pos = b->pos;
     u->insn = (uint8_t)b->at;
     u->count = (uint8_t)(b->at + 1);
@@ -24140,8 +24191,11 @@ static struct uop *trace_emit_mem(struct trace_builder *b, uop_fn fn)
 {
     struct uop *u = trace_emit(b, fn);
     struct uop_page *p = trace_alloc(b->tc, sizeof(struct uop));
+    trace_set_handler(b, u, fn, 2);
+    b->handlers[u + 1 - b->first] = NULL;
     p->page = UINT64_MAX;
     p->seg = SEG_DS;
+    p->v.self = (uop_then)fn;
     return u;
 }
 
@@ -24409,7 +24463,8 @@ static bool trace_emit_fused(struct trace_builder *b, const struct trace_insn *t
         trace_emit_address(b, i, size, ACCESS_READ, false, false, &a);
         u = trace_emit_mem(b, handler_cmp_mi_jcc(op, size, flags, cc, a.kb));
         trace_set_address(u, &a);
-        UOP_PAGE(u)->v.imm = (uint64_t)imm;
+        u->a = (uint16_t)imm;
+        u->x = (uint16_t)((uint64_t)imm >> 16);
     } else {
         ra = interp_reg(i, 0, &high_a);
         if (!immediate)
@@ -24451,7 +24506,7 @@ static bool trace_emit_alu(struct trace_builder *b, const struct trace_insn *t)
                 return false;
             trace_emit_address(b, i, size, compare ? ACCESS_READ : ACCESS_WRITE, false, false, &a);
             u = trace_emit_mem(b, handler_alu_mi(op, size, flags, a.kb));
-            UOP_PAGE(u)->v.imm = i->imm;
+            u->v.imm = i->imm;
         } else {
             rb = interp_reg(i, 1, &high);
             if (high || !handler_alu_mr(op, size, flags, 0, 0))
@@ -24526,7 +24581,7 @@ static bool trace_emit_mov(struct trace_builder *b, const struct trace_insn *t)
         if (trace_is_immediate(i->row->opnd[1])) {
             trace_emit_address(b, i, size, ACCESS_WRITE, false, false, &a);
             u = trace_emit_mem(b, handler_store_imm(size, a.kb));
-            UOP_PAGE(u)->v.imm = i->imm;
+            u->v.imm = i->imm;
         } else {
             rb = interp_reg(i, 1, &high_b);
             if (high_b)
@@ -24568,7 +24623,7 @@ static bool trace_emit_mov(struct trace_builder *b, const struct trace_insn *t)
     u = trace_emit_ab(b, handler_mov_rr(size, src, sx, trace_kind(ra), trace_kind(rb)), UOP_GPR(ra), UOP_GPR(rb));
     if (size == 8 && src == 8 && trace_kind(ra) == TRACE_KIND_R && trace_kind(rb) == TRACE_KIND_R) {
         if (b->pair && b->pair + 1 == u) {
-            b->pair->fn = handler_mov_pair();
+            trace_set_handler(b, b->pair, handler_mov_pair(), 2);
             b->pair = NULL;
         } else {
             b->pair = u;
@@ -24590,7 +24645,7 @@ static bool trace_emit_unary(struct trace_builder *b, const struct trace_insn *t
         trace_emit_address(b, i, size, ACCESS_WRITE, false, false, &a);
         if (!flags && (op == OP_INC || op == OP_DEC)) {
             u = trace_emit_mem(b, handler_alu_mi(op == OP_INC ? OP_ADD : OP_SUB, size, false, a.kb));
-            UOP_PAGE(u)->v.imm = 1;
+            u->v.imm = 1;
         } else {
             u = trace_emit_mem(b, handler_unary_m(op, size, a.kb));
         }
@@ -24828,7 +24883,8 @@ static void trace_extend_run(struct trace_builder *b, struct uop *u, unsigned ki
         default: UOP_PAGE(first)->cell = u->a; break;
         }
         UOP_PAGE(first)->run = (uint8_t)kind;
-        first->fn = handler_stack_run(kind, b->run_count);
+        trace_set_handler(b, first, handler_stack_run(kind, b->run_count), 2 * b->run_count);
+        UOP_PAGE(first)->v.self = (uop_then)handler_stack_run(kind, b->run_count);
     } else {
         b->run = u;
         b->run_kind = kind;
@@ -24849,7 +24905,7 @@ static bool trace_emit_stack(struct trace_builder *b, const struct trace_insn *t
     if (op == OP_PUSH) {
         if (trace_is_immediate(i->row->opnd[0])) {
             u = trace_emit_mem(b, handler_push_imm(size));
-            UOP_PAGE(u)->v.imm = i->imm;
+            u->v.imm = i->imm;
         } else {
             if (i->memory) {
                 trace_emit_load_cell(b, i, size, TRACE_CELL_TEMP);
@@ -24893,6 +24949,7 @@ static bool trace_emit_flow(struct trace_builder *b, const struct trace_insn *t)
         return false;
     if (op == OP_CALL) {
         u = trace_emit_mem(b, handler_call());
+        UOP_PAGE(u)->v.link = NULL;
         u->disp = t->next;
         u->scale = t->next < TRACE_PAGE;
         UOP_PAGE(u)->seg = SEG_SS;
@@ -24903,7 +24960,7 @@ static bool trace_emit_flow(struct trace_builder *b, const struct trace_insn *t)
         u = trace_emit_mem(b, handler_ret());
         u->misc = 1;
         UOP_PAGE(u)->seg = SEG_SS;
-        UOP_PAGE(u)->v.imm = i->row->opnd[0] == OPND_Iw ? i->imm : 0;
+        u->v.imm = i->row->opnd[0] == OPND_Iw ? i->imm : 0;
         return true;
     }
     if (i->memory) {
@@ -24919,6 +24976,8 @@ static bool trace_emit_flow(struct trace_builder *b, const struct trace_insn *t)
         u = trace_emit(b, handler_jmp_reg(kind));
     } else {
         u = trace_emit_mem(b, handler_call_reg(kind));
+        u->v.self = (uop_then)handler_call_reg(kind);
+        UOP_PAGE(u)->v.link = NULL;
         u->disp = t->next;
         u->scale = t->next < TRACE_PAGE;
         UOP_PAGE(u)->seg = SEG_SS;
@@ -25182,7 +25241,7 @@ static unsigned trace_emit_insn(struct trace_builder *b, unsigned k)
             return 1;
         trace_emit_call(b, i);
         if (t->insn.row->op == OP_JCC)
-            b->tc->arena[b->tc->used - 1].fn = uop_call_end;
+            trace_set_handler(b, b->tc->arena + b->tc->used - 1, uop_call_end, 1);
         return 1;
     }
     if (r->how == HOW_VEC)
@@ -25193,21 +25252,31 @@ static unsigned trace_emit_insn(struct trace_builder *b, unsigned k)
 }
 
 /* Plain-C instructions point to the builder's copy while the code is emitted; here they get copies of their own behind it. */
-static void trace_attach_insns(struct trace_builder *b, struct uop *first, struct uop *end)
+static void trace_attach_insns(struct trace_builder *b, const struct uop *end)
 {
     struct insn *copies[TRACE_MAX_INSNS];
     struct uop *u;
     memset(copies, 0, sizeof copies);
-    for (u = first; u < end; u++) {
+    for (u = b->first; u < end; u++) {
         struct trace_insn *t;
-        bool wants = u->fn == uop_call || u->fn == uop_call_end || u->fn == uop_string_element || u->fn == uop_agen || u->fn == uop_vec_rr;
-        if (!wants)
+        uop_fn fn = b->handlers[u - b->first];
+        if (fn != uop_call && fn != uop_call_end && fn != uop_string_element && fn != uop_agen && fn != uop_vec_rr)
             continue;
         t = &b->tc->insns[u->insn];
         if (!copies[u->insn])
             copies[u->insn] = trace_keep_insn(b, &t->insn);
         u->v.ptr = copies[u->insn];
     }
+}
+
+/* Enters each uop's handler into the one that goes on to it. */
+static void trace_chain(struct trace_builder *b, const struct uop *end)
+{
+    size_t n = (size_t)(end - b->first), i;
+    b->trace->head->next = (uop_then)b->handlers[0];
+    for (i = 0; i < n; i++)
+        if (b->handlers[i])
+            b->first[i].next = i + b->steps[i] < n ? (uop_then)b->handlers[i + b->steps[i]] : NULL;
 }
 
 static void trace_emit_exits(struct trace_builder *b)
@@ -25222,9 +25291,9 @@ static void trace_emit_exits(struct trace_builder *b)
             x->u->v.link = b->trace->head;
             continue;
         }
-        last = !near_page && (x->u->fn == uop_exit || x->u->fn == handler_call()); /* right behind it: it will be read each time */
+        last = !near_page && (b->handlers[x->u - b->first] == uop_exit || b->handlers[x->u - b->first] == handler_call()); /* right behind it: it will be read each time */
         stub = last ? trace_alloc(b->tc, 2 * sizeof *stub) : trace_alloc_cold(b->tc, 2 * sizeof *stub); /* two units, near or far: see trace_link_stub() */
-        stub->fn = uop_exit_resolve;
+        stub->next = (uop_then)uop_exit_resolve;
         stub->pos = b->pos;
         stub->count = 1;
         stub->disp = x->target;
@@ -25247,7 +25316,7 @@ EMU_PRIV struct trace *trace_build(struct cpu *c, struct ram_block *block, uint6
     struct trace_cache *tc = c->emu->traces;
     struct trace_builder *b = &tc->builder;
     struct trace *t;
-    struct uop *first, *u;
+    struct uop *u;
     unsigned k;
     if (trace_full(tc, TRACE_RESERVE_UNITS))
         trace_flush(c->emu);
@@ -25317,8 +25386,9 @@ EMU_PRIV struct trace *trace_build(struct cpu *c, struct ram_block *block, uint6
     t->insns = (uint16_t)b->count;
     t->row = tc->insns[b->count - 1].error ? NULL : tc->insns[b->count - 1].insn.row;
     t->bytes = (uint16_t)(tc->insns[b->count - 1].error ? 1 : tc->insns[b->count - 1].insn.length);
-    first = tc->arena + tc->used;
-    t->head = first;
+    t->head = trace_alloc(tc, sizeof *t->head);
+    t->head->pos = (uint16_t)offset;
+    b->first = t->head + 1;
     b->at = 0;
     b->pos = (uint16_t)offset;
     if (b->tier == TRACE_TIER1) {
@@ -25327,35 +25397,18 @@ EMU_PRIV struct trace *trace_build(struct cpu *c, struct ram_block *block, uint6
         u->v.ptr = t;
         u->a = (uint16_t)b->count;
     }
-    /* A head says where its trace begins (uop_leave). Where the first instruction does nothing, a PUSH or MOV after it says so in `count`; else
-     * it gets a uop that does nothing. */
-    for (k = 0; k < b->count;) {
+    for (k = 0; k < b->count;)
         k += trace_emit_insn(b, k);
-        if (k < b->count && tc->arena + tc->used == first) {
-            const struct trace_insn *n = &tc->insns[k];
-            bool simple = !n->error && n->insn.row->how == HOW_INT && (n->insn.row->op == OP_PUSH || n->insn.row->op == OP_MOV);
-            if (simple && n->pos > offset && n->pos - offset < 64 && b->key & KEY_CS64) {
-                k += trace_emit_insn(b, k);
-                if (first->insn && first->count == first->insn + 1)
-                    first->count = (uint8_t)(first->pos - offset);
-            } else {
-                trace_emit(b, uop_nop);
-            }
-        }
-    }
     if (!b->ended) {
         b->at = b->count;
         b->pos = (uint16_t)b->final;
         u = trace_emit(b, uop_exit);
-        if (u == first) { /* a lone JMP */
-            u->pos = (uint16_t)offset;
-            u->insn = 0;
-        }
         u->count = (uint8_t)b->count;
         trace_add_exit(b, u, b->final);
     }
     u = tc->arena + tc->used;
-    trace_attach_insns(b, first, u);
+    trace_attach_insns(b, u);
+    trace_chain(b, u);
     b->at = 0;
     trace_emit_exits(b);
     if (block && !copied) {
@@ -25375,12 +25428,13 @@ EMU_PRIV struct trace *trace_build(struct cpu *c, struct ram_block *block, uint6
 EMU_PRIV void trace_promote(struct cpu *c, struct uop *head)
 {
     struct trace_cache *tc = c->emu->traces;
-    const struct trace *seen = head->v.ptr;
+    const struct trace *seen;
     struct trace *t, *n;
     struct trace_link *l;
     uint64_t page;
-    if (head->fn != uop_count)
+    if (!UOP_IS(head, uop_count))
         return;
+    seen = head[1].v.ptr;
     t = trace_find(c->emu, seen->block, seen->offset, seen->key);
     if (!t || t->head != head)
         return;
@@ -25405,7 +25459,7 @@ EMU_PRIV void trace_promote(struct cpu *c, struct uop *head)
     }
     t->incoming = NULL;
     t->dead = true; /* its list entries go with the next write or flush */
-    head->fn = uop_goto;
+    head->next = (uop_then)uop_goto;
     head->v.link = n->head;
     if (UOP_JUMP_ENTRY(c->rip)->u == head)
         UOP_JUMP_ENTRY(c->rip)->u = n->head;

@@ -78,7 +78,7 @@
 #endif
 #if EMU_TAIL_CALLS && !defined(__clang__)
 /* Each handler keeps an indirect jump of its own, by which the host predicts the next one: gcc would share the jumps of handlers that end alike. */
-#define EMU_TAIL_ATTR __attribute__((optimize("optimize-sibling-calls", "no-partial-inlining", "no-ipa-icf", "no-crossjumping")))
+#define EMU_TAIL_ATTR __attribute__((optimize("no-tree-ter", "optimize-sibling-calls", "no-partial-inlining", "no-ipa-icf", "no-crossjumping")))
 #else
 #define EMU_TAIL_ATTR
 #endif

@@ -195,7 +195,9 @@ struct cpu {
         uint32_t key, generation; /* mode_key and code_generation at the CALL */
     } returns[CPU_RETURNS];
     unsigned return_top;
-    struct uop *scratch, *resume; /* copy of a memory uop that runs on bounce[], and where it goes on */
+    struct uop *scratch, *resume; /* head and copy of a memory uop that runs on bounce[], and where it goes on */
+    void (*resume_handler)(void);
+    void (*then)(void);         /* handler of the uop that a handler has returned; where there are no tail calls */
     struct uop *leave_stub;     /* link that was to be taken when the traces were left, or NULL */
     struct uop *promote;        /* head of a trace that wants to be optimised, or NULL */
     uint64_t leave_base;        /* code_base at that time */

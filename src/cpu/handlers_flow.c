@@ -318,18 +318,19 @@ static EMU_NOINLINE bool uop_refresh_jump(struct cpu *c, uint64_t target)
 UOP_FN_PRIV(uop_indirect_miss)
 {
     uint64_t target = c->gpr[REG_TEMP];
-    if (uop_refresh_jump(c, target))
-        UOP_GO(u);
-    if (!cpu_canonical(c, target)) {
+    bool known = uop_refresh_jump(c, target);
+    if (!known && !cpu_canonical(c, target)) {
         c->fault.vector = EXC_GP;
         c->fault.flags = FAULT_HAS_ERROR;
         c->fault.error = 0;
         UOP_TAIL(uop_fault);
     }
     if (u->misc == 1) {
-        c->gpr[REG_RSP] += 8 + UOP_PAGE(u)->v.imm;
+        c->gpr[REG_RSP] += 8 + u->v.imm;
         c->return_top = (c->return_top - 1) & (CPU_RETURNS - 1u);
     }
+    if (known)
+        UOP_JUMP_TO(UOP_JUMP_ENTRY(target), target);
     c->budget -= u->count;
     UOP_SPILL;
     c->rip = target;
@@ -338,13 +339,13 @@ UOP_FN_PRIV(uop_indirect_miss)
 
 UOP_FN_PRIV(uop_exit) { UOP_EXIT_FAR; }
 
-/* Where a head's trace begins: no-ops before its instruction have no uop. */
-static int64_t uop_head_pos(const struct uop *head) { return (int64_t)head->pos - (head->insn ? head->count : 0); }
+/* ---- links; the handlers of heads and stubs get the unit behind them ---- */
+#define UOP_HEAD (u - 1)
 
 /* Where a link leads, as an offset from code_base: stubs keep it in disp, heads are where they are. */
 static int64_t uop_link_offset(const struct uop *link)
 {
-    return link->fn == uop_exit_resolve || link->fn == uop_exit_far ? link->disp : uop_head_pos(link);
+    return UOP_IS(link, uop_exit_resolve) || UOP_IS(link, uop_exit_far) ? link->disp : link->pos;
 }
 
 UOP_FN_PRIV(uop_leave)
@@ -357,69 +358,67 @@ UOP_FN_PRIV(uop_leave)
 UOP_FN_PRIV(uop_exit_resolve)
 {
     UOP_SPILL;
-    c->leave_stub = u;
+    c->leave_stub = UOP_HEAD;
     c->leave_base = c->code_base;
-    c->rip = uop_rip(c, (uint64_t)(int64_t)u->disp);
+    c->rip = uop_rip(c, (uint64_t)(int64_t)UOP_HEAD->disp);
     return NULL;
 }
 
 /* A far link whose tag is old: does the target's address still (or again) lead to the page that the link was made for? Then it is good as it is.
  * Mappings change with each process; where code lies in memory does not. */
-static EMU_NOINLINE bool uop_refresh_far(struct cpu *c, struct uop *u)
+static EMU_NOINLINE bool uop_refresh_far(struct cpu *c, struct uop *stub)
 {
-    struct uop_page *p = UOP_PAGE(u);
-    uint64_t rip = c->code_base + (uint64_t)(int64_t)u->disp;
+    struct uop_page *p = UOP_PAGE(stub);
+    uint64_t rip = c->code_base + (uint64_t)(int64_t)stub->disp;
     uint32_t generation;
     const uint8_t *host = c->code_size == 8 && p->addend ? cpu_code_host(c, rip, &generation) : NULL;
     if (!host || (uintptr_t)host != p->addend)
         return false;
     p->generation = generation;
     p->page = c->code_base;
-    u->v.imm = UOP_CODE_PAGE(rip);
+    stub->v.imm = UOP_CODE_PAGE(rip);
     return true;
 }
 UOP_FN(uop_exit_far_stale)
 {
-    if (!uop_refresh_far(c, u))
+    if (!uop_refresh_far(c, UOP_HEAD))
         UOP_TAIL(uop_exit_resolve);
-    UOP_GO(u);
+    UOP_GO(UOP_HEAD);
 }
 UOP_FN_PRIV(uop_exit_far)
 {
-    struct uop_page *p = UOP_PAGE(u);
+    struct uop_page *p = UOP_PAGE(UOP_HEAD);
     if (EMU_UNLIKELY(!UOP_CODE_VALID(p->generation) || p->page != c->code_base))
         UOP_TAIL(uop_exit_far_stale);
-    c->code_base = u->v.imm;
+    c->code_base = UOP_HEAD->v.imm;
     UOP_GO(p->v.link);
 }
 
 UOP_FN_PRIV(uop_dead)
 {
     UOP_SPILL;
-    c->rip = uop_rip(c, (uint64_t)uop_head_pos(u));
+    c->rip = uop_rip(c, UOP_HEAD->pos);
     return NULL;
 }
 
-UOP_FN_PRIV(uop_goto) { UOP_GO(u->v.link); }
+UOP_FN_PRIV(uop_goto) { UOP_GO(UOP_HEAD->v.link); }
 
 UOP_FN_PRIV(uop_count)
 {
     c->tier1_insns += u->a;
     if (EMU_UNLIKELY(--u->disp < 0)) {
         UOP_SPILL;
-        c->promote = u;
+        c->promote = UOP_HEAD;
         c->rip = uop_rip(c, u->pos);
         return NULL;
     }
     UOP_NEXT;
 }
 
-UOP_FN_PRIV(uop_nop) { UOP_NEXT; }
-
 UOP_FN_PRIV(uop_flags) /* what PUSHF pushes in 64-bit mode, into TEMP */
 {
     c->gpr[REG_TEMP] = cpu_eflags(c) & ~(uint32_t)FLAG_RF;
-    UOP_NEXT;
+    UOP_LATE(1);
 }
 
 /* ---- faults ---- */
@@ -463,7 +462,7 @@ UOP_FN_PRIV(uop_mmx_begin)
         UOP_TAIL(uop_fault);
     c->x87_tags = 0;
     c->x87_top = 0;
-    UOP_NEXT;
+    UOP_LATE(1);
 }
 
 /* ---- plain-C instructions ---- */
@@ -507,7 +506,7 @@ UOP_FN_PRIV(uop_call)
     if (EMU_UNLIKELY(r))
         return r == 1 ? uop_stop_fault(c, u) : uop_stop_after(c, u);
     UOP_RELOAD;
-    UOP_NEXT;
+    UOP_LATE(1);
 }
 
 UOP_FN_PRIV(uop_call_end)
@@ -540,7 +539,7 @@ UOP_FN_PRIV(uop_vec_rr)
     const struct insn *i = u->v.ptr;
     if (i->row->vec(c, UOP_XMM(u->a), UOP_XMM(u->x), UOP_XMM(u->b), u->misc))
         UOP_TAIL(uop_fault);
-    UOP_NEXT;
+    UOP_LATE(1);
 }
 
 UOP_FN_PRIV(uop_clear_cell)
@@ -566,7 +565,7 @@ UOP_FN_PRIV(uop_agen)
     UOP_SPILL;
     if (EMU_UNLIKELY(uop_agen_slow(c, u)))
         UOP_TAIL(uop_fault);
-    UOP_NEXT;
+    UOP_LATE(1);
 }
 
 /* ---- slow memory ---- */
@@ -611,17 +610,18 @@ static EMU_NOINLINE int uop_miss_slow(struct cpu *c, struct uop *u, unsigned siz
     } else if (cpu_check_linear(c, va, size, access)) {
         return 2;
     }
-    memcpy(c->scratch, u, 2 * sizeof *u);
-    p = UOP_PAGE(c->scratch);
-    if (p->run) /* its first instruction alone: there is room for no more */
-        c->scratch->fn = handler_stack_run(p->run, 1);
+    memcpy(c->scratch + 1, u, 2 * sizeof *u);
+    /* of a run its first instruction alone: there is room for no more */
+    c->scratch->next = p->run ? (uop_then)handler_stack_run(p->run, 1) : p->v.self;
+    c->resume = u + 2;
+    c->resume_handler = p->run ? UOP_PAGE(u + 2)->v.self : u->next;
+    p = UOP_PAGE(c->scratch + 1);
     p->page = va;
     p->addend = (uintptr_t)c->bounce[0].b - (uintptr_t)va;
     p->generation = c->generation;
-    c->resume = u + 2;
     c->commit_size = access == ACCESS_READ ? 0 : (uint8_t)size;
-    c->scratch[2].pos = u->pos;
-    c->scratch[2].insn = u->insn;
+    c->scratch[3].pos = u->pos;
+    c->scratch[3].insn = u->insn;
     c->inflight = 0;
     if (EMU_UNLIKELY(c->attention)) /* the device wants something */
         cpu_kick(c);
@@ -659,11 +659,11 @@ UOP_FN(uop_commit)
         if (r == 1)
             UOP_TAIL(uop_fault);
         /* a path's final exit has no instruction of its own: it goes on where its link leads, maybe in another page */
-        c->rip = uop_rip(c, c->resume->fn == uop_exit ? (uint64_t)uop_link_offset(c->resume->v.link) : c->resume->pos);
+        c->rip = uop_rip(c, c->resume_handler == (uop_then)uop_exit ? (uint64_t)uop_link_offset(c->resume->v.link) : c->resume->pos);
         c->budget -= c->resume->insn;
         return NULL;
     }
-    UOP_GO(c->resume);
+    UOP_AT(c->resume_handler, c->resume);
 }
 
 /* First a look into the TLB, which costs no call; then the long way. */
@@ -678,10 +678,10 @@ UOP_FN(uop_commit)
             UOP_TAIL(uop_fault);                                                                                       \
         }                                                                                                              \
         if (EMU_UNLIKELY(r == 1)) {                                                                                    \
-            c->scratch[2].fn = uop_commit;                                                                             \
+            c->scratch[1].next = (uop_then)uop_commit;                                                                 \
             UOP_GO(c->scratch);                                                                                        \
         }                                                                                                              \
-        UOP_GO(u);                                                                                                     \
+        UOP_AGAIN;                                                                                                     \
     }                                                                                                                  \
     UOP_FN_PRIV(name)                                                                                                  \
     {                                                                                                                  \
@@ -694,7 +694,7 @@ UOP_FN(uop_commit)
             p->page = t->tag;                                                                                          \
             p->addend = t->addend;                                                                                     \
             p->generation = c->generation;                                                                             \
-            UOP_GO(u);                                                                                                 \
+            UOP_AGAIN;                                                                                                 \
         }                                                                                                              \
         UOP_TAIL(name##_slow);                                                                                         \
     }
@@ -739,7 +739,7 @@ UOP_FN_PRIV(uop_miss_call)
         UOP_TAIL(uop_fault);
     }
     if (r == 0)
-        UOP_GO(u);
+        UOP_AT(handler_call(), u);
     UOP_EXIT;
 }
 /* CALL r: the page or the jump cache missed; the target is in TEMP. */
@@ -748,7 +748,7 @@ UOP_FN_PRIV(uop_miss_call_reg)
     uint64_t target = c->gpr[REG_TEMP];
     int r;
     if (uop_refresh_jump(c, target) && !UOP_MISSES(c->miss_va, 8))
-        UOP_GO(u); /* nothing else was missing */
+        UOP_AT(u->v.self, u); /* nothing else was missing */
     UOP_SPILL;
     if (!cpu_canonical(c, target)) {
         uop_raise_non_canonical(c, SEG_CS);
@@ -769,19 +769,21 @@ UOP_FN_PRIV(uop_miss_call_reg)
     return NULL;
 }
 
-EMU_PRIV void uop_enter(struct cpu *c, struct uop *u)
+EMU_PRIV void uop_enter(struct cpu *c, struct uop *head)
 {
+    uop_then handler = head->next;
+    struct uop *u = head + 1;
 #if EMU_TAIL_CALLS
 #if EMU_SLOTS == 0
-    u->fn(c, u);
+    ((uop_fn)handler)(c, u, u->next);
 #elif EMU_SLOTS == 3
-    u->fn(c, u, c->gpr[SLOT_REG0], c->gpr[SLOT_REG1], c->gpr[SLOT_REG2]);
+    ((uop_fn)handler)(c, u, c->gpr[SLOT_REG0], c->gpr[SLOT_REG1], c->gpr[SLOT_REG2], u->next);
 #else
-    u->fn(c, u, c->gpr[SLOT_REG0], c->gpr[SLOT_REG1], c->gpr[SLOT_REG2], c->gpr[SLOT_REG3]);
+    ((uop_fn)handler)(c, u, c->gpr[SLOT_REG0], c->gpr[SLOT_REG1], c->gpr[SLOT_REG2], c->gpr[SLOT_REG3], u->next);
 #endif
 #else
-    while (u)
-        u = u->fn(c, u);
+    for (; u; handler = c->then)
+        u = ((uop_fn)handler)(c, u);
 #endif
 }
 #undef FLOW_R
@@ -789,3 +791,4 @@ EMU_PRIV void uop_enter(struct cpu *c, struct uop *u)
 #undef FLOW_D
 #undef FLOW_SS
 #undef FLOW_SUB
+#undef UOP_HEAD

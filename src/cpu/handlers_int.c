@@ -422,7 +422,7 @@ UOP_FN(uop_mov8x2_rr)
 {
     UOP_CELL(u->a) = UOP_CELL(u->b);
     UOP_CELL(u[1].a) = UOP_CELL(u[1].b);
-    UOP_GO(u + 2);
+    UOP_ON(2);
 }
 EMU_PRIV uop_fn handler_mov_pair(void) { return uop_mov8x2_rr; }
 EMU_PRIV uop_fn handler_mov_rr(unsigned dst, unsigned src, bool sx, unsigned ka, unsigned kb)

@@ -25,7 +25,8 @@
 #define ST_8(p, v) st64le(p, v)
 #define VA_B(kb) (GET(kb, b) + UOP_IMM)
 #define VA_X(kb, kx) (GET(kb, b) + (GET(kx, x) << u->scale) + UOP_IMM)
-#define UOP_IMM2(sz) ((UTYPE_##sz)UOP_PAGE(u)->v.imm)
+#define UOP_IMM2(sz) ((UTYPE_##sz)u->v.imm)
+#define UOP_IMM_AX(sz) ((UTYPE_##sz)(int64_t)(int32_t)((uint32_t)u->x << 16 | u->a)) /* where v is a link */
 
 /* ---- loads ---- */
 #define DEF_LOAD_B(kb, ka, name, sz, put, expr)                                                                        \
@@ -429,7 +430,7 @@ EMU_PRIV uop_fn handler_bits_m(unsigned op, unsigned size)
         UTYPE_##sz d, s;                                                                                               \
         UOP_HOST(p, va, r, sz);                                                                                        \
         d = LD_##sz(p);                                                                                                \
-        s = UOP_IMM2(sz);                                                                                              \
+        s = UOP_IMM_AX(sz);                                                                                              \
         if (FCM_##cc(sz, d, s))                                                                                        \
             UOP_EXIT;                                                                                                  \
         UOP_NEXT_MEM;                                                                                                  \
@@ -441,7 +442,7 @@ EMU_PRIV uop_fn handler_bits_m(unsigned op, unsigned size)
         UTYPE_##sz d, s;                                                                                               \
         UOP_HOST(p, va, r, sz);                                                                                        \
         d = LD_##sz(p);                                                                                                \
-        s = UOP_IMM2(sz);                                                                                              \
+        s = UOP_IMM_AX(sz);                                                                                              \
         SETF(FLAGK_SUB, sz, (UTYPE_##sz)(d - s), s);                                                                   \
         if (FCM_##cc(sz, d, s))                                                                                        \
             UOP_EXIT;                                                                                                  \
@@ -453,7 +454,7 @@ EMU_PRIV uop_fn handler_bits_m(unsigned op, unsigned size)
         uint64_t va = VA_B(kb);                                                                                        \
         const uint8_t *p;                                                                                              \
         UOP_HOST(p, va, r, sz);                                                                                        \
-        if ((UTYPE_##sz)(LD_##sz(p) & UOP_IMM2(sz)) cmp 0)                                                             \
+        if ((UTYPE_##sz)(LD_##sz(p) & UOP_IMM_AX(sz)) cmp 0)                                                             \
             UOP_EXIT;                                                                                                  \
         UOP_NEXT_MEM;                                                                                                  \
     }                                                                                                                  \
@@ -463,7 +464,7 @@ EMU_PRIV uop_fn handler_bits_m(unsigned op, unsigned size)
         const uint8_t *p;                                                                                              \
         UTYPE_##sz r;                                                                                                  \
         UOP_HOST(p, va, r, sz);                                                                                        \
-        r = (UTYPE_##sz)(LD_##sz(p) & UOP_IMM2(sz));                                                                   \
+        r = (UTYPE_##sz)(LD_##sz(p) & UOP_IMM_AX(sz));                                                                   \
         SETF(FLAGK_LOGIC, sz, r, 0);                                                                                   \
         if (r cmp 0)                                                                                                   \
             UOP_EXIT;                                                                                                  \
@@ -506,17 +507,17 @@ EMU_PRIV uop_fn handler_cmp_mi_jcc(unsigned op, unsigned size, bool flags, unsig
 
 /* ---- stack; RSP is never a slot ---- */
 #define UOP_RSP c->gpr[REG_RSP]
-#define DEF_PUSH(ka, sz, cut)                                                                                          \
-    UOP_FN(uop_push##sz##_##ka)                                                                                        \
+#define DEF_PUSH_POP(suffix, ka, sz, cut, on)                                                                          \
+    UOP_FN(uop_push##sz##_##suffix)                                                                                    \
     {                                                                                                                  \
         uint64_t va = cut(UOP_RSP - sz);                                                                               \
         uint8_t *p;                                                                                                    \
         UOP_HOST(p, va, w, sz);                                                                                        \
         ST_##sz(p, GET(ka, a));                                                                                        \
         UOP_RSP = va;                                                                                                  \
-        UOP_NEXT_MEM;                                                                                                  \
+        on;                                                                                                            \
     }                                                                                                                  \
-    UOP_FN(uop_pop##sz##_##ka)                                                                                         \
+    UOP_FN(uop_pop##sz##_##suffix)                                                                                     \
     {                                                                                                                  \
         uint64_t va = cut(UOP_RSP), v;                                                                                 \
         const uint8_t *p;                                                                                              \
@@ -524,8 +525,9 @@ EMU_PRIV uop_fn handler_cmp_mi_jcc(unsigned op, unsigned size, bool flags, unsig
         v = LD_##sz(p);                                                                                                \
         UOP_RSP = cut(va + sz);                                                                                        \
         PUT(ka, a, v);                                                                                                 \
-        UOP_NEXT_MEM;                                                                                                  \
+        on;                                                                                                            \
     }
+#define DEF_PUSH(ka, sz, cut) DEF_PUSH_POP(ka, ka, sz, cut, UOP_NEXT_MEM)
 EACH_KIND(DEF_PUSH, 8, (uint64_t))
 EACH_KIND(DEF_PUSH, 4, (uint32_t))
 #define DEF_PUSH_I(sz, cut)                                                                                            \
@@ -571,28 +573,29 @@ EMU_PRIV uop_fn handler_pop(unsigned size, unsigned ka)
 #define POP_4 POP_3, RUN_CELL4 = ld64le(p + 24)
 #define POP_5 POP_4, RUN_CELL5 = ld64le(p + 32)
 #define POP_6 POP_5, RUN_CELL6 = ld64le(p + 40)
+DEF_PUSH_POP(alone, R, 8, (uint64_t), UOP_AT(UOP_PAGE(u + 2)->v.self, u + 2)) /* `next` is what comes after the run */
 #define DEF_STACK_RUN(n)                                                                                               \
     UOP_FN(uop_push8x##n)                                                                                              \
     {                                                                                                                  \
         uint64_t va = UOP_RSP - 8 * (n);                                                                               \
         uint8_t *p;                                                                                                    \
         if (UOP_MISSES(va, 8 * (n)))                                                                                   \
-            UOP_TAIL(uop_push8_R);                                                                                     \
+            UOP_TAIL(uop_push8_alone);                                                                                 \
         p = (uint8_t *)(uintptr_t)((uintptr_t)va + UOP_PAGE(u)->addend);                                               \
         PUSH_##n(n);                                                                                                   \
         UOP_RSP = va;                                                                                                  \
-        UOP_GO(u + 2 * (n));                                                                                           \
+        UOP_ON(2 * (n));                                                                                              \
     }                                                                                                                  \
     UOP_FN(uop_pop8x##n)                                                                                               \
     {                                                                                                                  \
         uint64_t va = UOP_RSP;                                                                                         \
         const uint8_t *p;                                                                                              \
         if (UOP_MISSES(va, 8 * (n)))                                                                                   \
-            UOP_TAIL(uop_pop8_R);                                                                                      \
+            UOP_TAIL(uop_pop8_alone);                                                                                  \
         p = (uint8_t *)(uintptr_t)((uintptr_t)va + UOP_PAGE(u)->addend);                                               \
         POP_##n;                                                                                                       \
         UOP_RSP = va + 8 * (n);                                                                                        \
-        UOP_GO(u + 2 * (n));                                                                                           \
+        UOP_ON(2 * (n));                                                                                              \
     }
 DEF_STACK_RUN(2)
 DEF_STACK_RUN(3)
@@ -652,7 +655,7 @@ UOP_FN(uop_call8)
         UOP_JUMP_TO(j, target);                                                                                        \
     }
 EACH_KIND(DEF_CALL_REG, 0)
-/* RET n: n in the page unit's v.imm. Mostly it ends the latest CALL, which has said where that leads; else the jump cache knows, and the CALL, if it
+/* RET n: n in v.imm. Mostly it ends the latest CALL, which has said where that leads; else the jump cache knows, and the CALL, if it
  * was the right one, learns it. */
 UOP_FN_PRIV(uop_ret8_jump)
 {
@@ -667,7 +670,7 @@ UOP_FN_PRIV(uop_ret8_jump)
         c->gpr[REG_TEMP] = target;
         UOP_TAIL(uop_indirect_miss);
     }
-    UOP_RSP = va + 8 + UOP_PAGE(u)->v.imm;
+    UOP_RSP = va + 8 + u->v.imm;
     c->return_top = (c->return_top - 1) & (CPU_RETURNS - 1u);
     if (back->rip == target && !back->u && back->call->scale && back->key == c->mode_key && back->generation == c->code_generation)
         trace_link_return(c, back->call, target);
@@ -683,7 +686,7 @@ UOP_FN(uop_ret8)
     if (EMU_UNLIKELY(back->rip != target || !back->u || back->key != c->mode_key || back->generation != c->code_generation))
         UOP_TAIL(uop_ret8_jump);
     c->return_top = (c->return_top - 1) & (CPU_RETURNS - 1u);
-    UOP_RSP = va + 8 + UOP_PAGE(u)->v.imm;
+    UOP_RSP = va + 8 + u->v.imm;
     UOP_JUMP_TO(back, target);
 }
 EMU_PRIV uop_fn handler_call(void) { return uop_call8; }

@@ -315,5 +315,5 @@ UOP_FN_PRIV(uop_string_element)
     if (from)
         c->gpr[REG_RSI] = (si + size) & mask;
     UOP_RELOAD;
-    UOP_NEXT;
+    UOP_LATE(1);
 }

@@ -12,6 +12,9 @@
  *            peek at their targets says); then uops, each operation with the handler for its operand kinds, CMP/TEST/ALU + Jcc in one.
  *            What has no handler becomes a call of its plain-C function.
  *
+ *            A trace begins with a head, whose `next` is its first uop's handler (or says that the trace is dead or was replaced); the handlers
+ *            are noted while uops are emitted, and entered into their predecessors at the end, past what a pair or a run does itself.
+ *
  *            Links: an exit's v.link first leads to its stub [uop_exit_resolve]. A resolved link within the page is unconditional; one to
  *            another page stays a stub [uop_exit_far] that checks generation and page; one with an old generation is good again if the target's
  *            address leads to the same host page as before.
@@ -84,6 +87,9 @@ struct trace_builder {
     unsigned kind; /* flag kind surely recorded now, or FLAGK_END */
     unsigned at;   /* index and position of the instruction being emitted */
     uint16_t pos;
+    struct uop *first; /* uop; of each unit from there on: the handler, if a uop begins there, and the units that this goes on by */
+    uop_fn handlers[TRACE_RESERVE_UNITS];
+    uint8_t steps[TRACE_RESERVE_UNITS];
     struct uop *run, *run_end; /* first of a run of pushes or pops, and the end of the code then */
     unsigned run_kind, run_count;
     struct uop *pair; /* a move between cells that may become the first of a pair */
@@ -217,12 +223,12 @@ static void trace_kill(struct trace_cache *tc, struct trace *t)
         return;
     trace_unhash(tc, t);
     t->dead = true;
-    t->head->fn = uop_dead;
+    t->head->next = (uop_then)uop_dead;
     for (l = t->incoming; l; l = l->next) {
         if (!l->stub)
             UOP_PAGE(l->u)->v.link = NULL;
         else if (l->u == l->stub)
-            l->stub->fn = uop_exit_resolve;
+            l->stub->next = (uop_then)uop_exit_resolve;
         else
             l->u->v.link = l->stub;
     }
@@ -361,16 +367,16 @@ EMU_PRIV void trace_link_stub(struct cpu *c, struct uop *stub, struct trace *t)
         stub->misc = 1;
     if (stub->misc) { /* far */
         struct uop_page *p = UOP_PAGE(stub);
-        if (stub->fn == uop_exit_far && p->v.link != t->head)
-            stub->fn = uop_exit_resolve; /* the old entry stays in the old target's list: harmless, it only unlinks again */
+        if (UOP_IS(stub, uop_exit_far) && p->v.link != t->head)
+            stub->next = (uop_then)uop_exit_resolve; /* the old entry stays in the old target's list: harmless, it only unlinks again */
         p->page = c->leave_base;
         p->addend = (uintptr_t)cpu_code_host(c, c->code_base + (c->code_size == 8 ? 0 : c->seg_base[SEG_CS]), &p->generation);
         if (t->straddles)
             p->addend = 0;
         stub->v.imm = c->code_base;
-        if (stub->fn != uop_exit_far || p->v.link != t->head) {
+        if (!UOP_IS(stub, uop_exit_far) || p->v.link != t->head) {
             p->v.link = t->head;
-            stub->fn = uop_exit_far;
+            stub->next = (uop_then)uop_exit_far;
             trace_add_link(tc, t, stub, stub);
         }
         return;
@@ -493,7 +499,7 @@ static unsigned trace_runs(const struct trace_builder *b, int32_t offset)
     if (!trace_near(b, offset))
         return 0;
     t = trace_find(b->c->emu, b->trace->block, (b->trace->offset & ~(uint64_t)(TRACE_PAGE - 1)) + (unsigned)offset, b->key);
-    return !t ? 0 : t->tier == TRACE_TIER2 ? TRACE_HOT + 1 : (unsigned)(TRACE_HOT - t->head->disp) + 1;
+    return !t ? 0 : t->tier == TRACE_TIER2 ? TRACE_HOT + 1 : (unsigned)(TRACE_HOT - t->head[1].disp) + 1;
 }
 
 /* Does this near branch keep the default width of the mode? Others go the slow way, since they cut RIP. */
@@ -604,10 +610,16 @@ static unsigned trace_kind(unsigned reg)
     return TRACE_KIND_R;
 }
 
+static void trace_set_handler(struct trace_builder *b, const struct uop *u, uop_fn fn, unsigned step)
+{
+    b->handlers[u - b->first] = fn;
+    b->steps[u - b->first] = (uint8_t)step;
+}
+
 static struct uop *trace_emit(struct trace_builder *b, uop_fn fn)
 {
     struct uop *u = trace_alloc(b->tc, sizeof *u);
-    u->fn = fn;
+    trace_set_handler(b, u, fn, 1);
     u->pos = b->pos;
     u->insn = (uint8_t)b->at;
     u->count = (uint8_t)(b->at + 1);
@@ -618,8 +630,11 @@ static struct uop *trace_emit_mem(struct trace_builder *b, uop_fn fn)
 {
     struct uop *u = trace_emit(b, fn);
     struct uop_page *p = trace_alloc(b->tc, sizeof(struct uop));
+    trace_set_handler(b, u, fn, 2);
+    b->handlers[u + 1 - b->first] = NULL;
     p->page = UINT64_MAX;
     p->seg = SEG_DS;
+    p->v.self = (uop_then)fn;
     return u;
 }
 
@@ -887,7 +902,8 @@ static bool trace_emit_fused(struct trace_builder *b, const struct trace_insn *t
         trace_emit_address(b, i, size, ACCESS_READ, false, false, &a);
         u = trace_emit_mem(b, handler_cmp_mi_jcc(op, size, flags, cc, a.kb));
         trace_set_address(u, &a);
-        UOP_PAGE(u)->v.imm = (uint64_t)imm;
+        u->a = (uint16_t)imm;
+        u->x = (uint16_t)((uint64_t)imm >> 16);
     } else {
         ra = interp_reg(i, 0, &high_a);
         if (!immediate)
@@ -929,7 +945,7 @@ static bool trace_emit_alu(struct trace_builder *b, const struct trace_insn *t)
                 return false;
             trace_emit_address(b, i, size, compare ? ACCESS_READ : ACCESS_WRITE, false, false, &a);
             u = trace_emit_mem(b, handler_alu_mi(op, size, flags, a.kb));
-            UOP_PAGE(u)->v.imm = i->imm;
+            u->v.imm = i->imm;
         } else {
             rb = interp_reg(i, 1, &high);
             if (high || !handler_alu_mr(op, size, flags, 0, 0))
@@ -1004,7 +1020,7 @@ static bool trace_emit_mov(struct trace_builder *b, const struct trace_insn *t)
         if (trace_is_immediate(i->row->opnd[1])) {
             trace_emit_address(b, i, size, ACCESS_WRITE, false, false, &a);
             u = trace_emit_mem(b, handler_store_imm(size, a.kb));
-            UOP_PAGE(u)->v.imm = i->imm;
+            u->v.imm = i->imm;
         } else {
             rb = interp_reg(i, 1, &high_b);
             if (high_b)
@@ -1046,7 +1062,7 @@ static bool trace_emit_mov(struct trace_builder *b, const struct trace_insn *t)
     u = trace_emit_ab(b, handler_mov_rr(size, src, sx, trace_kind(ra), trace_kind(rb)), UOP_GPR(ra), UOP_GPR(rb));
     if (size == 8 && src == 8 && trace_kind(ra) == TRACE_KIND_R && trace_kind(rb) == TRACE_KIND_R) {
         if (b->pair && b->pair + 1 == u) {
-            b->pair->fn = handler_mov_pair();
+            trace_set_handler(b, b->pair, handler_mov_pair(), 2);
             b->pair = NULL;
         } else {
             b->pair = u;
@@ -1068,7 +1084,7 @@ static bool trace_emit_unary(struct trace_builder *b, const struct trace_insn *t
         trace_emit_address(b, i, size, ACCESS_WRITE, false, false, &a);
         if (!flags && (op == OP_INC || op == OP_DEC)) {
             u = trace_emit_mem(b, handler_alu_mi(op == OP_INC ? OP_ADD : OP_SUB, size, false, a.kb));
-            UOP_PAGE(u)->v.imm = 1;
+            u->v.imm = 1;
         } else {
             u = trace_emit_mem(b, handler_unary_m(op, size, a.kb));
         }
@@ -1306,7 +1322,8 @@ static void trace_extend_run(struct trace_builder *b, struct uop *u, unsigned ki
         default: UOP_PAGE(first)->cell = u->a; break;
         }
         UOP_PAGE(first)->run = (uint8_t)kind;
-        first->fn = handler_stack_run(kind, b->run_count);
+        trace_set_handler(b, first, handler_stack_run(kind, b->run_count), 2 * b->run_count);
+        UOP_PAGE(first)->v.self = (uop_then)handler_stack_run(kind, b->run_count);
     } else {
         b->run = u;
         b->run_kind = kind;
@@ -1327,7 +1344,7 @@ static bool trace_emit_stack(struct trace_builder *b, const struct trace_insn *t
     if (op == OP_PUSH) {
         if (trace_is_immediate(i->row->opnd[0])) {
             u = trace_emit_mem(b, handler_push_imm(size));
-            UOP_PAGE(u)->v.imm = i->imm;
+            u->v.imm = i->imm;
         } else {
             if (i->memory) {
                 trace_emit_load_cell(b, i, size, TRACE_CELL_TEMP);
@@ -1371,6 +1388,7 @@ static bool trace_emit_flow(struct trace_builder *b, const struct trace_insn *t)
         return false;
     if (op == OP_CALL) {
         u = trace_emit_mem(b, handler_call());
+        UOP_PAGE(u)->v.link = NULL;
         u->disp = t->next;
         u->scale = t->next < TRACE_PAGE;
         UOP_PAGE(u)->seg = SEG_SS;
@@ -1381,7 +1399,7 @@ static bool trace_emit_flow(struct trace_builder *b, const struct trace_insn *t)
         u = trace_emit_mem(b, handler_ret());
         u->misc = 1;
         UOP_PAGE(u)->seg = SEG_SS;
-        UOP_PAGE(u)->v.imm = i->row->opnd[0] == OPND_Iw ? i->imm : 0;
+        u->v.imm = i->row->opnd[0] == OPND_Iw ? i->imm : 0;
         return true;
     }
     if (i->memory) {
@@ -1397,6 +1415,8 @@ static bool trace_emit_flow(struct trace_builder *b, const struct trace_insn *t)
         u = trace_emit(b, handler_jmp_reg(kind));
     } else {
         u = trace_emit_mem(b, handler_call_reg(kind));
+        u->v.self = (uop_then)handler_call_reg(kind);
+        UOP_PAGE(u)->v.link = NULL;
         u->disp = t->next;
         u->scale = t->next < TRACE_PAGE;
         UOP_PAGE(u)->seg = SEG_SS;
@@ -1660,7 +1680,7 @@ static unsigned trace_emit_insn(struct trace_builder *b, unsigned k)
             return 1;
         trace_emit_call(b, i);
         if (t->insn.row->op == OP_JCC)
-            b->tc->arena[b->tc->used - 1].fn = uop_call_end;
+            trace_set_handler(b, b->tc->arena + b->tc->used - 1, uop_call_end, 1);
         return 1;
     }
     if (r->how == HOW_VEC)
@@ -1671,21 +1691,31 @@ static unsigned trace_emit_insn(struct trace_builder *b, unsigned k)
 }
 
 /* Plain-C instructions point to the builder's copy while the code is emitted; here they get copies of their own behind it. */
-static void trace_attach_insns(struct trace_builder *b, struct uop *first, struct uop *end)
+static void trace_attach_insns(struct trace_builder *b, const struct uop *end)
 {
     struct insn *copies[TRACE_MAX_INSNS];
     struct uop *u;
     memset(copies, 0, sizeof copies);
-    for (u = first; u < end; u++) {
+    for (u = b->first; u < end; u++) {
         struct trace_insn *t;
-        bool wants = u->fn == uop_call || u->fn == uop_call_end || u->fn == uop_string_element || u->fn == uop_agen || u->fn == uop_vec_rr;
-        if (!wants)
+        uop_fn fn = b->handlers[u - b->first];
+        if (fn != uop_call && fn != uop_call_end && fn != uop_string_element && fn != uop_agen && fn != uop_vec_rr)
             continue;
         t = &b->tc->insns[u->insn];
         if (!copies[u->insn])
             copies[u->insn] = trace_keep_insn(b, &t->insn);
         u->v.ptr = copies[u->insn];
     }
+}
+
+/* Enters each uop's handler into the one that goes on to it. */
+static void trace_chain(struct trace_builder *b, const struct uop *end)
+{
+    size_t n = (size_t)(end - b->first), i;
+    b->trace->head->next = (uop_then)b->handlers[0];
+    for (i = 0; i < n; i++)
+        if (b->handlers[i])
+            b->first[i].next = i + b->steps[i] < n ? (uop_then)b->handlers[i + b->steps[i]] : NULL;
 }
 
 static void trace_emit_exits(struct trace_builder *b)
@@ -1700,9 +1730,9 @@ static void trace_emit_exits(struct trace_builder *b)
             x->u->v.link = b->trace->head;
             continue;
         }
-        last = !near_page && (x->u->fn == uop_exit || x->u->fn == handler_call()); /* right behind it: it will be read each time */
+        last = !near_page && (b->handlers[x->u - b->first] == uop_exit || b->handlers[x->u - b->first] == handler_call()); /* right behind it: it will be read each time */
         stub = last ? trace_alloc(b->tc, 2 * sizeof *stub) : trace_alloc_cold(b->tc, 2 * sizeof *stub); /* two units, near or far: see trace_link_stub() */
-        stub->fn = uop_exit_resolve;
+        stub->next = (uop_then)uop_exit_resolve;
         stub->pos = b->pos;
         stub->count = 1;
         stub->disp = x->target;
@@ -1725,7 +1755,7 @@ EMU_PRIV struct trace *trace_build(struct cpu *c, struct ram_block *block, uint6
     struct trace_cache *tc = c->emu->traces;
     struct trace_builder *b = &tc->builder;
     struct trace *t;
-    struct uop *first, *u;
+    struct uop *u;
     unsigned k;
     if (trace_full(tc, TRACE_RESERVE_UNITS))
         trace_flush(c->emu);
@@ -1795,8 +1825,9 @@ EMU_PRIV struct trace *trace_build(struct cpu *c, struct ram_block *block, uint6
     t->insns = (uint16_t)b->count;
     t->row = tc->insns[b->count - 1].error ? NULL : tc->insns[b->count - 1].insn.row;
     t->bytes = (uint16_t)(tc->insns[b->count - 1].error ? 1 : tc->insns[b->count - 1].insn.length);
-    first = tc->arena + tc->used;
-    t->head = first;
+    t->head = trace_alloc(tc, sizeof *t->head);
+    t->head->pos = (uint16_t)offset;
+    b->first = t->head + 1;
     b->at = 0;
     b->pos = (uint16_t)offset;
     if (b->tier == TRACE_TIER1) {
@@ -1805,35 +1836,18 @@ EMU_PRIV struct trace *trace_build(struct cpu *c, struct ram_block *block, uint6
         u->v.ptr = t;
         u->a = (uint16_t)b->count;
     }
-    /* A head says where its trace begins (uop_leave). Where the first instruction does nothing, a PUSH or MOV after it says so in `count`; else
-     * it gets a uop that does nothing. */
-    for (k = 0; k < b->count;) {
+    for (k = 0; k < b->count;)
         k += trace_emit_insn(b, k);
-        if (k < b->count && tc->arena + tc->used == first) {
-            const struct trace_insn *n = &tc->insns[k];
-            bool simple = !n->error && n->insn.row->how == HOW_INT && (n->insn.row->op == OP_PUSH || n->insn.row->op == OP_MOV);
-            if (simple && n->pos > offset && n->pos - offset < 64 && b->key & KEY_CS64) {
-                k += trace_emit_insn(b, k);
-                if (first->insn && first->count == first->insn + 1)
-                    first->count = (uint8_t)(first->pos - offset);
-            } else {
-                trace_emit(b, uop_nop);
-            }
-        }
-    }
     if (!b->ended) {
         b->at = b->count;
         b->pos = (uint16_t)b->final;
         u = trace_emit(b, uop_exit);
-        if (u == first) { /* a lone JMP */
-            u->pos = (uint16_t)offset;
-            u->insn = 0;
-        }
         u->count = (uint8_t)b->count;
         trace_add_exit(b, u, b->final);
     }
     u = tc->arena + tc->used;
-    trace_attach_insns(b, first, u);
+    trace_attach_insns(b, u);
+    trace_chain(b, u);
     b->at = 0;
     trace_emit_exits(b);
     if (block && !copied) {
@@ -1853,12 +1867,13 @@ EMU_PRIV struct trace *trace_build(struct cpu *c, struct ram_block *block, uint6
 EMU_PRIV void trace_promote(struct cpu *c, struct uop *head)
 {
     struct trace_cache *tc = c->emu->traces;
-    const struct trace *seen = head->v.ptr;
+    const struct trace *seen;
     struct trace *t, *n;
     struct trace_link *l;
     uint64_t page;
-    if (head->fn != uop_count)
+    if (!UOP_IS(head, uop_count))
         return;
+    seen = head[1].v.ptr;
     t = trace_find(c->emu, seen->block, seen->offset, seen->key);
     if (!t || t->head != head)
         return;
@@ -1883,7 +1898,7 @@ EMU_PRIV void trace_promote(struct cpu *c, struct uop *head)
     }
     t->incoming = NULL;
     t->dead = true; /* its list entries go with the next write or flush */
-    head->fn = uop_goto;
+    head->next = (uop_then)uop_goto;
     head->v.link = n->head;
     if (UOP_JUMP_ENTRY(c->rip)->u == head)
         UOP_JUMP_ENTRY(c->rip)->u = n->head;

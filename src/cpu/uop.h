@@ -1,13 +1,18 @@
 /* cpu/uop.h - the uop, and the macros that handlers are made of.
  *
  * Contract   Included by the files that define handlers (handlers_*.c, sse*.c) and by the trace builder.
- * Theory     A handler executes one uop and goes to the next in tail position (CPU.md): UOP_FN(name) { ...; UOP_NEXT; }. Registers that
- *            live in host registers between handlers are "slots", the handlers' last arguments. An operand is of a kind: 0..3 is that
- *            slot, R is a cell of the register file at a byte offset from struct cpu (u->a, u->b, u->x). GET(kind, field) reads all
+ * Theory     A handler executes one uop and goes to the next in tail position (CPU.md): UOP_FN(name) { ...; UOP_NEXT; }. It gets the next
+ *            one's handler as an argument (`then`) and loads that one's successor's meanwhile, so that no jump waits for a load: a host that
+ *            has guessed the jump wrong knows better at once. Hence a uop does not hold its own handler but that of the uop after it, and
+ *            before a trace's first uop lies a head, whose `next` is the first uop's handler: links lead to heads (UOP_GO).
+ *
+ *            Registers that live in host registers between handlers are "slots", handlers' arguments too. An operand is of a kind: 0..3
+ *            is that slot, R is a cell of the register file at a byte offset from struct cpu (u->a, u->b, u->x). GET(kind, field) reads all
  *            64 bits, PUT(kind, field, value) writes them. Where a compiler gives no tail calls the slots are none and a handler
- *            returns the next uop to a plain loop.
+ *            returns the next uop to a plain loop, its handler in cpu->then.
  * Invariants 1. A handler changes nothing the guest can see before its last fault exit (UOP_MISS, UOP_FAULT).
- *            2. A memory uop takes two units: struct uop and struct uop_page.
+ *            2. A memory uop takes two units: struct uop and struct uop_page. The second keeps its own handler, for the way back from a miss; CALL
+ *               alone, whose miss handler knows it, keeps where its RET leads there.
  *            3. Nothing in a handler takes the address of a local: that would kill the tail call.
  */
 #ifndef EMU_UOP_H
@@ -83,32 +88,41 @@ EMU_PRIV int string_run(struct cpu *c, const struct insn *i); /* MOVS CMPS STOS 
 #endif
 
 #if EMU_SLOTS == 0
-#define UOP_PARAMS struct cpu *c, struct uop *u
-#define UOP_ARGS(next) c, (next)
+#define UOP_SLOT_PARAMS
+#define UOP_SLOT_ARGS
 #elif EMU_SLOTS == 3
-#define UOP_PARAMS struct cpu *c, struct uop *u, uint64_t s0, uint64_t s1, uint64_t s2
-#define UOP_ARGS(next) c, (next), s0, s1, s2
+#define UOP_SLOT_PARAMS , uint64_t s0, uint64_t s1, uint64_t s2
+#define UOP_SLOT_ARGS , s0, s1, s2
 #else
-#define UOP_PARAMS struct cpu *c, struct uop *u, uint64_t s0, uint64_t s1, uint64_t s2, uint64_t s3
-#define UOP_ARGS(next) c, (next), s0, s1, s2, s3
+#define UOP_SLOT_PARAMS , uint64_t s0, uint64_t s1, uint64_t s2, uint64_t s3
+#define UOP_SLOT_ARGS , s0, s1, s2, s3
+#endif
+typedef void (*uop_then)(void); /* a handler, whose own type would have to name itself */
+#if EMU_TAIL_CALLS
+#define UOP_PARAMS struct cpu *c, struct uop *u UOP_SLOT_PARAMS, uop_then then EMU_UNUSED
+#define UOP_ARGS(unit, after) c, (unit)UOP_SLOT_ARGS, (after)
+#else
+#define UOP_PARAMS struct cpu *c, struct uop *u
 #endif
 
 struct uop;
 typedef struct uop *(*uop_fn)(UOP_PARAMS);
 
 struct uop {
-    uop_fn fn;
-    uint16_t a, b, x;    /* byte offsets into struct cpu: destination (or only operand), source (or base), index */
-    uint16_t pos;        /* offset in its page of the instruction it belongs to */
-    int32_t disp;        /* displacement, small immediate; trace heads and exits: see trace.c */
+    uop_then next;       /* handler of the uop that runs after it; heads and stubs: the handler that gets the unit behind it */
+    uint16_t a, x;       /* byte offsets into struct cpu: destination (or only operand), index; compare with memory and branch: an immediate */
+    uint16_t b;          /* source (or base) */
+    uint16_t pos;        /* offset in its page of the instruction it belongs to; heads: where the trace begins */
+    int32_t disp;        /* displacement, small immediate; stubs: see trace.c */
     uint8_t insn;        /* index of its instruction in the trace: instructions retired before it */
-    uint8_t count;       /* exits: instructions retired when it leaves; heads of insn > 0: bytes between the trace's beginning and pos */
+    uint8_t count;       /* exits: instructions retired when it leaves */
     uint8_t scale;       /* index shift; vectors: alignment mask of the memory operand */
     uint8_t misc;        /* immediate byte of vectors, condition ... */
     union {
         uint64_t imm;
-        struct uop *link; /* exits: where they lead */
+        struct uop *link; /* exits: the head or stub where they lead */
         const void *ptr;
+        uop_then self;    /* CALL r: its own handler */
     } v;
 };
 /* Second unit of a memory uop: its private one-page translation. Hit: same page, same generation, not over the page's end. */
@@ -120,8 +134,8 @@ struct uop_page {
     uint8_t run;         /* heads of handler_stack_run(): 1 pushes, 2 pops */
     uint16_t cell;       /* of a run's sixth register */
     union {
-        uint64_t imm;
-        struct uop *link;
+        uop_then self;    /* the uop's own handler */
+        struct uop *link; /* CALL: the head of the trace at its return address, or NULL; far stubs: where they lead */
     } v;
 };
 EMU_STATIC_ASSERT(sizeof(struct uop_page) <= sizeof(struct uop), uop_page_fits);
@@ -130,18 +144,36 @@ EMU_STATIC_ASSERT(sizeof(struct uop_page) <= sizeof(struct uop), uop_page_fits);
 #define UOP_FN(name) static EMU_TAIL_ATTR struct uop *name(UOP_PARAMS)
 #define UOP_FN_PRIV(name) EMU_PRIV EMU_NOINLINE EMU_TAIL_ATTR struct uop *name(UOP_PARAMS) /* apart: in a hot handler it would need a frame */
 #if EMU_TAIL_CALLS
-#define UOP_GO(next)                                                                                                   \
+#define UOP_SETTLED(x) __asm__("" : "+r"(x)) /* x is computed, once: compilers would add to the old one for each use */
+#define UOP_AT(handler, unit)                                                                                          \
     do {                                                                                                               \
-        struct uop *uop_next_ = (next);                                                                                \
-        EMU_MUSTTAIL return uop_next_->fn(UOP_ARGS(uop_next_));                                                        \
+        uop_fn to_ = (uop_fn)(handler);                                                                                \
+        u = (unit);                                                                                                    \
+        UOP_SETTLED(u);                                                                                                \
+        EMU_MUSTTAIL return to_(UOP_ARGS(u, u->next));                                                                 \
     } while (0)
-#define UOP_TAIL(handler) EMU_MUSTTAIL return handler(UOP_ARGS(u)) /* the same uop, another handler */
+#define UOP_ON(units) UOP_AT(then, u + (units)) /* the next uop, that many units on */
+#define UOP_TAIL(handler) EMU_MUSTTAIL return handler(UOP_ARGS(u, then)) /* the same uop, another handler */
+#define UOP_LATE(units)                                                                                                \
+    do { /* UOP_ON() after a call, which would have had to save `then` */                                              \
+        then = u->next;                                                                                                \
+        UOP_ON(units);                                                                                                 \
+    } while (0)
 #else
-#define UOP_GO(next) return (void)c, (next)
-#define UOP_TAIL(handler) return handler(UOP_ARGS(u))
+#define UOP_ON(units) return c->then = u->next, u + (units)
+#define UOP_AT(handler, unit) return c->then = (handler), (unit)
+#define UOP_TAIL(handler) return handler(c, u)
+#define UOP_LATE(units) UOP_ON(units)
 #endif
-#define UOP_NEXT UOP_GO(u + 1)
-#define UOP_NEXT_MEM UOP_GO(u + 2)
+#define UOP_NEXT UOP_ON(1)
+#define UOP_NEXT_MEM UOP_ON(2)
+#define UOP_GO(link)                                                                                                   \
+    do {                                                                                                               \
+        struct uop *head_ = (link);                                                                                    \
+        UOP_AT(head_->next, head_ + 1);                                                                                \
+    } while (0)
+#define UOP_AGAIN UOP_AT(UOP_PAGE(u)->v.self, u) /* a memory uop, from its beginning */
+#define UOP_IS(unit, handler) ((unit)->next == (uop_then)(handler)) /* heads and stubs */
 
 /* Cells of the register file. */
 #define UOP_CELL(off) (*(uint64_t *)(void *)((char *)c + (off)))
@@ -317,11 +349,11 @@ EMU_PRIV uop_fn handler_test_jcc(unsigned size, bool flags, unsigned cc, unsigne
 EMU_PRIV uop_fn handler_alu_jcc_ri(unsigned op, unsigned size, bool flags, unsigned cc, unsigned ka); /* ADD SUB AND TEST immediate */
 EMU_PRIV uop_fn handler_jmp_reg(unsigned ka);
 UOP_FN_PRIV(uop_exit);
-UOP_FN_PRIV(uop_exit_resolve); /* stub of a link that was not taken yet */
-UOP_FN_PRIV(uop_exit_far);     /* stub of a link into another page; two units */
-UOP_FN_PRIV(uop_dead);         /* head of a trace that is no more */
-UOP_FN_PRIV(uop_goto);         /* head of a trace that was replaced */
-UOP_FN_PRIV(uop_count);        /* head of a tier-1 trace */
+UOP_FN_PRIV(uop_exit_resolve); /* of the stub of a link that was not taken yet */
+UOP_FN_PRIV(uop_exit_far);     /* of the stub of a link into another page; two units */
+UOP_FN_PRIV(uop_dead);         /* of the head of a trace that is no more */
+UOP_FN_PRIV(uop_goto);         /* of the head of a trace that was replaced */
+UOP_FN_PRIV(uop_count);        /* the first uop of a tier-1 trace */
 UOP_FN_PRIV(uop_leave);        /* the budget is used up: out, at where u->v.link leads */
 UOP_FN_PRIV(uop_call);
 UOP_FN_PRIV(uop_call_end);
@@ -332,20 +364,19 @@ UOP_FN_PRIV(uop_mmx_begin);
 UOP_FN_PRIV(uop_agen);
 UOP_FN_PRIV(uop_vec_rr);
 UOP_FN_PRIV(uop_clear_cell);
-UOP_FN_PRIV(uop_nop);
 UOP_FN_PRIV(uop_flags);
 UOP_FN_PRIV(uop_miss_call);
 UOP_FN_PRIV(uop_miss_call_reg);
 UOP_FN_PRIV(uop_ret8_jump);
 UOP_FN_PRIV(uop_indirect_miss);
-EMU_PRIV void uop_enter(struct cpu *c, struct uop *u);
+EMU_PRIV void uop_enter(struct cpu *c, struct uop *head);
 
 /* Direct-mapped cache of where indirect jumps lead (64-bit code, or a flat CS). */
 struct uop_jump {
     uint64_t rip;
     uint32_t generation, key;
     const uint8_t *host; /* the target's page; NULL: more than that is to be checked when the generation is stale */
-    struct uop *u;
+    struct uop *u; /* head */
 };
 #if defined(EMU_TORTURE)
 #define UOP_JUMPS 8
@@ -383,7 +414,7 @@ struct uop_jump {
         struct uop *link_ = u->v.link;                                                                                 \
         if (EMU_UNLIKELY((c->budget -= u->count) < 0))                                                                 \
             UOP_TAIL(uop_leave);                                                                                       \
-        if (link_->fn == uop_exit_far && UOP_CODE_VALID(UOP_PAGE(link_)->generation) && UOP_PAGE(link_)->page == c->code_base) { \
+        if (UOP_IS(link_, uop_exit_far) && UOP_CODE_VALID(UOP_PAGE(link_)->generation) && UOP_PAGE(link_)->page == c->code_base) { \
             c->code_base = link_->v.imm;                                                                               \
             link_ = UOP_PAGE(link_)->v.link;                                                                           \
         }                                                                                                              \
@@ -407,7 +438,7 @@ EMU_INLINE uint64_t uop_rip(const struct cpu *c, uint64_t offset)
 }
 
 #define UOP_MISSES(va, size)                                                                                           \
-    EMU_UNLIKELY((((va) - UOP_PAGE(u)->page) | ((uint64_t)(UOP_PAGE(u)->generation ^ c->generation) << 12)) > 4096u - (size))
+    EMU_UNLIKELY(UOP_PAGE(u)->generation != c->generation || (va) - UOP_PAGE(u)->page > 4096u - (size))
 /* Host pointer to `size` bytes at va; leaves the handler where they are not in the uop's page. rw: r, w or m. */
 #define UOP_HOST(p, va, rw, size)                                                                                      \
     do {                                                                                                               \
@@ -453,7 +484,7 @@ struct vec_handlers {
     {                                                                                                                  \
         if (vec_##name(c, UOP_XMM(u->a), UOP_XMM(u->x), UOP_XMM(u->b), u->misc))                                       \
             UOP_TAIL(uop_fault);                                                                                       \
-        UOP_NEXT;                                                                                                      \
+        UOP_LATE(1);                                                                                                   \
     }                                                                                                                  \
     UOP_FN(vech_rm_##name)                                                                                             \
     {                                                                                                                  \
@@ -465,7 +496,7 @@ struct vec_handlers {
         VEC_LOAD_##size(p);                                                                                            \
         if (vec_##name(c, UOP_XMM(u->a), UOP_XMM(u->x), &c->vtmp[0], u->misc))                                         \
             UOP_TAIL(uop_fault);                                                                                       \
-        UOP_NEXT_MEM;                                                                                                  \
+        UOP_LATE(2);                                                                                                   \
     }                                                                                                                  \
     static const struct vec_handlers vech_##name = { vech_rr_##name, vech_rm_##name, size };
 #define ROW_VEC_H(enc, name, o1, o2, o3, needs, attr, fw, fn)                                                          \
