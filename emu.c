@@ -1925,7 +1925,7 @@ EMU_STATIC_ASSERT(sizeof(struct uop_page) <= sizeof(struct uop), uop_page_fits);
     } while (0)
 #else
 #define UOP_ON(units) return c->then = u->next, u + (units)
-#define UOP_AT(handler, unit) return c->then = (handler), (unit)
+#define UOP_AT(handler, unit) return c->then = (uop_then)(handler), (unit)
 #define UOP_TAIL(handler) return handler(c, u)
 #define UOP_LATE(units) UOP_ON(units)
 #endif
