@@ -3214,8 +3214,8 @@ EMU_PRIV int filter_dump_create(struct emu *e, struct options *opts, struct err 
 EMU_PRIV int filter_impair_create(struct emu *e, struct options *opts, struct err *err); /* impair.c */
 EMU_PRIV void net_filter_attach(struct net_port *p, struct net_filter *f);
 EMU_PRIV void net_filter_detach(struct net_filter *f);
-/* Delivers past the filters: what a holding filter calls later. Drops (and counts) if the receiver is full. */
-EMU_PRIV void net_deliver(struct net_port *port, enum net_direction d, const struct net_frame *frame);
+/* What a holding filter calls, at once or later: the frame goes on at the filter behind it. Drops (and counts) if the receiver is full. */
+EMU_PRIV void net_deliver(struct net_filter *from, enum net_direction d, const struct net_frame *frame);
 
 /* ---- super-frames ---- */
 EMU_PRIV size_t net_frame_copy(const struct net_frame *f, size_t offset, void *buf, size_t size); /* bytes copied */
@@ -50011,7 +50011,8 @@ EMU_PRIV void blk_print_info(struct emu *e, struct buf *out)
  * Theory     A frame is a list of pieces that belong to the sender and lives during the call only. It may be a super-frame: one TCP header
  *            and up to 64 KiB of payload that stands for many segments (gso), or have its checksum left open (needs_csum). A receiver that
  *            said takes_gso/takes_csum gets it as it is; for others it is cut here. A hub passes it on as it is when every port takes it.
- *            Filters sit between a port and its peer, in the order they were attached; the first that takes a frame ends its way.
+ *            Filters sit between a port and its peer, in the order they were attached; the first that takes a frame ends its way, or
+ *            lets it go on behind itself later.
  * Invariants 1. p->peer->peer == p.
  *            2. A port that is down gets nothing; what was for it is dropped and counted.
  *            3. Between exactly two ends (also across a hub with two ports) nothing is dropped for want of room.
@@ -50312,10 +50313,9 @@ static int net_give(struct net_port *to, const struct net_frame *f)
     return cut;
 }
 
-static bool net_filtered(struct net_port *p, enum net_direction d, const struct net_frame *f)
+static bool net_filtered(struct net_filter *filter, enum net_direction d, const struct net_frame *f)
 {
-    struct net_filter *filter;
-    for (filter = p->filters; filter; filter = filter->next)
+    for (; filter; filter = filter->next)
         if (filter->frame(filter, d, f))
             return true;
     return false;
@@ -50331,16 +50331,22 @@ EMU_PRIV int net_send(struct net_port *from, const struct net_frame *f)
     if ((from->filters || to->filters)) {
         if (to->can_receive && !to->can_receive(to)) /* a filter must not see a frame twice */
             return 0;
-        if (net_filtered(from, NET_TO_PEER, f) || net_filtered(to, NET_FROM_PEER, f))
+        if (net_filtered(from->filters, NET_TO_PEER, f) || net_filtered(to->filters, NET_FROM_PEER, f))
             return 1;
     }
     return net_give(to, f);
 }
 
-EMU_PRIV void net_deliver(struct net_port *port, enum net_direction d, const struct net_frame *f)
+EMU_PRIV void net_deliver(struct net_filter *from, enum net_direction d, const struct net_frame *f)
 {
-    struct net_port *to = d == NET_TO_PEER ? port->peer : port;
-    if (!to || to->link_down || !net_give(to, f))
+    struct net_port *port = from->port, *to = d == NET_TO_PEER ? port->peer : port;
+    if (!to || to->link_down) {
+        port->drops_in++;
+        return;
+    }
+    if (net_filtered(from->next, d, f) || (d == NET_TO_PEER && net_filtered(to->filters, NET_FROM_PEER, f)))
+        return;
+    if (!net_give(to, f))
         port->drops_in++;
 }
 
@@ -57787,7 +57793,7 @@ static void impair_give(struct impair_way *w, uint8_t *bytes, size_t size, bool 
     f.count = 1;
     f.size = size;
     f.csum_valid = csum_valid;
-    net_deliver(w->impair->filter.port, w->direction, &f);
+    net_deliver(&w->impair->filter, w->direction, &f);
 }
 
 static void impair_free_frame(struct impair *im, struct impair_frame *f)

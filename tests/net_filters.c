@@ -369,6 +369,71 @@ TEST(impair_treats_super_frames_as_packets)
     line_free(l);
 }
 
+/* Looks on, or drops. */
+struct onlooker {
+    struct net_filter filter;
+    unsigned seen[2];
+    bool drops;
+};
+
+static int look(struct net_filter *f, enum net_direction d, const struct net_frame *frame)
+{
+    struct onlooker *o = (struct onlooker *)f;
+    (void)frame;
+    o->seen[d]++;
+    return o->drops;
+}
+
+static void look_on(struct net_port *p, struct onlooker *o)
+{
+    memset(o, 0, sizeof *o);
+    o->filter.frame = look;
+    net_filter_attach(p, &o->filter);
+}
+
+/* What impair lets go, at once or later, goes on at the next filter of its port, and then at the receiver's. */
+TEST(impair_hands_on_to_the_filters_behind_it)
+{
+    static const char *const kinds[] = { "filter-impair,id=i,netdev=a,dup=100", "filter-impair,id=i,netdev=a,dup=100,delay=10" };
+    size_t i;
+    for (i = 0; i < 2; i++) {
+        struct line *l = line_new();
+        struct onlooker before, behind, far;
+        struct err err;
+        look_on(&l->a.port, &before);
+        CHECK_EQ(filter(l, false, kinds[i], &err), 0);
+        look_on(&l->a.port, &behind);
+        look_on(&l->b.port, &far);
+        send_n(&l->a, 1, 100);
+        send_n(&l->b, 2, 100);
+        wait_ns(l, 20 * MS);
+        CHECK(before.seen[NET_TO_PEER] == 1 && before.seen[NET_FROM_PEER] == 1);
+        CHECK(behind.seen[NET_TO_PEER] == 2 && behind.seen[NET_FROM_PEER] == 2);
+        CHECK(far.seen[NET_FROM_PEER] == 2 && far.seen[NET_TO_PEER] == 1);
+        CHECK(l->a.frames == 2 && l->b.frames == 2);
+        behind.drops = true;
+        send_n(&l->a, 3, 100);
+        wait_ns(l, 20 * MS);
+        CHECK_EQ(behind.seen[NET_TO_PEER], 4);
+        CHECK(far.seen[NET_FROM_PEER] == 2 && l->b.frames == 2);
+        line_free(l);
+    }
+}
+
+TEST(impair_twice_adds_the_delays)
+{
+    struct line *l = line_new();
+    struct err err;
+    CHECK_EQ(filter(l, false, "filter-impair,id=i,netdev=a,delay=10", &err), 0);
+    CHECK_EQ(filter(l, false, "filter-impair,id=j,netdev=a,delay=30", &err), 0);
+    send_n(&l->b, 1, 100);
+    wait_ns(l, 100 * MS);
+    CHECK_EQ(l->a.frames, 1);
+    CHECK_EQ(l->a.when_ns[0], 40 * MS);
+    line_free(l);
+}
+
 TEST_MAIN(TEST_CASE(dump_writes_a_capture_of_plain_frames), TEST_CASE(dump_cuts_at_maxlen), TEST_CASE(filters_refuse_bad_options), TEST_CASE(impair_loss_is_as_asked_and_repeatable),
           TEST_CASE(impair_duplicates), TEST_CASE(impair_reorders_and_loses_nothing), TEST_CASE(impair_delays_and_jitter_keeps_order),
-          TEST_CASE(impair_corrupts_one_bit_behind_the_addresses), TEST_CASE(impair_limits_the_rate_and_the_queue), TEST_CASE(impair_treats_super_frames_as_packets))
+          TEST_CASE(impair_corrupts_one_bit_behind_the_addresses), TEST_CASE(impair_limits_the_rate_and_the_queue), TEST_CASE(impair_treats_super_frames_as_packets),
+          TEST_CASE(impair_hands_on_to_the_filters_behind_it), TEST_CASE(impair_twice_adds_the_delays))

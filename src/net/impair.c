@@ -67,7 +67,7 @@ static void impair_give(struct impair_way *w, uint8_t *bytes, size_t size, bool 
     f.count = 1;
     f.size = size;
     f.csum_valid = csum_valid;
-    net_deliver(w->impair->filter.port, w->direction, &f);
+    net_deliver(&w->impair->filter, w->direction, &f);
 }
 
 static void impair_free_frame(struct impair *im, struct impair_frame *f)

@@ -40,8 +40,8 @@ EMU_PRIV int filter_dump_create(struct emu *e, struct options *opts, struct err 
 EMU_PRIV int filter_impair_create(struct emu *e, struct options *opts, struct err *err); /* impair.c */
 EMU_PRIV void net_filter_attach(struct net_port *p, struct net_filter *f);
 EMU_PRIV void net_filter_detach(struct net_filter *f);
-/* Delivers past the filters: what a holding filter calls later. Drops (and counts) if the receiver is full. */
-EMU_PRIV void net_deliver(struct net_port *port, enum net_direction d, const struct net_frame *frame);
+/* What a holding filter calls, at once or later: the frame goes on at the filter behind it. Drops (and counts) if the receiver is full. */
+EMU_PRIV void net_deliver(struct net_filter *from, enum net_direction d, const struct net_frame *frame);
 
 /* ---- super-frames ---- */
 EMU_PRIV size_t net_frame_copy(const struct net_frame *f, size_t offset, void *buf, size_t size); /* bytes copied */
