@@ -3260,6 +3260,7 @@ enum { /* assigned numbers */
     NAT_PROTO_TCP = 6,
     NAT_PROTO_UDP = 17,
     NAT_PROTO_ICMP6 = 58,
+    NAT_IP6_NO_NEXT = 59,
     NAT_ETHER_BYTES = 14,
     NAT_IP4_BYTES = 20,
     NAT_IP6_BYTES = 40,
@@ -3295,6 +3296,7 @@ struct pkt { /* a frame from the guest while it is looked at */
     const struct net_frame *frame;
     const uint8_t *head; /* contiguous bytes from the frame's start */
     size_t head_size, size;
+    size_t proto_at; /* IPv6: offset from l3 of the next-header field that proto came from */
     size_t l3, l4, end; /* where the IP header, its payload and the datagram's end are; l4 <= end <= size */
     struct nat_addr src, dst;
     uint8_t src_mac[6];
@@ -3364,7 +3366,7 @@ EMU_PRIV void ip_destroy(struct nat *n);
 /* ---- icmp.c, ipv6.c ---- */
 enum nat_unreach { NAT_UNREACH_NET, NAT_UNREACH_HOST, NAT_UNREACH_PORT, NAT_UNREACH_ADMIN, NAT_UNREACH_PROTO, NAT_TTL_EXCEEDED, NAT_REASSEMBLY_EXCEEDED };
 EMU_PRIV void icmp_input(struct nat *n, struct pkt *p);
-EMU_PRIV void icmp_error(struct nat *n, struct pkt *p, enum nat_unreach why); /* about a packet of the guest's */
+EMU_PRIV void icmp_error(struct nat *n, struct pkt *p, enum nat_unreach why); /* about a packet of the guest's; IPv6's unknown protocol is a parameter problem */
 /* About a packet that is described only: quoted header built anew. from NULL: our own address. */
 EMU_PRIV void icmp_error_about(struct nat *n, enum nat_unreach why, const struct nat_addr *from, const struct nat_addr *guest, const struct nat_addr *remote, uint8_t proto,
                                const uint8_t l4[8], size_t l4_bytes);
@@ -50804,7 +50806,7 @@ EMU_PRIV void pkt_init(struct pkt *p, const struct net_frame *f)
     p->frame = f;
     p->size = f->size;
     p->l3 = NAT_ETHER_BYTES;
-    p->l4 = p->end = 0;
+    p->l4 = p->end = p->proto_at = 0;
     p->proto = p->ttl = p->tos = 0;
     p->to_all = false;
     p->trusted = f->csum_valid || f->needs_csum || f->gso != NET_GSO_NONE;
@@ -51233,6 +51235,7 @@ EMU_PRIV void arp_destroy(struct nat *n)
 
 EMU_PRIV void ip_deliver(struct nat *n, struct pkt *p)
 {
+    bool v4 = nat_is_v4(&p->dst);
     if (p->ttl <= 1 && !p->to_all && !nat_is_ours(n, &p->dst) && !nat_in_net(n, &p->dst)) {
         if (pkt_flatten(n, p))
             icmp_error(n, p, NAT_TTL_EXCEEDED);
@@ -51244,21 +51247,14 @@ EMU_PRIV void ip_deliver(struct nat *n, struct pkt *p)
     }
     if (!pkt_flatten(n, p))
         return;
-    switch (p->proto) {
-    case NAT_PROTO_UDP: udp_input(n, p); break;
-    case NAT_PROTO_ICMP:
-        if (nat_is_v4(&p->dst))
-            icmp_input(n, p);
-        break;
-    case NAT_PROTO_ICMP6:
-        if (!nat_is_v4(&p->dst))
-            icmp6_input(n, p);
-        break;
-    default:
-        if (!p->to_all)
-            icmp_error(n, p, NAT_UNREACH_PROTO);
-        break;
-    }
+    if (p->proto == NAT_PROTO_UDP)
+        udp_input(n, p);
+    else if (p->proto == NAT_PROTO_ICMP && v4)
+        icmp_input(n, p);
+    else if (p->proto == NAT_PROTO_ICMP6 && !v4)
+        icmp6_input(n, p);
+    else if (v4 || p->proto != NAT_IP6_NO_NEXT) /* each other's ICMP is unknown too */
+        icmp_error(n, p, NAT_UNREACH_PROTO);
 }
 
 /* ---- reassembly ---- */
@@ -51352,6 +51348,7 @@ static void ip_reassembled(struct nat *n, struct ip_reassembly *r, struct pkt *f
         ip_reassembly_free(n, r);
         return;
     }
+    memcpy(bytes, from->head, 12); /* the link's addresses */
     memcpy(bytes + NAT_ETHER_BYTES, r->quote, v4 ? NAT_IP4_BYTES : NAT_IP6_BYTES);
     memcpy(bytes + header, r->bytes, r->total);
     memset(&f, 0, sizeof f);
@@ -51366,6 +51363,7 @@ static void ip_reassembled(struct nat *n, struct ip_reassembly *r, struct pkt *f
     p.src = r->src;
     p.dst = r->dst;
     p.proto = r->proto;
+    p.proto_at = 6;
     p.ttl = r->ttl;
     p.to_all = from->to_all;
     memcpy(p.src_mac, from->src_mac, 6);
@@ -51504,7 +51502,7 @@ EMU_PRIV void ip_input(struct nat *n, struct pkt *p)
  * Theory     Echo to our own addresses is answered here. Echo to others goes through an unprivileged ping socket, one per guest and identifier; the host's
  *            kernel puts its own identifier in, so the guest's is put back on the way in. Where the host allows no such sockets, one line
  *            says how to, and the guest is told "administratively prohibited".
- * Invariants 1. No error is sent about an ICMP error, a broadcast, or a fragment that is not the first.
+ * Invariants 1. No error is sent about an ICMP error, a broadcast or multicast (of IP or of the link), or a fragment that is not the first.
  *            2. An answer has exactly the length of its question (echo) or quotes only bytes that the guest sent (errors).
  */
 
@@ -51549,12 +51547,13 @@ struct icmp_kind {
 static struct icmp_kind icmp_kind(enum nat_unreach why)
 {
     static const struct icmp_kind kinds[] = { /* ORDER nat_unreach */
-        { 3, 0, 1, 0 }, { 3, 1, 1, 3 }, { 3, 3, 1, 4 }, { 3, 13, 1, 1 }, { 3, 2, 1, 4 }, { 11, 0, 3, 0 }, { 11, 1, 3, 1 },
+        { 3, 0, 1, 0 }, { 3, 1, 1, 3 }, { 3, 3, 1, 4 }, { 3, 13, 1, 1 }, { 3, 2, 4, 1 }, { 11, 0, 3, 0 }, { 11, 1, 3, 1 },
     };
     return kinds[why];
 }
 
-static void icmp_send_error(struct nat *n, enum nat_unreach why, const struct nat_addr *from, const struct nat_addr *guest, const uint8_t *quote, size_t size)
+static void icmp_send_error(struct nat *n, enum nat_unreach why, const struct nat_addr *from, const struct nat_addr *guest, const uint8_t *quote, size_t size,
+                            size_t pointer)
 {
     struct icmp_kind k = icmp_kind(why);
     bool v4 = nat_is_v4(guest);
@@ -51567,23 +51566,28 @@ static void icmp_send_error(struct nat *n, enum nat_unreach why, const struct na
     memset(m, 0, ICMP_HEADER);
     m[0] = v4 ? k.type4 : k.type6;
     m[1] = v4 ? k.code4 : k.code6;
+    if (!v4 && why == NAT_UNREACH_PROTO) /* RFC 4443 §3.4: parameter problem, at the next header that nobody knows */
+        st32be(m + 4, (uint32_t)pointer);
     nat_send_l4(n, from, guest, v4 ? NAT_PROTO_ICMP : NAT_PROTO_ICMP6, NAT_TTL, NULL, m, ICMP_HEADER + size, 2);
 }
 
 EMU_PRIV void icmp_error(struct nat *n, struct pkt *p, enum nat_unreach why)
 {
     size_t size = EMU_MIN(p->end - p->l3, p->head_size - p->l3);
-    const uint8_t *ip = pkt_bytes(p, p->l3, size), *l4 = pkt_bytes(p, p->l4, 1);
+    const uint8_t *ip = pkt_bytes(p, p->l3, size), *l4 = p->l4 < p->end ? pkt_bytes(p, p->l4, 1) : NULL;
     uint32_t src = nat_get_v4(&p->src);
-    if (!ip || p->to_all || (p->l4 >= p->end) || !l4)
+    bool v4 = nat_is_v4(&p->src);
+    if (!ip || p->to_all || (p->head[0] & 1)) /* also a multicast of the link's alone */
         return;
-    if (nat_is_v4(&p->src) ? !src || !nat_in_net(n, &p->src) : (p->src.b[0] == 0xFF || !ld64be(p->src.b)))
+    if (!l4 && (v4 || why != NAT_UNREACH_PROTO)) /* a next header that nobody knows may have nothing behind it */
         return;
-    if (p->proto == NAT_PROTO_ICMP && l4[0] != ICMP_ECHO && l4[0] != 13 && l4[0] != 17)
+    if (v4 ? !src || !nat_in_net(n, &p->src) : (p->src.b[0] == 0xFF || !ld64be(p->src.b)))
         return;
-    if (p->proto == NAT_PROTO_ICMP6 && l4[0] < 128)
+    if (v4 && p->proto == NAT_PROTO_ICMP && l4[0] != ICMP_ECHO && l4[0] != 13 && l4[0] != 17)
         return;
-    icmp_send_error(n, why, NULL, &p->src, ip, size);
+    if (!v4 && p->proto == NAT_PROTO_ICMP6 && (!l4 || l4[0] < 128))
+        return;
+    icmp_send_error(n, why, NULL, &p->src, ip, size, p->proto_at);
 }
 
 EMU_PRIV void icmp_error_about(struct nat *n, enum nat_unreach why, const struct nat_addr *from, const struct nat_addr *guest, const struct nat_addr *remote, uint8_t proto,
@@ -51600,7 +51604,7 @@ EMU_PRIV void icmp_error_about(struct nat *n, enum nat_unreach why, const struct
         memcpy(q + 16, remote->b + 12, 4);
         st16be(q + 10, net_checksum(q, NAT_IP4_BYTES, 0));
         memcpy(q + NAT_IP4_BYTES, l4, 8);
-        icmp_send_error(n, why, from, guest, q, NAT_IP4_BYTES + 8);
+        icmp_send_error(n, why, from, guest, q, NAT_IP4_BYTES + 8, 0);
     } else {
         q[0] = 0x60;
         st16be(q + 4, (uint16_t)l4_bytes);
@@ -51609,7 +51613,7 @@ EMU_PRIV void icmp_error_about(struct nat *n, enum nat_unreach why, const struct
         memcpy(q + 8, guest->b, 16);
         memcpy(q + 24, remote->b, 16);
         memcpy(q + NAT_IP6_BYTES, l4, 8);
-        icmp_send_error(n, why, from, guest, q, sizeof q);
+        icmp_send_error(n, why, from, guest, q, sizeof q, 0);
     }
 }
 
@@ -55461,6 +55465,7 @@ EMU_PRIV void ip6_input(struct nat *n, struct pkt *p)
     if (!ip6_unspecified(&p->src))
         arp_learn(n, &p->src, p->src_mac);
     next = ip[6];
+    p->proto_at = 6;
     for (headers = 0; headers < IP6_HEADERS_MAX; headers++) {
         size_t size;
         if (next != 0 && next != 43 && next != 44 && next != 60)
@@ -55468,6 +55473,7 @@ EMU_PRIV void ip6_input(struct nat *n, struct pkt *p)
         h = pkt_bytes(p, p->l4, 8);
         if (!h || p->end - p->l4 < 8)
             return;
+        p->proto_at = p->l4 - p->l3;
         if (next == 44) {
             unsigned field = ld16be(h + 2);
             uint32_t id = ld32be(h + 4);
@@ -55486,7 +55492,7 @@ EMU_PRIV void ip6_input(struct nat *n, struct pkt *p)
         next = h[0];
         p->l4 += size;
     }
-    if (headers == IP6_HEADERS_MAX || next == 59 || p->l4 >= p->end)
+    if (headers == IP6_HEADERS_MAX || next == NAT_IP6_NO_NEXT)
         return;
     p->proto = next;
     ip_deliver(n, p);

@@ -360,6 +360,63 @@ TEST(ipv6_headers_and_fragments_that_lie)
     script_end(&s);
 }
 
+/* RFC 4443 §3.4: a next header that nobody knows is a parameter problem that points at it, wherever the field stands; §2.4 (e): not about multicasts. */
+TEST(ipv6_unknown_next_header_is_a_parameter_problem)
+{
+    static const uint8_t all_routers[16] = { 0xFF, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2 };
+    static const struct { uint8_t next, inner; size_t payload; uint32_t pointer; } rows[] = {
+        { 132, 0, 40, 6 }, { 253, 0, 0, 6 }, { 1, 0, 8, 6 },  /* nothing behind the header; IPv4's ICMP */
+        { 60, 132, 48, 40 }, { 60, 132, 8, 40 }, { 44, 132, 48, 40 }, /* behind destination options; behind an atomic fragment */
+    };
+    struct script s;
+    uint8_t f[2000], m[64];
+    const uint8_t *p;
+    size_t i, size;
+    CHECK(script_start(&s, ""));
+    for (i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        memset(m, 0, sizeof m);
+        m[0] = rows[i].inner; /* options: PadN of 6 bytes; fragment: offset 0, no more */
+        m[2] = rows[i].next == 60 ? 1 : 0, m[3] = rows[i].next == 60 ? 4 : 0;
+        give(&s, f, ip6_frame(f, rows[i].next, guest6, gate6, 64, m, rows[i].payload));
+        p = take6(&s, 58, &size);
+        if (!p || p[0] != 4)
+            printf("row %u: type %d\n", (unsigned)i, p ? p[0] : -1);
+        CHECK(p && p[0] == 4 && p[1] == 1);
+        CHECK_EQ(ld32be(p + 4), rows[i].pointer);
+        CHECK_EQ(size, 8 + 40 + rows[i].payload);
+        CHECK(!memcmp(p + 8, f + 14, 40 + rows[i].payload));
+        CHECK(!take6(&s, 58, &size));
+    }
+    for (i = 0; i < 2; i++) { /* in two fragments: the datagram is quoted as if it had come whole */
+        memset(m, 0, sizeof m);
+        m[0] = 132;
+        st16be(m + 2, (uint16_t)(i ? 16 : 1));
+        st32be(m + 4, 99);
+        give(&s, f, ip6_frame(f, 44, guest6, gate6, 64, m, 8 + 16));
+    }
+    p = take6(&s, 58, &size);
+    CHECK(p && p[0] == 4 && p[1] == 1 && ld32be(p + 4) == 6 && p[8 + 6] == 132);
+    memset(m, 0, sizeof m);
+    give(&s, f, ip6_frame(f, 132, guest6, all_routers, 64, m, 40)); /* multicast */
+    CHECK(!take6(&s, 58, &size));
+    size = ip6_frame(f, 132, guest6, gate6, 64, m, 40); /* multicast on the link */
+    f[0] = 0x33, f[1] = 0x33;
+    give(&s, f, size);
+    CHECK(!take6(&s, 58, &size));
+    give(&s, f, ip6_frame(f, 59, guest6, gate6, 64, m, 40)); /* no next header: known */
+    CHECK(!take6(&s, 58, &size));
+    m[0] = 59;
+    give(&s, f, ip6_frame(f, 60, guest6, gate6, 64, m, 40));
+    CHECK(!take6(&s, 58, &size));
+    m[0] = 4, m[1] = 1; /* an error is not answered */
+    send6(&s, 58, gate6, 64, m, 48, 2);
+    CHECK(!take6(&s, 58, &size));
+    m[0] = 100, m[1] = 0; /* nor one of a kind that is not known: types below 128 are errors */
+    send6(&s, 58, gate6, 64, m, 48, 2);
+    CHECK(!take6(&s, 58, &size));
+    script_end(&s);
+}
+
 /* In a network namespace without any route the host's own error becomes the network's: ICMPv6 for UDP, ICMPv6 or a reset for TCP; IPv4's gateway answers on. */
 static int without_ipv6(void)
 {
@@ -1135,7 +1192,7 @@ TEST(user_options_name_option_value_and_form)
 }
 
 TEST_MAIN(TEST_CASE(kernel_without_ipv6_is_no_want_of_descriptors), TEST_CASE(restrict_opens_nothing_on_the_host), TEST_CASE(addresses_that_must_not_be_on_a_wire_are_dropped), TEST_CASE(dns_over_tcp_tries_every_resolver), TEST_CASE(dns_silent_resolver_fails_in_time), TEST_CASE(dns_malformed_answers_are_dropped), TEST_CASE(dns_list_is_read_again),
-          TEST_CASE(ipv6_tcp_reaches_the_hosts_loopback), TEST_CASE(ipv6_udp_echo_neighbours_and_dhcp), TEST_CASE(ipv6_headers_and_fragments_that_lie),
+          TEST_CASE(ipv6_tcp_reaches_the_hosts_loopback), TEST_CASE(ipv6_udp_echo_neighbours_and_dhcp), TEST_CASE(ipv6_headers_and_fragments_that_lie), TEST_CASE(ipv6_unknown_next_header_is_a_parameter_problem),
           TEST_CASE(host_without_ipv6_answers_with_the_networks_errors), TEST_CASE(hostfwd_takes_ipv6_in_brackets), TEST_CASE(hostfwd_udp_carries_both_ways),
           TEST_CASE(hostfwd_in_use_is_named_for_udp_and_unix), TEST_CASE(restrict_leaves_tftp_and_hostfwd), TEST_CASE(icmp_echo_to_the_outside_by_ping_socket), TEST_CASE(icmp_echo_to_the_outside_where_it_is_allowed),
           TEST_CASE(no_payload_is_rewritten), TEST_CASE(reset_with_host_events_pending), TEST_CASE(ip_header_lengths_that_lie_are_dropped), TEST_CASE(small_mtu_answers_fit),

@@ -5,7 +5,7 @@
  * Theory     Echo to our own addresses is answered here. Echo to others goes through an unprivileged ping socket, one per guest and identifier; the host's
  *            kernel puts its own identifier in, so the guest's is put back on the way in. Where the host allows no such sockets, one line
  *            says how to, and the guest is told "administratively prohibited".
- * Invariants 1. No error is sent about an ICMP error, a broadcast, or a fragment that is not the first.
+ * Invariants 1. No error is sent about an ICMP error, a broadcast or multicast (of IP or of the link), or a fragment that is not the first.
  *            2. An answer has exactly the length of its question (echo) or quotes only bytes that the guest sent (errors).
  */
 #include "../machine.h"
@@ -53,12 +53,13 @@ struct icmp_kind {
 static struct icmp_kind icmp_kind(enum nat_unreach why)
 {
     static const struct icmp_kind kinds[] = { /* ORDER nat_unreach */
-        { 3, 0, 1, 0 }, { 3, 1, 1, 3 }, { 3, 3, 1, 4 }, { 3, 13, 1, 1 }, { 3, 2, 1, 4 }, { 11, 0, 3, 0 }, { 11, 1, 3, 1 },
+        { 3, 0, 1, 0 }, { 3, 1, 1, 3 }, { 3, 3, 1, 4 }, { 3, 13, 1, 1 }, { 3, 2, 4, 1 }, { 11, 0, 3, 0 }, { 11, 1, 3, 1 },
     };
     return kinds[why];
 }
 
-static void icmp_send_error(struct nat *n, enum nat_unreach why, const struct nat_addr *from, const struct nat_addr *guest, const uint8_t *quote, size_t size)
+static void icmp_send_error(struct nat *n, enum nat_unreach why, const struct nat_addr *from, const struct nat_addr *guest, const uint8_t *quote, size_t size,
+                            size_t pointer)
 {
     struct icmp_kind k = icmp_kind(why);
     bool v4 = nat_is_v4(guest);
@@ -71,23 +72,28 @@ static void icmp_send_error(struct nat *n, enum nat_unreach why, const struct na
     memset(m, 0, ICMP_HEADER);
     m[0] = v4 ? k.type4 : k.type6;
     m[1] = v4 ? k.code4 : k.code6;
+    if (!v4 && why == NAT_UNREACH_PROTO) /* RFC 4443 §3.4: parameter problem, at the next header that nobody knows */
+        st32be(m + 4, (uint32_t)pointer);
     nat_send_l4(n, from, guest, v4 ? NAT_PROTO_ICMP : NAT_PROTO_ICMP6, NAT_TTL, NULL, m, ICMP_HEADER + size, 2);
 }
 
 EMU_PRIV void icmp_error(struct nat *n, struct pkt *p, enum nat_unreach why)
 {
     size_t size = EMU_MIN(p->end - p->l3, p->head_size - p->l3);
-    const uint8_t *ip = pkt_bytes(p, p->l3, size), *l4 = pkt_bytes(p, p->l4, 1);
+    const uint8_t *ip = pkt_bytes(p, p->l3, size), *l4 = p->l4 < p->end ? pkt_bytes(p, p->l4, 1) : NULL;
     uint32_t src = nat_get_v4(&p->src);
-    if (!ip || p->to_all || (p->l4 >= p->end) || !l4)
+    bool v4 = nat_is_v4(&p->src);
+    if (!ip || p->to_all || (p->head[0] & 1)) /* also a multicast of the link's alone */
         return;
-    if (nat_is_v4(&p->src) ? !src || !nat_in_net(n, &p->src) : (p->src.b[0] == 0xFF || !ld64be(p->src.b)))
+    if (!l4 && (v4 || why != NAT_UNREACH_PROTO)) /* a next header that nobody knows may have nothing behind it */
         return;
-    if (p->proto == NAT_PROTO_ICMP && l4[0] != ICMP_ECHO && l4[0] != 13 && l4[0] != 17)
+    if (v4 ? !src || !nat_in_net(n, &p->src) : (p->src.b[0] == 0xFF || !ld64be(p->src.b)))
         return;
-    if (p->proto == NAT_PROTO_ICMP6 && l4[0] < 128)
+    if (v4 && p->proto == NAT_PROTO_ICMP && l4[0] != ICMP_ECHO && l4[0] != 13 && l4[0] != 17)
         return;
-    icmp_send_error(n, why, NULL, &p->src, ip, size);
+    if (!v4 && p->proto == NAT_PROTO_ICMP6 && (!l4 || l4[0] < 128))
+        return;
+    icmp_send_error(n, why, NULL, &p->src, ip, size, p->proto_at);
 }
 
 EMU_PRIV void icmp_error_about(struct nat *n, enum nat_unreach why, const struct nat_addr *from, const struct nat_addr *guest, const struct nat_addr *remote, uint8_t proto,
@@ -104,7 +110,7 @@ EMU_PRIV void icmp_error_about(struct nat *n, enum nat_unreach why, const struct
         memcpy(q + 16, remote->b + 12, 4);
         st16be(q + 10, net_checksum(q, NAT_IP4_BYTES, 0));
         memcpy(q + NAT_IP4_BYTES, l4, 8);
-        icmp_send_error(n, why, from, guest, q, NAT_IP4_BYTES + 8);
+        icmp_send_error(n, why, from, guest, q, NAT_IP4_BYTES + 8, 0);
     } else {
         q[0] = 0x60;
         st16be(q + 4, (uint16_t)l4_bytes);
@@ -113,7 +119,7 @@ EMU_PRIV void icmp_error_about(struct nat *n, enum nat_unreach why, const struct
         memcpy(q + 8, guest->b, 16);
         memcpy(q + 24, remote->b, 16);
         memcpy(q + NAT_IP6_BYTES, l4, 8);
-        icmp_send_error(n, why, from, guest, q, sizeof q);
+        icmp_send_error(n, why, from, guest, q, sizeof q, 0);
     }
 }
 

@@ -18,6 +18,7 @@
 
 EMU_PRIV void ip_deliver(struct nat *n, struct pkt *p)
 {
+    bool v4 = nat_is_v4(&p->dst);
     if (p->ttl <= 1 && !p->to_all && !nat_is_ours(n, &p->dst) && !nat_in_net(n, &p->dst)) {
         if (pkt_flatten(n, p))
             icmp_error(n, p, NAT_TTL_EXCEEDED);
@@ -29,21 +30,14 @@ EMU_PRIV void ip_deliver(struct nat *n, struct pkt *p)
     }
     if (!pkt_flatten(n, p))
         return;
-    switch (p->proto) {
-    case NAT_PROTO_UDP: udp_input(n, p); break;
-    case NAT_PROTO_ICMP:
-        if (nat_is_v4(&p->dst))
-            icmp_input(n, p);
-        break;
-    case NAT_PROTO_ICMP6:
-        if (!nat_is_v4(&p->dst))
-            icmp6_input(n, p);
-        break;
-    default:
-        if (!p->to_all)
-            icmp_error(n, p, NAT_UNREACH_PROTO);
-        break;
-    }
+    if (p->proto == NAT_PROTO_UDP)
+        udp_input(n, p);
+    else if (p->proto == NAT_PROTO_ICMP && v4)
+        icmp_input(n, p);
+    else if (p->proto == NAT_PROTO_ICMP6 && !v4)
+        icmp6_input(n, p);
+    else if (v4 || p->proto != NAT_IP6_NO_NEXT) /* each other's ICMP is unknown too */
+        icmp_error(n, p, NAT_UNREACH_PROTO);
 }
 
 /* ---- reassembly ---- */
@@ -137,6 +131,7 @@ static void ip_reassembled(struct nat *n, struct ip_reassembly *r, struct pkt *f
         ip_reassembly_free(n, r);
         return;
     }
+    memcpy(bytes, from->head, 12); /* the link's addresses */
     memcpy(bytes + NAT_ETHER_BYTES, r->quote, v4 ? NAT_IP4_BYTES : NAT_IP6_BYTES);
     memcpy(bytes + header, r->bytes, r->total);
     memset(&f, 0, sizeof f);
@@ -151,6 +146,7 @@ static void ip_reassembled(struct nat *n, struct ip_reassembly *r, struct pkt *f
     p.src = r->src;
     p.dst = r->dst;
     p.proto = r->proto;
+    p.proto_at = 6;
     p.ttl = r->ttl;
     p.to_all = from->to_all;
     memcpy(p.src_mac, from->src_mac, 6);

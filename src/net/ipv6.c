@@ -269,6 +269,7 @@ EMU_PRIV void ip6_input(struct nat *n, struct pkt *p)
     if (!ip6_unspecified(&p->src))
         arp_learn(n, &p->src, p->src_mac);
     next = ip[6];
+    p->proto_at = 6;
     for (headers = 0; headers < IP6_HEADERS_MAX; headers++) {
         size_t size;
         if (next != 0 && next != 43 && next != 44 && next != 60)
@@ -276,6 +277,7 @@ EMU_PRIV void ip6_input(struct nat *n, struct pkt *p)
         h = pkt_bytes(p, p->l4, 8);
         if (!h || p->end - p->l4 < 8)
             return;
+        p->proto_at = p->l4 - p->l3;
         if (next == 44) {
             unsigned field = ld16be(h + 2);
             uint32_t id = ld32be(h + 4);
@@ -294,7 +296,7 @@ EMU_PRIV void ip6_input(struct nat *n, struct pkt *p)
         next = h[0];
         p->l4 += size;
     }
-    if (headers == IP6_HEADERS_MAX || next == 59 || p->l4 >= p->end)
+    if (headers == IP6_HEADERS_MAX || next == NAT_IP6_NO_NEXT)
         return;
     p->proto = next;
     ip_deliver(n, p);

@@ -26,6 +26,7 @@ enum { /* assigned numbers */
     NAT_PROTO_TCP = 6,
     NAT_PROTO_UDP = 17,
     NAT_PROTO_ICMP6 = 58,
+    NAT_IP6_NO_NEXT = 59,
     NAT_ETHER_BYTES = 14,
     NAT_IP4_BYTES = 20,
     NAT_IP6_BYTES = 40,
@@ -61,6 +62,7 @@ struct pkt { /* a frame from the guest while it is looked at */
     const struct net_frame *frame;
     const uint8_t *head; /* contiguous bytes from the frame's start */
     size_t head_size, size;
+    size_t proto_at; /* IPv6: offset from l3 of the next-header field that proto came from */
     size_t l3, l4, end; /* where the IP header, its payload and the datagram's end are; l4 <= end <= size */
     struct nat_addr src, dst;
     uint8_t src_mac[6];
@@ -130,7 +132,7 @@ EMU_PRIV void ip_destroy(struct nat *n);
 /* ---- icmp.c, ipv6.c ---- */
 enum nat_unreach { NAT_UNREACH_NET, NAT_UNREACH_HOST, NAT_UNREACH_PORT, NAT_UNREACH_ADMIN, NAT_UNREACH_PROTO, NAT_TTL_EXCEEDED, NAT_REASSEMBLY_EXCEEDED };
 EMU_PRIV void icmp_input(struct nat *n, struct pkt *p);
-EMU_PRIV void icmp_error(struct nat *n, struct pkt *p, enum nat_unreach why); /* about a packet of the guest's */
+EMU_PRIV void icmp_error(struct nat *n, struct pkt *p, enum nat_unreach why); /* about a packet of the guest's; IPv6's unknown protocol is a parameter problem */
 /* About a packet that is described only: quoted header built anew. from NULL: our own address. */
 EMU_PRIV void icmp_error_about(struct nat *n, enum nat_unreach why, const struct nat_addr *from, const struct nat_addr *guest, const struct nat_addr *remote, uint8_t proto,
                                const uint8_t l4[8], size_t l4_bytes);

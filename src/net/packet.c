@@ -21,7 +21,7 @@ EMU_PRIV void pkt_init(struct pkt *p, const struct net_frame *f)
     p->frame = f;
     p->size = f->size;
     p->l3 = NAT_ETHER_BYTES;
-    p->l4 = p->end = 0;
+    p->l4 = p->end = p->proto_at = 0;
     p->proto = p->ttl = p->tos = 0;
     p->to_all = false;
     p->trusted = f->csum_valid || f->needs_csum || f->gso != NET_GSO_NONE;
