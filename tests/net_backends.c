@@ -6,6 +6,7 @@
 #include "machine.h"
 #include "net/net.h"
 #include "test.h"
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -296,6 +297,75 @@ TEST(stream_format_is_length_and_frame)
     end_free(a);
 }
 
+static unsigned notices;
+static void count_notice(void *opaque, unsigned mask, const char *text)
+{
+    (void)opaque, (void)text;
+    notices += (mask & LOG_NOTICE) != 0;
+}
+
+/* Without a free descriptor accept() fails and the client stays in the backlog: the listener is left alone for a while, one line tells, and the client is
+ * taken when there is room again. */
+TEST(listener_without_descriptors_waits_and_tries_again)
+{
+    static const char *const kinds[] = { "socket,id=n0,listen=127.0.0.1:%u", "stream,id=n0,server=on,addr.type=inet,addr.host=127.0.0.1,addr.port=%u" };
+    unsigned kind, i;
+    for (kind = 0; kind < 2; kind++) {
+        char text[200];
+        struct err err;
+        unsigned port = free_port(HOST_STREAM), looks;
+        struct rlimit was, none;
+        struct host_addr to;
+        struct end *a;
+        struct watch *w;
+        uint8_t f[60] = { 0 };
+        host_fd fd;
+        int lowest, r;
+        snprintf(text, sizeof text, kinds[kind], port);
+        a = end_new(text, &err);
+        CHECK(a);
+        notices = 0;
+        a->emu.log_fn = count_notice;
+        a->emu.log_mask |= LOG_NOTICE;
+        host_addr_parse("127.0.0.1", &to);
+        to.port = (uint16_t)port;
+        CHECK_EQ(host_socket(&fd, HOST_INET, HOST_STREAM), 0);
+        r = host_connect(fd, &to);
+        CHECK(!r || r == EMU_EAGAIN);
+        CHECK_EQ(getrlimit(RLIMIT_NOFILE, &was), 0);
+        lowest = dup(0);
+        close(lowest);
+        none = was;
+        none.rlim_cur = (rlim_t)lowest;
+        CHECK_EQ(setrlimit(RLIMIT_NOFILE, &none), 0);
+        for (i = looks = 0; i < 150; i++) { /* 1.5 s: a second failure too */
+            bool watched = false;
+            for (w = a->emu.watches; w; w = w->next)
+                watched = watched || w->want;
+            looks += watched;
+            poll_end(a, 0);
+            usleep(10000);
+        }
+        setrlimit(RLIMIT_NOFILE, &was);
+        if (looks > 3)
+            printf("watched %u times of 150\n", looks);
+        CHECK(looks >= 2 && looks <= 3);
+        CHECK_EQ(notices, 1);
+        CHECK_EQ(a->kicks, 0);
+        for (i = 0; i < 200 && !a->kicks; i++) {
+            poll_end(a, 0);
+            usleep(10000);
+        }
+        CHECK_EQ(a->kicks, 1);
+        CHECK_EQ(send_frame(a, f, 60), 1);
+        for (i = 0; i < 100 && (r = host_fd_read(fd, text, sizeof text)) == EMU_EAGAIN; i++)
+            usleep(10000);
+        CHECK_EQ(r, 64);
+        host_fd_close(fd);
+        end_free(a);
+    }
+}
+
 TEST(datagrams_carry_frames)
 {
     char text[300];
@@ -507,6 +577,6 @@ TEST(backends_name_what_is_wrong)
 }
 
 TEST_MAIN(TEST_CASE(socket_listen_and_connect_carry_frames), TEST_CASE(stream_unix_survives_a_peer_that_comes_and_goes), TEST_CASE(stream_format_is_length_and_frame),
-          TEST_CASE(datagrams_carry_frames), TEST_CASE(unix_datagrams_carry_frames), TEST_CASE(multicast_joins_several_without_echo), TEST_CASE(hub_joins_three),
+          TEST_CASE(listener_without_descriptors_waits_and_tries_again), TEST_CASE(datagrams_carry_frames), TEST_CASE(unix_datagrams_carry_frames), TEST_CASE(multicast_joins_several_without_echo), TEST_CASE(hub_joins_three),
           TEST_CASE(hubs_in_a_ring_end_a_frame), TEST_CASE(tap_that_is_gone_is_not_watched),
           TEST_CASE(backends_name_what_is_wrong))

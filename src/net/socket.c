@@ -3,7 +3,8 @@
  * Models     The documented formats of QEMU's three backends: over a stream each frame follows its length as a 32-bit big-endian number; over
  *            datagrams each is one datagram. So machines of either program can be joined.
  * Contract   link.c creates one from the command line or the monitor. Peers' bytes are hostile: a length that no frame has ends the connection.
- * Theory     Stream:  listening --accept--> connected --end--> listening (a second client waits in the backlog until the first is gone)
+ * Theory     Stream:  listening --accept--> connected --end--> listening (a second client waits in the backlog until the first is gone;
+ *                     where accept fails, so does the first until the next try)
  *                     connecting --writable--> connected --end or refused--> idle --reconnect timer--> connecting
  *            A frame for the peer goes into an output buffer that is written at once; while it is not empty, senders are told to wait. Frames
  *            from the peer are taken out of an input buffer; while our machine has no room, the socket is not read, so that TCP's own
@@ -20,6 +21,7 @@ enum {
     SOCKET_FRAME_MAX = 69632, /* more than 64 KiB with every header; QEMU's own limit */
     SOCKET_OUT = 262144, SOCKET_IN = 262144, SOCKET_ECHOES = 256, SOCKET_DATAGRAMS = 64 /* read in a row */
 };
+#define SOCKET_ACCEPT_PAUSE_NS NS_PER_SEC /* after an accept that failed */
 #define SOCKET_CONNECT_WAIT_NS (5 * NS_PER_SEC) /* -netdev socket,connect= is an error at start when nobody listens */
 
 struct socket_link {
@@ -28,7 +30,7 @@ struct socket_link {
     bool dgram, connected, connecting, said_failure;
     host_fd fd, listen_fd;
     struct watch watch, listen_watch;
-    struct timer retry;
+    struct timer retry; /* of connect, or of accept */
     int64_t retry_ns; /* 0: never */
     struct host_addr to; /* stream: what to connect to; dgram: where frames go */
     bool has_to, multicast;
@@ -256,16 +258,34 @@ static void socket_start_connect(struct socket_link *s)
     }
 }
 
-static void socket_retry(void *opaque) { socket_start_connect(opaque); }
+static void socket_retry(void *opaque)
+{
+    struct socket_link *s = opaque;
+    if (s->listen_fd == HOST_FD_NONE)
+        socket_start_connect(s);
+    else if (s->fd == HOST_FD_NONE)
+        watch_want(&s->listen_watch, HOST_READ);
+}
 
 static void socket_accept(void *opaque, unsigned events)
 {
     struct socket_link *s = opaque;
     struct host_addr peer;
     host_fd fd;
+    int r;
     (void)events;
-    if (s->fd != HOST_FD_NONE || host_accept(s->listen_fd, &fd, &peer))
+    if (s->fd != HOST_FD_NONE)
         return;
+    r = host_accept(s->listen_fd, &fd, &peer);
+    if (r == EMU_EAGAIN)
+        return;
+    if (r < 0) { /* out of descriptors: the client stays in the backlog, and looking again at once would spin */
+        emu_log_once(s->port.emu, &s->said_failure, LOG_NOTICE, "%s: %s: cannot take the connection: %s; trying again", s->port.name, s->where,
+                     r == EMU_ENOMEM ? "the host gives no more sockets (ulimit -n)" : emu_strerror(r));
+        watch_want(&s->listen_watch, 0);
+        timer_arm(&s->retry, emu_now_ns(s->port.emu) + SOCKET_ACCEPT_PAUSE_NS);
+        return;
+    }
     host_set_option(fd, HOST_OPT_NODELAY, 1);
     socket_use(s, fd, true);
     watch_want(&s->listen_watch, 0);
@@ -761,4 +781,5 @@ EMU_PRIV int netdev_dgram_create(struct emu *e, const char *id, struct options *
     }
     return socket_done(e, s, r, out);
 }
+#undef SOCKET_ACCEPT_PAUSE_NS
 #undef SOCKET_CONNECT_WAIT_NS
