@@ -1689,7 +1689,10 @@ EMU_PRIV int cpu_sysenter(struct cpu *c);
 EMU_PRIV int cpu_sysexit(struct cpu *c, unsigned opsize);
 EMU_PRIV int cpu_push(struct cpu *c, uint64_t value, unsigned size);
 EMU_PRIV int cpu_pop(struct cpu *c, uint64_t *value, unsigned size); /* changes RSP */
-EMU_PRIV int sys_pushf(struct cpu *c, const struct insn *i); /* system.c; the trace builder knows it */
+EMU_PRIV int sys_pushf(struct cpu *c, const struct insn *i); /* system.c; the trace builder knows these */
+EMU_PRIV int sys_cli(struct cpu *c, const struct insn *i);
+EMU_PRIV int sys_sti(struct cpu *c, const struct insn *i);
+EMU_PRIV int sys_clac(struct cpu *c, const struct insn *i);
 EMU_PRIV void cpu_update_ac(struct cpu *c); /* the same where only EFLAGS.AC has changed, at CPL 0 */
 EMU_PRIV void cpu_update_mode(struct cpu *c); /* mode, code_size, mode_key, seg_base[], cpl-dependent state */
 EMU_PRIV int cpu_check_io(struct cpu *c, uint16_t port, unsigned size); /* IOPL and the TSS's bitmap; 0 or CPU_FAULT */
@@ -2121,7 +2124,12 @@ UOP_FN_PRIV(uop_count);        /* the first uop of a tier-1 trace */
 UOP_FN_PRIV(uop_leave);        /* the budget is used up: out, at where u->v.link leads */
 UOP_FN_PRIV(uop_call);
 UOP_FN_PRIV(uop_call_end);
+UOP_FN_PRIV(uop_cli);            /* these four at CPL 0 only */
+UOP_FN_PRIV(uop_sti);            /* not the last of its trace */
+UOP_FN_PRIV(uop_stac);           /* exits, into traces of another key */
+UOP_FN_PRIV(uop_clac);
 UOP_FN_PRIV(uop_string_element); /* string.c: MOVS, STOS, LODS; else as uop_call */
+UOP_FN_PRIV(uop_string_repeat);  /* REP MOVS, REP STOS, 64-bit addresses; else as uop_call */
 UOP_FN_PRIV(uop_raise);        /* u->misc: vector; u->disp: error code or -1 */
 UOP_FN_PRIV(uop_no_unit);      /* u->misc: 0 x87, 1 SSE, 2 MMX: #UD or #NM */
 UOP_FN_PRIV(uop_mmx_begin);
@@ -2129,6 +2137,8 @@ UOP_FN_PRIV(uop_agen);
 UOP_FN_PRIV(uop_vec_rr);
 UOP_FN_PRIV(uop_clear_cell);
 UOP_FN_PRIV(uop_flags);
+UOP_FN_PRIV(uop_flags_keep);     /* around BT and the like: the other flags stay */
+UOP_FN_PRIV(uop_flags_carry);
 UOP_FN_PRIV(uop_miss_call);
 UOP_FN_PRIV(uop_miss_call_reg);
 UOP_FN_PRIV(uop_ret8_jump);
@@ -11789,7 +11799,7 @@ static int sys_sysexit(struct cpu *c, const struct insn *i) { return cpu_sysexit
 
 /* ---- flags ---- */
 
-static int sys_cli(struct cpu *c, const struct insn *i)
+EMU_PRIV int sys_cli(struct cpu *c, const struct insn *i)
 {
     (void)i;
     if (c->mode == MODE_REAL || (unsigned)sys_iopl(c) >= c->cpl)
@@ -11801,7 +11811,7 @@ static int sys_cli(struct cpu *c, const struct insn *i)
     return CPU_OK;
 }
 
-static int sys_sti(struct cpu *c, const struct insn *i)
+EMU_PRIV int sys_sti(struct cpu *c, const struct insn *i)
 {
     (void)i;
     if (c->mode == MODE_REAL || sys_iopl(c) >= c->cpl) {
@@ -11857,7 +11867,7 @@ static int sys_popf(struct cpu *c, const struct insn *i)
     return CPU_OK;
 }
 
-static int sys_clac(struct cpu *c, const struct insn *i)
+EMU_PRIV int sys_clac(struct cpu *c, const struct insn *i)
 {
     if (c->cpl != 0 || c->mode == MODE_V86)
         return cpu_raise(c, EXC_UD);
@@ -20289,16 +20299,17 @@ EMU_PRIV int interp_leave(struct cpu *c, const struct insn *i)
 /* cpu/string.c - MOVS, CMPS, STOS, LODS, SCAS, INS, OUTS with their repeat prefixes.
  *
  * Models     SDM vol. 2B REP, MOVS ..., OUTS.
- * Contract   string_run() is the plain-C body of all of them (rows in table.c); uop_string_element() the handler of the common single ones.
+ * Contract   string_run() is the plain-C body of all of them (rows in table.c); uop_string_element() the handler of the common single ones,
+ *            uop_string_repeat() of common repetitions.
  * Theory     Elements are moved one by one through cpu_load()/cpu_store(), but stretches that lie in plain pages on both sides go by
  *            host pointer. A long repetition is cut: the function returns with next_rip at the instruction itself, registers telling how
  *            far it is, so that interrupts get in (SDM 2B REP: "the repeat can be interrupted").
  * Invariants 1. RCX, RSI and RDI are exact after every element that was done; a fault leaves them at the element that failed.
  *            2. Under TF one element is done a time.
- *            3. uop_string_element() changes nothing before it is sure of both addresses, so that the slow way can take over.
+ *            3. uop_string_element() and uop_string_repeat() change nothing before they are sure of both addresses, so that the slow way can take over.
  */
 
-enum { STRING_SLICE_BYTES = 1 << 16, STRING_PAGE = 4096 };
+enum { STRING_SLICE_BYTES = 1 << 16, STRING_PAGE = 4096, STRING_SHORT = 32 /* elements: no call of memset() */ };
 
 struct string_state {
     unsigned size, asize;
@@ -20599,6 +20610,41 @@ UOP_FN_PRIV(uop_string_element)
     }
     if (from)
         c->gpr[REG_RSI] = (si + size) & mask;
+    UOP_RELOAD;
+    UOP_LATE(1);
+}
+
+/* REP MOVS or REP STOS in 64-bit mode (trace_plain_string()), all of it, where each operand lies within one page; else as uop_string_element(). */
+UOP_FN_PRIV(uop_string_repeat)
+{
+    unsigned size = u->misc, k;
+    uint64_t n, bytes, si, di;
+    const uint8_t *from = NULL;
+    uint8_t *to;
+    UOP_SPILL;
+    n = c->gpr[REG_RCX];
+    if (n == 0)
+        UOP_LATE(1);
+    if (EMU_UNLIKELY(n > STRING_PAGE / size || (c->eflags & FLAG_DF)))
+        UOP_TAIL(uop_call);
+    bytes = n * size;
+    si = c->gpr[REG_RSI];
+    di = c->gpr[REG_RDI];
+    if (u->a == 0xA4 && (!cpu_canonical(c, si) || !(from = tlb_host(c, si, (unsigned)bytes, ACCESS_READ))))
+        UOP_TAIL(uop_call);
+    if (!cpu_canonical(c, di) || !(to = tlb_host(c, di, (unsigned)bytes, ACCESS_WRITE)))
+        UOP_TAIL(uop_call);
+    if (from) {
+        string_copy(to, from, n, size, true);
+        c->gpr[REG_RSI] = si + bytes;
+    } else if (size == 8 && n <= STRING_SHORT) {
+        for (k = 0; k < n; k++)
+            st64le(to + 8 * k, c->gpr[REG_RAX]);
+    } else {
+        string_fill(to, cpu_get(c, REG_RAX, size), n, size, true);
+    }
+    c->gpr[REG_RDI] = di + bytes;
+    c->gpr[REG_RCX] = 0;
     UOP_RELOAD;
     UOP_LATE(1);
 }
@@ -23190,6 +23236,18 @@ UOP_FN_PRIV(uop_flags) /* what PUSHF pushes in 64-bit mode, into TEMP */
     UOP_LATE(1);
 }
 
+UOP_FN_PRIV(uop_flags_keep)
+{
+    c->vtmp[0].q[0] = cpu_arith_flags(c) & ~(uint32_t)FLAG_CF;
+    UOP_LATE(1);
+}
+UOP_FN_PRIV(uop_flags_carry) /* what uop_flags_keep() kept, with the CF that was recorded since */
+{
+    c->flag_kind = FLAGK_BITS;
+    c->flag_result = c->vtmp[0].q[0] | (c->flag_source & FLAG_CF);
+    UOP_NEXT;
+}
+
 /* ---- faults ---- */
 UOP_FN_PRIV(uop_fault)
 {
@@ -23301,6 +23359,41 @@ UOP_FN_PRIV(uop_call_end)
     UOP_RELOAD;
     UOP_GO(j->u);
 }
+
+/* ---- flags of the system, at CPL 0 in 64-bit mode: nothing in them faults ---- */
+UOP_FN_PRIV(uop_cli)
+{
+    c->eflags &= ~(uint32_t)FLAG_IF;
+    UOP_NEXT;
+}
+
+/* Where no interrupt waits that the shadow could hold back: none is taken before the next exit, which another instruction of the trace precedes. */
+UOP_FN_PRIV(uop_sti)
+{
+    if (EMU_UNLIKELY((c->pending | c->attention) || c->budget < 0))
+        UOP_TAIL(uop_call_end);
+    c->eflags |= FLAG_IF;
+    UOP_NEXT;
+}
+
+/* As cpu_update_ac(). The key then is the same each time, so that the exit's link leads to traces of that key; without CR4.SMAP, which keys do not
+ * tell, it would be another: out. u->disp: offset of the next instruction. */
+#define DEF_SET_AC(name, flags, key, set)                                                                              \
+    UOP_FN_PRIV(uop_##name)                                                                                            \
+    {                                                                                                                  \
+        c->eflags = (flags);                                                                                           \
+        if (EMU_UNLIKELY(!(c->cr4 & CR4_SMAP))) {                                                                      \
+            UOP_SPILL;                                                                                                 \
+            c->rip = uop_rip(c, (uint64_t)(int64_t)u->disp);                                                           \
+            c->budget -= u->count;                                                                                     \
+            return NULL;                                                                                               \
+        }                                                                                                              \
+        c->mode_key = (key);                                                                                           \
+        c->tlb_set = (set);                                                                                            \
+        UOP_EXIT;                                                                                                      \
+    }
+DEF_SET_AC(stac, c->eflags | FLAG_AC, c->mode_key & ~(uint32_t)KEY_SMAP, 2)
+DEF_SET_AC(clac, c->eflags & ~(uint32_t)FLAG_AC, c->mode_key | KEY_SMAP, 0)
 
 /* ---- vector instructions without a handler of their own ---- */
 UOP_FN_PRIV(uop_vec_rr)
@@ -24072,6 +24165,19 @@ static bool trace_plain_branch(const struct trace_builder *b, const struct insn 
     return size == KEY_CS64 || (size == KEY_CS32 ? i->opsize == 4 : i->opsize == 2);
 }
 
+/* CLI, STI, STAC and CLAC by their handlers? */
+static bool trace_plain_system(const struct trace_builder *b, const struct insn *i)
+{
+    if (i->row->call != sys_cli && i->row->call != sys_sti && i->row->call != sys_clac)
+        return false;
+    return (b->key & (KEY_CS_SIZE | KEY_KERNEL | KEY_DEBUG)) == (KEY_CS64 | KEY_KERNEL) && b->tier != TRACE_STEP && !b->trace->straddles && !b->tc->plain;
+}
+
+static bool trace_ends(const struct trace_builder *b, const struct insn *i)
+{
+    return (i->row->attr & ROW_ENDS) && (i->row->call == sys_clac || !trace_plain_system(b, i));
+}
+
 static void trace_decode_path(struct trace_builder *b)
 {
     unsigned max = b->tier == TRACE_STEP ? 1 : b->tier == TRACE_TIER1 ? TRACE_TIER1_INSNS : TRACE_MAX_INSNS;
@@ -24109,7 +24215,7 @@ static void trace_decode_path(struct trace_builder *b)
             at = t->next = t->target;
             continue;
         }
-        if (r->attr & ROW_ENDS) {
+        if (trace_ends(b, &t->insn)) {
             b->ended = true;
             return;
         }
@@ -24377,17 +24483,37 @@ static void trace_emit_load_cell(struct trace_builder *b, const struct insn *i, 
     trace_set_address(u, &a);
 }
 
-/* MOVS, STOS or LODS of one element whose addresses are RSI and RDI, or ESI and EDI, as they are? */
+/* MOVS, STOS or LODS of one element, or in 64-bit mode REP MOVS or REP STOS, whose addresses are RSI and RDI, or ESI and EDI, as they are? */
 static bool trace_plain_string(const struct trace_builder *b, const struct insn *i)
 {
     unsigned op = i->opcode & 0xFEu, code = b->key & KEY_CS_SIZE;
-    if (i->row->call != string_run || (op != 0xA4 && op != 0xAA && op != 0xAC) || (i->prefixes & (INSN_REP | INSN_REPNE)) || b->tc->plain)
+    if (i->row->call != string_run || (op != 0xA4 && op != 0xAA && op != 0xAC) || b->tc->plain)
+        return false;
+    if ((i->prefixes & (INSN_REP | INSN_REPNE)) && (op == 0xAC || code != KEY_CS64))
         return false;
     if (b->tier == TRACE_STEP || (b->key & (KEY_AC | KEY_DEBUG)))
         return false;
     if (code == KEY_CS64)
         return i->addrsize == 8 && i->seg != SEG_FS && i->seg != SEG_GS;
     return code == KEY_CS32 && i->addrsize == 4 && i->seg == SEG_DS && (b->key & KEY_FLAT_DS) && (b->key & KEY_FLAT_ES);
+}
+
+/* Of those that trace_plain_system() knows; false: an STI at the end of its trace, whose shadow must last. */
+static bool trace_emit_system(struct trace_builder *b, const struct insn *i)
+{
+    struct uop *u;
+    if (i->row->call == sys_clac) {
+        int32_t next = b->tc->insns[b->at].next;
+        u = trace_emit(b, (i->modrm & 7) == 3 ? uop_stac : uop_clac);
+        u->disp = next;
+        trace_add_exit(b, u, next);
+        return true;
+    }
+    if (i->row->call == sys_sti && b->at + 1 == b->count)
+        return false;
+    u = trace_emit(b, i->row->call == sys_cli ? uop_cli : uop_sti);
+    u->v.ptr = i;
+    return true;
 }
 
 static void trace_emit_call(struct trace_builder *b, const struct insn *i)
@@ -24401,7 +24527,10 @@ static void trace_emit_call(struct trace_builder *b, const struct insn *i)
         UOP_PAGE(u)->seg = SEG_SS;
         return;
     }
-    u = trace_emit(b, string ? uop_string_element : i->row->attr & ROW_ENDS ? uop_call_end : uop_call);
+    if (trace_plain_system(b, i) && trace_emit_system(b, i))
+        return;
+    u = trace_emit(b, string && (i->prefixes & (INSN_REP | INSN_REPNE)) ? uop_string_repeat : string ? uop_string_element
+                      : i->row->attr & ROW_ENDS ? uop_call_end : uop_call);
     if (string) {
         u->a = i->opcode & 0xFEu;
         u->misc = i->opcode & 1 ? i->opsize : 1;
@@ -24785,19 +24914,20 @@ static bool trace_emit_bits(struct trace_builder *b, const struct trace_insn *t)
     if (!fn)
         return false;
     if (op == OP_BT || op == OP_BTS || op == OP_BTR || op == OP_BTC) {
-        bool immediate = i->row->opnd[1] == OPND_Ib;
-        if (op == OP_BT && i->memory && immediate && !(t->live & (FLAGS_ARITH & ~FLAG_CF))) {
+        bool immediate = i->row->opnd[1] == OPND_Ib, keep = (t->live & (FLAGS_ARITH & ~FLAG_CF)) && (b->kind & ~3u) != FLAGK_LOGIC; /* LOGIC: the result stays */
+        if (i->memory && !immediate && i->addrsize != 8) /* the sum of address and index is cut */
+            return false;
+        if (keep)
+            trace_emit(b, uop_flags_keep);
+        if (!i->memory) {
+            trace_emit_cells(b, i, fn, true, op != OP_BT, immediate ? 0 : 1);
+        } else if (op == OP_BT && immediate) {
             struct uop *u;
             trace_emit_load_cell(b, i, size, TRACE_CELL_TEMP);
             u = trace_emit_ab(b, fn, TRACE_CELL_TEMP, 0);
             u->disp = (int32_t)i->imm;
             u->misc = 1;
-            b->kind = FLAGK_RESULT;
-            return true;
-        }
-        if (t->live & (FLAGS_ARITH & ~FLAG_CF))
-            return false;
-        if (i->memory) {
+        } else {
             struct trace_address a;
             struct uop *u;
             uint16_t index = TRACE_CELL_TEMP2;
@@ -24808,8 +24938,6 @@ static bool trace_emit_bits(struct trace_builder *b, const struct trace_insn *t)
             } else {
                 bool high;
                 unsigned r = interp_reg(i, 1, &high);
-                if (i->addrsize != 8) /* the sum of address and index is cut */
-                    return false;
                 trace_spill(b, r);
                 index = UOP_GPR(r);
             }
@@ -24817,11 +24945,10 @@ static bool trace_emit_bits(struct trace_builder *b, const struct trace_insn *t)
             u = trace_emit_mem(b, handler_bits_m(op, size));
             u->a = index;
             trace_set_address(u, &a);
-            b->kind = FLAGK_RESULT;
-            return true;
         }
-        trace_emit_cells(b, i, fn, true, op != OP_BT, immediate ? 0 : 1);
-        b->kind = FLAGK_RESULT;
+        if (keep)
+            trace_emit(b, uop_flags_carry);
+        b->kind = keep ? FLAGK_END : FLAGK_RESULT;
         return true;
     }
     trace_emit_cells(b, i, fn, op != OP_POPCNT, true, 1);
@@ -25262,7 +25389,8 @@ static void trace_attach_insns(struct trace_builder *b, const struct uop *end)
     for (u = b->first; u < end; u++) {
         struct trace_insn *t;
         uop_fn fn = b->handlers[u - b->first];
-        if (fn != uop_call && fn != uop_call_end && fn != uop_string_element && fn != uop_agen && fn != uop_vec_rr)
+        if (fn != uop_call && fn != uop_call_end && fn != uop_string_element && fn != uop_string_repeat && fn != uop_agen && fn != uop_vec_rr &&
+            fn != uop_sti)
             continue;
         t = &b->tc->insns[u->insn];
         if (!copies[u->insn])
@@ -25289,11 +25417,13 @@ static void trace_emit_exits(struct trace_builder *b)
         struct trace_exit *x = &b->exits[k];
         struct uop *stub;
         bool near_page = b->trace->block && trace_near(b, x->target), last;
-        if (near_page && x->target == (int32_t)b->start && b->tier != TRACE_STEP) {
+        uop_fn fn = b->handlers[x->u - b->first];
+        bool other_key = fn == uop_stac || fn == uop_clac;
+        if (near_page && x->target == (int32_t)b->start && b->tier != TRACE_STEP && !other_key) {
             x->u->v.link = b->trace->head;
             continue;
         }
-        last = !near_page && (b->handlers[x->u - b->first] == uop_exit || b->handlers[x->u - b->first] == handler_call()); /* right behind it: it will be read each time */
+        last = !near_page && (fn == uop_exit || fn == handler_call()); /* right behind it: it will be read each time */
         stub = last ? trace_alloc(b->tc, 2 * sizeof *stub) : trace_alloc_cold(b->tc, 2 * sizeof *stub); /* two units, near or far: see trace_link_stub() */
         stub->next = (uop_then)uop_exit_resolve;
         stub->pos = b->pos;
@@ -25302,7 +25432,7 @@ static void trace_emit_exits(struct trace_builder *b)
         stub->misc = !near_page;
         x->u->v.link = stub;
         if (near_page) {
-            struct trace *t = trace_find(b->c->emu, b->trace->block, page + (unsigned)x->target, b->key);
+            struct trace *t = other_key ? NULL : trace_find(b->c->emu, b->trace->block, page + (unsigned)x->target, b->key);
             stub->v.link = x->u;
             if (t && t->tier != TRACE_STEP && !t->straddles && b->tier != TRACE_STEP) {
                 x->u->v.link = t->head;

@@ -27,7 +27,7 @@ awk '
         seen[name] = 1
     }
     END {
-        may = "^uop_(adc|sbb|inc[148]f|inc2f|dec[1248]f|inc[148]_m|dec[148]_m|rol[248]f|ror[248]f|flags$|ret8_jump|jc_any|cond_any|call$|call_end|agen|commit|miss|mmx_begin|vec_rr|enter|indirect_miss|stop|exit_far|leave|exit_resolve|dead|count|fault|raise|no_unit|misaligned|rip|link|mulhi|refresh|string_element)"
+        may = "^uop_(adc|sbb|inc[148]f|inc2f|dec[1248]f|inc[148]_m|dec[148]_m|rol[248]f|ror[248]f|flags$|flags_keep|ret8_jump|jc_any|cond_any|call$|call_end|agen|commit|miss|mmx_begin|vec_rr|enter|indirect_miss|stop|exit_far|leave|exit_resolve|dead|count|fault|raise|no_unit|misaligned|rip|link|mulhi|refresh|string_element|string_repeat)"
         for (n in seen) {
             total++
             if (n ~ /[.]part[.]/) { print "shared part " n; bad++ }

@@ -5,6 +5,7 @@
  */
 #include "machine.h"
 #include "cpu/cpu.h"
+#include "dev/dev.h"
 #include "test.h"
 
 enum {
@@ -27,10 +28,11 @@ static uint64_t io_read(void *opaque, uint64_t offset, unsigned size)
 static void io_write(void *opaque, uint64_t offset, uint64_t value, unsigned size)
 {
     struct cpu *c = opaque;
-    (void)offset;
     (void)size;
     if (value == 0x77)
         cpu_set_interrupt(c, CPU_INT_NMI, true);
+    if (value == 0x78) /* the PIC's line 1: at offset 0 on, at 4 off */
+        pic_set_line(c->emu, 1, offset == 0);
 }
 static const struct region_ops io_ops = { io_read, io_write, 1, 8, true };
 
@@ -806,6 +808,182 @@ TEST(a_page_fault_names_the_protection_key_beside_other_rights)
     CHECK_EQ(mem_ld(c->emu, c->gpr[REG_RSP], 8), 0x23);
 }
 
+EMU_PRIV void trace_set_plain(struct emu *e, bool plain); /* of cpu/uop.h, whose macros have the names of ours */
+
+/* Runs code on two machines, by traces and by single steps in plain C; before each run prepare(c). */
+static bool traces_equal_single_steps(const char *code, size_t size, void (*prepare)(struct cpu *c))
+{
+    enum { LOOK = 0x10000 };
+    static uint8_t memory[LOOK];
+    uint64_t gpr[16], count = 0;
+    unsigned pass;
+    for (pass = 0; pass < 2; pass++) {
+        struct cpu *c = machine(LONG);
+        if (!c)
+            return false;
+        poke(c, CODE, code, size);
+        prepare(c);
+        trace_set_plain(c->emu, pass == 1);
+        if (pass == 0) {
+            if (!finish(c))
+                return false;
+            count = c->icount;
+            memcpy(gpr, c->gpr, sizeof gpr);
+            memcpy(memory, c->emu->ram->bytes + DATA, LOOK);
+        } else {
+            while (c->icount < count)
+                cpu_step(c);
+            if (!c->halted || memcmp(c->gpr, gpr, sizeof gpr) || memcmp(c->emu->ram->bytes + DATA, memory, LOOK))
+                return false;
+        }
+    }
+    return true;
+}
+static void prepare_data(struct cpu *c)
+{
+    unsigned k;
+    for (k = 0; k < 0x10000; k++)
+        c->emu->ram->bytes[DATA + k] = (uint8_t)(k * 7 ^ k >> 8);
+    c->gpr[REG_RBX] = DATA + 0x1000;
+    c->gpr[REG_RBP] = DATA + 0x8000;
+    c->gpr[REG_RAX] = UINT64_C(0x0123456789ABCDEF);
+    c->gpr[REG_RSI] = UINT64_C(0x8123456789ABCDEF);
+}
+
+/* Counts of 0 and more, overlapping copies, across pages, backward:
+ * mov r15d,1000; 1: ecx = r15d & 31; mov rdi,rbx; rep stosq; ecx = r15d & 63; lea rdi,[rbx+3]; mov rsi,rbp; rep movsb; ecx = r15d & 15; mov rsi,rbx;
+ * lea rdi,[rbx+8]; rep movsq; ecx = r15d & 7; lea rdi,[rbx+1]; rep stosd; std; mov ecx,3; rep stosb; cld; add rbx,24; add rbp,13; add rax,rdi; dec r15d;
+ * jnz 1b; hlt */
+TEST(repeated_strings_in_hot_traces_equal_single_steps)
+{
+    static const char code[] = "\x41\xBF\xE8\x03\x00\x00\x44\x89\xF9\x83\xE1\x1F\x48\x89\xDF\xF3\x48\xAB\x44\x89\xF9\x83\xE1\x3F\x48\x8D\x7B\x03\x48\x89\xEE"
+                               "\xF3\xA4\x44\x89\xF9\x83\xE1\x0F\x48\x89\xDE\x48\x8D\x7B\x08\xF3\x48\xA5\x44\x89\xF9\x83\xE1\x07\x48\x8D\x7B\x01\xF3\xAB\xFD"
+                               "\xB9\x03\x00\x00\x00\xF3\xAA\xFC\x48\x83\xC3\x18\x48\x83\xC5\x0D\x48\x01\xF8\x41\xFF\xCF\x75\xB0\xF4";
+    CHECK(traces_equal_single_steps(code, sizeof code - 1, prepare_data));
+}
+
+/* BT and the like leave all flags but CF:
+ * mov r15d,1000; 1: cmp rax,rsi; bt rax,r15; pushf; pop r8; add r9,r8; bts [rbx],r15; jc 2f; add r10,[rbx]; 2: jo 3f; add r11,[rbx]; 3: test rax,rax;
+ * btr esi,r15d; pushf; pop r8; xor r12,r8; rol r12,1; bt dword [rbx],5; pushf; pop r8; add r13,r8; shr rdx,3; btc eax,7; jc 4f; add r14,[rbx];
+ * 4: js 5f; add r14,3; 5: add rax,12345679h; imul rdx,rax,77; xor rsi,rdx; dec r15d; jnz 1b; hlt */
+TEST(bit_tests_in_hot_traces_keep_the_other_flags)
+{
+    static const char code[] = "\x41\xBF\xE8\x03\x00\x00\x48\x39\xF0\x4C\x0F\xA3\xF8\x9C\x41\x58\x4D\x01\xC1\x4C\x0F\xAB\x3B\x72\x03\x4C\x03\x13\x70\x03\x4C\x03"
+                               "\x1B\x48\x85\xC0\x44\x0F\xB3\xFE\x9C\x41\x58\x4D\x31\xC4\x49\xD1\xC4\x0F\xBA\x23\x05\x9C\x41\x58\x4D\x01\xC5\x48\xC1\xEA\x03\x0F"
+                               "\xBA\xF8\x07\x72\x03\x4C\x03\x33\x78\x04\x49\x83\xC6\x03\x48\x05\x79\x56\x34\x12\x48\x6B\xD0\x4D\x48\x31\xD6\x41\xFF\xCF\x75\xA6"
+                               "\xF4";
+    CHECK(traces_equal_single_steps(code, sizeof code - 1, prepare_data));
+}
+
+/* 1: mov ecx,5; rep stosq; jmp 1b, up to a page that is not mapped: registers tell of the element that failed */
+TEST(a_fault_of_a_repeated_store_in_a_hot_trace_is_at_its_element)
+{
+    unsigned skew;
+    for (skew = 0; skew < 8; skew += 4) {
+        struct cpu *c = machine(LONG);
+        uint64_t done = (0x3000 - skew) / 8;
+        CHECK(c != NULL);
+        PUT(c, CODE, "\xB9\x05\x00\x00\x00\xF3\x48\xAB\xEB\xF6");
+        poke64(c, PT + ((DATA + 0x3000) >> 12) * 8, 0);
+        c->gpr[REG_RDI] = DATA + skew;
+        c->gpr[REG_RAX] = UINT64_C(0x1122334455667788);
+        CHECK(finish(c));
+        CHECK_EQ(vector_at(c), EXC_PF);
+        CHECK_EQ(c->cr2, DATA + 0x3000);
+        CHECK_EQ(mem_ld(c->emu, c->gpr[REG_RSP] + 8, 8), CODE + 5);
+        CHECK_EQ(c->gpr[REG_RDI], DATA + skew + 8 * done);
+        CHECK_EQ(c->gpr[REG_RCX], 5 - done % 5);
+        CHECK_EQ(mem_ld(c->emu, DATA + skew + 8 * (done - 1), 8), UINT64_C(0x1122334455667788));
+        CHECK_EQ(c->icount, done / 5 * 3 + 1 + 1); /* the handler's HLT, too */
+    }
+}
+
+/* mov r15d,300; 1: lea rdi,[rip+10]; mov ecx,1; rep stosb; xor al,1; inc edx, or ebx; dec r15d; jnz 1b; hlt */
+TEST(a_repeated_store_into_the_next_instruction_takes_effect)
+{
+    static const char code[] = "\x41\xBF\x2C\x01\x00\x00\x48\x8D\x3D\x0A\x00\x00\x00\xB9\x01\x00\x00\x00\xF3\xAA\x34\x01\xFF\xC2\x41\xFF\xCF\x75\xE9\xF4";
+    struct cpu *c = machine(LONG);
+    CHECK(c != NULL);
+    PUT(c, CODE, code);
+    c->gpr[REG_RAX] = 0xC2;
+    c->gpr[REG_RDX] = c->gpr[REG_RBX] = 0;
+    CHECK(finish(c));
+    CHECK_EQ(c->gpr[REG_RDX], 150);
+    CHECK_EQ(c->gpr[REG_RBX], 150);
+}
+
+/* mov ecx,1000; 1: stac; add eax,[rbx]; clac; dec ecx; jnz 1b; stac; jmp 2f; 2: clac; nop; add eax,[rbx]; hlt: RBX in a user page */
+TEST(stac_and_clac_in_hot_traces_open_and_close_user_pages)
+{
+    static const char code[] = "\xB9\xE8\x03\x00\x00\x0F\x01\xCB\x03\x03\x0F\x01\xCA\xFF\xC9\x75\xF4\x0F\x01\xCB\xEB\x00\x0F\x01\xCA\x90\x03\x03\xF4";
+    unsigned smap, v;
+    for (smap = 0; smap < 2; smap++) {
+        struct cpu *c = machine(LONG);
+        CHECK(c != NULL);
+        PUT(c, CODE, code);
+        for (v = 0; v < 256; v++)
+            poke64(c, PT + v * 8, (uint64_t)v << 12 | 3);
+        poke64(c, DATA, 1);
+        c->gpr[REG_RBX] = DATA;
+        c->gpr[REG_RAX] = 0;
+        c->cr4 |= smap ? CR4_SMAP : 0;
+        cpu_update_mode(c);
+        CHECK(finish(c));
+        CHECK_EQ(c->gpr[REG_RAX], smap ? 1000 : 1001);
+        CHECK(!(c->eflags & FLAG_AC));
+        if (smap) {
+            CHECK_EQ(vector_at(c), EXC_PF);
+            CHECK_EQ(c->cr2, DATA);
+            CHECK_EQ(mem_ld(c->emu, c->gpr[REG_RSP] + 8, 8), CODE + 26);
+        }
+        CHECK_EQ(c->icount, 1 + 5 * 1000 + 4 + (smap ? 1 : 2));
+    }
+}
+
+/* Vectors from 30h on, automatic EOI. */
+static bool add_pic(struct cpu *c)
+{
+    static const uint8_t icw[] = { 0x30, 4, 3 };
+    struct device *d = emu_alloc(c->emu, pic_class.instance_size);
+    struct err err;
+    unsigned k;
+    if (!d)
+        return false;
+    d->emu = c->emu;
+    d->cls = &pic_class;
+    if (pic_class.create(d, NULL, &err))
+        return false;
+    pic_class.reset(d);
+    port_write(c->emu, 0x20, 0x11, 1);
+    for (k = 0; k < 3; k++)
+        port_write(c->emu, 0x21, icw[k], 1);
+    port_write(c->emu, 0x21, 0xFD, 1);
+    return true;
+}
+
+/* mov ecx,1000; 1: cli; mov [rbx],eax; inc edx; sti; inc esi; inc edi; cli; sti; jmp 3f; 3: dec ecx; jnz 1b; hlt. The store raises an interrupt, which waits
+ * until one instruction after the first STI: ESI is one ahead of EDI. Its handler: mov ebp,esi; sub ebp,edi; add r8,rbp; add r9d,1; mov [rbx+4],eax; iretq */
+TEST(an_interrupt_waits_from_cli_to_the_instruction_after_sti)
+{
+    static const char code[] = "\xB9\xE8\x03\x00\x00\xFA\x89\x03\xFF\xC2\xFB\xFF\xC6\xFF\xC7\xFA\xFB\xEB\x00\xFF\xC9\x75\xEE\xF4";
+    static const char handler[] = "\x89\xF5\x29\xFD\x49\x01\xE8\x41\x83\xC1\x01\x89\x43\x04\x48\xCF";
+    unsigned on;
+    for (on = 0; on < 2; on++) {
+        struct cpu *c = machine(LONG);
+        CHECK(c != NULL);
+        CHECK(add_pic(c));
+        PUT(c, CODE, code);
+        PUT(c, HANDLERS + 0x31 * 16, handler);
+        c->gpr[REG_RBX] = IO;
+        c->gpr[REG_RAX] = on ? 0x78 : 0;
+        CHECK(finish(c));
+        CHECK_EQ(c->gpr[REG_RDX], 1000);
+        CHECK_EQ(c->gpr[REG_R9], on ? 1000 : 0);
+        CHECK_EQ(c->gpr[REG_R8], on ? 1000 : 0);
+        CHECK_EQ(c->icount, 1 + 11 * 1000 + 1 + (on ? 6 * 1000 : 0));
+    }
+}
+
 TEST_MAIN(TEST_CASE(a_breakpoint_on_a_repeated_string_instruction_is_reported_once), TEST_CASE(a_breakpoint_on_a_port_sees_string_input),
           TEST_CASE(a_single_step_over_syscall_does_not_trap_in_the_kernel), TEST_CASE(a_single_step_traps_right_after_sti),
           TEST_CASE(an_nmi_that_is_blocked_does_not_wake_a_halted_cpu), TEST_CASE(xrstor_without_the_x87_part_leaves_its_pointers),
@@ -821,4 +999,10 @@ TEST_MAIN(TEST_CASE(a_breakpoint_on_a_repeated_string_instruction_is_reported_on
           TEST_CASE(xadd_and_cmpxchg_in_hot_traces_also_across_pages), TEST_CASE(an_instruction_across_pages_follows_both_mappings), TEST_CASE(single_step_traps_after_every_instruction),
           TEST_CASE(an_interrupt_raised_by_a_store_is_taken_at_the_next_exit), TEST_CASE(string_instructions_make_progress_and_end), TEST_CASE(bad_prefixes_fault),
           TEST_CASE(real_mode_runs_in_segments_that_begin_inside_a_page), TEST_CASE(the_code_segments_limit_is_kept), TEST_CASE(breakpoints_stop_hot_loops_each_time),
-          TEST_CASE(requests_end_a_run_soon), TEST_CASE(code_runs_from_io_and_follows_the_memory_map), TEST_CASE(a_full_trace_cache_is_emptied_and_refilled))
+          TEST_CASE(requests_end_a_run_soon), TEST_CASE(code_runs_from_io_and_follows_the_memory_map), TEST_CASE(a_full_trace_cache_is_emptied_and_refilled),
+          TEST_CASE(repeated_strings_in_hot_traces_equal_single_steps),
+          TEST_CASE(bit_tests_in_hot_traces_keep_the_other_flags),
+          TEST_CASE(a_fault_of_a_repeated_store_in_a_hot_trace_is_at_its_element),
+          TEST_CASE(a_repeated_store_into_the_next_instruction_takes_effect),
+          TEST_CASE(stac_and_clac_in_hot_traces_open_and_close_user_pages),
+          TEST_CASE(an_interrupt_waits_from_cli_to_the_instruction_after_sti))

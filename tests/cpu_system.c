@@ -1552,6 +1552,28 @@ TEST(cli_sti_and_shadow)
     done(c);
 }
 
+/* STAC and CLAC are not for users, whatever IOPL is (SDM 2B STAC). */
+TEST(stac_and_clac_by_privilege)
+{
+    struct cpu *c = prot32();
+    to_user(c);
+    RUN1(c, "\x0F\x01\xCB");
+    CHECK_VECTOR(c, EXC_UD);
+    to_user(c);
+    c->eflags |= FLAG_IOPL;
+    RUN1(c, "\x0F\x01\xCA");
+    CHECK_VECTOR(c, EXC_UD);
+    c = long64();
+    to_user(c);
+    RUN1(c, "\x0F\x01\xCB");
+    CHECK_VECTOR(c, EXC_UD);
+    c = long64();
+    to_user(c);
+    RUN1(c, "\xFA");
+    CHECK_VECTOR(c, EXC_GP);
+    done(c);
+}
+
 /* SDM 1 19.5.2: the I/O permission bitmap. */
 TEST(io_permission_bitmap)
 {
@@ -2217,7 +2239,7 @@ TEST_MAIN(TEST_CASE(reset_state_is_the_manuals), TEST_CASE(unreal_mode_keeps_lim
           TEST_CASE(instruction_breakpoint_and_resume_flag), TEST_CASE(data_breakpoint_traps_after_the_store), TEST_CASE(single_step), TEST_CASE(debug_registers_access), TEST_CASE(far_jump_checks),
           TEST_CASE(call_gate_to_inner_level_and_back), TEST_CASE(call_gate_64), TEST_CASE(task_switch_by_call_and_iret), TEST_CASE(task_switch_by_jump_and_faults_in_new_task),
           TEST_CASE(task_gate_in_idt_pushes_error_code), TEST_CASE(task_switch_to_16_bit_tss), TEST_CASE(v86_entry_and_exit), TEST_CASE(v86_iopl_sensitive_instructions), TEST_CASE(v86_vme),
-          TEST_CASE(syscall_and_sysret), TEST_CASE(sysenter_and_sysexit), TEST_CASE(popf_masks_by_privilege), TEST_CASE(cli_sti_and_shadow), TEST_CASE(io_permission_bitmap),
+          TEST_CASE(syscall_and_sysret), TEST_CASE(sysenter_and_sysexit), TEST_CASE(popf_masks_by_privilege), TEST_CASE(cli_sti_and_shadow), TEST_CASE(stac_and_clac_by_privilege), TEST_CASE(io_permission_bitmap),
           TEST_CASE(privileged_instructions_fault_for_users), TEST_CASE(control_register_consistency), TEST_CASE(msrs_read_write_and_fault), TEST_CASE(cpuid_leaves),
           TEST_CASE(cpu_models_and_flags_of_the_command_line), TEST_CASE(instructions_without_cpuid_bit_are_undefined), TEST_CASE(fxsave_and_xsave_round_trip),
           TEST_CASE(enter_bcd_bound_and_friends), TEST_CASE(alignment_check), TEST_CASE(rdtsc_follows_cr4_tsd_and_hlt_halts),

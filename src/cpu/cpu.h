@@ -538,7 +538,10 @@ EMU_PRIV int cpu_sysenter(struct cpu *c);
 EMU_PRIV int cpu_sysexit(struct cpu *c, unsigned opsize);
 EMU_PRIV int cpu_push(struct cpu *c, uint64_t value, unsigned size);
 EMU_PRIV int cpu_pop(struct cpu *c, uint64_t *value, unsigned size); /* changes RSP */
-EMU_PRIV int sys_pushf(struct cpu *c, const struct insn *i); /* system.c; the trace builder knows it */
+EMU_PRIV int sys_pushf(struct cpu *c, const struct insn *i); /* system.c; the trace builder knows these */
+EMU_PRIV int sys_cli(struct cpu *c, const struct insn *i);
+EMU_PRIV int sys_sti(struct cpu *c, const struct insn *i);
+EMU_PRIV int sys_clac(struct cpu *c, const struct insn *i);
 EMU_PRIV void cpu_update_ac(struct cpu *c); /* the same where only EFLAGS.AC has changed, at CPL 0 */
 EMU_PRIV void cpu_update_mode(struct cpu *c); /* mode, code_size, mode_key, seg_base[], cpl-dependent state */
 EMU_PRIV int cpu_check_io(struct cpu *c, uint16_t port, unsigned size); /* IOPL and the TSS's bitmap; 0 or CPU_FAULT */

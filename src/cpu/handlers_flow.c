@@ -421,6 +421,18 @@ UOP_FN_PRIV(uop_flags) /* what PUSHF pushes in 64-bit mode, into TEMP */
     UOP_LATE(1);
 }
 
+UOP_FN_PRIV(uop_flags_keep)
+{
+    c->vtmp[0].q[0] = cpu_arith_flags(c) & ~(uint32_t)FLAG_CF;
+    UOP_LATE(1);
+}
+UOP_FN_PRIV(uop_flags_carry) /* what uop_flags_keep() kept, with the CF that was recorded since */
+{
+    c->flag_kind = FLAGK_BITS;
+    c->flag_result = c->vtmp[0].q[0] | (c->flag_source & FLAG_CF);
+    UOP_NEXT;
+}
+
 /* ---- faults ---- */
 UOP_FN_PRIV(uop_fault)
 {
@@ -532,6 +544,41 @@ UOP_FN_PRIV(uop_call_end)
     UOP_RELOAD;
     UOP_GO(j->u);
 }
+
+/* ---- flags of the system, at CPL 0 in 64-bit mode: nothing in them faults ---- */
+UOP_FN_PRIV(uop_cli)
+{
+    c->eflags &= ~(uint32_t)FLAG_IF;
+    UOP_NEXT;
+}
+
+/* Where no interrupt waits that the shadow could hold back: none is taken before the next exit, which another instruction of the trace precedes. */
+UOP_FN_PRIV(uop_sti)
+{
+    if (EMU_UNLIKELY((c->pending | c->attention) || c->budget < 0))
+        UOP_TAIL(uop_call_end);
+    c->eflags |= FLAG_IF;
+    UOP_NEXT;
+}
+
+/* As cpu_update_ac(). The key then is the same each time, so that the exit's link leads to traces of that key; without CR4.SMAP, which keys do not
+ * tell, it would be another: out. u->disp: offset of the next instruction. */
+#define DEF_SET_AC(name, flags, key, set)                                                                              \
+    UOP_FN_PRIV(uop_##name)                                                                                            \
+    {                                                                                                                  \
+        c->eflags = (flags);                                                                                           \
+        if (EMU_UNLIKELY(!(c->cr4 & CR4_SMAP))) {                                                                      \
+            UOP_SPILL;                                                                                                 \
+            c->rip = uop_rip(c, (uint64_t)(int64_t)u->disp);                                                           \
+            c->budget -= u->count;                                                                                     \
+            return NULL;                                                                                               \
+        }                                                                                                              \
+        c->mode_key = (key);                                                                                           \
+        c->tlb_set = (set);                                                                                            \
+        UOP_EXIT;                                                                                                      \
+    }
+DEF_SET_AC(stac, c->eflags | FLAG_AC, c->mode_key & ~(uint32_t)KEY_SMAP, 2)
+DEF_SET_AC(clac, c->eflags & ~(uint32_t)FLAG_AC, c->mode_key | KEY_SMAP, 0)
 
 /* ---- vector instructions without a handler of their own ---- */
 UOP_FN_PRIV(uop_vec_rr)

@@ -1,19 +1,20 @@
 /* cpu/string.c - MOVS, CMPS, STOS, LODS, SCAS, INS, OUTS with their repeat prefixes.
  *
  * Models     SDM vol. 2B REP, MOVS ..., OUTS.
- * Contract   string_run() is the plain-C body of all of them (rows in table.c); uop_string_element() the handler of the common single ones.
+ * Contract   string_run() is the plain-C body of all of them (rows in table.c); uop_string_element() the handler of the common single ones,
+ *            uop_string_repeat() of common repetitions.
  * Theory     Elements are moved one by one through cpu_load()/cpu_store(), but stretches that lie in plain pages on both sides go by
  *            host pointer. A long repetition is cut: the function returns with next_rip at the instruction itself, registers telling how
  *            far it is, so that interrupts get in (SDM 2B REP: "the repeat can be interrupted").
  * Invariants 1. RCX, RSI and RDI are exact after every element that was done; a fault leaves them at the element that failed.
  *            2. Under TF one element is done a time.
- *            3. uop_string_element() changes nothing before it is sure of both addresses, so that the slow way can take over.
+ *            3. uop_string_element() and uop_string_repeat() change nothing before they are sure of both addresses, so that the slow way can take over.
  */
 #include "../machine.h"
 #include "cpu.h"
 #include "uop.h"
 
-enum { STRING_SLICE_BYTES = 1 << 16, STRING_PAGE = 4096 };
+enum { STRING_SLICE_BYTES = 1 << 16, STRING_PAGE = 4096, STRING_SHORT = 32 /* elements: no call of memset() */ };
 
 struct string_state {
     unsigned size, asize;
@@ -314,6 +315,41 @@ UOP_FN_PRIV(uop_string_element)
     }
     if (from)
         c->gpr[REG_RSI] = (si + size) & mask;
+    UOP_RELOAD;
+    UOP_LATE(1);
+}
+
+/* REP MOVS or REP STOS in 64-bit mode (trace_plain_string()), all of it, where each operand lies within one page; else as uop_string_element(). */
+UOP_FN_PRIV(uop_string_repeat)
+{
+    unsigned size = u->misc, k;
+    uint64_t n, bytes, si, di;
+    const uint8_t *from = NULL;
+    uint8_t *to;
+    UOP_SPILL;
+    n = c->gpr[REG_RCX];
+    if (n == 0)
+        UOP_LATE(1);
+    if (EMU_UNLIKELY(n > STRING_PAGE / size || (c->eflags & FLAG_DF)))
+        UOP_TAIL(uop_call);
+    bytes = n * size;
+    si = c->gpr[REG_RSI];
+    di = c->gpr[REG_RDI];
+    if (u->a == 0xA4 && (!cpu_canonical(c, si) || !(from = tlb_host(c, si, (unsigned)bytes, ACCESS_READ))))
+        UOP_TAIL(uop_call);
+    if (!cpu_canonical(c, di) || !(to = tlb_host(c, di, (unsigned)bytes, ACCESS_WRITE)))
+        UOP_TAIL(uop_call);
+    if (from) {
+        string_copy(to, from, n, size, true);
+        c->gpr[REG_RSI] = si + bytes;
+    } else if (size == 8 && n <= STRING_SHORT) {
+        for (k = 0; k < n; k++)
+            st64le(to + 8 * k, c->gpr[REG_RAX]);
+    } else {
+        string_fill(to, cpu_get(c, REG_RAX, size), n, size, true);
+    }
+    c->gpr[REG_RDI] = di + bytes;
+    c->gpr[REG_RCX] = 0;
     UOP_RELOAD;
     UOP_LATE(1);
 }

@@ -158,7 +158,7 @@ static int sys_sysexit(struct cpu *c, const struct insn *i) { return cpu_sysexit
 
 /* ---- flags ---- */
 
-static int sys_cli(struct cpu *c, const struct insn *i)
+EMU_PRIV int sys_cli(struct cpu *c, const struct insn *i)
 {
     (void)i;
     if (c->mode == MODE_REAL || (unsigned)sys_iopl(c) >= c->cpl)
@@ -170,7 +170,7 @@ static int sys_cli(struct cpu *c, const struct insn *i)
     return CPU_OK;
 }
 
-static int sys_sti(struct cpu *c, const struct insn *i)
+EMU_PRIV int sys_sti(struct cpu *c, const struct insn *i)
 {
     (void)i;
     if (c->mode == MODE_REAL || sys_iopl(c) >= c->cpl) {
@@ -226,7 +226,7 @@ static int sys_popf(struct cpu *c, const struct insn *i)
     return CPU_OK;
 }
 
-static int sys_clac(struct cpu *c, const struct insn *i)
+EMU_PRIV int sys_clac(struct cpu *c, const struct insn *i)
 {
     if (c->cpl != 0 || c->mode == MODE_V86)
         return cpu_raise(c, EXC_UD);

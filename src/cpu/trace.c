@@ -509,6 +509,19 @@ static bool trace_plain_branch(const struct trace_builder *b, const struct insn 
     return size == KEY_CS64 || (size == KEY_CS32 ? i->opsize == 4 : i->opsize == 2);
 }
 
+/* CLI, STI, STAC and CLAC by their handlers? */
+static bool trace_plain_system(const struct trace_builder *b, const struct insn *i)
+{
+    if (i->row->call != sys_cli && i->row->call != sys_sti && i->row->call != sys_clac)
+        return false;
+    return (b->key & (KEY_CS_SIZE | KEY_KERNEL | KEY_DEBUG)) == (KEY_CS64 | KEY_KERNEL) && b->tier != TRACE_STEP && !b->trace->straddles && !b->tc->plain;
+}
+
+static bool trace_ends(const struct trace_builder *b, const struct insn *i)
+{
+    return (i->row->attr & ROW_ENDS) && (i->row->call == sys_clac || !trace_plain_system(b, i));
+}
+
 static void trace_decode_path(struct trace_builder *b)
 {
     unsigned max = b->tier == TRACE_STEP ? 1 : b->tier == TRACE_TIER1 ? TRACE_TIER1_INSNS : TRACE_MAX_INSNS;
@@ -546,7 +559,7 @@ static void trace_decode_path(struct trace_builder *b)
             at = t->next = t->target;
             continue;
         }
-        if (r->attr & ROW_ENDS) {
+        if (trace_ends(b, &t->insn)) {
             b->ended = true;
             return;
         }
@@ -814,17 +827,37 @@ static void trace_emit_load_cell(struct trace_builder *b, const struct insn *i, 
     trace_set_address(u, &a);
 }
 
-/* MOVS, STOS or LODS of one element whose addresses are RSI and RDI, or ESI and EDI, as they are? */
+/* MOVS, STOS or LODS of one element, or in 64-bit mode REP MOVS or REP STOS, whose addresses are RSI and RDI, or ESI and EDI, as they are? */
 static bool trace_plain_string(const struct trace_builder *b, const struct insn *i)
 {
     unsigned op = i->opcode & 0xFEu, code = b->key & KEY_CS_SIZE;
-    if (i->row->call != string_run || (op != 0xA4 && op != 0xAA && op != 0xAC) || (i->prefixes & (INSN_REP | INSN_REPNE)) || b->tc->plain)
+    if (i->row->call != string_run || (op != 0xA4 && op != 0xAA && op != 0xAC) || b->tc->plain)
+        return false;
+    if ((i->prefixes & (INSN_REP | INSN_REPNE)) && (op == 0xAC || code != KEY_CS64))
         return false;
     if (b->tier == TRACE_STEP || (b->key & (KEY_AC | KEY_DEBUG)))
         return false;
     if (code == KEY_CS64)
         return i->addrsize == 8 && i->seg != SEG_FS && i->seg != SEG_GS;
     return code == KEY_CS32 && i->addrsize == 4 && i->seg == SEG_DS && (b->key & KEY_FLAT_DS) && (b->key & KEY_FLAT_ES);
+}
+
+/* Of those that trace_plain_system() knows; false: an STI at the end of its trace, whose shadow must last. */
+static bool trace_emit_system(struct trace_builder *b, const struct insn *i)
+{
+    struct uop *u;
+    if (i->row->call == sys_clac) {
+        int32_t next = b->tc->insns[b->at].next;
+        u = trace_emit(b, (i->modrm & 7) == 3 ? uop_stac : uop_clac);
+        u->disp = next;
+        trace_add_exit(b, u, next);
+        return true;
+    }
+    if (i->row->call == sys_sti && b->at + 1 == b->count)
+        return false;
+    u = trace_emit(b, i->row->call == sys_cli ? uop_cli : uop_sti);
+    u->v.ptr = i;
+    return true;
 }
 
 static void trace_emit_call(struct trace_builder *b, const struct insn *i)
@@ -838,7 +871,10 @@ static void trace_emit_call(struct trace_builder *b, const struct insn *i)
         UOP_PAGE(u)->seg = SEG_SS;
         return;
     }
-    u = trace_emit(b, string ? uop_string_element : i->row->attr & ROW_ENDS ? uop_call_end : uop_call);
+    if (trace_plain_system(b, i) && trace_emit_system(b, i))
+        return;
+    u = trace_emit(b, string && (i->prefixes & (INSN_REP | INSN_REPNE)) ? uop_string_repeat : string ? uop_string_element
+                      : i->row->attr & ROW_ENDS ? uop_call_end : uop_call);
     if (string) {
         u->a = i->opcode & 0xFEu;
         u->misc = i->opcode & 1 ? i->opsize : 1;
@@ -1222,19 +1258,20 @@ static bool trace_emit_bits(struct trace_builder *b, const struct trace_insn *t)
     if (!fn)
         return false;
     if (op == OP_BT || op == OP_BTS || op == OP_BTR || op == OP_BTC) {
-        bool immediate = i->row->opnd[1] == OPND_Ib;
-        if (op == OP_BT && i->memory && immediate && !(t->live & (FLAGS_ARITH & ~FLAG_CF))) {
+        bool immediate = i->row->opnd[1] == OPND_Ib, keep = (t->live & (FLAGS_ARITH & ~FLAG_CF)) && (b->kind & ~3u) != FLAGK_LOGIC; /* LOGIC: the result stays */
+        if (i->memory && !immediate && i->addrsize != 8) /* the sum of address and index is cut */
+            return false;
+        if (keep)
+            trace_emit(b, uop_flags_keep);
+        if (!i->memory) {
+            trace_emit_cells(b, i, fn, true, op != OP_BT, immediate ? 0 : 1);
+        } else if (op == OP_BT && immediate) {
             struct uop *u;
             trace_emit_load_cell(b, i, size, TRACE_CELL_TEMP);
             u = trace_emit_ab(b, fn, TRACE_CELL_TEMP, 0);
             u->disp = (int32_t)i->imm;
             u->misc = 1;
-            b->kind = FLAGK_RESULT;
-            return true;
-        }
-        if (t->live & (FLAGS_ARITH & ~FLAG_CF))
-            return false;
-        if (i->memory) {
+        } else {
             struct trace_address a;
             struct uop *u;
             uint16_t index = TRACE_CELL_TEMP2;
@@ -1245,8 +1282,6 @@ static bool trace_emit_bits(struct trace_builder *b, const struct trace_insn *t)
             } else {
                 bool high;
                 unsigned r = interp_reg(i, 1, &high);
-                if (i->addrsize != 8) /* the sum of address and index is cut */
-                    return false;
                 trace_spill(b, r);
                 index = UOP_GPR(r);
             }
@@ -1254,11 +1289,10 @@ static bool trace_emit_bits(struct trace_builder *b, const struct trace_insn *t)
             u = trace_emit_mem(b, handler_bits_m(op, size));
             u->a = index;
             trace_set_address(u, &a);
-            b->kind = FLAGK_RESULT;
-            return true;
         }
-        trace_emit_cells(b, i, fn, true, op != OP_BT, immediate ? 0 : 1);
-        b->kind = FLAGK_RESULT;
+        if (keep)
+            trace_emit(b, uop_flags_carry);
+        b->kind = keep ? FLAGK_END : FLAGK_RESULT;
         return true;
     }
     trace_emit_cells(b, i, fn, op != OP_POPCNT, true, 1);
@@ -1699,7 +1733,8 @@ static void trace_attach_insns(struct trace_builder *b, const struct uop *end)
     for (u = b->first; u < end; u++) {
         struct trace_insn *t;
         uop_fn fn = b->handlers[u - b->first];
-        if (fn != uop_call && fn != uop_call_end && fn != uop_string_element && fn != uop_agen && fn != uop_vec_rr)
+        if (fn != uop_call && fn != uop_call_end && fn != uop_string_element && fn != uop_string_repeat && fn != uop_agen && fn != uop_vec_rr &&
+            fn != uop_sti)
             continue;
         t = &b->tc->insns[u->insn];
         if (!copies[u->insn])
@@ -1726,11 +1761,13 @@ static void trace_emit_exits(struct trace_builder *b)
         struct trace_exit *x = &b->exits[k];
         struct uop *stub;
         bool near_page = b->trace->block && trace_near(b, x->target), last;
-        if (near_page && x->target == (int32_t)b->start && b->tier != TRACE_STEP) {
+        uop_fn fn = b->handlers[x->u - b->first];
+        bool other_key = fn == uop_stac || fn == uop_clac;
+        if (near_page && x->target == (int32_t)b->start && b->tier != TRACE_STEP && !other_key) {
             x->u->v.link = b->trace->head;
             continue;
         }
-        last = !near_page && (b->handlers[x->u - b->first] == uop_exit || b->handlers[x->u - b->first] == handler_call()); /* right behind it: it will be read each time */
+        last = !near_page && (fn == uop_exit || fn == handler_call()); /* right behind it: it will be read each time */
         stub = last ? trace_alloc(b->tc, 2 * sizeof *stub) : trace_alloc_cold(b->tc, 2 * sizeof *stub); /* two units, near or far: see trace_link_stub() */
         stub->next = (uop_then)uop_exit_resolve;
         stub->pos = b->pos;
@@ -1739,7 +1776,7 @@ static void trace_emit_exits(struct trace_builder *b)
         stub->misc = !near_page;
         x->u->v.link = stub;
         if (near_page) {
-            struct trace *t = trace_find(b->c->emu, b->trace->block, page + (unsigned)x->target, b->key);
+            struct trace *t = other_key ? NULL : trace_find(b->c->emu, b->trace->block, page + (unsigned)x->target, b->key);
             stub->v.link = x->u;
             if (t && t->tier != TRACE_STEP && !t->straddles && b->tier != TRACE_STEP) {
                 x->u->v.link = t->head;

@@ -357,7 +357,12 @@ UOP_FN_PRIV(uop_count);        /* the first uop of a tier-1 trace */
 UOP_FN_PRIV(uop_leave);        /* the budget is used up: out, at where u->v.link leads */
 UOP_FN_PRIV(uop_call);
 UOP_FN_PRIV(uop_call_end);
+UOP_FN_PRIV(uop_cli);            /* these four at CPL 0 only */
+UOP_FN_PRIV(uop_sti);            /* not the last of its trace */
+UOP_FN_PRIV(uop_stac);           /* exits, into traces of another key */
+UOP_FN_PRIV(uop_clac);
 UOP_FN_PRIV(uop_string_element); /* string.c: MOVS, STOS, LODS; else as uop_call */
+UOP_FN_PRIV(uop_string_repeat);  /* REP MOVS, REP STOS, 64-bit addresses; else as uop_call */
 UOP_FN_PRIV(uop_raise);        /* u->misc: vector; u->disp: error code or -1 */
 UOP_FN_PRIV(uop_no_unit);      /* u->misc: 0 x87, 1 SSE, 2 MMX: #UD or #NM */
 UOP_FN_PRIV(uop_mmx_begin);
@@ -365,6 +370,8 @@ UOP_FN_PRIV(uop_agen);
 UOP_FN_PRIV(uop_vec_rr);
 UOP_FN_PRIV(uop_clear_cell);
 UOP_FN_PRIV(uop_flags);
+UOP_FN_PRIV(uop_flags_keep);     /* around BT and the like: the other flags stay */
+UOP_FN_PRIV(uop_flags_carry);
 UOP_FN_PRIV(uop_miss_call);
 UOP_FN_PRIV(uop_miss_call_reg);
 UOP_FN_PRIV(uop_ret8_jump);
