@@ -1781,8 +1781,8 @@ EMU_PRIV int cpu_breakpoint_set(struct emu *e, const struct breakpoint *b, bool 
  *            64 bits, PUT(kind, field, value) writes them. Where a compiler gives no tail calls the slots are none and a handler
  *            returns the next uop to a plain loop, its handler in cpu->then.
  * Invariants 1. A handler changes nothing the guest can see before its last fault exit (UOP_MISS, UOP_FAULT).
- *            2. A memory uop takes two units: struct uop and struct uop_page. The second keeps its own handler, for the way back from a miss; CALL
- *               alone, whose miss handler knows it, keeps where its RET leads there.
+ *            2. A memory uop takes two units: struct uop and struct uop_page. The second keeps its own handler, for the way back from a miss; the
+ *               CALLs keep where their RET leads there (CALL's miss handler knows it, CALL r has it in v).
  *            3. Nothing in a handler takes the address of a local: that would kill the tail call.
  */
 #ifndef EMU_UOP_H
@@ -22072,8 +22072,8 @@ EMU_PRIV uop_fn handler_reload(unsigned ka)
  *
  * Contract   The trace builder asks handler_*(). Addresses are b + disp or b + (x << scale) + disp, 64 bits, segment bases included; other
  *            forms of address are first computed into REG_TEMP by another uop.
- * Theory     Each memory uop keeps the translation of the page it touched last in its second unit (struct uop_page); UOP_HOST checks page,
- *            generation and the page's end in one comparison, else a miss handler (handlers_flow.c) takes over and runs the same uop again,
+ * Theory     Each memory uop keeps the translation of the page it touched last in its second unit (struct uop_page); UOP_HOST checks
+ *            generation, page and the page's end, else a miss handler (handlers_flow.c) takes over and runs the same uop again,
  *            if need be on a bounce buffer. So a handler here never sees I/O, page crossings or faults.
  * Invariants 1. Every handler makes exactly one access (two of them only inside one range that UOP_HOST was asked for), and changes registers
  *               after it.
@@ -22497,7 +22497,7 @@ EMU_PRIV uop_fn handler_bits_m(unsigned op, unsigned size)
         UTYPE_##sz d, s;                                                                                               \
         UOP_HOST(p, va, r, sz);                                                                                        \
         d = LD_##sz(p);                                                                                                \
-        s = UOP_IMM_AX(sz);                                                                                              \
+        s = UOP_IMM_AX(sz);                                                                                            \
         if (FCM_##cc(sz, d, s))                                                                                        \
             UOP_EXIT;                                                                                                  \
         UOP_NEXT_MEM;                                                                                                  \
@@ -22509,7 +22509,7 @@ EMU_PRIV uop_fn handler_bits_m(unsigned op, unsigned size)
         UTYPE_##sz d, s;                                                                                               \
         UOP_HOST(p, va, r, sz);                                                                                        \
         d = LD_##sz(p);                                                                                                \
-        s = UOP_IMM_AX(sz);                                                                                              \
+        s = UOP_IMM_AX(sz);                                                                                            \
         SETF(FLAGK_SUB, sz, (UTYPE_##sz)(d - s), s);                                                                   \
         if (FCM_##cc(sz, d, s))                                                                                        \
             UOP_EXIT;                                                                                                  \
@@ -22521,7 +22521,7 @@ EMU_PRIV uop_fn handler_bits_m(unsigned op, unsigned size)
         uint64_t va = VA_B(kb);                                                                                        \
         const uint8_t *p;                                                                                              \
         UOP_HOST(p, va, r, sz);                                                                                        \
-        if ((UTYPE_##sz)(LD_##sz(p) & UOP_IMM_AX(sz)) cmp 0)                                                             \
+        if ((UTYPE_##sz)(LD_##sz(p) & UOP_IMM_AX(sz)) cmp 0)                                                           \
             UOP_EXIT;                                                                                                  \
         UOP_NEXT_MEM;                                                                                                  \
     }                                                                                                                  \
@@ -22531,7 +22531,7 @@ EMU_PRIV uop_fn handler_bits_m(unsigned op, unsigned size)
         const uint8_t *p;                                                                                              \
         UTYPE_##sz r;                                                                                                  \
         UOP_HOST(p, va, r, sz);                                                                                        \
-        r = (UTYPE_##sz)(LD_##sz(p) & UOP_IMM_AX(sz));                                                                   \
+        r = (UTYPE_##sz)(LD_##sz(p) & UOP_IMM_AX(sz));                                                                 \
         SETF(FLAGK_LOGIC, sz, r, 0);                                                                                   \
         if (r cmp 0)                                                                                                   \
             UOP_EXIT;                                                                                                  \
@@ -22651,7 +22651,7 @@ DEF_PUSH_POP(alone, R, 8, (uint64_t), UOP_AT(UOP_PAGE(u + 2)->v.self, u + 2)) /*
         p = (uint8_t *)(uintptr_t)((uintptr_t)va + UOP_PAGE(u)->addend);                                               \
         PUSH_##n(n);                                                                                                   \
         UOP_RSP = va;                                                                                                  \
-        UOP_ON(2 * (n));                                                                                              \
+        UOP_ON(2 * (n));                                                                                               \
     }                                                                                                                  \
     UOP_FN(uop_pop8x##n)                                                                                               \
     {                                                                                                                  \
@@ -22662,7 +22662,7 @@ DEF_PUSH_POP(alone, R, 8, (uint64_t), UOP_AT(UOP_PAGE(u + 2)->v.self, u + 2)) /*
         p = (uint8_t *)(uintptr_t)((uintptr_t)va + UOP_PAGE(u)->addend);                                               \
         POP_##n;                                                                                                       \
         UOP_RSP = va + 8 * (n);                                                                                        \
-        UOP_ON(2 * (n));                                                                                              \
+        UOP_ON(2 * (n));                                                                                               \
     }
 DEF_STACK_RUN(2)
 DEF_STACK_RUN(3)

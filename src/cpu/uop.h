@@ -11,8 +11,8 @@
  *            64 bits, PUT(kind, field, value) writes them. Where a compiler gives no tail calls the slots are none and a handler
  *            returns the next uop to a plain loop, its handler in cpu->then.
  * Invariants 1. A handler changes nothing the guest can see before its last fault exit (UOP_MISS, UOP_FAULT).
- *            2. A memory uop takes two units: struct uop and struct uop_page. The second keeps its own handler, for the way back from a miss; CALL
- *               alone, whose miss handler knows it, keeps where its RET leads there.
+ *            2. A memory uop takes two units: struct uop and struct uop_page. The second keeps its own handler, for the way back from a miss; the
+ *               CALLs keep where their RET leads there (CALL's miss handler knows it, CALL r has it in v).
  *            3. Nothing in a handler takes the address of a local: that would kill the tail call.
  */
 #ifndef EMU_UOP_H
