@@ -25443,6 +25443,31 @@ static void trace_emit_exits(struct trace_builder *b)
     }
 }
 
+/* -d in_asm */
+static void trace_log(const struct trace_builder *b)
+{
+    struct cpu *c = b->c;
+    unsigned k, i;
+    emu_log(c->emu, LOG_IN_ASM, "----------------");
+    emu_log(c->emu, LOG_IN_ASM, "IN:");
+    for (k = 0; k < b->count; k++) {
+        const struct trace_insn *t = &b->tc->insns[k];
+        uint64_t va = (c->code_size == 8 ? 0 : c->seg_base[SEG_CS]) + c->code_base + t->pos;
+        unsigned n = t->error ? 1 : t->insn.length;
+        uint8_t bytes[16];
+        char raw[3 * sizeof bytes + 1], text[120] = "(bad)";
+        if (c->code_size != 8)
+            va &= 0xFFFFFFFFu;
+        raw[0] = 0;
+        if (cpu_debug_read(c, va, bytes, n))
+            for (i = 0; i < n; i++)
+                snprintf(raw + 3 * i, sizeof raw - 3 * i, "%02x ", bytes[i]);
+        if (!t->error)
+            cpu_disassemble(&t->insn, va, text, sizeof text);
+        emu_log(c->emu, LOG_IN_ASM, "0x%08" PRIx64 ":  %-24s %s", va, raw, text);
+    }
+}
+
 EMU_PRIV struct trace *trace_build(struct cpu *c, struct ram_block *block, uint64_t page_offset, unsigned offset, uint32_t key, unsigned tier, const uint8_t *copied,
                                    unsigned copied_size)
 {
@@ -25515,6 +25540,8 @@ EMU_PRIV struct trace *trace_build(struct cpu *c, struct ram_block *block, uint6
                 t->tier = (uint8_t)(b->tier = TRACE_TIER2); /* nothing more to gain */
         }
     }
+    if (EMU_LOG_ENABLED(c->emu, LOG_IN_ASM) && tier != TRACE_TIER2) /* that one has been shown as tier 1 */
+        trace_log(b);
     trace_find_live(b);
     t->insns = (uint16_t)b->count;
     t->row = tc->insns[b->count - 1].error ? NULL : tc->insns[b->count - 1].insn.row;
@@ -26040,6 +26067,15 @@ static int64_t run_traces(struct cpu *c, int64_t budget)
     return n;
 }
 
+/* -d exec and -d cpu, before a trace. */
+static void run_log(struct cpu *c)
+{
+    uint64_t base = c->code_size == 8 ? 0 : c->seg_base[SEG_CS];
+    emu_log(c->emu, LOG_EXEC, "Trace %u: [%08" PRIx64 "/%016" PRIx64 "/%08x]", c->index, base, base + c->rip, (unsigned)c->mode_key);
+    if (EMU_LOG_ENABLED(c->emu, LOG_CPU))
+        cpu_log_registers(c, LOG_CPU);
+}
+
 EMU_PRIV enum cpu_exit cpu_run(struct cpu *c, int64_t budget)
 {
     struct emu *e = c->emu;
@@ -26069,6 +26105,8 @@ EMU_PRIV enum cpu_exit cpu_run(struct cpu *c, int64_t budget)
             return CPU_EXIT_BUDGET;
         if (EMU_UNLIKELY((c->mode_key & KEY_DEBUG) && c->debugger_stops && run_at_breakpoint(c)))
             return CPU_EXIT_BREAKPOINT;
+        if (EMU_LOG_ENABLED(e, LOG_EXEC | LOG_CPU) && (left > RUN_MARGIN || exact))
+            run_log(c);
         if (EMU_UNLIKELY(c->interrupt_shadow || (c->eflags & (FLAG_TF | FLAG_RF)) || (c->mode_key & KEY_DEBUG))) {
             left -= run_one(c);
             if (EMU_UNLIKELY(c->watch_hit)) {
@@ -26080,7 +26118,7 @@ EMU_PRIV enum cpu_exit cpu_run(struct cpu *c, int64_t budget)
                 return CPU_EXIT_BUDGET;
             left -= run_one(c);
         } else {
-            left -= run_traces(c, EMU_MIN(left - RUN_MARGIN, (int64_t)RUN_STRETCH));
+            left -= run_traces(c, EMU_LOG_ENABLED(e, LOG_EXEC | LOG_CPU) ? 0 : EMU_MIN(left - RUN_MARGIN, (int64_t)RUN_STRETCH)); /* 0: one trace */
         }
     }
 }
@@ -60469,12 +60507,12 @@ static int cmd_log(struct cmd_state *s, const char *arg, struct err *err)
         { "int", LOG_INT, "interrupts and exceptions as they are delivered" },
         { "cpu_reset", LOG_CPU_RESET, "CPU state before a reset" },
         { "guest_errors", LOG_GUEST_ERROR, "what a guest does that no hardware would answer sensibly" },
-        { "in_asm", LOG_IN_ASM, "instructions when they are first translated" },
-        { "exec", LOG_EXEC, "each trace as it is entered" },
+        { "in_asm", LOG_IN_ASM, "instructions of each trace when it is first built" },
+        { "exec", LOG_EXEC, "where each trace is entered" },
         { "cpu", LOG_CPU, "CPU registers before each trace" },
         { "unimp", LOG_UNIMP, "what is not implemented" },
-        { "net", LOG_NET, "network stack" },
-        { "trace", LOG_TRACE, "trace building" },
+        { "net", LOG_NET, "connections of the socket backends" },
+        { "trace", LOG_TRACE, "commands to disk and CD drives" },
     };
     const char *p = arg;
     size_t i;

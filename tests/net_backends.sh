@@ -38,6 +38,46 @@ if [ "$(grep -c "Device 'extra' not found" "$work/out")" = 1 ] && grep -q "Devic
 printf 'info network\nquit\n' | "$EMU" -nodefaults -display none -S -monitor stdio >"$work/out" 2>&1
 if grep -q 'e1000' "$work/out"; then bad nodefaults_has_no_card; else ok nodefaults_has_no_card; fi
 
+# A bridge of the host, in a namespace: the tap becomes its port, by ourselves or by QEMU's helper, and is gone with the machine.
+ns=emu-bridge-$$
+helper=/usr/lib/qemu/qemu-bridge-helper
+ports() { ip -n "$ns" -o link show master br7 2>/dev/null | wc -l; }
+# joins NAME COMMAND...: the machine's tap is a port of br7 while it runs
+joins() {
+    name=$1
+    shift
+    "$@" -S -display none -serial none -monitor none >"$work/out" 2>&1 </dev/null &
+    pid=$!
+    n=0
+    until [ "$(ports)" = 1 ] || [ $n -gt $((200 * SLOW)) ]; do sleep 0.1; n=$((n + 1)); done
+    if [ "$(ports)" = 1 ]; then ok "$name"; else bad "$name" "$(head -n 3 "$work/out")"; fi
+    kill $pid 2>/dev/null
+    wait $pid
+    if [ "$(ports)" = 0 ]; then ok "${name}_and_leaves"; else bad "${name}_and_leaves"; fi
+}
+if [ "$(id -u)" = 0 ] && [ -c /dev/net/tun ] && ip netns add "$ns" 2>/dev/null; then
+    trap 'rm -rf "$work"; ip netns del "$ns"' EXIT
+    if ip -n "$ns" link add br7 type bridge 2>/dev/null; then
+        joins bridge_joins ip netns exec "$ns" "$EMU" -nic bridge,br=br7
+        joins tap_br_joins ip netns exec "$ns" "$EMU" -netdev tap,id=n0,br=br7 -device e1000,netdev=n0
+        want bridge_missing_is_named "br=none7" ip netns exec "$ns" "$EMU" -display none -nic bridge,br=none7
+        want bridge_helper_missing_is_named "helper=/nonexistent" ip netns exec "$ns" "$EMU" -display none -nic bridge,br=br7,helper=/nonexistent
+        if [ -x $helper ]; then
+            # the helper asks /etc/qemu/bridge.conf; the namespace has mounts of its own
+            echo 'mount -t tmpfs tmpfs /etc && mkdir /etc/qemu && echo allow br7 >/etc/qemu/bridge.conf && exec "$@"' >"$work/allow"
+            joins bridge_helper_joins ip netns exec "$ns" sh "$work/allow" "$EMU" -netdev bridge,id=n0,br=br7,helper=$helper -device e1000,netdev=n0
+            echo 'mount -t tmpfs tmpfs /etc && mkdir /etc/qemu && echo deny br7 >/etc/qemu/bridge.conf && exec "$@"' >"$work/allow"
+            want bridge_helper_refuses "helper=$helper" ip netns exec "$ns" sh "$work/allow" "$EMU" -display none -nic bridge,br=br7,helper=$helper
+        else
+            echo "skip bridge_helper_joins: no $helper"
+        fi
+    else
+        echo "skip bridge_joins: this kernel has no bridges"
+    fi
+else
+    echo "skip bridge_joins: needs root, ip netns and /dev/net/tun"
+fi
+
 iso=$EMU_IMAGES/ipxe.iso
 if [ ! -r "$iso" ]; then
     echo "skip ipxe_dhcp: $iso is not there (images/guests.sh ipxe)"

@@ -433,6 +433,15 @@ static int64_t run_traces(struct cpu *c, int64_t budget)
     return n;
 }
 
+/* -d exec and -d cpu, before a trace. */
+static void run_log(struct cpu *c)
+{
+    uint64_t base = c->code_size == 8 ? 0 : c->seg_base[SEG_CS];
+    emu_log(c->emu, LOG_EXEC, "Trace %u: [%08" PRIx64 "/%016" PRIx64 "/%08x]", c->index, base, base + c->rip, (unsigned)c->mode_key);
+    if (EMU_LOG_ENABLED(c->emu, LOG_CPU))
+        cpu_log_registers(c, LOG_CPU);
+}
+
 EMU_PRIV enum cpu_exit cpu_run(struct cpu *c, int64_t budget)
 {
     struct emu *e = c->emu;
@@ -462,6 +471,8 @@ EMU_PRIV enum cpu_exit cpu_run(struct cpu *c, int64_t budget)
             return CPU_EXIT_BUDGET;
         if (EMU_UNLIKELY((c->mode_key & KEY_DEBUG) && c->debugger_stops && run_at_breakpoint(c)))
             return CPU_EXIT_BREAKPOINT;
+        if (EMU_LOG_ENABLED(e, LOG_EXEC | LOG_CPU) && (left > RUN_MARGIN || exact))
+            run_log(c);
         if (EMU_UNLIKELY(c->interrupt_shadow || (c->eflags & (FLAG_TF | FLAG_RF)) || (c->mode_key & KEY_DEBUG))) {
             left -= run_one(c);
             if (EMU_UNLIKELY(c->watch_hit)) {
@@ -473,7 +484,7 @@ EMU_PRIV enum cpu_exit cpu_run(struct cpu *c, int64_t budget)
                 return CPU_EXIT_BUDGET;
             left -= run_one(c);
         } else {
-            left -= run_traces(c, EMU_MIN(left - RUN_MARGIN, (int64_t)RUN_STRETCH));
+            left -= run_traces(c, EMU_LOG_ENABLED(e, LOG_EXEC | LOG_CPU) ? 0 : EMU_MIN(left - RUN_MARGIN, (int64_t)RUN_STRETCH)); /* 0: one trace */
         }
     }
 }

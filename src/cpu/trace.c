@@ -1786,6 +1786,31 @@ static void trace_emit_exits(struct trace_builder *b)
     }
 }
 
+/* -d in_asm */
+static void trace_log(const struct trace_builder *b)
+{
+    struct cpu *c = b->c;
+    unsigned k, i;
+    emu_log(c->emu, LOG_IN_ASM, "----------------");
+    emu_log(c->emu, LOG_IN_ASM, "IN:");
+    for (k = 0; k < b->count; k++) {
+        const struct trace_insn *t = &b->tc->insns[k];
+        uint64_t va = (c->code_size == 8 ? 0 : c->seg_base[SEG_CS]) + c->code_base + t->pos;
+        unsigned n = t->error ? 1 : t->insn.length;
+        uint8_t bytes[16];
+        char raw[3 * sizeof bytes + 1], text[120] = "(bad)";
+        if (c->code_size != 8)
+            va &= 0xFFFFFFFFu;
+        raw[0] = 0;
+        if (cpu_debug_read(c, va, bytes, n))
+            for (i = 0; i < n; i++)
+                snprintf(raw + 3 * i, sizeof raw - 3 * i, "%02x ", bytes[i]);
+        if (!t->error)
+            cpu_disassemble(&t->insn, va, text, sizeof text);
+        emu_log(c->emu, LOG_IN_ASM, "0x%08" PRIx64 ":  %-24s %s", va, raw, text);
+    }
+}
+
 EMU_PRIV struct trace *trace_build(struct cpu *c, struct ram_block *block, uint64_t page_offset, unsigned offset, uint32_t key, unsigned tier, const uint8_t *copied,
                                    unsigned copied_size)
 {
@@ -1858,6 +1883,8 @@ EMU_PRIV struct trace *trace_build(struct cpu *c, struct ram_block *block, uint6
                 t->tier = (uint8_t)(b->tier = TRACE_TIER2); /* nothing more to gain */
         }
     }
+    if (EMU_LOG_ENABLED(c->emu, LOG_IN_ASM) && tier != TRACE_TIER2) /* that one has been shown as tier 1 */
+        trace_log(b);
     trace_find_live(b);
     t->insns = (uint16_t)b->count;
     t->row = tc->insns[b->count - 1].error ? NULL : tc->insns[b->count - 1].insn.row;

@@ -744,12 +744,12 @@ static int cmd_log(struct cmd_state *s, const char *arg, struct err *err)
         { "int", LOG_INT, "interrupts and exceptions as they are delivered" },
         { "cpu_reset", LOG_CPU_RESET, "CPU state before a reset" },
         { "guest_errors", LOG_GUEST_ERROR, "what a guest does that no hardware would answer sensibly" },
-        { "in_asm", LOG_IN_ASM, "instructions when they are first translated" },
-        { "exec", LOG_EXEC, "each trace as it is entered" },
+        { "in_asm", LOG_IN_ASM, "instructions of each trace when it is first built" },
+        { "exec", LOG_EXEC, "where each trace is entered" },
         { "cpu", LOG_CPU, "CPU registers before each trace" },
         { "unimp", LOG_UNIMP, "what is not implemented" },
-        { "net", LOG_NET, "network stack" },
-        { "trace", LOG_TRACE, "trace building" },
+        { "net", LOG_NET, "connections of the socket backends" },
+        { "trace", LOG_TRACE, "commands to disk and CD drives" },
     };
     const char *p = arg;
     size_t i;
