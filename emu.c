@@ -5397,7 +5397,7 @@ EMU_PRIV void loop_destroy(struct emu *e)
 
 /* The process's own terminal and signal handlers. Set in host_terminal_raw() and host_on_signals() only. */
 static struct {
-    struct termios saved;
+    struct termios saved, raw_settings;
     volatile sig_atomic_t saved_valid, raw;
     bool exit_hooked;
     void (*volatile on_signal)(int kind);
@@ -6809,16 +6809,34 @@ static void posix_fatal_signal(int number)
     raise(number);
 }
 
+/* A shell has had the terminal while we were stopped: raw again, and what is drawn there is drawn again. */
+static void posix_continued(int number)
+{
+    void (*handler)(int kind) = posix_process.on_signal;
+    int was = errno;
+    pid_t owner = posix_process.raw ? tcgetpgrp(0) : 0;
+    if (posix_process.raw && (owner < 0 || owner == getpgrp())) /* in the background it is the shell's still */
+        tcsetattr(0, TCSANOW, &posix_process.raw_settings);
+    if (handler)
+        handler(2);
+    (void)number;
+    errno = was;
+}
+
 static void posix_hook_exit(void)
 {
     static const int fatal[] = { SIGSEGV, SIGBUS, SIGABRT, SIGFPE, SIGILL, SIGQUIT, SIGTERM, SIGINT, SIGHUP, SIGPIPE, SIGALRM };
+    struct sigaction was, now;
     size_t i;
     if (posix_process.exit_hooked)
         return;
     posix_process.exit_hooked = true;
     atexit(posix_terminal_restore);
+    memset(&now, 0, sizeof now);
+    now.sa_handler = posix_continued;
+    now.sa_flags = SA_RESTART;
+    sigaction(SIGCONT, &now, NULL);
     for (i = 0; i < EMU_ARRAY_LEN(fatal); i++) {
-        struct sigaction was, now;
         if (sigaction(fatal[i], NULL, &was) || was.sa_handler != SIG_DFL)
             continue; /* somebody else's, or ignored on purpose */
         memset(&now, 0, sizeof now);
@@ -6852,6 +6870,8 @@ EMU_PRIV int host_terminal_raw(bool raw, bool signals)
     t.c_cflag = (t.c_cflag & ~(tcflag_t)(CSIZE | PARENB)) | CS8;
     t.c_cc[VMIN] = 1;
     t.c_cc[VTIME] = 0;
+    posix_process.raw = 0; /* no signal sees the settings half written */
+    posix_process.raw_settings = t;
     posix_process.raw = 1;
     return tcsetattr(0, TCSANOW, &t) ? posix_error(errno) : 0;
 }
@@ -54815,8 +54835,8 @@ EMU_PRIV void dhcp_input(struct nat *n, struct pkt *p, const uint8_t *m, size_t 
  *            our random number and the same question).
  * Contract   udp.c hands in questions to the DNS address, port 53; TCP to it is tcp.c's, which asks dns_resolvers() for where to connect.
  * Theory     A question gets a socket of its own (a fresh source port) and a fresh number. The resolver that answered last is asked first; one that is
- *            silent for 1.5 s, unreachable, or answers "server failure" or "refused" is followed by the next; after two rounds or 10 s the guest is
- *            told "server failure". The host's list is read again when its stamp moves, so a host that roams keeps working.
+ *            silent for 1.5 s, unreachable, or answers "server failure" or "refused" is followed by the next, twice around. Answers are waited
+ *            for until 10 s after the question; then, or where none could be asked, the guest is told "server failure". The host's list is read again when its stamp moves, so a host that roams keeps working.
  * Invariants 1. At most DNS_MAX questions are open; the oldest goes first.
  *            2. Answers pass unchanged but for the number: we rewrite no names and no addresses.
  */
@@ -55050,8 +55070,8 @@ EMU_PRIV void dns_tick(struct nat *n, int64_t host_now)
         next = q->next;
         if (host_now >= q->end_host_ns)
             dns_fail(q);
-        else if (host_now >= q->next_host_ns)
-            dns_ask(q);
+        else if (host_now >= q->next_host_ns && q->tries < 2 * dns_resolvers(n))
+            dns_ask(q); /* after the last time an answer may still come */
     }
 }
 

@@ -323,8 +323,56 @@ TEST(terminal_is_restored_on_every_exit)
             printf("way %d\n", how), *test_failed = 1;
 }
 
+/* Stopped, the shell takes its settings back; continued, the terminal is raw again (as under job control, or after kill -STOP). */
+TEST(terminal_is_raw_again_after_a_stop)
+{
+    char name[100];
+    host_fd master, slave;
+    struct termios raw, cooked, after;
+    struct timespec pause_10_ms = { 0, 10000000 };
+    int status, ready[2], n;
+    char byte;
+    pid_t child;
+    struct err err;
+    CHECK(!host_open_pty(&master, &slave, name, sizeof name, &err) && !pipe(ready));
+    tcgetattr((int)slave, &cooked);
+    cooked.c_lflag |= ICANON | ECHO | ISIG;
+    tcsetattr((int)slave, TCSANOW, &cooked);
+    child = fork();
+    if (child == 0) {
+        dup2((int)slave, 0);
+        if (host_terminal_raw(true, false) || write(ready[1], "r", 1) != 1)
+            _exit(9);
+        for (;;)
+            pause();
+    }
+    CHECK_EQ(read(ready[0], &byte, 1), 1);
+    tcgetattr((int)slave, &raw);
+    CHECK_EQ(raw.c_lflag & (tcflag_t)(ICANON | ECHO), 0);
+    kill(child, SIGSTOP);
+    CHECK_EQ(waitpid(child, &status, WUNTRACED), child);
+    CHECK(WIFSTOPPED(status));
+    tcsetattr((int)slave, TCSANOW, &cooked);
+    kill(child, SIGCONT);
+    for (n = 0; n < 1000; n++) {
+        tcgetattr((int)slave, &after);
+        if (after.c_lflag == raw.c_lflag)
+            break;
+        nanosleep(&pause_10_ms, NULL);
+    }
+    CHECK_EQ(after.c_lflag, raw.c_lflag);
+    kill(child, SIGTERM);
+    CHECK_EQ(waitpid(child, &status, 0), child);
+    tcgetattr((int)slave, &after);
+    CHECK_EQ(after.c_lflag, cooked.c_lflag);
+    host_fd_close(master);
+    host_fd_close(slave);
+    close(ready[0]);
+    close(ready[1]);
+}
+
 TEST_MAIN(TEST_CASE(clock_is_monotonic_and_wall_is_now), TEST_CASE(local_time_offset), TEST_CASE(random_bytes_differ), TEST_CASE(memory_is_zero_and_discards_to_zero),
           TEST_CASE(file_reads_zeros_behind_its_end), TEST_CASE(failed_flush_is_not_forgotten), TEST_CASE(full_disk_says_so), TEST_CASE(load_and_save_whole_files), TEST_CASE(broken_pipe_raises_no_signal),
           TEST_CASE(wake_ends_a_wait), TEST_CASE(addresses_parse_and_print), TEST_CASE(tcp_connects_and_reports_refusal), TEST_CASE(resolver_list_has_a_stamp),
-          TEST_CASE(spawned_program_talks), TEST_CASE(terminal_is_restored_on_every_exit))
+          TEST_CASE(spawned_program_talks), TEST_CASE(terminal_is_restored_on_every_exit), TEST_CASE(terminal_is_raw_again_after_a_stop))
 #endif

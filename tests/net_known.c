@@ -158,6 +158,36 @@ TEST(dns_silent_resolver_fails_in_time)
     script_end(&s);
 }
 
+/* A resolver that takes longer than it takes us to ask again is still listened to (RFC 1035 §4.2.1 leaves 2 to 5 seconds to the client's own next try). */
+TEST(dns_slow_resolver_is_waited_for)
+{
+    struct script s;
+    struct sockaddr_in from;
+    socklen_t n = sizeof from;
+    uint16_t port;
+    uint8_t q[100];
+    int fd = udp_any(&port);
+    int64_t start = host_clock_ns();
+    const uint8_t *f;
+    CHECK(script_start(&s, ""));
+    arp_reply(&s);
+    use_resolver(&s, 0, port);
+    send_udp(&s, GUEST, 6000, DNS, 53, question, sizeof question);
+    CHECK_EQ(recvfrom(fd, q, sizeof q, 0, (struct sockaddr *)&from, &n), sizeof question);
+    while (host_clock_ns() - start < 4 * NS_PER_SEC)
+        script_poll(&s, 50);
+    CHECK_EQ(s.count, 0);
+    q[2] |= 0x80;
+    CHECK_EQ(sendto(fd, q, sizeof question, 0, (struct sockaddr *)&from, n), sizeof question);
+    while (!s.count && host_clock_ns() - start < 6 * NS_PER_SEC)
+        script_poll(&s, 50);
+    f = take(&s);
+    CHECK(f && ld16be(f + 42) == 0x1234 && (f[45] & 15) == 0);
+    CHECK_EQ(s.n->dns_count, 0);
+    close(fd);
+    script_end(&s);
+}
+
 /* Malformed answers are dropped, each; the right one still arrives afterwards. */
 TEST(dns_malformed_answers_are_dropped)
 {
@@ -1191,7 +1221,7 @@ TEST(user_options_name_option_value_and_form)
     CHECK(all);
 }
 
-TEST_MAIN(TEST_CASE(kernel_without_ipv6_is_no_want_of_descriptors), TEST_CASE(restrict_opens_nothing_on_the_host), TEST_CASE(addresses_that_must_not_be_on_a_wire_are_dropped), TEST_CASE(dns_over_tcp_tries_every_resolver), TEST_CASE(dns_silent_resolver_fails_in_time), TEST_CASE(dns_malformed_answers_are_dropped), TEST_CASE(dns_list_is_read_again),
+TEST_MAIN(TEST_CASE(kernel_without_ipv6_is_no_want_of_descriptors), TEST_CASE(restrict_opens_nothing_on_the_host), TEST_CASE(addresses_that_must_not_be_on_a_wire_are_dropped), TEST_CASE(dns_over_tcp_tries_every_resolver), TEST_CASE(dns_silent_resolver_fails_in_time), TEST_CASE(dns_slow_resolver_is_waited_for), TEST_CASE(dns_malformed_answers_are_dropped), TEST_CASE(dns_list_is_read_again),
           TEST_CASE(ipv6_tcp_reaches_the_hosts_loopback), TEST_CASE(ipv6_udp_echo_neighbours_and_dhcp), TEST_CASE(ipv6_headers_and_fragments_that_lie), TEST_CASE(ipv6_unknown_next_header_is_a_parameter_problem),
           TEST_CASE(host_without_ipv6_answers_with_the_networks_errors), TEST_CASE(hostfwd_takes_ipv6_in_brackets), TEST_CASE(hostfwd_udp_carries_both_ways),
           TEST_CASE(hostfwd_in_use_is_named_for_udp_and_unix), TEST_CASE(restrict_leaves_tftp_and_hostfwd), TEST_CASE(icmp_echo_to_the_outside_by_ping_socket), TEST_CASE(icmp_echo_to_the_outside_where_it_is_allowed),

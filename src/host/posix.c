@@ -89,7 +89,7 @@
 
 /* The process's own terminal and signal handlers. Set in host_terminal_raw() and host_on_signals() only. */
 static struct {
-    struct termios saved;
+    struct termios saved, raw_settings;
     volatile sig_atomic_t saved_valid, raw;
     bool exit_hooked;
     void (*volatile on_signal)(int kind);
@@ -1501,16 +1501,34 @@ static void posix_fatal_signal(int number)
     raise(number);
 }
 
+/* A shell has had the terminal while we were stopped: raw again, and what is drawn there is drawn again. */
+static void posix_continued(int number)
+{
+    void (*handler)(int kind) = posix_process.on_signal;
+    int was = errno;
+    pid_t owner = posix_process.raw ? tcgetpgrp(0) : 0;
+    if (posix_process.raw && (owner < 0 || owner == getpgrp())) /* in the background it is the shell's still */
+        tcsetattr(0, TCSANOW, &posix_process.raw_settings);
+    if (handler)
+        handler(2);
+    (void)number;
+    errno = was;
+}
+
 static void posix_hook_exit(void)
 {
     static const int fatal[] = { SIGSEGV, SIGBUS, SIGABRT, SIGFPE, SIGILL, SIGQUIT, SIGTERM, SIGINT, SIGHUP, SIGPIPE, SIGALRM };
+    struct sigaction was, now;
     size_t i;
     if (posix_process.exit_hooked)
         return;
     posix_process.exit_hooked = true;
     atexit(posix_terminal_restore);
+    memset(&now, 0, sizeof now);
+    now.sa_handler = posix_continued;
+    now.sa_flags = SA_RESTART;
+    sigaction(SIGCONT, &now, NULL);
     for (i = 0; i < EMU_ARRAY_LEN(fatal); i++) {
-        struct sigaction was, now;
         if (sigaction(fatal[i], NULL, &was) || was.sa_handler != SIG_DFL)
             continue; /* somebody else's, or ignored on purpose */
         memset(&now, 0, sizeof now);
@@ -1544,6 +1562,8 @@ EMU_PRIV int host_terminal_raw(bool raw, bool signals)
     t.c_cflag = (t.c_cflag & ~(tcflag_t)(CSIZE | PARENB)) | CS8;
     t.c_cc[VMIN] = 1;
     t.c_cc[VTIME] = 0;
+    posix_process.raw = 0; /* no signal sees the settings half written */
+    posix_process.raw_settings = t;
     posix_process.raw = 1;
     return tcsetattr(0, TCSANOW, &t) ? posix_error(errno) : 0;
 }
