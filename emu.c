@@ -436,6 +436,7 @@ EMU_PRIV host_fd host_stdin(void);
 EMU_PRIV host_fd host_stdout(void);
 EMU_PRIV int host_terminal_raw(bool raw, bool signals); /* remembered; restored on every exit, also by signal */
 EMU_PRIV void host_terminal_size(int *columns, int *rows);
+EMU_PRIV unsigned host_terminal_returns(void); /* how often the process was continued after a stop, another having had the terminal */
 
 /* ---- process ---- */
 EMU_PRIV int host_daemonize(struct err *err);
@@ -5398,7 +5399,7 @@ EMU_PRIV void loop_destroy(struct emu *e)
 /* The process's own terminal and signal handlers. Set in host_terminal_raw() and host_on_signals() only. */
 static struct {
     struct termios saved, raw_settings;
-    volatile sig_atomic_t saved_valid, raw;
+    volatile sig_atomic_t saved_valid, raw, returns;
     bool exit_hooked;
     void (*volatile on_signal)(int kind);
 } posix_process;
@@ -6809,16 +6810,14 @@ static void posix_fatal_signal(int number)
     raise(number);
 }
 
-/* A shell has had the terminal while we were stopped: raw again, and what is drawn there is drawn again. */
+/* A shell has had the terminal while we were stopped: raw again. */
 static void posix_continued(int number)
 {
-    void (*handler)(int kind) = posix_process.on_signal;
     int was = errno;
     pid_t owner = posix_process.raw ? tcgetpgrp(0) : 0;
     if (posix_process.raw && (owner < 0 || owner == getpgrp())) /* in the background it is the shell's still */
         tcsetattr(0, TCSANOW, &posix_process.raw_settings);
-    if (handler)
-        handler(2);
+    posix_process.returns = (posix_process.returns + 1) & 0xFF;
     (void)number;
     errno = was;
 }
@@ -6875,6 +6874,8 @@ EMU_PRIV int host_terminal_raw(bool raw, bool signals)
     posix_process.raw = 1;
     return tcsetattr(0, TCSANOW, &t) ? posix_error(errno) : 0;
 }
+
+EMU_PRIV unsigned host_terminal_returns(void) { return (unsigned)posix_process.returns; }
 
 EMU_PRIV void host_terminal_size(int *columns, int *rows)
 {
@@ -8119,6 +8120,7 @@ EMU_PRIV int host_terminal_raw(bool raw, bool signals)
                : EMU_ENOTSUP;
 }
 
+EMU_PRIV unsigned host_terminal_returns(void) { return 0; }
 EMU_PRIV void host_terminal_size(int *columns, int *rows)
 {
     CONSOLE_SCREEN_BUFFER_INFO info;
@@ -8678,6 +8680,7 @@ EMU_PRIV int host_terminal_raw(bool raw, bool signals)
     (void)raw, (void)signals;
     return EMU_ENOTSUP;
 }
+EMU_PRIV unsigned host_terminal_returns(void) { return 0; }
 EMU_PRIV void host_terminal_size(int *columns, int *rows)
 {
     *columns = 80;
@@ -62694,6 +62697,7 @@ struct curses {
     uint32_t shown[CURSES_MAX_COLUMNS * CURSES_MAX_ROWS];
     int columns, rows;                   /* of the guest */
     int terminal_columns, terminal_rows; /* as last asked */
+    unsigned returns;                    /* host_terminal_returns(), as last asked */
     int top;                             /* the guest's row in the terminal's first */
     bool graphics_said, in_monitor;
     struct chr *monitor; /* NULL with -monitor none */
@@ -62836,6 +62840,11 @@ static void curses_look(void *opaque)
     curses_flush(s);
     if (s->in_monitor || s->out.size) /* invariant 3 */
         return;
+    if (s->returns != host_terminal_returns()) { /* the shell went back to its own screen */
+        s->returns = host_terminal_returns();
+        buf_printf(&s->out, "\033[?1049h");
+        curses_redraw(s);
+    }
     host_terminal_size(&columns, &rows);
     if (columns != s->terminal_columns || rows != s->terminal_rows) {
         s->terminal_columns = columns;
@@ -63123,6 +63132,7 @@ EMU_PRIV int curses_create(struct emu *e, struct err *err)
         s->terminal = host_stdout();
     host_terminal_raw(true, false);
     watch_add(e, &s->input, host_stdin(), HOST_READ, curses_input, s);
+    s->returns = host_terminal_returns();
     s->hook.fn = curses_look;
     s->hook.opaque = s;
     poll_hook_add(e, &s->hook);

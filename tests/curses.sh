@@ -88,6 +88,19 @@ for signal in TERM INT HUP; do
     ended "signal_$signal" 0
 done
 
+# stopped, and the shell has the terminal; continued, it is drawn again
+run -pidfile "$dir/pid" -display curses $disk
+sees text_before_stop 'hello screen'
+kill -STOP "$(cat "$dir/pid")"
+sees stopped Stopped
+keys "stty $(cat "$dir/before"); printf '\\033[?1049l'; clear; echo in the shell" C-j # the settings are still raw: C-j ends a line
+sees shell_has_the_terminal '^in the shell'
+rm -f "$dir/status"
+keys "fg; echo status=\$? > $dir/status" Enter
+sees continued_is_drawn_again 'hello screen'
+keys C-a x
+ended continued_quit 0
+
 run -display curses -serial stdio $disk
 sees one_owner_of_the_terminal 'the terminal is taken by serial0'
 ended one_owner 1

@@ -38,6 +38,7 @@ struct curses {
     uint32_t shown[CURSES_MAX_COLUMNS * CURSES_MAX_ROWS];
     int columns, rows;                   /* of the guest */
     int terminal_columns, terminal_rows; /* as last asked */
+    unsigned returns;                    /* host_terminal_returns(), as last asked */
     int top;                             /* the guest's row in the terminal's first */
     bool graphics_said, in_monitor;
     struct chr *monitor; /* NULL with -monitor none */
@@ -180,6 +181,11 @@ static void curses_look(void *opaque)
     curses_flush(s);
     if (s->in_monitor || s->out.size) /* invariant 3 */
         return;
+    if (s->returns != host_terminal_returns()) { /* the shell went back to its own screen */
+        s->returns = host_terminal_returns();
+        buf_printf(&s->out, "\033[?1049h");
+        curses_redraw(s);
+    }
     host_terminal_size(&columns, &rows);
     if (columns != s->terminal_columns || rows != s->terminal_rows) {
         s->terminal_columns = columns;
@@ -467,6 +473,7 @@ EMU_PRIV int curses_create(struct emu *e, struct err *err)
         s->terminal = host_stdout();
     host_terminal_raw(true, false);
     watch_add(e, &s->input, host_stdin(), HOST_READ, curses_input, s);
+    s->returns = host_terminal_returns();
     s->hook.fn = curses_look;
     s->hook.opaque = s;
     poll_hook_add(e, &s->hook);

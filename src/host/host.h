@@ -137,6 +137,7 @@ EMU_PRIV host_fd host_stdin(void);
 EMU_PRIV host_fd host_stdout(void);
 EMU_PRIV int host_terminal_raw(bool raw, bool signals); /* remembered; restored on every exit, also by signal */
 EMU_PRIV void host_terminal_size(int *columns, int *rows);
+EMU_PRIV unsigned host_terminal_returns(void); /* how often the process was continued after a stop, another having had the terminal */
 
 /* ---- process ---- */
 EMU_PRIV int host_daemonize(struct err *err);

@@ -90,7 +90,7 @@
 /* The process's own terminal and signal handlers. Set in host_terminal_raw() and host_on_signals() only. */
 static struct {
     struct termios saved, raw_settings;
-    volatile sig_atomic_t saved_valid, raw;
+    volatile sig_atomic_t saved_valid, raw, returns;
     bool exit_hooked;
     void (*volatile on_signal)(int kind);
 } posix_process;
@@ -1501,16 +1501,14 @@ static void posix_fatal_signal(int number)
     raise(number);
 }
 
-/* A shell has had the terminal while we were stopped: raw again, and what is drawn there is drawn again. */
+/* A shell has had the terminal while we were stopped: raw again. */
 static void posix_continued(int number)
 {
-    void (*handler)(int kind) = posix_process.on_signal;
     int was = errno;
     pid_t owner = posix_process.raw ? tcgetpgrp(0) : 0;
     if (posix_process.raw && (owner < 0 || owner == getpgrp())) /* in the background it is the shell's still */
         tcsetattr(0, TCSANOW, &posix_process.raw_settings);
-    if (handler)
-        handler(2);
+    posix_process.returns = (posix_process.returns + 1) & 0xFF;
     (void)number;
     errno = was;
 }
@@ -1567,6 +1565,8 @@ EMU_PRIV int host_terminal_raw(bool raw, bool signals)
     posix_process.raw = 1;
     return tcsetattr(0, TCSANOW, &t) ? posix_error(errno) : 0;
 }
+
+EMU_PRIV unsigned host_terminal_returns(void) { return (unsigned)posix_process.returns; }
 
 EMU_PRIV void host_terminal_size(int *columns, int *rows)
 {

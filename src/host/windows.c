@@ -1016,6 +1016,7 @@ EMU_PRIV int host_terminal_raw(bool raw, bool signals)
                : EMU_ENOTSUP;
 }
 
+EMU_PRIV unsigned host_terminal_returns(void) { return 0; }
 EMU_PRIV void host_terminal_size(int *columns, int *rows)
 {
     CONSOLE_SCREEN_BUFFER_INFO info;
