@@ -36913,7 +36913,7 @@ struct e1000 {
         uint16_t special;
     } tx;
     uint8_t *tx_flat; /* E1000_ROOM + E1000_TX_MAX bytes */
-    uint8_t tx_head[E1000_ROOM + E1000_HEAD_MAX + 8];
+    uint8_t tx_head[E1000_ROOM + E1000_HEAD_MAX + 8]; /* headers of what stays in guest memory; where all is in tx_flat: how that began before sending wrote there */
     bool in_tx, in_rx;
     /* receive */
     uint8_t *rx_flat; /* E1000_RX_MAX bytes */
@@ -37772,6 +37772,8 @@ static bool e1000_tx_descriptor(struct e1000 *d, const uint8_t *desc)
     total = d->tx.total;
     count = d->tx.count;
     flat = d->tx.flat;
+    if (flat && (cmd & E1000_TXD_EOP)) /* what sending writes there lies within these: offsets of 8 bits */
+        memcpy(d->tx_head, d->tx_flat, sizeof d->tx_head);
     if (!d->tx.started) {
         d->tx.started = true;
         d->tx.legacy = !extended;
@@ -37789,6 +37791,8 @@ static bool e1000_tx_descriptor(struct e1000 *d, const uint8_t *desc)
         d->tx.total = total;
         d->tx.count = count;
         d->tx.flat = flat;
+        if (flat)
+            memcpy(d->tx_flat, d->tx_head, sizeof d->tx_head);
         if (!total)
             d->tx.started = false;
         return false;

@@ -28,6 +28,7 @@ struct machine {
     size_t last_size;
     struct net_frame last_frame;
     bool full;
+    unsigned refusals; /* frames it will not take though it said it could */
     unsigned kicks;
 };
 
@@ -56,6 +57,10 @@ static int wire_receive(struct net_port *p, const struct net_frame *f)
     struct machine *m = p->opaque;
     if (m->full)
         return 0;
+    if (m->refusals) {
+        m->refusals--;
+        return 0;
+    }
     m->frames++;
     m->last_frame = *f;
     m->last_size = net_frame_copy(f, 0, m->last, sizeof m->last);
@@ -487,6 +492,42 @@ TEST(e1000_tso_is_taken_whole)
     machine_free(m);
 }
 
+/* A packet in many pieces that is refused once leaves as it would have at first: its pseudo-header sum has the length once, its tag is in one place. */
+TEST(e1000_refused_packet_of_many_descriptors_is_the_same_later)
+{
+    struct machine *m = machine_new();
+    static uint8_t f[54 + 61 * 40];
+    uint32_t pseudo;
+    unsigned i;
+    size_t size = tcp_frame(f, 61 * 40);
+    rings(m);
+    wr(m, CTRL, rd(m, CTRL) | 0x40000000); /* VME */
+    st16be(f + 16, 0);
+    st16be(f + 24, 0);
+    pseudo = net_checksum_fold(net_checksum_add(f + 26, 8, 6));
+    st16be(f + 50, (uint16_t)pseudo);
+    mem_write(&m->emu, TX_BUF, f, size);
+    mem_st(&m->emu, TX_RING, 14 | 24 << 8 | (uint64_t)33 << 16 | (uint64_t)34 << 32 | (uint64_t)50 << 40, 8);
+    mem_st(&m->emu, TX_RING + 8, (61 * 40) | 0u << 20 | 0x27u << 24, 4);
+    mem_st(&m->emu, TX_RING + 12, 54 << 8 | 1000u << 16, 4);
+    tx(m, 1, TX_BUF, 54 | 1 << 20 | 0x66u << 24, 0x2005u << 16 | 3 << 8); /* with VLE */
+    for (i = 0; i < 61; i++)
+        tx(m, 2 + i, TX_BUF + 54 + i * 40, 40 | 1 << 20 | (i == 60 ? 0x6Fu : 0x66u) << 24, 0x2005u << 16 | 3 << 8);
+    m->refusals = 2;
+    wr(m, TDT, 63);
+    for (i = 0; i < 5 && !m->frames; i++)
+        net_kick_peer(&m->wire);
+    CHECK_EQ(m->refusals, 0);
+    CHECK_EQ(m->frames, 1);
+    CHECK_EQ(m->last_size, size + 4);
+    CHECK(!memcmp(m->last, f, 12));
+    CHECK_EQ(ld32be(m->last + 12), 0x81002005);
+    CHECK_EQ(ld16be(m->last + 16), 0x0800);
+    CHECK_EQ(ld16be(m->last + 54), net_checksum_fold(pseudo + 20 + 61 * 40));
+    CHECK(!memcmp(m->last + 58, f + 54, 61 * 40));
+    machine_free(m);
+}
+
 TEST(e1000_tso_to_a_plain_peer_gives_right_segments)
 {
     struct machine *m = machine_new();
@@ -855,7 +896,7 @@ TEST(e1000_survives_hostile_rings)
 
 TEST_MAIN(TEST_CASE(e1000_pci_header), TEST_CASE(e1000_registers_hold_what_the_self_test_writes), TEST_CASE(e1000_eeprom_holds_address_and_checksum), TEST_CASE(e1000_phy_and_link),
           TEST_CASE(e1000_interrupt_cause_and_mask), TEST_CASE(e1000_itr_spaces_interrupts), TEST_CASE(e1000_sends_and_reports), TEST_CASE(e1000_pads_short_packets),
-          TEST_CASE(e1000_tx_interrupt_is_delayed), TEST_CASE(e1000_waits_for_a_full_peer), TEST_CASE(e1000_tso_is_taken_whole),
+          TEST_CASE(e1000_tx_interrupt_is_delayed), TEST_CASE(e1000_waits_for_a_full_peer), TEST_CASE(e1000_tso_is_taken_whole), TEST_CASE(e1000_refused_packet_of_many_descriptors_is_the_same_later),
           TEST_CASE(e1000_tso_to_a_plain_peer_gives_right_segments), TEST_CASE(e1000_tso_of_short_packets), TEST_CASE(e1000_inserts_and_strips_vlan_tags), TEST_CASE(e1000_keeps_the_tag_of_short_frames), TEST_CASE(e1000_receives_into_descriptors),
           TEST_CASE(e1000_filters_addresses), TEST_CASE(e1000_rx_checksum_flags), TEST_CASE(e1000_long_packets_need_lpe_and_take_several_descriptors),
           TEST_CASE(e1000_full_ring_makes_the_sender_wait), TEST_CASE(e1000_super_frame_in_is_cut_and_the_rest_waits), TEST_CASE(e1000_loopback), TEST_CASE(e1000_reset_by_io_port),
