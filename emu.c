@@ -53621,7 +53621,7 @@ static void tcp_push(struct tcp_flow *f)
 static void tcp_pull(struct tcp_flow *f)
 {
     struct host_iov v[2];
-    uint32_t used = f->tx_end - f->snd_una, space;
+    uint32_t used = f->tx_end - f->snd_una, space, odd;
     int count, got;
     if (f->fd == HOST_FD_NONE || f->host_eof || f->state != TCP_OPEN || !tcp_ring_use(f->nat, &f->tx))
         return;
@@ -53631,6 +53631,9 @@ static void tcp_pull(struct tcp_flow *f)
     space = EMU_MIN(f->tx.capacity - used, TCP_PULL);
     if (!space)
         return;
+    odd = (f->tx_end - f->snd_nxt + space) % tcp_largest(f); /* a stream leaves no small frame behind each pull */
+    if (odd < space)
+        space -= odd;
     count = tcp_ring_pieces(&f->tx, f->tx_end, space, v);
     got = host_readv(f->fd, v, count);
     if (got > 0) {
