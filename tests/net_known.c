@@ -1503,6 +1503,20 @@ TEST(udp_ttl_is_passed_on_less_one)
     script_end(&s);
 }
 
+/* RFC 1122 §3.2.2: what a host says about a datagram comes from the address that the datagram went to. */
+TEST(icmp_port_unreachable_comes_from_the_address_asked)
+{
+    struct script s;
+    const uint8_t *f;
+    CHECK(script_start(&s, ""));
+    arp_reply(&s);
+    send_udp(&s, GUEST, 5000, DNS, 54, "x", 1);
+    f = take(&s);
+    CHECK(f && f[23] == 1 && f[34] == 3 && f[35] == 3 && good_sums(f, last_size));
+    CHECK_EQ(ld32be(f + 26), DNS);
+    script_end(&s);
+}
+
 /* A resolver that fails is followed by the next (it may know only its own domain); one of the host's may have an IPv6 address; the guest may ask by IPv6. */
 TEST(dns_of_either_family_and_after_a_failure)
 {
@@ -1772,7 +1786,7 @@ TEST_MAIN(TEST_CASE(kernel_without_ipv6_is_no_want_of_descriptors), TEST_CASE(re
           TEST_CASE(user_addresses_follow_the_options), TEST_CASE(user_families_can_be_switched), TEST_CASE(user_ipv6_addresses_follow_the_options),
           TEST_CASE(ipv6_defends_its_addresses), TEST_CASE(hostfwd_parts_may_be_empty), TEST_CASE(guestfwd_command_has_no_shell),
           TEST_CASE(udp_mapping_ends_after_five_idle_minutes), TEST_CASE(udp_ttl_is_passed_on_less_one),
-          TEST_CASE(dns_of_either_family_and_after_a_failure),
+          TEST_CASE(icmp_port_unreachable_comes_from_the_address_asked), TEST_CASE(dns_of_either_family_and_after_a_failure),
           TEST_CASE(tcp_first_sequence_numbers_are_a_clock_and_a_secret), TEST_CASE(tcp_connect_that_nobody_answers_ends),
           TEST_CASE(tcp_rings_grow_from_256_kib_to_4_mib), TEST_CASE(tcp_opens_its_window_by_whole_segments),
           TEST_CASE(host_without_a_route_answers_unreachable))

@@ -93,7 +93,8 @@ EMU_PRIV void icmp_error(struct nat *n, struct pkt *p, enum nat_unreach why)
         return;
     if (!v4 && p->proto == NAT_PROTO_ICMP6 && (!l4 || l4[0] < 128))
         return;
-    icmp_send_error(n, why, NULL, &p->src, ip, size, p->proto_at);
+    /* what a host says comes from the address that the datagram went to, what a router says from the router's (RFC 1122 §3.2.2, RFC 4443 §2.2 (a)) */
+    icmp_send_error(n, why, (why == NAT_UNREACH_PORT || why == NAT_UNREACH_PROTO) && nat_is_ours(n, &p->dst) ? &p->dst : NULL, &p->src, ip, size, p->proto_at);
 }
 
 EMU_PRIV void icmp_error_about(struct nat *n, enum nat_unreach why, const struct nat_addr *from, const struct nat_addr *guest, const struct nat_addr *remote, uint8_t proto,
