@@ -447,6 +447,46 @@ TEST(ipv6_unknown_next_header_is_a_parameter_problem)
     script_end(&s);
 }
 
+/* RFC 8200 §4.5: what follows the fragment header belongs to the datagram, further extension headers too; they are walked when it is whole. */
+TEST(ipv6_extension_headers_behind_a_fragment_header)
+{
+    struct script s;
+    uint8_t whole[8 + 24], m[64], f[200];
+    const uint8_t *p;
+    size_t i, size;
+    CHECK(script_start(&s, ""));
+    memset(whole, 0, sizeof whole);
+    whole[0] = 58, whole[2] = 1, whole[3] = 4; /* destination options: PadN */
+    whole[8] = 128;
+    for (i = 16; i < sizeof whole; i++)
+        whole[i] = (uint8_t)i;
+    st16be(whole + 10, sum6(guest6, gate6, 58, whole + 8, 24));
+    for (i = 0; i < 2; i++) {
+        memset(m, 0, 8);
+        m[0] = 60;
+        st16be(m + 2, (uint16_t)(i ? 16 : 1));
+        st32be(m + 4, 55);
+        memcpy(m + 8, whole + i * 16, 16);
+        give(&s, f, ip6_frame(f, 44, guest6, gate6, 64, m, 24));
+    }
+    p = take6(&s, 58, &size);
+    CHECK(p && p[0] == 129 && size == 24 && !memcmp(p + 8, whole + 16, 16));
+    CHECK(!take6(&s, 58, &size));
+    for (i = 0; i < 2; i++) { /* fragments of a fragment: nothing comes of them */
+        memset(m, 0, sizeof m);
+        m[0] = 44;
+        st16be(m + 2, (uint16_t)(i ? 16 : 1));
+        st32be(m + 4, 56);
+        m[8] = i ? 0 : 58;
+        st16be(m + 10, i ? 0 : 1);
+        give(&s, f, ip6_frame(f, 44, guest6, gate6, 64, m, 24));
+    }
+    CHECK(!take6(&s, 58, &size));
+    for (i = 0; i < IP_REASSEMBLIES; i++)
+        CHECK(!s.n->reassembly[i].used);
+    script_end(&s);
+}
+
 /* In a network namespace without any route the host's own error becomes the network's: ICMPv6 for UDP, ICMPv6 or a reset for TCP; IPv4's gateway answers on. */
 static int without_ipv6(void)
 {
@@ -1776,7 +1816,7 @@ TEST(host_without_a_route_answers_unreachable)
 
 TEST_MAIN(TEST_CASE(kernel_without_ipv6_is_no_want_of_descriptors), TEST_CASE(restrict_opens_nothing_on_the_host), TEST_CASE(addresses_that_must_not_be_on_a_wire_are_dropped), TEST_CASE(dns_over_tcp_tries_every_resolver), TEST_CASE(dns_silent_resolver_fails_in_time), TEST_CASE(dns_slow_resolver_is_waited_for), TEST_CASE(dns_malformed_answers_are_dropped), TEST_CASE(dns_list_is_read_again),
           TEST_CASE(ipv6_tcp_reaches_the_hosts_loopback), TEST_CASE(ipv6_udp_echo_neighbours_and_dhcp), TEST_CASE(ipv6_headers_and_fragments_that_lie), TEST_CASE(ipv6_unknown_next_header_is_a_parameter_problem),
-          
+          TEST_CASE(ipv6_extension_headers_behind_a_fragment_header),
           TEST_CASE(host_without_ipv6_answers_with_the_networks_errors), TEST_CASE(hostfwd_takes_ipv6_in_brackets), TEST_CASE(hostfwd_udp_carries_both_ways),
           TEST_CASE(hostfwd_in_use_is_named_for_udp_and_unix), TEST_CASE(restrict_leaves_tftp_and_hostfwd), TEST_CASE(icmp_echo_to_the_outside_by_ping_socket), TEST_CASE(icmp_echo_to_the_outside_where_it_is_allowed),
           TEST_CASE(no_payload_is_rewritten), TEST_CASE(reset_with_host_events_pending), TEST_CASE(ip_header_lengths_that_lie_are_dropped), TEST_CASE(small_mtu_answers_fit),

@@ -146,12 +146,14 @@ static void ip_reassembled(struct nat *n, struct ip_reassembly *r, struct pkt *f
     p.src = r->src;
     p.dst = r->dst;
     p.proto = r->proto;
-    p.proto_at = 6;
     p.ttl = r->ttl;
     p.to_all = from->to_all;
     memcpy(p.src_mac, from->src_mac, 6);
     ip_reassembly_free(n, r);
-    ip_deliver(n, &p);
+    if (v4)
+        ip_deliver(n, &p);
+    else
+        ip6_headers(n, &p, p.proto, true);
     emu_free(n->emu, bytes);
 }
 

@@ -4,9 +4,9 @@
  *            RFC 8415 §18.3.9 (INFORMATION-REQUEST), RFC 5722.
  * Contract   nat.c hands in frames; TCP, UDP and reassembly are shared with IPv4; arp.c keeps the neighbours.
  * Theory     We are one router with the link-local address fe80::2 that announces one prefix, itself (unless restricted) and the DNS. Extension headers are walked
- *            with a limit; a fragment header hands over to ip_fragment().
+ *            with a limit; a fragment header hands over to ip_fragment(), which comes back for those of the whole datagram.
  * Invariants 1. Neighbour and router messages count only with hop limit 255 (RFC 4861 §6.1, §7.1).
- *            2. The walk over extension headers ends after IP6_HEADERS_MAX or at the end of the datagram.
+ *            2. The walk over extension headers ends after IP6_HEADERS_MAX or at the end of the datagram; fragments do not nest.
  */
 #include "../machine.h"
 #include "net.h"
@@ -238,12 +238,48 @@ EMU_PRIV bool ip6_dhcp(struct nat *n, struct pkt *p)
 
 /* ---- the header and its extensions ---- */
 
+EMU_PRIV void ip6_headers(struct nat *n, struct pkt *p, uint8_t next, bool whole)
+{
+    const uint8_t *h;
+    unsigned headers;
+    p->proto_at = 6;
+    for (headers = 0; headers < IP6_HEADERS_MAX; headers++) {
+        size_t size;
+        if (next != 0 && next != 43 && next != 44 && next != 60)
+            break;
+        h = pkt_bytes(p, p->l4, 8);
+        if (!h || p->end - p->l4 < 8)
+            return;
+        p->proto_at = p->l4 - p->l3;
+        if (next == 44) {
+            unsigned field = ld16be(h + 2);
+            uint32_t id = ld32be(h + 4);
+            p->proto = h[0];
+            p->l4 += 8;
+            if (field & ~6u) {
+                if (!whole)
+                    ip_fragment(n, p, id, field & 0xFFF8, (field & 1) != 0);
+                return;
+            }
+            next = h[0]; /* an atomic fragment: RFC 6946 */
+            continue;
+        }
+        size = ((size_t)h[1] + 1) * 8;
+        if (size > p->end - p->l4 || (next == 43 && h[3])) /* no source routing */
+            return;
+        next = h[0];
+        p->l4 += size;
+    }
+    if (headers == IP6_HEADERS_MAX || next == NAT_IP6_NO_NEXT)
+        return;
+    p->proto = next;
+    ip_deliver(n, p);
+}
+
 EMU_PRIV void ip6_input(struct nat *n, struct pkt *p)
 {
-    const uint8_t *ip = pkt_bytes(p, p->l3, NAT_IP6_BYTES), *h;
+    const uint8_t *ip = pkt_bytes(p, p->l3, NAT_IP6_BYTES);
     size_t total;
-    unsigned headers;
-    uint8_t next;
     struct nat_addr mapped;
     if (!n->ip6 || !ip || ip[0] >> 4 != 6)
         return;
@@ -268,38 +304,7 @@ EMU_PRIV void ip6_input(struct nat *n, struct pkt *p)
         return;
     if (!ip6_unspecified(&p->src))
         arp_learn(n, &p->src, p->src_mac);
-    next = ip[6];
-    p->proto_at = 6;
-    for (headers = 0; headers < IP6_HEADERS_MAX; headers++) {
-        size_t size;
-        if (next != 0 && next != 43 && next != 44 && next != 60)
-            break;
-        h = pkt_bytes(p, p->l4, 8);
-        if (!h || p->end - p->l4 < 8)
-            return;
-        p->proto_at = p->l4 - p->l3;
-        if (next == 44) {
-            unsigned field = ld16be(h + 2);
-            uint32_t id = ld32be(h + 4);
-            p->proto = h[0];
-            p->l4 += 8;
-            if (field & ~6u) {
-                ip_fragment(n, p, id, field & 0xFFF8, (field & 1) != 0);
-                return;
-            }
-            next = h[0]; /* an atomic fragment: RFC 6946 */
-            continue;
-        }
-        size = ((size_t)h[1] + 1) * 8;
-        if (size > p->end - p->l4 || (next == 43 && h[3])) /* no source routing */
-            return;
-        next = h[0];
-        p->l4 += size;
-    }
-    if (headers == IP6_HEADERS_MAX || next == NAT_IP6_NO_NEXT)
-        return;
-    p->proto = next;
-    ip_deliver(n, p);
+    ip6_headers(n, p, ip[6], false);
 }
 #undef IP6_LIFETIME_S
 #undef IP6_PREFIX_VALID_S

@@ -140,6 +140,7 @@ EMU_PRIV void icmp_tick(struct nat *n, int64_t host_now);
 EMU_PRIV void icmp_destroy(struct nat *n);
 EMU_PRIV bool icmp_forward_echo(struct nat *n, struct pkt *p); /* both families, through a ping socket */
 EMU_PRIV void ip6_input(struct nat *n, struct pkt *p);
+EMU_PRIV void ip6_headers(struct nat *n, struct pkt *p, uint8_t next, bool whole); /* from p->l4 on; whole: put together from fragments */
 EMU_PRIV void icmp6_input(struct nat *n, struct pkt *p);
 EMU_PRIV void ip6_solicit(struct nat *n, const struct nat_addr *ip);
 EMU_PRIV void ip6_start(struct nat *n);
