@@ -415,32 +415,63 @@ TEST(unix_datagrams_carry_frames)
     end_free(b);
 }
 
-/* All members of the group hear it but the sender. */
+/* Descriptors that another program opened: a connected stream, and datagrams. */
+TEST(descriptors_of_another_program_carry_frames)
+{
+    static const char *const kinds[] = { "socket,id=n0,fd=%d", "stream,id=n0,addr.type=fd,addr.str=%d", "dgram,id=n0,local.type=fd,local.str=%d" };
+    size_t i;
+    for (i = 0; i < 3; i++) {
+        char text[100];
+        struct err err;
+        struct end *a, *b;
+        int fds[2];
+        CHECK_EQ(socketpair(AF_UNIX, i < 2 ? SOCK_STREAM : SOCK_DGRAM, 0, fds), 0);
+        snprintf(text, sizeof text, kinds[i], fds[0]);
+        a = end_new(text, &err);
+        CHECK(a);
+        snprintf(text, sizeof text, kinds[i], fds[1]);
+        b = end_new(text, &err);
+        CHECK(b);
+        CHECK(exchange(a, b));
+        end_free(a);
+        end_free(b);
+    }
+}
+
+/* All members of the group hear it but the sender. dgram's local address names the interface. */
 TEST(multicast_joins_several_without_echo)
 {
+    static const char *const kinds[] = {
+        "socket,id=n0,mcast=230.0.0.77:%u,localaddr=127.0.0.1",
+        "dgram,id=n0,remote.type=inet,remote.host=230.0.0.77,remote.port=%u,local.type=inet,local.host=127.0.0.1,local.port=0",
+    };
     char text[200];
     struct err err;
     struct end *m[3];
-    unsigned i, port = free_port(HOST_STREAM);
+    unsigned i, k, port = free_port(HOST_STREAM);
     uint8_t f[200];
     memset(f, 9, sizeof f);
-    snprintf(text, sizeof text, "socket,id=n0,mcast=230.0.0.77:%u,localaddr=127.0.0.1", port);
-    for (i = 0; i < 3; i++) {
-        m[i] = end_new(text, &err);
-        if (!m[i] && !i)
-            SKIP(err.text);
-        CHECK(m[i]);
+    for (k = 0; k < 2; k++) {
+        for (i = 0; i < 3; i++) {
+            snprintf(text, sizeof text, kinds[i == 1 ? !k : k], port); /* both kinds understand each other */
+            m[i] = end_new(text, &err);
+            if (!m[i] && !i && !k)
+                SKIP(err.text);
+            if (!m[i])
+                printf("%s\n", err.text);
+            CHECK(m[i]);
+        }
+        CHECK_EQ(send_frame(m[0], f, 200), 1);
+        for (i = 0; i < 3; i++)
+            pump(m[i], NULL);
+        if (!m[1]->frames)
+            SKIP("this host's loopback carries no multicast");
+        CHECK_EQ(m[0]->frames, 0);
+        CHECK_EQ(m[1]->frames, 1);
+        CHECK_EQ(m[2]->frames, 1);
+        for (i = 0; i < 3; i++)
+            end_free(m[i]);
     }
-    CHECK_EQ(send_frame(m[0], f, 200), 1);
-    for (i = 0; i < 3; i++)
-        pump(m[i], NULL);
-    if (!m[1]->frames)
-        SKIP("this host's loopback carries no multicast");
-    CHECK_EQ(m[0]->frames, 0);
-    CHECK_EQ(m[1]->frames, 1);
-    CHECK_EQ(m[2]->frames, 1);
-    for (i = 0; i < 3; i++)
-        end_free(m[i]);
 }
 
 /* A hub of three: everybody else hears a frame; one that is full loses it without holding up the others. */
@@ -495,6 +526,60 @@ static bool add_netdev(struct emu *e, const char *text)
         options_free(&o);
     }
     return !r;
+}
+
+/* A super-frame crosses a hub whole to a port that takes it, and cut to one that does not. */
+TEST(hub_passes_super_frames_on)
+{
+    static uint8_t bytes[54 + 3000];
+    struct err err;
+    struct end *n = end_new("hubport,id=n0,hubid=3", &err), *ends[3];
+    struct net_port *hub, extra[3];
+    struct host_iov piece;
+    struct net_frame f;
+    unsigned i, count;
+    CHECK(n);
+    for (count = 1; count < 3; count++) { /* a pair, then three */
+        char text[40];
+        ends[count] = calloc(1, sizeof *ends[count]);
+        snprintf(text, sizeof text, "hubport,id=h%u,hubid=3", count);
+        CHECK(add_netdev(&n->emu, text));
+        snprintf(text, sizeof text, "h%u", count);
+        hub = net_port_find(&n->emu, text);
+        extra[count] = n->nic;
+        snprintf(extra[count].name, sizeof extra[count].name, "x%u", count);
+        extra[count].peer = NULL;
+        extra[count].opaque = ends[count];
+        extra[count].takes_gso = extra[count].takes_csum = count == 1;
+        net_port_register(&n->emu, &extra[count]);
+        CHECK_EQ(net_port_connect(&extra[count], hub, &err), 0);
+        memset(bytes, 0, sizeof bytes);
+        st16be(bytes + 12, 0x0800);
+        bytes[14] = 0x45;
+        st16be(bytes + 16, 3040);
+        bytes[22] = 64, bytes[23] = 6;
+        bytes[46] = 0x50, bytes[47] = 0x10;
+        memset(&f, 0, sizeof f);
+        piece.base = bytes;
+        piece.size = sizeof bytes;
+        f.pieces = &piece;
+        f.count = 1;
+        f.size = sizeof bytes;
+        f.gso = NET_GSO_TCP4;
+        f.gso_size = 1000;
+        f.header_bytes = 54;
+        f.needs_csum = true;
+        f.csum_start = 34;
+        f.csum_offset = 16;
+        CHECK_EQ(net_send(&n->nic, &f), 1);
+        CHECK_EQ(ends[1]->frames, count);
+        CHECK_EQ(ends[1]->last_size, sizeof bytes);
+    }
+    CHECK_EQ(ends[2]->frames, 3);
+    CHECK_EQ(ends[2]->last_size, 54 + 1000);
+    end_free(n);
+    for (i = 1; i < 3; i++)
+        free(ends[i]);
 }
 
 /* Two hubs with two cables between them, and two in a ring without a third port: frames end, and so do questions for room and kicks. */
@@ -577,6 +662,7 @@ TEST(backends_name_what_is_wrong)
 }
 
 TEST_MAIN(TEST_CASE(socket_listen_and_connect_carry_frames), TEST_CASE(stream_unix_survives_a_peer_that_comes_and_goes), TEST_CASE(stream_format_is_length_and_frame),
-          TEST_CASE(listener_without_descriptors_waits_and_tries_again), TEST_CASE(datagrams_carry_frames), TEST_CASE(unix_datagrams_carry_frames), TEST_CASE(multicast_joins_several_without_echo), TEST_CASE(hub_joins_three),
+          TEST_CASE(listener_without_descriptors_waits_and_tries_again), TEST_CASE(datagrams_carry_frames), TEST_CASE(unix_datagrams_carry_frames), TEST_CASE(multicast_joins_several_without_echo), TEST_CASE(hub_joins_three), TEST_CASE(hub_passes_super_frames_on),
+          TEST_CASE(descriptors_of_another_program_carry_frames), 
           TEST_CASE(hubs_in_a_ring_end_a_frame), TEST_CASE(tap_that_is_gone_is_not_watched),
           TEST_CASE(backends_name_what_is_wrong))
