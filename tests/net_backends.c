@@ -438,12 +438,61 @@ TEST(descriptors_of_another_program_carry_frames)
     }
 }
 
-/* All members of the group hear it but the sender. dgram's local address names the interface. */
+/* IPv6 in brackets, and addr.ipv4=, addr.ipv6=: a name that has both goes to the family that is left; an address of the other is an error. */
+TEST(streams_choose_their_family)
+{
+    static const struct { const char *listen, *connect; } rows[] = {
+        { "socket,id=n0,listen=[::1]:%u", "socket,id=n0,connect=[::1]:%u" },
+        { "stream,id=n0,server=on,addr.type=inet,addr.host=::1,addr.port=%u", "stream,id=n0,addr.type=inet,addr.host=::1,addr.port=%u" },
+        { "stream,id=n0,server=on,addr.type=inet,addr.host=::1,addr.port=%u,addr.ipv6=on", "stream,id=n0,addr.type=inet,addr.host=,addr.port=%u,addr.ipv4=off" },
+        { "stream,id=n0,server=on,addr.type=inet,addr.host=,addr.port=%u,addr.ipv4=on", "stream,id=n0,addr.type=inet,addr.host=127.0.0.1,addr.port=%u" },
+    };
+    static const struct { const char *text, *says; } bad[] = {
+        { "stream,id=n0,server=on,addr.type=inet,addr.host=127.0.0.1,addr.port=0,addr.ipv4=off", "127.0.0.1" },
+        { "stream,id=n0,server=on,addr.type=inet,addr.host=::1,addr.port=0,addr.ipv4=on", "ipv4= and ipv6=" },
+        { "stream,id=n0,server=on,addr.type=inet,addr.host=127.0.0.1,addr.port=0,addr.ipv4=perhaps", "addr.ipv4=perhaps" },
+        { "stream,id=n0,server=on,addr.type=inet,addr.host=127.0.0.1,addr.port=0,addr.ipv4=off,addr.ipv6=off", "both off" },
+        { "dgram,id=n0,local.type=inet,local.host=::1,local.port=0,local.ipv6=off,remote.type=inet,remote.host=127.0.0.1,remote.port=9", "ipv4= and ipv6=" },
+    };
+    struct err err;
+    struct end *a, *b;
+    host_fd probe;
+    size_t i;
+    for (i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        a = end_new(bad[i].text, &err);
+        if (a || !strstr(err.text, bad[i].says))
+            printf("%s: %s\n", bad[i].text, a ? "was taken" : err.text);
+        CHECK(!a && strstr(err.text, bad[i].says));
+    }
+    if (host_socket(&probe, HOST_INET6, HOST_STREAM))
+        SKIP("the host has no IPv6");
+    host_fd_close(probe);
+    for (i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        char text[200];
+        unsigned port = free_port(HOST_STREAM);
+        snprintf(text, sizeof text, rows[i].listen, port);
+        a = end_new(text, &err);
+        if (!a && i < 3)
+            SKIP(err.text);
+        CHECK(a);
+        snprintf(text, sizeof text, rows[i].connect, port);
+        b = end_new(text, &err);
+        if (!b)
+            printf("%s: %s\n", text, err.text);
+        CHECK(b);
+        pump(a, b);
+        CHECK(exchange(a, b));
+        end_free(a);
+        end_free(b);
+    }
+}
+
+/* All members of the group hear it but the sender. dgram's local address names the interface and needs no port, as the manual writes it. */
 TEST(multicast_joins_several_without_echo)
 {
     static const char *const kinds[] = {
         "socket,id=n0,mcast=230.0.0.77:%u,localaddr=127.0.0.1",
-        "dgram,id=n0,remote.type=inet,remote.host=230.0.0.77,remote.port=%u,local.type=inet,local.host=127.0.0.1,local.port=0",
+        "dgram,id=n0,remote.type=inet,remote.host=230.0.0.77,remote.port=%u,local.type=inet,local.host=127.0.0.1",
     };
     char text[200];
     struct err err;
@@ -663,6 +712,6 @@ TEST(backends_name_what_is_wrong)
 
 TEST_MAIN(TEST_CASE(socket_listen_and_connect_carry_frames), TEST_CASE(stream_unix_survives_a_peer_that_comes_and_goes), TEST_CASE(stream_format_is_length_and_frame),
           TEST_CASE(listener_without_descriptors_waits_and_tries_again), TEST_CASE(datagrams_carry_frames), TEST_CASE(unix_datagrams_carry_frames), TEST_CASE(multicast_joins_several_without_echo), TEST_CASE(hub_joins_three), TEST_CASE(hub_passes_super_frames_on),
-          TEST_CASE(descriptors_of_another_program_carry_frames), 
+          TEST_CASE(descriptors_of_another_program_carry_frames), TEST_CASE(streams_choose_their_family),
           TEST_CASE(hubs_in_a_ring_end_a_frame), TEST_CASE(tap_that_is_gone_is_not_watched),
           TEST_CASE(backends_name_what_is_wrong))

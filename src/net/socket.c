@@ -19,7 +19,8 @@
 
 enum {
     SOCKET_FRAME_MAX = 69632, /* more than 64 KiB with every header; QEMU's own limit */
-    SOCKET_OUT = 262144, SOCKET_IN = 262144, SOCKET_ECHOES = 256, SOCKET_DATAGRAMS = 64 /* read in a row */
+    SOCKET_OUT = 262144, SOCKET_IN = 262144, SOCKET_ECHOES = 256, SOCKET_DATAGRAMS = 64 /* read in a row */,
+    SOCKET_ADDRESSES = 8 /* of a host's name that are looked at */, SOCKET_IPV4 = 1, SOCKET_IPV6 = 2 /* families */
 };
 #define SOCKET_ACCEPT_PAUSE_NS NS_PER_SEC /* after an accept that failed */
 #define SOCKET_CONNECT_WAIT_NS (5 * NS_PER_SEC) /* -netdev socket,connect= is an error at start when nobody listens */
@@ -521,27 +522,32 @@ static int socket_listen(struct socket_link *s, const struct host_addr *a, const
     return 0;
 }
 
-/* host:port, [v6]:port, :port; into one address. */
-static int socket_host_port(const char *origin, const char *key, const char *text, bool any_allowed, struct host_addr *a, struct err *err)
+/* host:port, [v6]:port, :port; into one address of a family that is wanted. */
+static int socket_host_port(const char *origin, const char *key, const char *text, bool any_allowed, unsigned families, struct host_addr *a, struct err *err)
 {
     const char *colon = strrchr(text, ':');
+    struct host_addr list[SOCKET_ADDRESSES];
     char host[256];
     uint64_t port;
     size_t n = colon ? (size_t)(colon - text) : 0;
+    int count, i;
     if (!colon || n >= sizeof host || parse_u64(colon + 1, 0, 65535, &port))
         return err_set(err, EMU_EINVAL, "%s: %s=%s is not host:port", origin, key, text);
     memcpy(host, text, n);
     host[n] = 0;
     if (!n && !any_allowed)
-        snprintf(host, sizeof host, "127.0.0.1");
+        snprintf(host, sizeof host, families & SOCKET_IPV4 ? "127.0.0.1" : "::1");
     else if (!n)
-        snprintf(host, sizeof host, "0.0.0.0");
-    if (host_addr_parse(host, a)) {
-        a->port = (uint16_t)port;
-        return 0;
-    }
-    n = (size_t)host_resolve(host, (uint16_t)port, a, 1, err);
-    return n == 1 ? 0 : err_set(err, EMU_ENOENT, "%s: %s=%s: there is no such host", origin, key, text);
+        snprintf(host, sizeof host, families & SOCKET_IPV4 ? "0.0.0.0" : "::");
+    count = host_resolve(host, (uint16_t)port, list, SOCKET_ADDRESSES, err);
+    if (count < 1)
+        return err_set(err, EMU_ENOENT, "%s: %s=%s: there is no such host", origin, key, text);
+    for (i = 0; i < count; i++)
+        if (families & (list[i].family == HOST_INET ? SOCKET_IPV4 : SOCKET_IPV6)) {
+            *a = list[i];
+            return 0;
+        }
+    return err_set(err, EMU_ENOENT, "%s: %s=%s: the host has no address of the family that ipv4= and ipv6= leave", origin, key, text);
 }
 
 static int socket_fd_option(const char *origin, const char *key, const char *text, host_fd *fd, struct err *err)
@@ -633,13 +639,13 @@ EMU_PRIV int netdev_socket_create(struct emu *e, const char *id, struct options 
     memset(&a, 0, sizeof a);
     memset(&local, 0, sizeof local);
     if (fd ? (r = socket_fd_option(origin, "fd", fd, &number, err))
-           : (r = socket_host_port(origin, listen ? "listen" : connect ? "connect" : mcast ? "mcast" : "udp", text, listen != NULL, &a, err)))
+           : (r = socket_host_port(origin, listen ? "listen" : connect ? "connect" : mcast ? "mcast" : "udp", text, listen != NULL, SOCKET_IPV4 | SOCKET_IPV6, &a, err)))
         return r;
     if (mcast && !socket_is_multicast(&a))
         return err_set(err, EMU_EINVAL, "%s: mcast=%s is not a multicast address (like 230.0.0.1:1234)", origin, mcast);
     if (mcast && local_text && !host_addr_parse(local_text, &local))
         return err_set(err, EMU_EINVAL, "%s: localaddr=%s is not an address", origin, local_text);
-    if (udp && (r = socket_host_port(origin, "localaddr", local_text, true, &local, err)))
+    if (udp && (r = socket_host_port(origin, "localaddr", local_text, true, SOCKET_IPV4 | SOCKET_IPV6, &local, err)))
         return r;
     snprintf(where, sizeof where, "%s=%s", fd ? "fd" : listen ? "listen" : connect ? "connect" : mcast ? "mcast" : "udp", text);
     s = socket_new(e, id, "socket", mcast || udp, where, err);
@@ -660,10 +666,35 @@ EMU_PRIV int netdev_socket_create(struct emu *e, const char *id, struct options 
     return socket_done(e, s, r, out);
 }
 
-/* addr.type= and what belongs to it, below a prefix ("addr", "local", "remote"). *fd is set for type fd. Returns 1 if there is none. */
-static int socket_address(struct options *opts, const char *prefix, struct host_addr *a, host_fd *fd, char *where, size_t where_size, struct err *err)
+/* prefix.ipv4= and prefix.ipv6=: one of them on alone turns the other off, one off alone leaves the other, as in QEMU. */
+static int socket_families(struct options *opts, const char *prefix, unsigned *families, struct err *err)
+{
+    char key4[32], key6[32];
+    bool want4 = true, want6 = true, given4, given6;
+    int r;
+    snprintf(key4, sizeof key4, "%s.ipv4", prefix);
+    snprintf(key6, sizeof key6, "%s.ipv6", prefix);
+    given4 = options_get(opts, key4) != NULL;
+    given6 = options_get(opts, key6) != NULL;
+    if ((r = options_bool(opts, key4, &want4, err)) || (r = options_bool(opts, key6, &want6, err)))
+        return r;
+    if (given4 && !given6)
+        want6 = !want4;
+    if (given6 && !given4)
+        want4 = !want6;
+    if (!want4 && !want6)
+        return err_set(err, EMU_EINVAL, "%s: %s and %s are both off; one must be on", opts->origin, key4, key6);
+    *families = (want4 ? SOCKET_IPV4 : 0u) | (want6 ? SOCKET_IPV6 : 0u);
+    return 0;
+}
+
+/* addr.type= and what belongs to it, below a prefix ("addr", "local", "remote"). usual_port NULL: one must be given. *fd is set for type fd. Returns 1 if
+ * there is none. */
+static int socket_address(struct options *opts, const char *prefix, const char *usual_port, struct host_addr *a, host_fd *fd, char *where, size_t where_size,
+                          struct err *err)
 {
     char key[32];
+    unsigned families = 0;
     const char *type, *host, *port, *path, *text;
     bool ignored = false;
     int r;
@@ -678,14 +709,13 @@ static int socket_address(struct options *opts, const char *prefix, struct host_
         host = options_get(opts, key);
         snprintf(key, sizeof key, "%s.port", prefix);
         port = options_get(opts, key);
-        snprintf(key, sizeof key, "%s.ipv4", prefix);
-        options_get(opts, key);
-        snprintf(key, sizeof key, "%s.ipv6", prefix);
-        options_get(opts, key);
+        port = port ? port : usual_port;
+        if ((r = socket_families(opts, prefix, &families, err)))
+            return r;
         if (!host || !port)
             return err_set(err, EMU_EINVAL, "%s: %s.type=inet needs %s.host= and %s.port=", opts->origin, prefix, prefix, prefix);
         snprintf(where, where_size, strchr(host, ':') && *host != '[' ? "[%s]:%s" : "%s:%s", host, port);
-        return socket_host_port(opts->origin, prefix, where, true, a, err);
+        return socket_host_port(opts->origin, prefix, where, true, families, a, err);
     }
     if (!strcmp(type, "unix")) {
         snprintf(key, sizeof key, "%s.path", prefix);
@@ -721,7 +751,7 @@ EMU_PRIV int netdev_stream_create(struct emu *e, const char *id, struct options 
     char where[300];
     uint64_t ms = 0, seconds = 0;
     bool server = false;
-    int r = socket_address(opts, "addr", &a, &fd, where, sizeof where, err);
+    int r = socket_address(opts, "addr", NULL, &a, &fd, where, sizeof where, err);
     if (r == 1)
         return err_set(err, EMU_EINVAL, "%s: needs addr.type=inet, unix or fd", opts->origin);
     if (r || (r = options_bool(opts, "server", &server, err)) || (r = options_u64(opts, "reconnect-ms", 0, 3600000, &ms, err)) ||
@@ -752,10 +782,11 @@ EMU_PRIV int netdev_dgram_create(struct emu *e, const char *id, struct options *
     host_fd fd, remote_fd;
     char where[300] = "", from[300] = "";
     int has_local, has_remote, r = 0;
-    has_remote = socket_address(opts, "remote", &remote, &remote_fd, where, sizeof where, err);
+    has_remote = socket_address(opts, "remote", NULL, &remote, &remote_fd, where, sizeof where, err);
     if (has_remote < 0)
         return has_remote;
-    has_local = socket_address(opts, "local", &local, &fd, from, sizeof from, err);
+    /* a group's local address says by which interface; its port is the group's */
+    has_local = socket_address(opts, "local", !has_remote && socket_is_multicast(&remote) ? "0" : NULL, &local, &fd, from, sizeof from, err);
     if (has_local < 0)
         return has_local;
     if (remote_fd != HOST_FD_NONE || (has_remote && fd == HOST_FD_NONE))
