@@ -5,15 +5,21 @@
 #include "../src/machine.h"
 #include "../src/front/front.h"
 #include "test.h"
+#ifndef _WIN32
+#include <sys/resource.h>
+#include <unistd.h>
+#endif
 
 static struct emu machine;
 static struct front front;
 static char dir[200], last_notice[500];
+static unsigned notices;
 
 static void keep_notice(void *opaque, unsigned mask, const char *text)
 {
     (void)opaque, (void)mask;
     snprintf(last_notice, sizeof last_notice, "%s", text);
+    notices++;
 }
 
 /* A user of a line: collects what it gets, with a limit on how much it takes. */
@@ -109,6 +115,7 @@ static void turn(int64_t timeout_ns)
 {
     struct host_poll_item items[64];
     struct watch *watches[64], *w;
+    struct poll_hook *h, *next;
     size_t n = 0, i;
     for (w = machine.watches; w && n < 64; w = w->next)
         if (w->want) {
@@ -124,6 +131,10 @@ static void turn(int64_t timeout_ns)
             w->ready(w->opaque, items[i].ready);
     }
     clock_run_timers(&machine);
+    for (h = machine.poll_hooks; h; h = next) {
+        next = h->next;
+        h->fn(h->opaque);
+    }
 }
 static void turns(int ms)
 {
@@ -239,6 +250,56 @@ TEST(tcp_peer_goes_and_another_comes)
     }
     close_all();
 }
+
+#ifdef RLIMIT_NOFILE
+/* Without a free descriptor accept() fails and the client stays in the backlog: the listener is left alone for a while, one line tells, and the client is
+ * taken when there is room again, also while the machine's own clock stands. */
+TEST(listener_without_descriptors_waits_and_tries_again)
+{
+    struct user *a = use(0, open_line("server", "tcp:127.0.0.1:0,server,nowait"));
+    struct rlimit was, none;
+    struct host_addr addr;
+    struct watch *w;
+    host_fd fd;
+    unsigned i, looks, before = notices;
+    int lowest, r;
+    CHECK(a);
+    CHECK(host_addr_parse("127.0.0.1", &addr));
+    addr.port = (uint16_t)port_of(a->chr);
+    CHECK(!host_socket(&fd, HOST_INET, HOST_STREAM));
+    r = host_connect(fd, &addr);
+    CHECK(!r || r == EMU_EAGAIN);
+    CHECK_EQ(getrlimit(RLIMIT_NOFILE, &was), 0);
+    lowest = dup(0);
+    close(lowest);
+    none = was;
+    none.rlim_cur = (rlim_t)lowest;
+    CHECK_EQ(setrlimit(RLIMIT_NOFILE, &none), 0);
+    for (i = looks = 0; i < 150; i++) { /* 1.5 s: a second failure too */
+        bool watched = false;
+        for (w = machine.watches; w; w = w->next)
+            watched = watched || w->want;
+        looks += watched;
+        turn(0);
+        host_poll(NULL, 0, 10 * NS_PER_MS);
+    }
+    setrlimit(RLIMIT_NOFILE, &was);
+    if (looks > 3)
+        printf("watched %u times of 150\n", looks);
+    CHECK(looks >= 2 && looks <= 3);
+    CHECK_EQ(notices - before, 1);
+    CHECK_EQ(a->opened, 0);
+    WAIT_FOR(a->opened == 1);
+    CHECK_EQ(host_fd_write(fd, "hi", 2), 2);
+    WAIT_FOR(a->count == 2);
+    host_fd_close(fd);
+    WAIT_FOR(a->closed == 1);
+    close_all();
+    CHECK(!machine.poll_hooks);
+}
+#else
+TEST(listener_without_descriptors_waits_and_tries_again) { SKIP("this host's limit is another"); }
+#endif
 
 TEST(unix_client_reconnects)
 {
@@ -562,7 +623,7 @@ TEST(zz_cleanup)
     clock_destroy(&machine);
 }
 
-TEST_MAIN(TEST_CASE(a_setup), TEST_CASE(file_gets_every_byte_and_promptly), TEST_CASE(tcp_both_ways_with_a_slow_reader), TEST_CASE(tcp_peer_goes_and_another_comes),
+TEST_MAIN(TEST_CASE(a_setup), TEST_CASE(file_gets_every_byte_and_promptly), TEST_CASE(tcp_both_ways_with_a_slow_reader), TEST_CASE(tcp_peer_goes_and_another_comes), TEST_CASE(listener_without_descriptors_waits_and_tries_again),
           TEST_CASE(unix_client_reconnects), TEST_CASE(monitor_goes_on_once_its_answers_are_fetched), TEST_CASE(telnet_negotiates_and_filters), TEST_CASE(shared_line_switches_focus), TEST_CASE(line_is_not_shared_by_accident),
           TEST_CASE(pty_carries_both_ways_and_never_blocks), TEST_CASE(udp_carries_datagrams), TEST_CASE(ringbuf_keeps_the_last_bytes), TEST_CASE(pipe_pair_and_log_file),
           TEST_CASE(bad_lines_are_named), TEST_CASE(embedded_line_is_called), TEST_CASE(zz_cleanup))

@@ -9,7 +9,7 @@
  *            A peer that is gone never stops the machine: output is dropped until the next one comes.
  *            A pseudo terminal nobody looks at fills up; after CHAR_STALL_NS its output is dropped until somebody reads.
  *
- *            server: listening --accept--> open --peer closes--> listening
+ *            server: listening --accept--> open --peer closes--> listening; where accept fails, so does it until the next try
  *            client: (connecting -->) open --peer closes--> closed, or after reconnect= seconds connecting again
  * Invariants 1. The front end is never called from inside chr_write().
  *            2. `out` is watched for HOST_WRITE exactly while the ring holds bytes and the stream is open.
@@ -26,6 +26,7 @@
 #define CHAR_STALL_NS NS_PER_SEC
 #define CHAR_LAST_FLUSH_NS (300 * NS_PER_MS)
 #define CHAR_CONNECT_NS (10 * NS_PER_SEC)
+#define CHAR_ACCEPT_PAUSE_NS NS_PER_SEC /* after an accept that failed; of the host's, for a monitor listens while the machine stands too */
 #define CHAR_ADDRESSES 8
 
 enum char_kind { CHAR_STDIO, CHAR_FILE, CHAR_PIPE, CHAR_PTY, CHAR_SERIAL, CHAR_SOCKET, CHAR_UDP };
@@ -55,6 +56,9 @@ struct char_stream {
     struct host_addr peer; /* udp: whom to send to */
     int64_t reconnect_ns;
     struct timer timer; /* reconnect; stalled pty */
+    struct poll_hook accept_hook; /* registered while accept_again_ns is not 0 */
+    int64_t accept_again_ns;      /* host clock */
+    bool said_accept;
     enum telnet_state telnet_state;
     uint8_t *datagram;
     size_t datagram_start, datagram_count;
@@ -354,13 +358,45 @@ static void char_stream_disconnect(struct char_stream *s)
     char_stream_tell_room(s);
 }
 
+static void char_stream_end_pause(struct char_stream *s)
+{
+    if (s->accept_again_ns)
+        poll_hook_remove(s->chr->emu, &s->accept_hook);
+    s->accept_again_ns = 0;
+}
+
+static void char_stream_on_poll(void *opaque)
+{
+    struct char_stream *s = opaque;
+    if (host_clock_ns() < s->accept_again_ns)
+        return;
+    char_stream_end_pause(s);
+    if (s->out == HOST_FD_NONE)
+        watch_want(&s->listen_watch, HOST_READ);
+}
+
 static void char_stream_accept(void *opaque, unsigned events)
 {
     struct char_stream *s = opaque;
     host_fd fd;
+    int r;
     (void)events;
-    if (s->out == HOST_FD_NONE && !host_accept(s->listener, &fd, NULL))
+    if (s->out != HOST_FD_NONE)
+        return;
+    r = host_accept(s->listener, &fd, NULL);
+    if (!r) {
+        s->said_accept = false;
         char_stream_connected(s, fd);
+    } else if (r != EMU_EAGAIN) { /* out of descriptors: the client stays in the backlog, and looking again at once would spin */
+        emu_log_once(s->chr->emu, &s->said_accept, LOG_NOTICE, "%s: cannot take the connection: %s; trying again", s->where,
+                     r == EMU_ENOMEM ? "the host gives no more sockets (ulimit -n)" : emu_strerror(r));
+        watch_want(&s->listen_watch, 0);
+        char_stream_end_pause(s);
+        s->accept_again_ns = host_clock_ns() + CHAR_ACCEPT_PAUSE_NS;
+        s->accept_hook.fn = char_stream_on_poll;
+        s->accept_hook.opaque = s;
+        poll_hook_add(s->chr->emu, &s->accept_hook);
+    }
 }
 
 /* A connection under way has succeeded or failed. */
@@ -723,6 +759,7 @@ static void char_stream_close(struct chr *c)
     timer_cancel(&s->timer);
     char_stream_unwatch(s, true, true);
     if (s->listener != HOST_FD_NONE) {
+        char_stream_end_pause(s);
         watch_remove(c->emu, &s->listen_watch);
         host_fd_close(s->listener);
         if (s->unix_addr.family)
@@ -784,4 +821,5 @@ EMU_PRIV int char_stream_create(struct chr *c, const char *backend, struct optio
 #undef CHAR_STALL_NS
 #undef CHAR_LAST_FLUSH_NS
 #undef CHAR_CONNECT_NS
+#undef CHAR_ACCEPT_PAUSE_NS
 #undef CHAR_ADDRESSES
