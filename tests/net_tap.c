@@ -9,6 +9,10 @@
 
 #ifdef __linux__
 #include <sched.h>
+#include <arpa/inet.h>
+#include <linux/if_packet.h>
+#include <net/if.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 #endif
@@ -204,6 +208,209 @@ static bool own_namespace(void)
 #endif
 }
 
+#ifdef __linux__
+static struct end *tap_new_end(const char *options, struct err *err)
+{
+    struct end *n = calloc(1, sizeof *n);
+    struct options o;
+    int r;
+    n->emu.alloc_fn = fake_alloc;
+    n->emu.wake_read = n->emu.wake_write = HOST_FD_NONE;
+    clock_create(&n->emu);
+    n->nic.opaque = n;
+    n->nic.receive = nic_receive;
+    n->nic.takes_gso = n->nic.takes_csum = true;
+    net_port_register(&n->emu, &n->nic);
+    r = options_parse(&o, &n->emu, "-netdev", options, "type", err);
+    if (!r) {
+        r = net_netdev_add(&n->emu, &o, err);
+        options_free(&o);
+    }
+    if (!r)
+        r = net_port_connect(&n->nic, net_port_find(&n->emu, "n0"), err);
+    if (!r)
+        return n;
+    net_destroy(&n->emu);
+    clock_destroy(&n->emu);
+    free(n);
+    return NULL;
+}
+
+static void tap_free_end(struct end *n)
+{
+    net_destroy(&n->emu);
+    clock_destroy(&n->emu);
+    free(n);
+}
+
+static void write_script(const char *path, const char *text)
+{
+    FILE *f = fopen(path, "w");
+    fputs(text, f);
+    fclose(f);
+    chmod(path, 0755);
+}
+
+/* A TCP packet of 3000 bytes at 1000 a segment, its checksum left open, as a NIC with TSO gives it. */
+static size_t super_frame(uint8_t *f, const uint8_t *to)
+{
+    memset(f, 0, 54 + 3000);
+    memcpy(f, to, 6);
+    f[6] = 2;
+    st16be(f + 12, 0x0800);
+    f[14] = 0x45;
+    st16be(f + 16, 3040);
+    f[22] = 64, f[23] = 6;
+    st32be(f + 26, 0x0A4D0002), st32be(f + 30, 0x0A4D0063); /* not the host's own: its TCP answers nothing */
+    st16be(f + 24, net_checksum(f + 14, 20, 0));
+    st16be(f + 34, 1), st16be(f + 36, 2);
+    f[46] = 0x50, f[47] = 0x10;
+    st16be(f + 50, net_checksum_fold(net_checksum_add(f + 26, 8, 6 + 3020)));
+    memset(f + 54, 0x33, 3000);
+    return 54 + 3000;
+}
+
+/* With vnet_hdr a super-frame crosses whole, to the kernel and from it; without, the kernel gets segments of the right size and sum. */
+static void test_super(int *test_failed, bool vnet)
+{
+    static uint8_t bytes[10 + 4000];
+    static const uint8_t guest[6] = { 0x52, 0x54, 0, 0x77, 0, 2 }, all[6] = { 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF };
+    char script[64], text[200];
+    struct sockaddr_ll a;
+    struct host_iov piece;
+    struct net_frame f;
+    struct err err;
+    struct end *n;
+    int fd, on = 1;
+    unsigned i, seen = 0;
+    snprintf(script, sizeof script, "/tmp/emu-tap-up-%ld.sh", host_pid());
+    write_script(script, "#!/bin/sh\necho 1 > /proc/sys/net/ipv6/conf/$1/disable_ipv6\nip link set $1 up\n");
+    snprintf(text, sizeof text, "tap,id=n0,ifname=emutest1,script=%s,downscript=no,vnet_hdr=%s", script, vnet ? "on" : "off");
+    n = tap_new_end(text, &err);
+    remove(script);
+    if (!n) {
+        printf("%s\n", err.text);
+        SKIP("no tap here");
+    }
+    fd = socket(AF_PACKET, SOCK_RAW, htons(0x0800));
+    memset(&a, 0, sizeof a);
+    a.sll_family = AF_PACKET;
+    a.sll_protocol = htons(0x0800);
+    a.sll_ifindex = (int)if_nametoindex("emutest1");
+    CHECK(fd >= 0 && !bind(fd, (struct sockaddr *)&a, sizeof a));
+    memset(&f, 0, sizeof f);
+    piece.base = bytes;
+    piece.size = super_frame(bytes, all);
+    f.pieces = &piece;
+    f.count = 1;
+    f.size = piece.size;
+    f.gso = NET_GSO_TCP4;
+    f.gso_size = 1000;
+    f.header_bytes = 54;
+    f.needs_csum = true;
+    f.csum_start = 34;
+    f.csum_offset = 16;
+    CHECK_EQ(net_send(&n->nic, &f), 1);
+    for (i = 0; i < 100 && seen < (vnet ? 1u : 3u); i++) {
+        ssize_t size = recv(fd, n->last, sizeof n->last, MSG_DONTWAIT);
+        if (size < 0) {
+            usleep(10000);
+            continue;
+        }
+        if (size < 54 || n->last[23] != 6)
+            continue;
+        CHECK_EQ(size, vnet ? 54 + 3000 : 54 + 1000);
+        if (!vnet) {
+            CHECK_EQ(ld32be(n->last + 38), seen * 1000);
+            CHECK_EQ(net_checksum(n->last + 34, 1020, net_checksum_fold(net_checksum_add(n->last + 26, 8, 6 + 1020))), 0);
+        }
+        seen++;
+    }
+    CHECK_EQ(seen, vnet ? 1 : 3);
+    /* the way back: what a program of the host's sends in one piece */
+    CHECK_EQ(setsockopt(fd, SOL_PACKET, PACKET_VNET_HDR, &on, sizeof on), 0);
+    memset(bytes, 0, 10);
+    super_frame(bytes + 10, guest);
+    bytes[0] = 1, bytes[1] = 1; /* the header is in the host's byte order */
+    {
+        uint16_t v[4] = { 54, 1000, 34, 16 };
+        memcpy(bytes + 2, v, 8);
+    }
+    n->want_type = 0x0800;
+    CHECK_EQ(sendto(fd, bytes, 10 + 54 + 3000, 0, (struct sockaddr *)&a, sizeof a), 10 + 54 + 3000);
+    poll_end(n, vnet ? 1 : 3);
+    CHECK_EQ(n->frames, vnet ? 1 : 3);
+    CHECK_EQ(n->last_size, vnet ? 54 + 3000 : 54 + 1000);
+    if (vnet) {
+        CHECK_EQ(n->last_frame.gso, NET_GSO_TCP4);
+        CHECK(n->last_frame.gso_size == 1000 && n->last_frame.header_bytes == 54 && n->last_frame.needs_csum);
+        CHECK(n->last_frame.csum_start == 34 && n->last_frame.csum_offset == 16);
+    } else {
+        CHECK_EQ(ld32be(n->last + 38), 2000);
+    }
+    close(fd);
+    tap_free_end(n);
+}
+
+TEST(tap_passes_super_frames_whole_with_vnet_headers)
+{
+    if (!own_namespace())
+        SKIP("no network namespace or no /dev/net/tun");
+    test_super(test_failed, true);
+}
+
+TEST(tap_gets_super_frames_cut_without)
+{
+    if (!own_namespace())
+        SKIP("no network namespace or no /dev/net/tun");
+    test_super(test_failed, false);
+}
+
+/* downscript= runs at the end with the interface's name, which is there still; script=no and downscript=no run nothing; the interface has one user. */
+TEST(tap_runs_its_scripts_and_has_one_user)
+{
+    char up[64], down[64], told[64], text[300], line[100] = "";
+    struct err err;
+    struct end *n;
+    FILE *f;
+    if (!own_namespace())
+        SKIP("no network namespace or no /dev/net/tun");
+    snprintf(up, sizeof up, "/tmp/emu-tap-up-%ld.sh", host_pid());
+    snprintf(down, sizeof down, "/tmp/emu-tap-down-%ld.sh", host_pid());
+    snprintf(told, sizeof told, "/tmp/emu-tap-told-%ld", host_pid());
+    snprintf(text, sizeof text, "#!/bin/sh\necho up $1 $# >> %s\n", told);
+    write_script(up, text);
+    snprintf(text, sizeof text, "#!/bin/sh\nip link show $1 > /dev/null && echo down $1 $# >> %s\n", told);
+    write_script(down, text);
+    remove(told);
+    snprintf(text, sizeof text, "tap,id=n0,ifname=emutest2,script=%s,downscript=%s", up, down);
+    n = tap_new_end(text, &err);
+    if (!n) {
+        printf("%s\n", err.text);
+        SKIP("no tap here");
+    }
+    CHECK(!tap_new_end("tap,id=n0,ifname=emutest2,script=no,downscript=no", &err));
+    CHECK(strstr(err.text, "emutest2 is in use by another program"));
+    tap_free_end(n);
+    f = fopen(told, "r");
+    CHECK(f);
+    line[fread(line, 1, sizeof line - 1, f)] = 0;
+    fclose(f);
+    CHECK(!strcmp(line, "up emutest2 1\ndown emutest2 1\n"));
+    remove(told);
+    n = tap_new_end("tap,id=n0,ifname=emutest2,script=no,downscript=no", &err); /* free again */
+    CHECK(n);
+    tap_free_end(n);
+    CHECK(access(told, F_OK));
+    remove(up);
+    remove(down);
+}
+#else
+TEST(tap_passes_super_frames_whole_with_vnet_headers) { SKIP("needs Linux"); }
+TEST(tap_gets_super_frames_cut_without) { SKIP("needs Linux"); }
+TEST(tap_runs_its_scripts_and_has_one_user) { SKIP("needs Linux"); }
+#endif
+
 TEST(tap_talks_to_the_kernel_with_vnet_headers)
 {
     if (!own_namespace())
@@ -218,4 +425,6 @@ TEST(tap_talks_to_the_kernel_without)
     test_tap(test_failed, "off");
 }
 
-TEST_MAIN(TEST_CASE(tap_talks_to_the_kernel_with_vnet_headers), TEST_CASE(tap_talks_to_the_kernel_without))
+TEST_MAIN(TEST_CASE(tap_talks_to_the_kernel_with_vnet_headers), TEST_CASE(tap_talks_to_the_kernel_without),
+          TEST_CASE(tap_passes_super_frames_whole_with_vnet_headers), TEST_CASE(tap_gets_super_frames_cut_without),
+          TEST_CASE(tap_runs_its_scripts_and_has_one_user))
