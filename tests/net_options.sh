@@ -97,14 +97,58 @@ accept() { # NAME "ARGUMENTS" TEXT...
     name=$1 arguments=$2
     shift 2
     printf 'info network\nquit\n' | timeout 20 $EMU -display none -serial none -monitor stdio -S $arguments > "$dir/out" 2> "$dir/err"
-    for text; do
-        grep -q -e "$text" "$dir/out" || { bad "$name: \"$text\" is not in: $(cat "$dir/out" "$dir/err")"; return; }
+    for text; do # !TEXT: must not be there
+        case $text in
+        !*) ! grep -q -e "${text#!}" "$dir/out" ;;
+        *) grep -q -e "$text" "$dir/out" ;;
+        esac || { bad "$name: \"$text\": $(cat "$dir/out" "$dir/err")"; return; }
     done
     ok
 }
 accept net_nic_takes_macaddr '-net nic,macaddr=52:54:00:00:00:09 -net user' 'macaddr=52:54:00:00:00:09'
 accept net_nic_takes_netdev '-netdev user,id=n7 -net nic,netdev=n7' 'peer=n7'
 accept device_takes_bus '-netdev user,id=n7 -device e1000,netdev=n7,bus=pci.0,addr=0x5' 'peer=n7'
+# Which cards there are: no option is -net nic -net user; -net user alone has the card too; -netdev alone has none.
+mac=52:54:00:12:34
+accept default_card '' '^#net000: type=user,peer=hub0port0' "^e1000.0: .*peer=hub0port1.*macaddr=$mac:56" '!e1000.1'
+accept net_user_has_a_card '-net user' '^#net000: type=user,peer=hub0port0' "^e1000.0: .*peer=hub0port1.*macaddr=$mac:56" '!e1000.1'
+accept net_nic_and_user '-net nic,model=rtl8139 -net user,net=10.1.1.0/24' '^rtl8139.0: .*peer=hub0port0' 'net=10.1.1.0' '!e1000'
+accept net_socket_joins_the_hub '-net nic -net user -net socket,listen=127.0.0.1:0' '^#net002: type=socket,peer=hub0port2' "macaddr=$mac:56" '!e1000.1'
+accept net_none '-net none' '!e1000' '!user'
+accept nic_none '-nic none' '!e1000' '!user'
+accept nodefaults '-nodefaults' '!e1000' '!user'
+accept netdev_alone_has_no_card '-netdev user,id=n7' '^n7: type=user' '!e1000' '!hub'
+accept nic_makes_backend_and_card '-nic user,model=ne2k_pci,mac=52:54:00:00:00:77,net=10.1.1.0/24' 'ne2k_pci.*macaddr=52:54:00:00:00:77' 'net=10.1.1.0' '!hub'
+accept macs_rise '-nic user -nic user,model=rtl8139 -nic user,model=ne2k_pci' "e1000.0: .*$mac:56" "rtl8139.0: .*$mac:57" "ne2k_pci.0: .*$mac:58"
+accept device_takes_mac '-netdev user,id=n7 -device rtl8139,netdev=n7,mac=52:54:00:00:00:78' 'peer=n7.*macaddr=52:54:00:00:00:78'
+accept hubport_takes_netdev '-netdev user,id=n7 -netdev hubport,id=h,hubid=4,netdev=n7' '^h: type=hubport,peer=n7'
+
+# The monitor unplugs a card by either end's name, takes a backend away from its card, and goes on after each wrong line.
+cat > "$dir/commands" <<'END'
+set_link n7 off
+info network
+set_link n7 on
+set_link e1000.0 perhaps
+set_link nobody on
+netdev_add user,id=n8,colour=red
+netdev_add bogus,id=n8
+netdev_add user,id=n7
+netdev_del e1000.0
+netdev_del n7
+info network
+netdev_add user,id=n7,net=10.1.1.0/24
+hostfwd_add n7 tcp:127.0.0.1:0-:22
+hostfwd_add n6 tcp:127.0.0.1:0-:22
+info network
+quit
+END
+timeout 60 $EMU -display none -serial none -monitor stdio -S -netdev user,id=n7 -device e1000,netdev=n7 < "$dir/commands" > "$dir/out" 2> "$dir/err"
+status=$?
+for text in 'n7: type=user,link=down,peer=e1000.0' 'set_link: needs a name and on or off' "Device 'nobody' not found" '"colour"' '"bogus"' 'id n7 already' \
+    "Device 'e1000.0' not found" '^e1000.0: type=nic,link=down,frames' 'no user network with id n6' 'net=10.1.1.0'; do
+    if grep -q -e "$text" "$dir/out"; then ok; else bad "monitor_changes_the_network: \"$text\" is not in: $(cat "$dir/out" "$dir/err")"; fi
+done
+if [ $status = 0 ]; then ok; else bad "monitor_changes_the_network: status $status"; fi
 
 # What the host refuses.
 if [ -c /dev/net/tun ]; then
