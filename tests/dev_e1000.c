@@ -12,6 +12,7 @@ enum {
     CTRL = 0, STATUS = 8, EECD = 0x10, EERD = 0x14, MDIC = 0x20, FCAL = 0x28, FCAH = 0x2C, FCT = 0x30, VET = 0x38, ICR = 0xC0, ITR = 0xC4, ICS = 0xC8, IMS = 0xD0,
     IMC = 0xD8, RCTL = 0x100, FCTTV = 0x170, TXCW = 0x178, TCTL = 0x400, TIPG = 0x410, FCRTH = 0x2168, RDBAL = 0x2800, RDBAH = 0x2804, RDLEN = 0x2808, RDH = 0x2810,
     RDT = 0x2818, RDTR = 0x2820, RADV = 0x282C, TDBAL = 0x3800, TDBAH = 0x3804, TDLEN = 0x3808, TDH = 0x3810, TDT = 0x3818, TIDV = 0x3820, TADV = 0x382C,
+    WUC = 0x5800, WUS = 0x5810, PRC64 = 0x405C, BPRC = 0x4078, MPRC = 0x407C, TPR = 0x40D0, TPT = 0x40D4,
     GPRC = 0x4074, GPTC = 0x4080, GORCL = 0x4088, GORCH = 0x408C, RXCSUM = 0x5000, MTA = 0x5200, RA = 0x5400, VFTA = 0x5600,
     BAR = 0x10000000, TX_RING = 0x1000, RX_RING = 0x2000, TX_BUF = 0x10000, RX_BUF = 0x80000, RX_N = 64, TX_N = 64
 };
@@ -814,6 +815,203 @@ TEST(e1000_super_frame_in_is_cut_and_the_rest_waits)
     machine_free(m);
 }
 
+/* §13.4.30, §13.4.31: RDTR counts from the last packet, RADV from the first of those not told yet, in units of 1.024 us; RDTR.FPD tells at once. */
+TEST(e1000_rx_interrupt_is_delayed)
+{
+    struct machine *m = machine_new();
+    uint8_t f[64];
+    rings(m);
+    frame_for_us(f, sizeof f);
+    wr(m, RDTR, 100);
+    wr(m, RADV, 150);
+    wr(m, IMS, 0x80);
+    CHECK_EQ(give(m, f, sizeof f), 1);
+    wait_ns(m, 90 * 1024);
+    CHECK_EQ(m->level, 0);
+    CHECK_EQ(give(m, f, sizeof f), 1); /* the delay anew, not the absolute one */
+    wait_ns(m, 50 * 1024);
+    CHECK_EQ(m->level, 0);
+    wait_ns(m, 15 * 1024);
+    CHECK_EQ(m->level, 1);
+    CHECK_EQ(rd(m, ICR) & 0x80, 0x80);
+    CHECK_EQ(give(m, f, sizeof f), 1);
+    wait_ns(m, 95 * 1024);
+    CHECK_EQ(m->level, 0);
+    wait_ns(m, 10 * 1024);
+    CHECK_EQ(m->level, 1);
+    rd(m, ICR);
+    CHECK_EQ(give(m, f, sizeof f), 1);
+    CHECK_EQ(m->level, 0);
+    wr(m, RDTR, 0x80000000u | 100);
+    CHECK_EQ(m->level, 1);
+    machine_free(m);
+}
+
+/* §3.3.3: a legacy descriptor with IC asks for a sum from CSS on into CSO. §3.5: a context and POPTS ask for the IP header's and TCP's. */
+TEST(e1000_inserts_checksums)
+{
+    struct machine *m = machine_new();
+    static uint8_t f[54 + 301], want[54 + 301];
+    unsigned how;
+    size_t size = tcp_frame(want, 301);
+    rings(m);
+    for (how = 0; how < 4; how++) { /* legacy; IP and TCP by context; TCP with an end; the same to a peer that takes no open sums */
+        unsigned at = how * 2;
+        memcpy(f, want, size);
+        st16be(f + 50, net_checksum_fold(net_checksum_add(f + 26, 8, 6 + 321))); /* the pseudo header's */
+        if (how)
+            st16be(f + 24, 0);
+        m->wire.takes_csum = m->wire.takes_gso = how < 3;
+        mem_write(&m->emu, TX_BUF, f, size);
+        if (!how) {
+            tx(m, at, TX_BUF, (uint32_t)size | 50 << 16 | 0x0Fu << 24, 34 << 8); /* CSO; EOP, IFCS, IC, RS; CSS */
+            tx(m, at + 1, TX_BUF, 0x20u << 24, 0);
+        } else {
+            uint64_t end = how == 2 ? size - 1 : 0;
+            mem_st(&m->emu, TX_RING + at * 16, 14 | 24 << 8 | (uint64_t)33 << 16 | (uint64_t)34 << 32 | (uint64_t)50 << 40 | end << 48, 8);
+            mem_st(&m->emu, TX_RING + at * 16 + 8, (uint64_t)0x23 << 24, 8); /* DEXT, IP, TCP */
+            tx(m, at + 1, TX_BUF, (uint32_t)size | 1 << 20 | 0x2Bu << 24, 3 << 8);
+        }
+        wr(m, TDT, at + 2);
+        CHECK_EQ(m->frames, how + 1);
+        CHECK_EQ(m->last_size, size);
+        if (m->last_frame.needs_csum) { /* left open for who takes it further */
+            CHECK(how && how < 3 && m->last_frame.csum_start == 34 && m->last_frame.csum_offset == 16);
+            st16be(m->last + 50, net_checksum(m->last + 34, size - 34, 0));
+        }
+        CHECK(!memcmp(m->last, want, size));
+    }
+    machine_free(m);
+}
+
+/* §3.5.4 for IPv6: no IP checksum; the payload length is the hardware's. */
+TEST(e1000_tso_of_ipv6)
+{
+    struct machine *m = machine_new();
+    static uint8_t f[74 + 2500];
+    unsigned i, plain;
+    for (plain = 0; plain < 2; plain++) {
+        memset(f, 0, sizeof f);
+        frame_for_us(f, 14);
+        st16be(f + 12, 0x86DD);
+        f[14] = 0x60, f[20] = 6, f[21] = 64;
+        f[22] = f[38] = 0xFE, f[23] = f[39] = 0x80, f[37] = 1, f[53] = 2;
+        st16be(f + 54, 80), st16be(f + 56, 1024), st32be(f + 58, 1000);
+        f[66] = 0x50, f[67] = 0x18;
+        for (i = 74; i < sizeof f; i++)
+            f[i] = (uint8_t)(i * 3);
+        st16be(f + 70, net_checksum_fold(net_checksum_add(f + 22, 32, 6)));
+        rings(m);
+        m->frames = 0;
+        m->wire.takes_gso = m->wire.takes_csum = !plain;
+        mem_write(&m->emu, TX_BUF, f, sizeof f);
+        mem_st(&m->emu, TX_RING, 14 | (uint64_t)54 << 32 | (uint64_t)70 << 40, 8);
+        mem_st(&m->emu, TX_RING + 8, 2500 | 0x25u << 24, 4); /* DEXT, TSE, TCP, not IP */
+        mem_st(&m->emu, TX_RING + 12, 74 << 8 | 1000u << 16, 4);
+        tx(m, 1, TX_BUF, (uint32_t)sizeof f | 1 << 20 | 0x2Fu << 24, 2 << 8);
+        wr(m, TDT, 2);
+        CHECK_EQ(m->frames, plain ? 3 : 1);
+        CHECK_EQ(m->last_size, plain ? 74 + 500 : sizeof f);
+        CHECK_EQ(ld16be(m->last + 18), m->last_size - 54);
+        if (plain) {
+            CHECK_EQ(ld32be(m->last + 58), 3000);
+            CHECK_EQ(net_checksum(m->last + 54, 520, net_checksum_fold(net_checksum_add(m->last + 22, 32, 6 + 520))), 0);
+        } else {
+            CHECK(m->last_frame.gso == NET_GSO_TCP6 && m->last_frame.gso_size == 1000 && m->last_frame.header_bytes == 74);
+            st16be(m->last + 70, net_checksum(m->last + 54, sizeof f - 54, 0));
+            CHECK_EQ(net_checksum(m->last + 54, sizeof f - 54, net_checksum_fold(net_checksum_add(m->last + 22, 32, 6 + sizeof f - 54))), 0);
+        }
+    }
+    machine_free(m);
+}
+
+/* §13.4.22: RCTL.MO chooses which 12 bits of a multicast address the table is asked by; MPE takes all of them. */
+TEST(e1000_multicast_offsets)
+{
+    struct machine *m = machine_new();
+    uint8_t f[60];
+    unsigned mo;
+    rings(m);
+    frame_for_us(f, 60);
+    f[0] = 1, f[1] = 0, f[2] = 0x5E, f[3] = 0x12, f[4] = 0x34, f[5] = 0xFB;
+    for (mo = 0; mo < 4; mo++) {
+        static const unsigned shift[4] = { 4, 3, 2, 0 }; /* bits 47:36, 46:35, 45:34, 43:32 of the address */
+        unsigned hash = (0xFBu << 8 | 0x34u) >> shift[mo] & 0xFFF, before;
+        unsigned i;
+        wr(m, RCTL, 0x04008002 | mo << 12);
+        for (i = 0; i < 128; i++)
+            wr(m, MTA + i * 4, i == hash / 32 ? ~(1u << hash % 32) : 0xFFFFFFFF);
+        before = rd(m, RDH);
+        give(m, f, 60);
+        CHECK_EQ(rd(m, RDH), before); /* only the one bit counts */
+        for (i = 0; i < 128; i++)
+            wr(m, MTA + i * 4, i == hash / 32 ? 1u << hash % 32 : 0);
+        give(m, f, 60);
+        CHECK_EQ(rd(m, RDH), before + 1);
+    }
+    for (mo = 0; mo < 128; mo++)
+        wr(m, MTA + mo * 4, 0);
+    wr(m, RCTL, 0x04008002 | 1 << 4);
+    give(m, f, 60);
+    CHECK_EQ(rd(m, RDH), 5);
+    CHECK_EQ(rd(m, MPRC), 5);
+    machine_free(m);
+}
+
+/* §13.4.22: BSIZE and BSEX give the buffers 256 bytes to 16 KiB. */
+TEST(e1000_receive_buffer_sizes)
+{
+    static const struct { unsigned bits, size; } rows[] = {
+        { 0, 2048 }, { 1 << 16, 1024 }, { 2 << 16, 512 }, { 3 << 16, 256 },
+        { 1u << 25 | 1 << 16, 16384 }, { 1u << 25 | 2 << 16, 8192 }, { 1u << 25 | 3 << 16, 4096 },
+    };
+    static uint8_t f[9000];
+    unsigned i, k;
+    frame_for_us(f, sizeof f);
+    for (i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        struct machine *m = machine_new();
+        unsigned count = (sizeof f + rows[i].size - 1) / rows[i].size;
+        rings(m);
+        for (k = 0; k < RX_N; k++)
+            mem_st(&m->emu, RX_RING + k * 16, RX_BUF + k * 16384, 8);
+        wr(m, RCTL, 0x04008022 | rows[i].bits); /* LPE */
+        CHECK_EQ(give(m, f, sizeof f), 1);
+        CHECK_EQ(rd(m, RDH), count);
+        for (k = 0; k < count; k++) {
+            CHECK_EQ(rx_info(m, k) & 0xFFFF, k + 1 < count ? rows[i].size : sizeof f - (size_t)(count - 1) * rows[i].size);
+            CHECK_EQ(rx_info(m, k) >> 32 & 3, k + 1 < count ? 1 : 3);
+        }
+        machine_free(m);
+    }
+}
+
+/* Wake-up is not there: its bits read zero whatever is written. The counters of §13.7 count and are cleared by reading. */
+TEST(e1000_wake_bits_read_zero_and_counters_clear)
+{
+    struct machine *m = machine_new();
+    uint8_t f[64];
+    unsigned i;
+    rings(m);
+    for (i = WUC; i <= WUS; i += 8) {
+        wr(m, i, 0xFFFFFFFF);
+        CHECK_EQ(rd(m, i), 0);
+    }
+    frame_for_us(f, 60);
+    give(m, f, 60);
+    memset(f, 0xFF, 6);
+    give(m, f, 60);
+    mem_write(&m->emu, TX_BUF, f, 60);
+    tx(m, 0, TX_BUF, 0x0B000000 | 60, 0);
+    wr(m, TDT, 1);
+    CHECK_EQ(rd(m, PRC64), 2);
+    CHECK_EQ(rd(m, BPRC), 1);
+    CHECK_EQ(rd(m, MPRC), 0);
+    CHECK_EQ(rd(m, TPR), 2);
+    CHECK_EQ(rd(m, TPT), 1);
+    CHECK(!rd(m, PRC64) && !rd(m, BPRC) && !rd(m, TPR) && !rd(m, TPT));
+    machine_free(m);
+}
+
 /* PHY loopback as the self test uses it; a full ring drops then, since nobody can wait. */
 TEST(e1000_loopback)
 {
@@ -899,5 +1097,7 @@ TEST_MAIN(TEST_CASE(e1000_pci_header), TEST_CASE(e1000_registers_hold_what_the_s
           TEST_CASE(e1000_tx_interrupt_is_delayed), TEST_CASE(e1000_waits_for_a_full_peer), TEST_CASE(e1000_tso_is_taken_whole), TEST_CASE(e1000_refused_packet_of_many_descriptors_is_the_same_later),
           TEST_CASE(e1000_tso_to_a_plain_peer_gives_right_segments), TEST_CASE(e1000_tso_of_short_packets), TEST_CASE(e1000_inserts_and_strips_vlan_tags), TEST_CASE(e1000_keeps_the_tag_of_short_frames), TEST_CASE(e1000_receives_into_descriptors),
           TEST_CASE(e1000_filters_addresses), TEST_CASE(e1000_rx_checksum_flags), TEST_CASE(e1000_long_packets_need_lpe_and_take_several_descriptors),
-          TEST_CASE(e1000_full_ring_makes_the_sender_wait), TEST_CASE(e1000_super_frame_in_is_cut_and_the_rest_waits), TEST_CASE(e1000_loopback), TEST_CASE(e1000_reset_by_io_port),
+          TEST_CASE(e1000_full_ring_makes_the_sender_wait), TEST_CASE(e1000_super_frame_in_is_cut_and_the_rest_waits), TEST_CASE(e1000_loopback),
+          TEST_CASE(e1000_rx_interrupt_is_delayed), TEST_CASE(e1000_inserts_checksums), TEST_CASE(e1000_tso_of_ipv6), TEST_CASE(e1000_multicast_offsets),
+          TEST_CASE(e1000_receive_buffer_sizes), TEST_CASE(e1000_wake_bits_read_zero_and_counters_clear), TEST_CASE(e1000_reset_by_io_port),
           TEST_CASE(e1000_survives_hostile_rings))
