@@ -80,6 +80,39 @@ TEST(tcp_delivers_data_both_ways_and_half_closes)
     script_end(&s);
 }
 
+/* RFC 9293 §3.6: a host that has closed its side goes on receiving, for as long as the guest likes; behind our FIN nothing is sent, and nothing probed. */
+TEST(tcp_is_silent_behind_its_fin)
+{
+    struct script s;
+    struct seg g;
+    char buf[16];
+    CHECK(connected(&s, 65535));
+    peer_says(&s, "bye", 3);
+    CHECK(take_tcp(&s, &g));
+    CHECK_EQ(g.len, 3);
+    shutdown(s.peer, SHUT_WR);
+    script_poll(&s, 100);
+    if (!(g.flags & FIN))
+        CHECK(take_tcp(&s, &g));
+    CHECK_EQ(g.flags & FIN, FIN);
+    send_tcp(&s, GATE, s.hport, s.gseq, s.gack + 4, ACK, 65535, NULL, 0, NULL, 0);
+    script_work(&s);
+    script_advance(&s, 3600 * SECOND);
+    while (take_tcp(&s, &g))
+        printf("sequence number FIN + %u, %u bytes, flags %x\n", g.seq - (s.gack + 3), (unsigned)g.len, g.flags), *test_failed = 1;
+    CHECK(!*test_failed);
+    CHECK_EQ(s.n->tcp_count, 1);
+    send_tcp(&s, GATE, s.hport, s.gseq, s.gack + 4, ACK | PSH, 65535, NULL, 0, "at last", 7);
+    script_work(&s);
+    CHECK_EQ(read(s.peer, buf, sizeof buf), 7);
+    CHECK(!memcmp(buf, "at last", 7));
+    CHECK(take_tcp(&s, &g));
+    CHECK_EQ(g.ack, s.gseq + 7);
+    CHECK_EQ(g.seq, s.gack + 4);
+    CHECK(tcp_check(s.n));
+    script_end(&s);
+}
+
 /* RFC 9293 §3.8.6.3, RFC 1122 §4.2.3.2: one acknowledgement for at least every second full-sized segment (here: super-frame), and within 500 ms
  * (here: 0.5). Small segments, and those with a FIN, are answered at once. */
 TEST(tcp_acknowledges_every_second_super_frame)
@@ -1570,7 +1603,7 @@ TEST(ipv6_advertises_prefix_router_and_dns)
 }
 
 TEST_MAIN(TEST_CASE(udp_datagram_behind_an_error_is_unharmed), TEST_CASE(guestfwd_closes_the_line_that_it_opened), TEST_CASE(tcp_rings_of_many_flows_are_small), TEST_CASE(tcp_reset_waits_for_room_in_the_nic), TEST_CASE(tcp_that_gives_up_a_closed_window_resets_both_ends), TEST_CASE(tcp_flows_take_turns_at_a_full_nic),
-          TEST_CASE(guestfwd_leaves_a_chardev_in_use_alone), TEST_CASE(tcp_probes_zero_window_and_resumes), TEST_CASE(tcp_refused_connection_is_reset), TEST_CASE(tcp_delivers_data_both_ways_and_half_closes),
+          TEST_CASE(guestfwd_leaves_a_chardev_in_use_alone), TEST_CASE(tcp_probes_zero_window_and_resumes), TEST_CASE(tcp_refused_connection_is_reset), TEST_CASE(tcp_delivers_data_both_ways_and_half_closes), TEST_CASE(tcp_is_silent_behind_its_fin),
           TEST_CASE(tcp_acknowledges_every_second_super_frame), TEST_CASE(tcp_acknowledges_out_of_order_data_with_sack), TEST_CASE(tcp_retransmits_by_sack_and_by_timeout), TEST_CASE(tcp_fast_retransmits_without_sack),
           TEST_CASE(tcp_identifies_packets_without_gaps), TEST_CASE(tcp_fast_retransmits_without_sack_from_a_full_window),
           TEST_CASE(tcp_answer_before_a_reset_is_delivered), TEST_CASE(ip_fragments_are_judged_like_whole_datagrams), TEST_CASE(hostfwd_goes_to_the_address_that_was_leased), TEST_CASE(net_of_16_addresses_has_one_for_the_guest),

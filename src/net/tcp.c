@@ -1027,7 +1027,7 @@ static void tcp_send_data(struct tcp_flow *f, int64_t now)
         if (fin)
             return;
     }
-    if (!f->chunk_count && (f->tx_end != f->snd_nxt || (f->host_eof && !f->fin_sent)) && !f->rto_at && !f->nat->blocked) { /* persist: RFC 9293 §3.8.6.1 */
+    if (!f->chunk_count && !f->fin_sent && (f->tx_end != f->snd_nxt || f->host_eof) && !f->rto_at && !f->nat->blocked) { /* persist: RFC 9293 §3.8.6.1 */
         f->rto_at = now + EMU_MIN(f->rto_ns << f->backoff, TCP_RTO_MAX);
         f->rto_is_probe = false;
     }
@@ -1104,7 +1104,7 @@ static void tcp_timeout(struct tcp_flow *f, int64_t now)
 {
     unsigned i;
     if (!f->chunk_count) { /* persist */
-        uint32_t left = f->tx_end - f->snd_nxt;
+        uint32_t left = f->fin_sent ? 0 : f->tx_end - f->snd_nxt; /* the FIN counts in snd_nxt */
         if (++f->retries > TCP_RETRIES) {
             tcp_send_reset(f);
             tcp_reset_host(f);
