@@ -3,7 +3,8 @@
  * net_bridge [netns=FILE] tap=NAME [gso=on|off] [loss=PERCENT] [dup=PERCENT] [reorder=PERCENT] [seed=N] [dns=PORT] user,OPTIONS
  *
  * Used by tests/net_matrix.sh and net_soak.sh inside a network namespace; dns= is a resolver on the host's loopback. Impairment, both ways, holds back, drops or doubles frames by a seeded
- * generator. On SIGTERM it prints what it counted ("flows N descriptors N ...") and ends.
+ * generator. Every TCP segment is looked at as it crosses: "cable ok", or what was broken first. On SIGTERM it prints what it counted ("flows N
+ * descriptors N ...") and ends.
  */
 #include "machine.h"
 #include "net/net.h"
@@ -20,7 +21,14 @@
 #include <linux/if.h>
 #include <linux/if_tun.h>
 
-enum { VNET_HEADER = 12, HELD = 64, FRAME_MAX = 65536 + 64, BATCH = 64 };
+enum { VNET_HEADER = 12, HELD = 64, FRAME_MAX = 65536 + 64, BATCH = 64, SEEN = 1 << 14, SEEN_HEAD = 160 };
+/* A connection as it crosses the cable, from what the NAT has got and sent. */
+struct seen {
+    uint32_t key; /* both ports */
+    bool guest_scales, nat_scales, guest_edge_known, nat_edge_known, nat_ack_known, fin_known, syn_known;
+    uint8_t guest_shift, nat_shift;
+    uint32_t syn, guest_edge, nat_edge, nat_ack, fin; /* the opening SYN; right edges of the windows told; what we acknowledged; where our FIN is */
+};
 struct held {
     uint8_t *bytes;
     size_t size;
@@ -39,6 +47,9 @@ struct bridge {
     struct watch watch;
     uint64_t to_guest, from_guest, dropped, tap_full;
     bool waiting;
+    struct seen *seen;
+    uint64_t segments; /* looked at */
+    char broken[200];
 };
 
 static volatile sig_atomic_t stop_now, report_now;
@@ -54,6 +65,126 @@ static unsigned chance(struct bridge *b)
 {
     b->seed = b->seed * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
     return (unsigned)(b->seed >> 33) % 10000;
+}
+
+/* ---- what must hold on the cable ---- */
+
+/* Its place, which another connection takes over with its SYN; NULL: not watched from its start. */
+static struct seen *seen_get(struct bridge *b, uint32_t key, bool starts)
+{
+    struct seen *s = &b->seen[(key * UINT32_C(2654435761) >> 16) % SEEN];
+    if (s->key == key)
+        return s;
+    if (!starts)
+        return NULL;
+    memset(s, 0, sizeof *s);
+    s->key = key;
+    return s;
+}
+
+static void seen_scale(const uint8_t *t, size_t header, bool *scales, uint8_t *shift)
+{
+    size_t i = 20;
+    *scales = false;
+    while (i + 1 < header && t[i]) {
+        if (t[i] == 3 && i + 2 < header) {
+            *scales = true;
+            *shift = t[i + 2];
+        }
+        i += t[i] == 1 ? 1 : t[i + 1] < 2 ? header : t[i + 1];
+    }
+}
+
+static void seen_broken(struct bridge *b, const struct seen *s, const char *what, uint32_t seq, size_t size, uint32_t bound)
+{
+    if (!b->broken[0])
+        snprintf(b->broken, sizeof b->broken, "%s (ports %u and %u, sequence number %" PRIu32 ", %u bytes, bound %" PRIu32 ")", what, s->key >> 16, s->key & 0xFFFF, seq,
+                 (unsigned)size, bound);
+}
+
+/* RFC 9293 §3.4, §3.7, §3.8.6: we send nothing beyond the window that we were told (but one byte to probe it), our acknowledgements and the right edge of our
+ * window never go back, and a FIN has one place, behind all data. */
+static void look_at(struct bridge *b, const struct net_frame *f, bool to_guest)
+{
+    uint8_t head[SEEN_HEAD];
+    const uint8_t *t;
+    size_t got = net_frame_copy(f, 0, head, sizeof head), l4, header, size, end;
+    uint32_t seq, ack, window, key, slack = 0;
+    unsigned flags;
+    struct seen *s;
+    if (got >= 34 && ld16be(head + 12) == 0x0800 && head[23] == 6 && !(ld16be(head + 20) & 0x3FFF)) {
+        l4 = 14 + (size_t)(head[14] & 15) * 4;
+        end = 14 + (size_t)ld16be(head + 16);
+    } else if (got >= 54 && ld16be(head + 12) == 0x86DD && head[20] == 6) {
+        l4 = 54;
+        end = 54 + (size_t)ld16be(head + 18);
+    } else {
+        return;
+    }
+    if (f->gso != NET_GSO_NONE)
+        end = f->size;
+    if (l4 + 20 > got)
+        return;
+    t = head + l4;
+    header = (size_t)(t[12] >> 4) * 4;
+    if (header < 20 || l4 + header > got || end < l4 + header)
+        return;
+    size = end - l4 - header;
+    seq = ld32be(t + 4), ack = ld32be(t + 8), flags = t[13], window = ld16be(t + 14);
+    key = to_guest ? (uint32_t)ld16be(t + 2) << 16 | ld16be(t) : (uint32_t)ld16be(t) << 16 | ld16be(t + 2);
+    if (!(s = seen_get(b, key, (flags & 0x12) == 2)))
+        return;
+    b->segments++;
+    if ((flags & 0x12) == 2) { /* SYN: from now on another connection, if it is not the same again */
+        if (s->syn_known && s->syn == seq)
+            return;
+        memset(s, 0, sizeof *s);
+        s->key = key;
+        s->syn = seq;
+        s->syn_known = true;
+    }
+    if (flags & 2) {
+        seen_scale(t, header, to_guest ? &s->nat_scales : &s->guest_scales, to_guest ? &s->nat_shift : &s->guest_shift);
+    } else if (s->guest_scales && s->nat_scales) {
+        window <<= to_guest ? s->nat_shift : s->guest_shift;
+        slack = (1u << s->nat_shift) - 1; /* what a scaled window can't say: RFC 7323 §2.4 */
+    }
+    if (!to_guest) {
+        if ((flags & 0x10) && (!s->guest_edge_known || (int32_t)(ack + window - s->guest_edge) > 0)) {
+            s->guest_edge = ack + window;
+            s->guest_edge_known = true;
+        }
+        return;
+    }
+    if (flags & 4)
+        return;
+    if (flags & 0x10) {
+        if (s->nat_ack_known && (int32_t)(ack - s->nat_ack) < 0)
+            seen_broken(b, s, "an acknowledgement went back", ack, 0, s->nat_ack);
+        if (s->nat_edge_known && (int32_t)(ack + window + slack - s->nat_edge) < 0)
+            seen_broken(b, s, "a window's right edge went back", ack + window, 0, s->nat_edge);
+        s->nat_edge = s->nat_edge_known && (int32_t)(ack + window - s->nat_edge) < 0 ? s->nat_edge : ack + window;
+        s->nat_ack = ack;
+        s->nat_ack_known = s->nat_edge_known = true;
+    }
+    if (flags & 2)
+        return;
+    if (size && s->guest_edge_known && (int32_t)(seq + (uint32_t)size - s->guest_edge) > 0 && !(size == 1 && seq == s->guest_edge))
+        seen_broken(b, s, "data beyond the window", seq, size, s->guest_edge);
+    if (s->fin_known && (int32_t)(seq + (uint32_t)size - s->fin) > 0 && size)
+        seen_broken(b, s, "data behind the FIN", seq, size, s->fin);
+    if (flags & 1) {
+        if (s->fin_known && seq + (uint32_t)size != s->fin)
+            seen_broken(b, s, "a FIN in another place", seq, size, s->fin);
+        s->fin = seq + (uint32_t)size;
+        s->fin_known = true;
+    }
+}
+
+static int to_nat(struct bridge *b, const struct net_frame *f)
+{
+    look_at(b, f, false);
+    return net_send(&b->port, f);
 }
 
 /* ---- what goes where ---- */
@@ -106,7 +237,7 @@ static void held_done(void *opaque)
     if (h->to_guest)
         write_tap(h->bridge, &f);
     else
-        net_send(&h->bridge->port, &f);
+        to_nat(h->bridge, &f);
     free(h->bytes);
     free(h);
 }
@@ -144,7 +275,7 @@ static int impair_each(void *opaque, const struct net_frame *f)
     else if (x->to_guest)
         write_tap(b, f);
     else
-        net_send(&b->port, f);
+        to_nat(b, f);
     return 1;
 }
 
@@ -152,6 +283,7 @@ static int port_receive(struct net_port *p, const struct net_frame *f)
 {
     struct bridge *b = p->opaque;
     struct each x;
+    look_at(b, f, true);
     if (!impaired(b))
         return write_tap(b, f);
     x.b = b;
@@ -193,7 +325,7 @@ static void tap_ready(void *opaque, unsigned events)
             x.to_guest = false;
             net_frame_cut(b->e, &f, impair_each, &x);
         } else {
-            net_send(&b->port, &f);
+            to_nat(b, &f);
         }
     }
 }
@@ -207,8 +339,8 @@ static void report(struct bridge *b)
         descriptors += fcntl((int)i, F_GETFD) != -1;
     for (w = b->e->watches; w; w = w->next)
         watches++;
-    printf("flows %u udp %u descriptors %u watches %u to_guest %" PRIu64 " from_guest %" PRIu64 " dropped %" PRIu64 " bad %" PRIu64 " check %s\n", n->tcp_count, n->udp_count,
-           descriptors, watches, b->to_guest, b->from_guest, b->dropped, n->bad_packets, tcp_check(n) ? "ok" : "BROKEN");
+    printf("flows %u udp %u descriptors %u watches %u to_guest %" PRIu64 " from_guest %" PRIu64 " dropped %" PRIu64 " bad %" PRIu64 " check %s cable %s segments %" PRIu64 "\n", n->tcp_count, n->udp_count,
+           descriptors, watches, b->to_guest, b->from_guest, b->dropped, n->bad_packets, tcp_check(n) ? "ok" : "BROKEN", b->broken[0] ? b->broken : b->segments ? "ok" : "not seen", b->segments);
     fflush(stdout);
 }
 
@@ -269,6 +401,11 @@ int main(int argc, char **argv)
     if (!e || clock_create(e))
         return 1;
     b.e = e;
+    b.seen = calloc(SEEN, sizeof *b.seen);
+    if (!b.seen)
+        return 1;
+    for (i = 0; i < SEEN; i++)
+        b.seen[i].key = 1; /* nobody's; and the memory is there from the start, so that it is no growth */
     b.tap = -1;
     b.gso = true;
     b.seed = 1;

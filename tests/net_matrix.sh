@@ -52,7 +52,7 @@ stop() {
     wait "$bridge" 2> /dev/null
     bridge=
     tail -n 2 "$out/log" | head -n 1 > "$out/end"
-    case $(cat "$out/end") in *"check ok"*) ;; *) bad "invariants: $(cat "$out/end")" ;; esac
+    case $(cat "$out/end") in *"check ok cable ok"*) ;; *) bad "invariants: $(cat "$out/end")" ;; esac
 }
 ok() { passed=$((passed + 1)); echo "ok   $*"; }
 bad() { failed=$((failed + 1)); echo "FAIL $*"; }

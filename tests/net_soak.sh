@@ -99,6 +99,6 @@ if [ -n "$LONG" ]; then
 fi
 kill -TERM $bridge
 wait $bridge
-case $(tail -n 2 "$out/log" | head -n 1) in *"check ok"*) ok invariants_hold ;; *) bad "invariants_hold: $(tail -n 2 "$out/log")" ;; esac
+case $(tail -n 2 "$out/log" | head -n 1) in *"check ok cable ok"*) ok invariants_hold ;; *) bad "invariants_hold: $(tail -n 2 "$out/log")" ;; esac
 echo "$passed passed, $failed failed"
 [ "$failed" -eq 0 ]
