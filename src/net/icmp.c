@@ -20,7 +20,7 @@ enum { ICMP_ECHO_REPLY = 0, ICMP_ECHO = 8, ICMP_HEADER = 8, ICMP6_ECHO = 128, IC
 struct icmp_flow {
     struct nat *nat;
     struct icmp_flow *next;
-    struct nat_addr guest;
+    struct nat_addr guest, remote; /* remote: asked last */
     uint16_t id;
     bool v4;
     host_fd fd;
@@ -222,6 +222,7 @@ EMU_PRIV bool icmp_forward_echo(struct nat *n, struct pkt *p)
         icmp_error(n, p, NAT_UNREACH_ADMIN);
         return false;
     }
+    f->remote = p->dst;
     f->used_host_ns = host_clock_ns();
     if (f->ttl != p->ttl && (f->ttl >= 0 || p->ttl < 64)) {
         host_set_option(f->fd, HOST_OPT_TTL, p->ttl > 1 ? p->ttl - 1 : 1);
@@ -266,6 +267,19 @@ EMU_PRIV void icmp_destroy(struct nat *n)
 {
     while (n->icmp_list)
         icmp_free(n->icmp_list);
+}
+
+EMU_PRIV void icmp_print_info(struct nat *n, struct buf *out)
+{
+    struct icmp_flow *f;
+    char text[32], source[64], dest[64];
+    int64_t now = host_clock_ns();
+    for (f = n->icmp_list; f; f = f->next) {
+        snprintf(text, sizeof text, "ICMP[%d sec]", (int)((ICMP_IDLE_NS - (now - f->used_host_ns)) / NS_PER_SEC));
+        nat_format(&f->guest, source, sizeof source);
+        nat_format(&f->remote, dest, sizeof dest);
+        buf_printf(out, "  %-19s %3d %15s %5s %15s %5s %5u %5u\n", text, (int)f->fd, source, "-", dest, "-", 0u, 0u);
+    }
 }
 #undef ICMP_MAX_FLOWS
 #undef ICMP_IDLE_NS

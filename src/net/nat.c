@@ -520,6 +520,7 @@ EMU_PRIV void nat_print_info(struct emu *e, struct buf *out)
         }
         tcp_print_info(n, out);
         udp_print_info(n, out);
+        icmp_print_info(n, out);
     }
 }
 

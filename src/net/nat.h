@@ -138,6 +138,7 @@ EMU_PRIV void icmp_error_about(struct nat *n, enum nat_unreach why, const struct
                                const uint8_t l4[8], size_t l4_bytes);
 EMU_PRIV void icmp_tick(struct nat *n, int64_t host_now);
 EMU_PRIV void icmp_destroy(struct nat *n);
+EMU_PRIV void icmp_print_info(struct nat *n, struct buf *out);
 EMU_PRIV bool icmp_forward_echo(struct nat *n, struct pkt *p); /* both families, through a ping socket */
 EMU_PRIV void ip6_input(struct nat *n, struct pkt *p);
 EMU_PRIV void ip6_headers(struct nat *n, struct pkt *p, uint8_t next, bool whole); /* from p->l4 on; whole: put together from fragments */
