@@ -366,6 +366,41 @@ TEST(listener_without_descriptors_waits_and_tries_again)
     }
 }
 
+/* A socket in the file system that nobody listens on is a leftover and is replaced; one that is in use, and a port in use, end the command line. */
+TEST(listeners_replace_only_what_is_stale)
+{
+    static const char *const kinds[] = { "stream,id=n0,server=on,addr.type=unix,addr.path=%s", "stream,id=n0,server=on,addr.type=inet,addr.host=127.0.0.1,addr.port=%s",
+                                         "socket,id=n0,listen=127.0.0.1:%s" };
+    char text[300], where[120];
+    struct host_addr path;
+    struct err err;
+    struct end *a, *b;
+    host_fd fd;
+    unsigned i, port = free_port(HOST_STREAM);
+    memset(&path, 0, sizeof path);
+    path.family = HOST_UNIX;
+    snprintf(path.path, sizeof path.path, "/tmp/emu-net-stale-%ld", host_pid());
+    CHECK_EQ(host_socket(&fd, HOST_UNIX, HOST_STREAM), 0);
+    CHECK_EQ(host_bind(fd, &path, false), 0);
+    host_fd_close(fd);
+    for (i = 0; i < 3; i++) {
+        if (i)
+            snprintf(where, sizeof where, "%u", port);
+        else
+            snprintf(where, sizeof where, "%s", path.path);
+        snprintf(text, sizeof text, kinds[i], where);
+        a = end_new(text, &err);
+        if (!a)
+            printf("%s\n", err.text);
+        CHECK(a);
+        b = end_new(text, &err);
+        CHECK(!b && strstr(err.text, where));
+        CHECK(strstr(err.text, i ? "in use" : "another program listens there"));
+        end_free(a);
+    }
+    CHECK_EQ(host_path_kind(path.path), HOST_KIND_NONE);
+}
+
 TEST(datagrams_carry_frames)
 {
     char text[300];
@@ -711,7 +746,7 @@ TEST(backends_name_what_is_wrong)
 }
 
 TEST_MAIN(TEST_CASE(socket_listen_and_connect_carry_frames), TEST_CASE(stream_unix_survives_a_peer_that_comes_and_goes), TEST_CASE(stream_format_is_length_and_frame),
-          TEST_CASE(listener_without_descriptors_waits_and_tries_again), TEST_CASE(datagrams_carry_frames), TEST_CASE(unix_datagrams_carry_frames), TEST_CASE(multicast_joins_several_without_echo), TEST_CASE(hub_joins_three), TEST_CASE(hub_passes_super_frames_on),
+          TEST_CASE(listener_without_descriptors_waits_and_tries_again), TEST_CASE(listeners_replace_only_what_is_stale), TEST_CASE(datagrams_carry_frames), TEST_CASE(unix_datagrams_carry_frames), TEST_CASE(multicast_joins_several_without_echo), TEST_CASE(hub_joins_three), TEST_CASE(hub_passes_super_frames_on),
           TEST_CASE(descriptors_of_another_program_carry_frames), TEST_CASE(streams_choose_their_family),
           TEST_CASE(hubs_in_a_ring_end_a_frame), TEST_CASE(tap_that_is_gone_is_not_watched),
           TEST_CASE(backends_name_what_is_wrong))

@@ -1613,6 +1613,82 @@ TEST(dns_of_either_family_and_after_a_failure)
     script_end(&s);
 }
 
+/* The monitor's list, as the manual has it: RecvQ is what waits for the guest, SendQ what waits for the host's program. */
+TEST(info_usernet_shows_what_waits)
+{
+    struct script s;
+    struct buf out;
+    char want[100];
+    uint16_t port;
+    int fd = udp_any(&port);
+    CHECK(connected(&s, 0));
+    peer_says(&s, "hello", 5); /* the guest's window is shut */
+    send_udp(&s, GUEST, 5000, GATE, port, "x", 1);
+    buf_init(&out, s.e);
+    nat_print_info(s.e, &out);
+    buf_add(&out, "", 1);
+    snprintf(want, sizeof want, "10.0.2.15 40000        10.0.2.2 %5u     5     0\n", s.hport);
+    if (!strstr((char *)out.data, want))
+        printf("%s", (char *)out.data);
+    CHECK(strstr((char *)out.data, "Protocol[State]") && strstr((char *)out.data, "TCP[ESTABLISHED]") && strstr((char *)out.data, want));
+    CHECK(strstr((char *)out.data, "UDP[") && strstr((char *)out.data, "10.0.2.15  5000"));
+    buf_free(&out);
+    close(fd);
+    script_end(&s);
+}
+
+/* restrict=on by IPv6: an address, but neither router (lifetime 0: RFC 4861 §4.2) nor name server. */
+TEST(restrict_advertises_no_router)
+{
+    struct script s;
+    const uint8_t *p;
+    size_t i, size;
+    bool prefix = false;
+    CHECK(script_start(&s, "restrict=on"));
+    solicit_router(&s);
+    p = take6(&s, 58, &size);
+    CHECK(p && p[0] == 134);
+    CHECK_EQ(ld16be(p + 6), 0);
+    for (i = 16; i < size; i += p[i + 1] * (size_t)8) {
+        prefix = prefix || p[i] == 3;
+        CHECK(p[i] != 25);
+    }
+    CHECK(prefix);
+    script_end(&s);
+}
+
+TEST(ipv6_udp_reaches_the_hosts_loopback)
+{
+    struct script s;
+    struct sockaddr_in6 a, from;
+    socklen_t n = sizeof a;
+    uint8_t u[12], got[16];
+    const uint8_t *p;
+    size_t size;
+    int fd = socket(AF_INET6, SOCK_DGRAM, 0);
+    memset(&a, 0, sizeof a);
+    a.sin6_family = AF_INET6;
+    a.sin6_addr = in6addr_loopback;
+    if (fd < 0 || bind(fd, (struct sockaddr *)&a, sizeof a))
+        SKIP("the host has no IPv6 loopback");
+    getsockname(fd, (struct sockaddr *)&a, &n);
+    CHECK(script_start(&s, ""));
+    memset(u, 0, sizeof u);
+    st16be(u, 5000), st16be(u + 2, ntohs(a.sin6_port)), st16be(u + 4, 12);
+    memcpy(u + 8, "six!", 4);
+    send6(&s, 17, gate6, 64, u, 12, 6);
+    n = sizeof from;
+    CHECK_EQ(recvfrom(fd, got, sizeof got, MSG_DONTWAIT, (struct sockaddr *)&from, &n), 4);
+    CHECK(!memcmp(got, "six!", 4));
+    CHECK_EQ(sendto(fd, "answer", 6, 0, (struct sockaddr *)&from, n), 6);
+    script_poll(&s, 100);
+    p = take6(&s, 17, &size);
+    CHECK(p && size == 14 && ld16be(p) == ntohs(a.sin6_port) && ld16be(p + 2) == 5000 && !memcmp(p + 8, "answer", 6));
+    CHECK(!memcmp(last_frame + 22, gate6, 16) && !memcmp(last_frame + 38, guest6, 16));
+    close(fd);
+    script_end(&s);
+}
+
 /* ---- TCP: what the texts ask beyond the exchanges of net_script.c ---- */
 
 /* RFC 6528 §3: ISN = M + F(connection, secret), M a clock of 4 us. */
@@ -1832,7 +1908,8 @@ TEST_MAIN(TEST_CASE(kernel_without_ipv6_is_no_want_of_descriptors), TEST_CASE(re
           TEST_CASE(user_options_name_option_value_and_form),
           TEST_CASE(user_addresses_follow_the_options), TEST_CASE(user_families_can_be_switched), TEST_CASE(user_ipv6_addresses_follow_the_options),
           TEST_CASE(ipv6_defends_its_addresses), TEST_CASE(hostfwd_parts_may_be_empty), TEST_CASE(guestfwd_command_has_no_shell),
-          TEST_CASE(udp_mapping_ends_after_five_idle_minutes), TEST_CASE(udp_ttl_is_passed_on_less_one),
+          TEST_CASE(udp_mapping_ends_after_five_idle_minutes), TEST_CASE(info_usernet_shows_what_waits),
+          TEST_CASE(restrict_advertises_no_router), TEST_CASE(ipv6_udp_reaches_the_hosts_loopback), TEST_CASE(udp_ttl_is_passed_on_less_one),
           TEST_CASE(icmp_port_unreachable_comes_from_the_address_asked), TEST_CASE(dns_of_either_family_and_after_a_failure),
           TEST_CASE(tcp_first_sequence_numbers_are_a_clock_and_a_secret), TEST_CASE(tcp_connect_that_nobody_answers_ends),
           TEST_CASE(tcp_rings_grow_from_256_kib_to_4_mib), TEST_CASE(tcp_opens_its_window_by_whole_segments),
