@@ -82,7 +82,7 @@ EMU_PRIV void icmp_error(struct nat *n, struct pkt *p, enum nat_unreach why)
     size_t size = EMU_MIN(p->end - p->l3, p->head_size - p->l3);
     const uint8_t *ip = pkt_bytes(p, p->l3, size), *l4 = p->l4 < p->end ? pkt_bytes(p, p->l4, 1) : NULL;
     uint32_t src = nat_get_v4(&p->src);
-    bool v4 = nat_is_v4(&p->src);
+    bool v4 = nat_is_v4(&p->src), from_host;
     if (!ip || p->to_all || (p->head[0] & 1)) /* also a multicast of the link's alone */
         return;
     if (!l4 && (v4 || why != NAT_UNREACH_PROTO)) /* a next header that nobody knows may have nothing behind it */
@@ -94,7 +94,8 @@ EMU_PRIV void icmp_error(struct nat *n, struct pkt *p, enum nat_unreach why)
     if (!v4 && p->proto == NAT_PROTO_ICMP6 && (!l4 || l4[0] < 128))
         return;
     /* what a host says comes from the address that the datagram went to, what a router says from the router's (RFC 1122 §3.2.2, RFC 4443 §2.2 (a)) */
-    icmp_send_error(n, why, (why == NAT_UNREACH_PORT || why == NAT_UNREACH_PROTO) && nat_is_ours(n, &p->dst) ? &p->dst : NULL, &p->src, ip, size, p->proto_at);
+    from_host = (why == NAT_UNREACH_PORT || why == NAT_UNREACH_PROTO) && nat_is_ours(n, &p->dst);
+    icmp_send_error(n, why, from_host ? &p->dst : NULL, &p->src, ip, size, p->proto_at);
 }
 
 EMU_PRIV void icmp_error_about(struct nat *n, enum nat_unreach why, const struct nat_addr *from, const struct nat_addr *guest, const struct nat_addr *remote, uint8_t proto,
