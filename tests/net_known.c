@@ -1171,6 +1171,55 @@ TEST(tftp_netascii_and_timeout)
     script_end(&s);
 }
 
+/* RFC 1350, RFC 7440: block numbers have 16 bits and go on at 0; by IPv6 as by IPv4. */
+TEST(tftp_block_numbers_wrap_by_ipv6)
+{
+    enum { SIZE = 600003, BLOCK = 8 };
+    static const char request[] = "\0\1big\0octet\0blksize\0" "8\0windowsize\0" "64";
+    struct script s;
+    char dir[64], path[100], option[100];
+    uint8_t *data = malloc(SIZE), u[64];
+    const uint8_t *p;
+    size_t got = 0, size, i;
+    unsigned server = 0, rounds;
+    uint32_t block = 0;
+    int fd;
+    for (i = 0; i < SIZE; i++)
+        data[i] = (uint8_t)(i * 7 + i / 509);
+    snprintf(dir, sizeof dir, "/tmp/emu-tftp-w-%ld", (long)getpid());
+    mkdir(dir, 0755);
+    snprintf(path, sizeof path, "%s/big", dir);
+    fd = open(path, O_WRONLY | O_CREAT | O_TRUNC, 0644);
+    CHECK(fd >= 0 && write(fd, data, SIZE) == SIZE);
+    close(fd);
+    snprintf(option, sizeof option, "tftp=%s", dir);
+    CHECK(script_start(&s, option));
+    memset(u, 0, sizeof u);
+    st16be(u, 7000), st16be(u + 2, 69), st16be(u + 4, 8 + sizeof request);
+    memcpy(u + 8, request, sizeof request);
+    send6(&s, 17, gate6, 64, u, 8 + sizeof request, 6);
+    for (rounds = 0; rounds < 3000 && got < SIZE; rounds++) {
+        while ((p = take6(&s, 17, &size))) {
+            server = ld16be(p);
+            if (ld16be(p + 8) != 3)
+                continue;
+            CHECK_EQ(ld16be(p + 10), (block + 1) & 0xFFFF);
+            CHECK(size - 12 == EMU_MIN((size_t)BLOCK, SIZE - got) && !memcmp(p + 12, data + got, size - 12));
+            got += size - 12;
+            block++;
+        }
+        st16be(u + 2, (uint16_t)server), st16be(u + 4, 12), st16be(u + 8, 4), st16be(u + 10, (uint16_t)block);
+        send6(&s, 17, gate6, 64, u, 12, 6);
+    }
+    CHECK_EQ(got, SIZE);
+    CHECK(block > 65536);
+    CHECK_EQ(s.n->tftp_count, 0);
+    free(data);
+    unlink(path);
+    rmdir(dir);
+    script_end(&s);
+}
+
 static int never_called(struct net_port *p, const struct net_frame *f)
 {
     (void)f;
@@ -1904,7 +1953,7 @@ TEST_MAIN(TEST_CASE(kernel_without_ipv6_is_no_want_of_descriptors), TEST_CASE(re
           TEST_CASE(hostfwd_in_use_is_named_for_udp_and_unix), TEST_CASE(restrict_leaves_tftp_and_hostfwd), TEST_CASE(icmp_echo_to_the_outside_by_ping_socket), TEST_CASE(icmp_echo_to_the_outside_where_it_is_allowed),
           TEST_CASE(no_payload_is_rewritten), TEST_CASE(reset_with_host_events_pending), TEST_CASE(ip_header_lengths_that_lie_are_dropped), TEST_CASE(small_mtu_answers_fit),
           TEST_CASE(tcp_uses_windows_beyond_64_kib), TEST_CASE(tcp_large_mtu_with_a_small_window_does_not_stall), TEST_CASE(udp_empty_datagrams_are_read_once),
-          TEST_CASE(dhcp_declines_releases_and_many_leases), TEST_CASE(tftp_netascii_and_timeout), TEST_CASE(super_frames_that_lie_are_dropped),
+          TEST_CASE(dhcp_declines_releases_and_many_leases), TEST_CASE(tftp_netascii_and_timeout), TEST_CASE(tftp_block_numbers_wrap_by_ipv6), TEST_CASE(super_frames_that_lie_are_dropped),
           TEST_CASE(user_options_name_option_value_and_form),
           TEST_CASE(user_addresses_follow_the_options), TEST_CASE(user_families_can_be_switched), TEST_CASE(user_ipv6_addresses_follow_the_options),
           TEST_CASE(ipv6_defends_its_addresses), TEST_CASE(hostfwd_parts_may_be_empty), TEST_CASE(guestfwd_command_has_no_shell),
