@@ -431,9 +431,124 @@ TEST(idle_run_never_blocks_and_says_when_to_come_back)
     emu_destroy(m);
 }
 
+/* Answers of the smallest calls; EMU_VERSION is made of the three numbers. */
+TEST(versions_errors_and_cpus_are_told)
+{
+    static const char *const options[] = { "-m", "16M", "-smp", "3", "-net", "none" };
+    char version[40];
+    int error;
+    struct emu *m = emu_new(NULL);
+    CHECK(m != NULL);
+    sprintf(version, "%d.%d.%d", EMU_VERSION_MAJOR, EMU_VERSION_MINOR, EMU_VERSION_PATCH);
+    CHECK(!strcmp(version, EMU_VERSION));
+    for (error = EMU_OK; error >= EMU_EADDRINUSE; error--) {
+        CHECK(emu_strerror(error) != NULL && emu_strerror(error)[0]);
+        CHECK(error == EMU_EADDRINUSE || strcmp(emu_strerror(error), emu_strerror(error - 1)));
+    }
+    CHECK(emu_strerror(-1000) != NULL);
+    CHECK_EQ(emu_run(m, NULL, NULL), EMU_EINVAL); /* never configured */
+    CHECK_EQ(emu_pause(m), EMU_EINVAL);
+    CHECK_EQ(emu_configure(m, (int)(sizeof options / sizeof options[0]), options, NULL, 0), 0);
+    CHECK_EQ(emu_cpu_count(m), 3);
+    emu_destroy(m);
+    emu_destroy(NULL);
+}
+
+/* Runs until the line holds text. */
+static int runs_until(struct emu *m, const struct my_console *console, const char *text)
+{
+    struct emu_limits limits = { 20000000, -1, 1 };
+    int i;
+    for (i = 0; i < 300 && !strstr(console->text, text); i++)
+        emu_run(m, &limits, NULL);
+    return strstr(console->text, text) != NULL;
+}
+
+/* pause: no instruction more; resume: on it goes; reset: the boot sector runs a second time; the power button raises PWRBTN_STS, bit 8 of the PM1 status
+ * register (ACPI 6 table 4.11), which the power management function keeps at port 600h. */
+TEST(pause_resume_reset_and_power_button)
+{
+    static struct my_disk disk;
+    static struct my_console console;
+    struct emu_limits limits = { 20000000, -1, 0 };
+    struct emu_result result;
+    uint64_t instructions, changes;
+    char reply[100] = "";
+    struct emu *m = machine(&disk, &console, "again");
+    CHECK(m != NULL);
+    changes = emu_screen_changes(m);
+    CHECK_EQ(emu_run(m, &limits, &result), 0);
+    CHECK_EQ(emu_pause(m), 0);
+    CHECK_EQ(emu_run(m, &limits, &result), 0);
+    CHECK_EQ(result.reason, EMU_REASON_PAUSED);
+    instructions = result.instructions;
+    CHECK_EQ(emu_run(m, &limits, &result), 0);
+    CHECK_EQ(result.reason, EMU_REASON_PAUSED);
+    CHECK_EQ(result.instructions, instructions);
+    CHECK_EQ(emu_resume(m), 0);
+    CHECK(runs_until(m, &console, "again"));
+    CHECK(emu_screen_changes(m) != changes); /* the firmware has written its lines */
+    changes = emu_screen_changes(m);
+    CHECK_EQ(emu_screen_changes(m), changes);
+    emu_reset(m);
+    CHECK(runs_until(m, &console, "againagain"));
+    emu_power_button(m);
+    CHECK_EQ(emu_run(m, &limits, &result), 0);
+    CHECK_EQ(emu_monitor(m, "i /h 0x600", reply, sizeof reply), 0);
+    CHECK_EQ(strtoul(strchr(reply, '=') ? strchr(reply, '=') + 1 : "0", NULL, 0) & 0x100, 0x100);
+    emu_destroy(m);
+}
+
+/* 32-bit paging (SDM vol. 3 section 4.3) with one page table, set up by the boot sector: linear 400000h is physical 9000h, 401000h is nowhere. */
+TEST(virtual_addresses_go_through_the_guests_tables)
+{
+    static const uint8_t code[] = {
+        0xFA, 0x31, 0xC0, 0x8E, 0xD8,                                                 /* cli; xor ax,ax; mov ds,ax */
+        0x66, 0xC7, 0x06, 0x00, 0x60, 0x03, 0x50, 0x00, 0x00,                         /* mov dword [6000h],5003h: directory entry 0 */
+        0x66, 0xC7, 0x06, 0x04, 0x60, 0x03, 0x80, 0x00, 0x00,                         /* mov dword [6004h],8003h: directory entry 1 */
+        0x66, 0xC7, 0x06, 0x1C, 0x50, 0x03, 0x70, 0x00, 0x00,                         /* mov dword [501Ch],7003h: page 7 is itself */
+        0x66, 0xC7, 0x06, 0x00, 0x80, 0x03, 0x90, 0x00, 0x00,                         /* mov dword [8000h],9003h */
+        0x66, 0xB8, 0x00, 0x60, 0x00, 0x00, 0x0F, 0x22, 0xD8,                         /* mov eax,6000h; mov cr3,eax */
+        0x0F, 0x20, 0xC0, 0x66, 0x0D, 0x01, 0x00, 0x00, 0x80, 0x0F, 0x22, 0xC0,       /* mov eax,cr0; or eax,80000001h; mov cr0,eax */
+        0xBA, 0xF8, 0x03, 0xB0, 'v', 0xEE, 0xF4, 0xEB, 0xFD                           /* mov dx,3F8h; mov al,'v'; out dx,al; hlt: hlt; jmp hlt */
+    };
+    static struct my_disk disk;
+    static struct my_console console;
+    static char reply[4000];
+    struct emu *m = machine(&disk, &console, "");
+    uint8_t bytes[4] = { 0 };
+    uint64_t value = 0;
+    CHECK(m != NULL);
+    memcpy(disk.bytes, code, sizeof code);
+    CHECK(runs_until(m, &console, "v"));
+    CHECK_EQ(emu_read_register(m, 0, "cr3", &value), 0);
+    CHECK_EQ(value, 0x6000);
+    CHECK_EQ(emu_write_memory(m, 0x9010, "abcd", 4), 0);
+    CHECK_EQ(emu_read_virtual(m, 0, 0x400010, bytes, 4), 0);
+    CHECK(!memcmp(bytes, "abcd", 4));
+    CHECK_EQ(emu_write_virtual(m, 0, 0x400011, "XY", 2), 0);
+    CHECK_EQ(emu_read_memory(m, 0x9010, bytes, 4), 0);
+    CHECK(!memcmp(bytes, "aXYd", 4));
+    CHECK_EQ(emu_read_virtual(m, 0, 0x401000, bytes, 4), EMU_EFAULT);
+    CHECK_EQ(emu_read_virtual(m, 0, 0x400FFE, bytes, 4), EMU_EFAULT); /* its second half */
+    CHECK_EQ(emu_write_virtual(m, 0, 0x401000, bytes, 4), EMU_EFAULT);
+    CHECK_EQ(emu_read_virtual(m, 1, 0x400010, bytes, 4), EMU_EINVAL);
+    CHECK_EQ(emu_monitor(m, "info tlb", reply, sizeof reply), 0);
+    CHECK(strstr(reply, "400000: ") && strstr(reply, "9000 "));
+    CHECK_EQ(emu_monitor(m, "info mem", reply, sizeof reply), 0);
+    CHECK(strstr(reply, "400000-") && strstr(reply, "401000 ") && strstr(reply, "1000 -rw"));
+    CHECK_EQ(emu_monitor(m, "x /4xb 0x400010", reply, sizeof reply), 0);
+    CHECK(strstr(reply, ": 0x61 0x58 0x59 0x64\n") != NULL);
+    CHECK_EQ(emu_monitor(m, "x /1xb 0x401000", reply, sizeof reply), 0);
+    CHECK(strstr(reply, "Cannot access memory") != NULL);
+    emu_destroy(m);
+}
+
 TEST_MAIN(TEST_CASE(two_machines_run_side_by_side_from_their_own_disks), TEST_CASE(memory_and_registers_can_be_written_and_read_back),
           TEST_CASE(a_limit_of_instructions_is_kept_exactly_by_the_host_clock), TEST_CASE(a_limit_of_instructions_is_kept_exactly_by_icount),
           TEST_CASE(a_limit_of_instructions_holds_from_power_on), TEST_CASE(a_guest_halted_for_good_gives_the_call_back),
           TEST_CASE(wrong_options_give_one_line),
           TEST_CASE(frames_go_both_ways_by_callback), TEST_CASE(stop_from_a_callback_and_every_block_is_given_back),
-          TEST_CASE(idle_run_never_blocks_and_says_when_to_come_back))
+          TEST_CASE(idle_run_never_blocks_and_says_when_to_come_back),
+          TEST_CASE(versions_errors_and_cpus_are_told), TEST_CASE(pause_resume_reset_and_power_button),
+          TEST_CASE(virtual_addresses_go_through_the_guests_tables))
