@@ -794,6 +794,19 @@ static uint32_t scan(struct emu *e, const char *signature, uint32_t from, uint32
     return 0;
 }
 
+/* Where the table of that signature is, by the RSDT; 0: nowhere. */
+static uint32_t fw_acpi_table(struct emu *e, const char *signature)
+{
+    uint32_t rsdp = scan(e, "RSD PTR ", 0xE0000, 0x100000), rsdt = rsdp ? (uint32_t)mem_ld(e, rsdp + 16, 4) : 0, i;
+    char name[4];
+    for (i = 36; rsdt && i < mem_ld(e, rsdt + 4, 4); i += 4) {
+        mem_read(e, mem_ld(e, rsdt + i, 4), name, 4);
+        if (!memcmp(name, signature, 4))
+            return (uint32_t)mem_ld(e, rsdt + i, 4);
+    }
+    return 0;
+}
+
 /* QEMU's bootindex: the lowest goes first whatever its slot, and is drive 80h for who boots from it. */
 TEST(bootindex_of_a_device_orders_drives)
 {
@@ -951,6 +964,199 @@ static void multiboot_elf(uint8_t *k, uint32_t paddr, uint32_t offset, uint32_t 
     st32le(k + 4096, 0x1BADB002), st32le(k + 4100, 3), st32le(k + 4104, 0 - (0x1BADB002u + 3));
 }
 
+/* -no-acpi and -machine acpi=off: no root pointer and no power management function; hpet=off: no HPET table, and nothing behind its address. */
+TEST(tables_and_chips_that_are_switched_off_are_not_there)
+{
+    static const char *const off[][4] = { { "-no-acpi", NULL, "-no-hpet", NULL }, { "-machine", "pc,acpi=off", "-M", "pc,hpet=off" } };
+    unsigned i;
+    for (i = 0; i < 2; i++) {
+        struct emu *e = machine(off[i][0], off[i][1], NULL, NULL);
+        CHECK(e != NULL);
+        CHECK_EQ(scan(e, "RSD PTR ", 0xE0000, 0x100000), 0);
+        port_write(e, 0xCF8, 0x80000B00, 4); /* 00:01.3 */
+        CHECK_EQ(port_read(e, 0xCFC, 4), 0xFFFFFFFF);
+        CHECK_EQ(mem_ld(e, 0xFED00000, 4), 0x8086A201);
+        done(e);
+        e = machine(off[i][2], off[i][3], NULL, NULL);
+        CHECK(e != NULL);
+        CHECK(scan(e, "RSD PTR ", 0xE0000, 0x100000) != 0);
+        port_write(e, 0xCF8, 0x80000B00, 4);
+        CHECK_EQ(port_read(e, 0xCFC, 4), 0x71138086);
+        CHECK(mem_ld(e, 0xFED00000, 4) != 0x8086A201);
+        CHECK_EQ(fw_acpi_table(e, "HPET"), 0);
+        done(e);
+    }
+}
+
+/* SMBIOS 2.8 sections 7.1, 7.2 and 7.4: strings of types 0, 1 and 3, counted from 1, behind the formatted area; the UUID is at 08h of type 1. */
+TEST(smbios_strings_are_those_of_the_command_line)
+{
+    static const char *const argv[] = { "-display", "none", "-monitor", "none", "-serial", "null", "-m", "64M",
+        "-smbios", "type=0,vendor=V0,version=N0,date=01/02/2003",
+        "-smbios", "type=1,manufacturer=M1,product=P1,version=N1,serial=S1,sku=K1,family=F1,uuid=00112233-4455-6677-8899-aabbccddeeff",
+        "-smbios", "type=3,manufacturer=M3" };
+    static const struct {
+        uint8_t type, at; /* where the string's number is */
+        const char *text;
+    } wanted[] = { { 0, 4, "V0" }, { 0, 5, "N0" }, { 0, 8, "01/02/2003" }, { 1, 4, "M1" }, { 1, 5, "P1" }, { 1, 6, "N1" }, { 1, 7, "S1" },
+        { 1, 25, "K1" }, { 1, 26, "F1" }, { 3, 4, "M3" } };
+    static uint8_t t[65536];
+    uint8_t b[32];
+    struct emu *e = emu_new(NULL);
+    uint32_t at, len, i;
+    size_t w, found = 0;
+    CHECK(e != NULL);
+    CHECK_EQ(emu_configure(e, (int)(sizeof argv / sizeof *argv), argv, why, sizeof why), 0);
+    board_reset(e);
+    e->current_cpu = e->cpus[0];
+    fw_post(e->firmware);
+    at = scan(e, "_SM_", 0xF0000, 0x100000);
+    CHECK(at != 0);
+    mem_read(e, at, b, 31);
+    len = ld16le(b + 22);
+    mem_read(e, ld32le(b + 24), t, len);
+    for (i = 0; i + 4 <= len && t[i] != 127;) {
+        uint32_t strings = i + t[i + 1], k;
+        for (w = 0; w < sizeof wanted / sizeof *wanted; w++)
+            if (wanted[w].type == t[i]) {
+                unsigned n = t[i + wanted[w].at];
+                for (k = strings; n > 1; n--)
+                    k += (uint32_t)strlen((char *)t + k) + 1;
+                CHECK(n == 1 && !strcmp((char *)t + k, wanted[w].text));
+                found++;
+            }
+        if (t[i] == 1)
+            CHECK(t[i + 8] == 0x33 && t[i + 15] == 0x66 && t[i + 16] == 0x88 && t[i + 23] == 0xFF);
+        for (k = strings; t[k] || t[k + 1]; k++) {
+        }
+        i = k + 2;
+    }
+    CHECK_EQ(found, sizeof wanted / sizeof *wanted);
+    done(e);
+}
+
+/* docs/specs/fw_cfg: selector port 510h, data port 511h; the directory, 19h, is a big-endian count and entries of 64 bytes: size, key, 2 reserved, name. */
+TEST(fw_cfg_files_of_the_command_line_are_read_by_the_guest)
+{
+    static const char *const argv[] = { "-display", "none", "-monitor", "none", "-serial", "null", "-m", "64M",
+        "-fw_cfg", "name=opt/test/text,string=hello",
+        "-fw_cfg", "opt/test/file,file=build/tests/fw_file.bin" };
+    static const uint8_t content[4] = { 1, 0, 255, 10 };
+    struct emu *e = emu_new(NULL);
+    unsigned found = 0, n, i, k;
+    CHECK(e != NULL);
+    make_file("build/tests/fw_file.bin", content, sizeof content, 0);
+    CHECK_EQ(emu_configure(e, (int)(sizeof argv / sizeof *argv), argv, why, sizeof why), 0);
+    e->current_cpu = e->cpus[0];
+    port_write(e, 0x510, 0x19, 2);
+    for (n = 0, i = 0; i < 4; i++)
+        n = n << 8 | (unsigned)port_read(e, 0x511, 1);
+    CHECK(n >= 2 && n < 200);
+    for (i = 0; i < n; i++) {
+        uint8_t entry[65] = { 0 };
+        const uint8_t *want;
+        port_write(e, 0x510, 0x19, 2);
+        for (k = 0; k < 4 + 64 * i; k++)
+            port_read(e, 0x511, 1);
+        for (k = 0; k < 64; k++)
+            entry[k] = (uint8_t)port_read(e, 0x511, 1);
+        if (strncmp((char *)entry + 8, "opt/test/", 9))
+            continue;
+        found++;
+        want = entry[8 + 9] == 't' ? (const uint8_t *)"hello" : content;
+        CHECK_EQ(entry[0] << 24 | entry[1] << 16 | entry[2] << 8 | entry[3], want == content ? 4 : 5);
+        port_write(e, 0x510, (uint64_t)entry[4] << 8 | entry[5], 2);
+        for (k = 0; k < entry[3]; k++)
+            CHECK_EQ(port_read(e, 0x511, 1), want[k]);
+        CHECK_EQ(port_read(e, 0x511, 1), 0);
+    }
+    CHECK_EQ(found, 2);
+    done(e);
+}
+
+/* QEMU's -boot: order= for every start, once= for the first only, strict=on for nothing else; boot_set from the next reset on. SeaBIOS reads the first
+ * and the second device from the halves of CMOS 3Dh: 1 floppy, 2 hard disk, 3 CD. */
+TEST(boot_order_letters_once_strict_and_boot_set)
+{
+    static const struct {
+        const char *option, *first, *second; /* what is tried, at the first and at the second start: F floppy, C disk, D CD */
+        unsigned cmos_first, cmos_second;
+    } rows[] = { { "d", "DFC", "DFC", 0x03, 0x03 }, { "order=ac", "FCD", "FCD", 0x21, 0x21 }, { "order=c,once=d", "DFC", "CFD", 0x03, 0x02 },
+        { "order=dc,strict=on", "DC", "DC", 0x23, 0x23 },
+        { "a,strict=on", "F", "F", 0x01, 0x01 } };
+    char tried[2][8], reply[100];
+    unsigned i, k, round, cmos[2];
+    static const uint8_t blank[512] = { 0 };
+    make_file("build/tests/fw_a.img", blank, sizeof blank, 1 << 20);
+    make_file("build/tests/fw_b.img", blank, sizeof blank, 1440 * 1024);
+    for (i = 0; i < sizeof rows / sizeof *rows; i++) {
+        const char *argv[] = { "-display", "none", "-monitor", "none", "-serial", "null", "-m", "64M", "-boot", NULL,
+            "-drive", "file=build/tests/fw_a.img,format=raw", "-drive", "file=build/tests/fw_b.img,format=raw,if=floppy" };
+        struct emu *e = emu_new(NULL);
+        argv[9] = rows[i].option;
+        CHECK(e != NULL);
+        CHECK_EQ(emu_configure(e, (int)(sizeof argv / sizeof *argv), argv, why, sizeof why), 0);
+        e->current_cpu = e->cpus[0];
+        for (round = 0; round < 3; round++) {
+            struct fw *fw = e->firmware;
+            unsigned at = round < 2 ? round : 1;
+            if (round)
+                board_reset(e);
+            fw_post(fw);
+            fw_boot_list(fw);
+            for (k = 0; k < fw->boot_count && k < 7; k++)
+                tried[at][k] = fw->boot[k].kind == FW_DRIVE_FLOPPY ? 'F' : fw->boot[k].kind == FW_DRIVE_DISK ? 'C' : 'D';
+            tried[at][fw->boot_count < 7 ? fw->boot_count : 7] = 0;
+            port_write(e, 0x70, 0x3D, 1);
+            cmos[at] = (unsigned)port_read(e, 0x71, 1);
+        }
+        if (strcmp(tried[0], rows[i].first) || strcmp(tried[1], rows[i].second))
+            printf("-boot %s: %s, then %s\n", rows[i].option, tried[0], tried[1]);
+        CHECK(!strcmp(tried[0], rows[i].first) && !strcmp(tried[1], rows[i].second));
+        CHECK_EQ(cmos[0], rows[i].cmos_first);
+        CHECK_EQ(cmos[1], rows[i].cmos_second);
+        CHECK_EQ(emu_monitor(e, "boot_set xyz", reply, sizeof reply), 0);
+        CHECK(strstr(reply, "boot_set: needs letters"));
+        CHECK_EQ(emu_monitor(e, "boot_set a", reply, sizeof reply), 0);
+        CHECK(!reply[0]);
+        board_reset(e);
+        fw_post(e->firmware);
+        fw_boot_list(e->firmware);
+        CHECK_EQ(((struct fw *)e->firmware)->boot[0].kind, FW_DRIVE_FLOPPY);
+        port_write(e, 0x70, 0x3D, 1);
+        CHECK_EQ(port_read(e, 0x71, 1), 1);
+        done(e);
+    }
+}
+
+/* ATA-5 table 28: serial number in words 10 to 19, model in 27 to 46, two characters a word, the first in the upper half. */
+TEST(disks_tell_the_serial_number_and_model_of_the_command_line)
+{
+    static const char *const argv[] = { "-display", "none", "-monitor", "none", "-serial", "null", "-m", "64M",
+        "-drive", "file=build/tests/fw_a.img,format=raw,if=ide,serial=ABC-1",
+        "-drive", "file=build/tests/fw_b.img,format=raw,if=none,id=b", "-device", "ide-hd,drive=b,bus=ide.0,unit=1,serial=XYZ,model=A disk of mine" };
+    static const uint8_t blank[512] = { 0 };
+    struct emu *e = emu_new(NULL);
+    unsigned unit, i;
+    make_file("build/tests/fw_a.img", blank, sizeof blank, 1 << 20);
+    make_file("build/tests/fw_b.img", blank, sizeof blank, 1 << 20);
+    CHECK(e != NULL);
+    CHECK_EQ(emu_configure(e, (int)(sizeof argv / sizeof *argv), argv, why, sizeof why), 0);
+    e->current_cpu = e->cpus[0];
+    for (unit = 0; unit < 2; unit++) {
+        char text[512];
+        port_write(e, 0x1F6, 0xA0 | unit << 4, 1);
+        port_write(e, 0x1F7, 0xEC, 1); /* IDENTIFY DEVICE */
+        for (i = 0; i < 512; i += 2) {
+            unsigned word = (unsigned)port_read(e, 0x1F0, 2);
+            text[i] = (char)(word >> 8), text[i + 1] = (char)word;
+        }
+        CHECK(!memcmp(text + 20, unit ? "XYZ                 " : "ABC-1               ", 20));
+        CHECK(!unit || !memcmp(text + 54, "A disk of mine                          ", 40));
+    }
+    done(e);
+}
+
 TEST(multiboot_kernel_is_loaded_with_map_command_line_and_modules)
 {
     static uint8_t k[8192];
@@ -1056,5 +1262,8 @@ TEST_MAIN(TEST_CASE(rom_has_reset_vector_and_fixed_entry_points), TEST_CASE(font
           TEST_CASE(video_pixels_read_back_in_every_graphics_mode), TEST_CASE(vbe_sets_a_linear_mode_at_the_address_of_bar0),
           TEST_CASE(interpreters_get_their_buffer_through_the_port), TEST_CASE(clock_and_ticks_agree_with_the_rtc), TEST_CASE(pci_bios_finds_devices_and_lines_are_assigned),
           TEST_CASE(disks_are_numbered_by_their_place_on_the_ide_channels), TEST_CASE(bootindex_of_a_device_orders_drives), TEST_CASE(acpi_tables_are_found_by_scanning_and_sum_to_zero), TEST_CASE(smbios_mp_and_pir_tables_sum_to_zero),
+          TEST_CASE(tables_and_chips_that_are_switched_off_are_not_there), TEST_CASE(smbios_strings_are_those_of_the_command_line),
+          TEST_CASE(fw_cfg_files_of_the_command_line_are_read_by_the_guest), TEST_CASE(boot_order_letters_once_strict_and_boot_set),
+          TEST_CASE(disks_tell_the_serial_number_and_model_of_the_command_line),
           TEST_CASE(multiboot_kernel_is_loaded_with_map_command_line_and_modules), TEST_CASE(damaged_kernels_are_refused_with_a_reason),
           TEST_CASE(linux_gets_a_zero_page_with_e820_initrd_and_command_line))

@@ -95,6 +95,7 @@ EMU_PRIV bool pit_gate(struct emu *e, unsigned channel);
 
 /* ---- RTC ---- */
 /* Memory sizes, boot order, drive types, equipment: what SeaBIOS and DOS look for. After all drives are known. */
+EMU_PRIV void chipset_set_boot_order(struct emu *e); /* into CMOS, for SeaBIOS */
 EMU_PRIV void chipset_fill_cmos(struct emu *e);
 EMU_PRIV unsigned fdc_drive_type(struct emu *e, unsigned drive); /* CMOS code: 0 none, 1 360K, 2 1.2M, 3 720K, 4 1.44M, 5 2.88M */
 

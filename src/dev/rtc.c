@@ -380,7 +380,8 @@ static void rtc_set_word(struct emu *e, unsigned low, unsigned high, uint64_t va
 static uint8_t rtc_boot_code(char letter)
 {
     switch (letter) {
-    case 'a': return 1;
+    case 'a':
+    case 'b': return 1;
     case 'c': return 2;
     case 'd': return 3;
     case 'n': return 4;
@@ -409,12 +410,21 @@ static uint8_t rtc_translations(struct emu *e)
     return value;
 }
 
+EMU_PRIV void chipset_set_boot_order(struct emu *e)
+{
+    const char *order = e->config.boot_order[0] ? e->config.boot_order : "cad";
+    uint8_t boot[3] = { 0, 0, 0 };
+    unsigned i;
+    for (i = 0; i < 3 && order[i]; i++)
+        boot[i] = rtc_boot_code(order[i]);
+    rtc_set_cmos(e, 0x3D, (uint8_t)(boot[0] | boot[1] << 4));
+    rtc_set_cmos(e, 0x38, (uint8_t)(boot[2] << 4)); /* bit 0 clear: a floppy needs the boot signature */
+}
+
 EMU_PRIV void chipset_fill_cmos(struct emu *e)
 {
     uint64_t low = e->ram_below_4g, high = e->ram && e->ram->size_bytes > low ? e->ram->size_bytes - low : 0;
-    const char *order = e->config.boot_order[0] ? e->config.boot_order : "cad";
-    unsigned a = fdc_drive_type(e, 0), b = fdc_drive_type(e, 1), floppies = (a != 0) + (b != 0), i;
-    uint8_t boot[3] = { 0, 0, 0 };
+    unsigned a = fdc_drive_type(e, 0), b = fdc_drive_type(e, 1), floppies = (a != 0) + (b != 0);
     rtc_set_word(e, 0x15, 0x16, EMU_MIN(low / KIB, 640));
     rtc_set_word(e, 0x17, 0x18, low > MIB ? (low - MIB) / KIB : 0);
     rtc_set_word(e, 0x30, 0x31, low > MIB ? (low - MIB) / KIB : 0);
@@ -423,10 +433,7 @@ EMU_PRIV void chipset_fill_cmos(struct emu *e)
     rtc_set_cmos(e, 0x5C, (uint8_t)(high / (64 * KIB) >> 8));
     rtc_set_cmos(e, 0x5D, (uint8_t)(high / (64 * KIB) >> 16));
     rtc_set_cmos(e, 0x5F, (uint8_t)((e->config.cpus ? e->config.cpus : 1) - 1));
-    for (i = 0; i < 3 && order[i]; i++)
-        boot[i] = rtc_boot_code(order[i]);
-    rtc_set_cmos(e, 0x3D, (uint8_t)(boot[0] | boot[1] << 4));
-    rtc_set_cmos(e, 0x38, (uint8_t)(boot[2] << 4)); /* bit 0 clear: a floppy needs the boot signature */
+    chipset_set_boot_order(e);
     rtc_set_cmos(e, 0x10, (uint8_t)(a << 4 | b));
     rtc_set_cmos(e, 0x14, (uint8_t)(0x06 | (floppies ? 1 : 0) | (floppies > 1 ? 0x40 : 0))); /* coprocessor, PS/2 mouse */
     rtc_set_cmos(e, 0x39, rtc_translations(e));

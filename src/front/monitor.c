@@ -460,8 +460,10 @@ static void mon_boot_set(struct mon_call *m)
 {
     if (m->count < 2 || strlen(m->words[1]) >= sizeof m->emu->config.boot_order || strspn(m->words[1], "acdn") != strlen(m->words[1]))
         buf_printf(m->out, "boot_set: needs letters of a, c, d, n\n");
-    else
+    else {
         snprintf(m->emu->config.boot_order, sizeof m->emu->config.boot_order, "%s", m->words[1]);
+        chipset_set_boot_order(m->emu);
+    }
 }
 
 static void mon_log(struct mon_call *m)

@@ -448,6 +448,7 @@ EMU_PRIV void board_reset(struct emu *e)
         memcpy(e->config.boot_order, e->config.boot_once, sizeof order);
         memcpy(e->config.boot_once, order, sizeof order);
         e->config.boot_once_left--;
+        chipset_set_boot_order(e);
     }
     e->a20_mask = UINT64_MAX;
     board_reset_devices(e->devices);
