@@ -46,6 +46,8 @@ int main(int argc, char **argv)
         r = host_daemonize(&err);
     if (!r)
         r = main_write_pid(e, &err);
+    if (!r && front_of(e)->daemonize)
+        r = host_daemonize_done(&err);
     if (r) {
         emu_destroy(e);
         if (r < 0)

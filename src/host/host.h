@@ -140,7 +140,9 @@ EMU_PRIV void host_terminal_size(int *columns, int *rows);
 EMU_PRIV unsigned host_terminal_returns(void); /* how often the process was continued after a stop, another having had the terminal */
 
 /* ---- process ---- */
+/* Goes on in a child; the parent waits for host_daemonize_done(), which gives up the terminal, and ends with 0, or with 1 if the child ends before it. */
 EMU_PRIV int host_daemonize(struct err *err);
+EMU_PRIV int host_daemonize_done(struct err *err);
 EMU_PRIV long host_pid(void);
 EMU_PRIV void host_on_signals(void (*handler)(int kind)); /* SIGINT, SIGTERM, SIGHUP -> 1; SIGWINCH -> 2; handler must be async-signal-safe */
 /* Which frames the host may hand over unfinished on a tap with vnet_hdr; EMU_ENOTSUP. */

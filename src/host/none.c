@@ -490,6 +490,7 @@ EMU_PRIV void host_terminal_size(int *columns, int *rows)
     *rows = 24;
 }
 EMU_PRIV int host_daemonize(struct err *err) { return none_unsupported(err, "-daemonize"); }
+EMU_PRIV int host_daemonize_done(struct err *err) { return none_unsupported(err, "-daemonize"); }
 EMU_PRIV long host_pid(void) { return 0; }
 EMU_PRIV void host_on_signals(void (*handler)(int kind)) { (void)handler; }
 EMU_PRIV int host_tap_open(host_fd *out, char *ifname, size_t ifname_size, bool *vnet_hdr, struct err *err)

@@ -93,6 +93,7 @@ static struct {
     volatile sig_atomic_t saved_valid, raw, returns;
     bool exit_hooked;
     void (*volatile on_signal)(int kind);
+    int daemon_pipe; /* to the parent that waits in host_daemonize() */
 } posix_process;
 
 static int posix_error(int n)
@@ -1588,14 +1589,30 @@ EMU_PRIV void host_terminal_size(int *columns, int *rows)
 
 EMU_PRIV int host_daemonize(struct err *err)
 {
-    int null;
-    pid_t child = fork();
+    int told[2];
+    pid_t child;
+    if (pipe(told))
+        return posix_fail(err, "-daemonize");
+    child = fork();
     if (child < 0)
         return posix_fail(err, "-daemonize");
-    if (child > 0)
-        _exit(0); /* the child keeps files and locks */
+    if (child > 0) { /* the child keeps files and locks; what it says, or its end, is the status here */
+        char status = 1;
+        close(told[1]);
+        while (read(told[0], &status, 1) < 0 && errno == EINTR) {
+        }
+        _exit(status);
+    }
+    close(told[0]);
+    fcntl(told[1], F_SETFD, FD_CLOEXEC);
+    posix_process.daemon_pipe = told[1];
     setsid();
-    null = open("/dev/null", O_RDWR);
+    return 0;
+}
+
+EMU_PRIV int host_daemonize_done(struct err *err)
+{
+    int null = open("/dev/null", O_RDWR);
     if (null < 0)
         return posix_fail(err, "/dev/null");
     dup2(null, 0);
@@ -1603,6 +1620,9 @@ EMU_PRIV int host_daemonize(struct err *err)
     dup2(null, 2);
     if (null > 2)
         close(null);
+    if (write(posix_process.daemon_pipe, "", 1) < 0 || close(posix_process.daemon_pipe)) {
+        /* nobody waits any more */
+    }
     return 0;
 }
 

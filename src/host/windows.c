@@ -1031,6 +1031,7 @@ EMU_PRIV void host_terminal_size(int *columns, int *rows)
 /* ---- process ---- */
 
 EMU_PRIV int host_daemonize(struct err *err) { return win_unsupported(err, "-daemonize"); }
+EMU_PRIV int host_daemonize_done(struct err *err) { return win_unsupported(err, "-daemonize"); }
 EMU_PRIV long host_pid(void) { return (long)GetCurrentProcessId(); }
 
 static BOOL WINAPI win_control(DWORD kind)
