@@ -373,10 +373,7 @@ static void loop_run_cpus(struct emu *e, int64_t insns_left)
             }
         }
         switch (why) {
-        case CPU_EXIT_SHUTDOWN:
-            emu_log(e, LOG_CPU_RESET, "Triple fault");
-            emu_request(e, REQ_RESET);
-            break;
+        case CPU_EXIT_SHUTDOWN: emu_request(e, REQ_RESET); break;
         case CPU_EXIT_BREAKPOINT:
         case CPU_EXIT_WATCHPOINT:
             e->break_cpu = c->index;
