@@ -415,19 +415,22 @@ static void mon_print(struct mon_call *m)
     buf_printf(m->out, "\n");
 }
 
+/* i/FMT port [index]: an index is written to the port first, and the port behind it is read, as CMOS and CRTC want it. o/FMT port value. */
 static void mon_io(struct mon_call *m)
 {
     bool in = m->words[0][0] == 'i';
     uint64_t port, value = 0;
-    unsigned size = 1;
-    if (strchr(m->format, 'h') || strchr(m->format, 'w'))
-        size = strchr(m->format, 'h') ? 2 : 4;
-    if (m->count < (in ? 2 : 3) || !mon_expression(m->emu, m->words[1], &port) || port > 0xFFFF || (!in && !mon_expression(m->emu, m->words[2], &value)))
+    unsigned size = strchr(m->format, 'h') ? 2 : strchr(m->format, 'w') ? 4 : 1;
+    if (m->count < (in ? 2 : 3) || !mon_expression(m->emu, m->words[1], &port) || port > 0xFFFF || (m->count > 2 && !mon_expression(m->emu, m->words[2], &value))) {
         buf_printf(m->out, "%s: needs a port%s\n", m->words[0], in ? "" : " and a value");
-    else if (in)
-        buf_printf(m->out, "port[0x%04x] = 0x%0*" PRIx64 "\n", (unsigned)port, (int)size * 2, port_read(m->emu, (uint16_t)port, size));
-    else
-        port_write(m->emu, (uint16_t)port, value, size);
+        return;
+    }
+    if (!in || m->count > 2)
+        port_write(m->emu, (uint16_t)port, value, in ? 1 : size);
+    if (in && m->count > 2)
+        port = (port + 1) & 0xFFFF;
+    if (in)
+        buf_printf(m->out, "port%c[0x%04x] = 0x%0*" PRIx64 "\n", size == 1 ? 'b' : size == 2 ? 'w' : 'l', (unsigned)port, (int)size * 2, port_read(m->emu, (uint16_t)port, size));
 }
 
 /* ---- media ---- */
@@ -769,7 +772,7 @@ static const struct mon_command mon_commands[] = {
     { "gdbserver", "[device|none]", "wait for a debugger (default tcp::1234)", mon_gdbserver },
     { "hostfwd_add", "[netdev] [tcp|udp]:[addr]:port-[addr]:port", "forward a port of the host", mon_hostfwd },
     { "hostfwd_remove", "[netdev] [tcp|udp]:[addr]:port", "end a forwarding", mon_hostfwd },
-    { "i", "/fmt port", "read a port", mon_io },
+    { "i", "/fmt port [index]", "read a port", mon_io },
     { "info", "[topic]", "show state", mon_info },
     { "loadvm", "", NULL, mon_later },
     { "log", "items|none", "log items, as -d", mon_log },
