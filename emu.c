@@ -439,7 +439,9 @@ EMU_PRIV void host_terminal_size(int *columns, int *rows);
 EMU_PRIV unsigned host_terminal_returns(void); /* how often the process was continued after a stop, another having had the terminal */
 
 /* ---- process ---- */
+/* Goes on in a child; the parent waits for host_daemonize_done(), which gives up the terminal, and ends with 0, or with 1 if the child ends before it. */
 EMU_PRIV int host_daemonize(struct err *err);
+EMU_PRIV int host_daemonize_done(struct err *err);
 EMU_PRIV long host_pid(void);
 EMU_PRIV void host_on_signals(void (*handler)(int kind)); /* SIGINT, SIGTERM, SIGHUP -> 1; SIGWINCH -> 2; handler must be async-signal-safe */
 /* Which frames the host may hand over unfinished on a tap with vnet_hdr; EMU_ENOTSUP. */
@@ -2509,6 +2511,7 @@ EMU_PRIV bool pit_gate(struct emu *e, unsigned channel);
 
 /* ---- RTC ---- */
 /* Memory sizes, boot order, drive types, equipment: what SeaBIOS and DOS look for. After all drives are known. */
+EMU_PRIV void chipset_set_boot_order(struct emu *e); /* into CMOS, for SeaBIOS */
 EMU_PRIV void chipset_fill_cmos(struct emu *e);
 EMU_PRIV unsigned fdc_drive_type(struct emu *e, unsigned drive); /* CMOS code: 0 none, 1 360K, 2 1.2M, 3 720K, 4 1.44M, 5 2.88M */
 
@@ -3384,8 +3387,10 @@ EMU_PRIV void icmp_error_about(struct nat *n, enum nat_unreach why, const struct
                                const uint8_t l4[8], size_t l4_bytes);
 EMU_PRIV void icmp_tick(struct nat *n, int64_t host_now);
 EMU_PRIV void icmp_destroy(struct nat *n);
+EMU_PRIV void icmp_print_info(struct nat *n, struct buf *out);
 EMU_PRIV bool icmp_forward_echo(struct nat *n, struct pkt *p); /* both families, through a ping socket */
 EMU_PRIV void ip6_input(struct nat *n, struct pkt *p);
+EMU_PRIV void ip6_headers(struct nat *n, struct pkt *p, uint8_t next, bool whole); /* from p->l4 on; whole: put together from fragments */
 EMU_PRIV void icmp6_input(struct nat *n, struct pkt *p);
 EMU_PRIV void ip6_solicit(struct nat *n, const struct nat_addr *ip);
 EMU_PRIV void ip6_start(struct nat *n);
@@ -5182,10 +5187,7 @@ static void loop_run_cpus(struct emu *e, int64_t insns_left)
             }
         }
         switch (why) {
-        case CPU_EXIT_SHUTDOWN:
-            emu_log(e, LOG_CPU_RESET, "Triple fault");
-            emu_request(e, REQ_RESET);
-            break;
+        case CPU_EXIT_SHUTDOWN: emu_request(e, REQ_RESET); break;
         case CPU_EXIT_BREAKPOINT:
         case CPU_EXIT_WATCHPOINT:
             e->break_cpu = c->index;
@@ -5402,6 +5404,7 @@ static struct {
     volatile sig_atomic_t saved_valid, raw, returns;
     bool exit_hooked;
     void (*volatile on_signal)(int kind);
+    int daemon_pipe; /* to the parent that waits in host_daemonize() */
 } posix_process;
 
 static int posix_error(int n)
@@ -6897,14 +6900,30 @@ EMU_PRIV void host_terminal_size(int *columns, int *rows)
 
 EMU_PRIV int host_daemonize(struct err *err)
 {
-    int null;
-    pid_t child = fork();
+    int told[2];
+    pid_t child;
+    if (pipe(told))
+        return posix_fail(err, "-daemonize");
+    child = fork();
     if (child < 0)
         return posix_fail(err, "-daemonize");
-    if (child > 0)
-        _exit(0); /* the child keeps files and locks */
+    if (child > 0) { /* the child keeps files and locks; what it says, or its end, is the status here */
+        char status = 1;
+        close(told[1]);
+        while (read(told[0], &status, 1) < 0 && errno == EINTR) {
+        }
+        _exit(status);
+    }
+    close(told[0]);
+    fcntl(told[1], F_SETFD, FD_CLOEXEC);
+    posix_process.daemon_pipe = told[1];
     setsid();
-    null = open("/dev/null", O_RDWR);
+    return 0;
+}
+
+EMU_PRIV int host_daemonize_done(struct err *err)
+{
+    int null = open("/dev/null", O_RDWR);
     if (null < 0)
         return posix_fail(err, "/dev/null");
     dup2(null, 0);
@@ -6912,6 +6931,9 @@ EMU_PRIV int host_daemonize(struct err *err)
     dup2(null, 2);
     if (null > 2)
         close(null);
+    if (write(posix_process.daemon_pipe, "", 1) < 0 || close(posix_process.daemon_pipe)) {
+        /* nobody waits any more */
+    }
     return 0;
 }
 
@@ -8135,6 +8157,7 @@ EMU_PRIV void host_terminal_size(int *columns, int *rows)
 /* ---- process ---- */
 
 EMU_PRIV int host_daemonize(struct err *err) { return win_unsupported(err, "-daemonize"); }
+EMU_PRIV int host_daemonize_done(struct err *err) { return win_unsupported(err, "-daemonize"); }
 EMU_PRIV long host_pid(void) { return (long)GetCurrentProcessId(); }
 
 static BOOL WINAPI win_control(DWORD kind)
@@ -8687,6 +8710,7 @@ EMU_PRIV void host_terminal_size(int *columns, int *rows)
     *rows = 24;
 }
 EMU_PRIV int host_daemonize(struct err *err) { return none_unsupported(err, "-daemonize"); }
+EMU_PRIV int host_daemonize_done(struct err *err) { return none_unsupported(err, "-daemonize"); }
 EMU_PRIV long host_pid(void) { return 0; }
 EMU_PRIV void host_on_signals(void (*handler)(int kind)) { (void)handler; }
 EMU_PRIV int host_tap_open(host_fd *out, char *ifname, size_t ifname_size, bool *vnet_hdr, struct err *err)
@@ -29915,7 +29939,8 @@ static void rtc_set_word(struct emu *e, unsigned low, unsigned high, uint64_t va
 static uint8_t rtc_boot_code(char letter)
 {
     switch (letter) {
-    case 'a': return 1;
+    case 'a':
+    case 'b': return 1;
     case 'c': return 2;
     case 'd': return 3;
     case 'n': return 4;
@@ -29944,12 +29969,21 @@ static uint8_t rtc_translations(struct emu *e)
     return value;
 }
 
+EMU_PRIV void chipset_set_boot_order(struct emu *e)
+{
+    const char *order = e->config.boot_order[0] ? e->config.boot_order : "cad";
+    uint8_t boot[3] = { 0, 0, 0 };
+    unsigned i;
+    for (i = 0; i < 3 && order[i]; i++)
+        boot[i] = rtc_boot_code(order[i]);
+    rtc_set_cmos(e, 0x3D, (uint8_t)(boot[0] | boot[1] << 4));
+    rtc_set_cmos(e, 0x38, (uint8_t)(boot[2] << 4)); /* bit 0 clear: a floppy needs the boot signature */
+}
+
 EMU_PRIV void chipset_fill_cmos(struct emu *e)
 {
     uint64_t low = e->ram_below_4g, high = e->ram && e->ram->size_bytes > low ? e->ram->size_bytes - low : 0;
-    const char *order = e->config.boot_order[0] ? e->config.boot_order : "cad";
-    unsigned a = fdc_drive_type(e, 0), b = fdc_drive_type(e, 1), floppies = (a != 0) + (b != 0), i;
-    uint8_t boot[3] = { 0, 0, 0 };
+    unsigned a = fdc_drive_type(e, 0), b = fdc_drive_type(e, 1), floppies = (a != 0) + (b != 0);
     rtc_set_word(e, 0x15, 0x16, EMU_MIN(low / KIB, 640));
     rtc_set_word(e, 0x17, 0x18, low > MIB ? (low - MIB) / KIB : 0);
     rtc_set_word(e, 0x30, 0x31, low > MIB ? (low - MIB) / KIB : 0);
@@ -29958,10 +29992,7 @@ EMU_PRIV void chipset_fill_cmos(struct emu *e)
     rtc_set_cmos(e, 0x5C, (uint8_t)(high / (64 * KIB) >> 8));
     rtc_set_cmos(e, 0x5D, (uint8_t)(high / (64 * KIB) >> 16));
     rtc_set_cmos(e, 0x5F, (uint8_t)((e->config.cpus ? e->config.cpus : 1) - 1));
-    for (i = 0; i < 3 && order[i]; i++)
-        boot[i] = rtc_boot_code(order[i]);
-    rtc_set_cmos(e, 0x3D, (uint8_t)(boot[0] | boot[1] << 4));
-    rtc_set_cmos(e, 0x38, (uint8_t)(boot[2] << 4)); /* bit 0 clear: a floppy needs the boot signature */
+    chipset_set_boot_order(e);
     rtc_set_cmos(e, 0x10, (uint8_t)(a << 4 | b));
     rtc_set_cmos(e, 0x14, (uint8_t)(0x06 | (floppies ? 1 : 0) | (floppies > 1 ? 0x40 : 0))); /* coprocessor, PS/2 mouse */
     rtc_set_cmos(e, 0x39, rtc_translations(e));
@@ -39879,6 +39910,7 @@ EMU_PRIV void board_reset(struct emu *e)
         memcpy(e->config.boot_order, e->config.boot_once, sizeof order);
         memcpy(e->config.boot_once, order, sizeof order);
         e->config.boot_once_left--;
+        chipset_set_boot_order(e);
     }
     e->a20_mask = UINT64_MAX;
     board_reset_devices(e->devices);
@@ -51559,12 +51591,14 @@ static void ip_reassembled(struct nat *n, struct ip_reassembly *r, struct pkt *f
     p.src = r->src;
     p.dst = r->dst;
     p.proto = r->proto;
-    p.proto_at = 6;
     p.ttl = r->ttl;
     p.to_all = from->to_all;
     memcpy(p.src_mac, from->src_mac, 6);
     ip_reassembly_free(n, r);
-    ip_deliver(n, &p);
+    if (v4)
+        ip_deliver(n, &p);
+    else
+        ip6_headers(n, &p, p.proto, true);
     emu_free(n->emu, bytes);
 }
 
@@ -51710,7 +51744,7 @@ enum { ICMP_ECHO_REPLY = 0, ICMP_ECHO = 8, ICMP_HEADER = 8, ICMP6_ECHO = 128, IC
 struct icmp_flow {
     struct nat *nat;
     struct icmp_flow *next;
-    struct nat_addr guest;
+    struct nat_addr guest, remote; /* remote: asked last */
     uint16_t id;
     bool v4;
     host_fd fd;
@@ -51772,7 +51806,7 @@ EMU_PRIV void icmp_error(struct nat *n, struct pkt *p, enum nat_unreach why)
     size_t size = EMU_MIN(p->end - p->l3, p->head_size - p->l3);
     const uint8_t *ip = pkt_bytes(p, p->l3, size), *l4 = p->l4 < p->end ? pkt_bytes(p, p->l4, 1) : NULL;
     uint32_t src = nat_get_v4(&p->src);
-    bool v4 = nat_is_v4(&p->src);
+    bool v4 = nat_is_v4(&p->src), from_host;
     if (!ip || p->to_all || (p->head[0] & 1)) /* also a multicast of the link's alone */
         return;
     if (!l4 && (v4 || why != NAT_UNREACH_PROTO)) /* a next header that nobody knows may have nothing behind it */
@@ -51783,7 +51817,9 @@ EMU_PRIV void icmp_error(struct nat *n, struct pkt *p, enum nat_unreach why)
         return;
     if (!v4 && p->proto == NAT_PROTO_ICMP6 && (!l4 || l4[0] < 128))
         return;
-    icmp_send_error(n, why, NULL, &p->src, ip, size, p->proto_at);
+    /* what a host says comes from the address that the datagram went to, what a router says from the router's (RFC 1122 §3.2.2, RFC 4443 §2.2 (a)) */
+    from_host = (why == NAT_UNREACH_PORT || why == NAT_UNREACH_PROTO) && nat_is_ours(n, &p->dst);
+    icmp_send_error(n, why, from_host ? &p->dst : NULL, &p->src, ip, size, p->proto_at);
 }
 
 EMU_PRIV void icmp_error_about(struct nat *n, enum nat_unreach why, const struct nat_addr *from, const struct nat_addr *guest, const struct nat_addr *remote, uint8_t proto,
@@ -51911,6 +51947,7 @@ EMU_PRIV bool icmp_forward_echo(struct nat *n, struct pkt *p)
         icmp_error(n, p, NAT_UNREACH_ADMIN);
         return false;
     }
+    f->remote = p->dst;
     f->used_host_ns = host_clock_ns();
     if (f->ttl != p->ttl && (f->ttl >= 0 || p->ttl < 64)) {
         host_set_option(f->fd, HOST_OPT_TTL, p->ttl > 1 ? p->ttl - 1 : 1);
@@ -51955,6 +51992,19 @@ EMU_PRIV void icmp_destroy(struct nat *n)
 {
     while (n->icmp_list)
         icmp_free(n->icmp_list);
+}
+
+EMU_PRIV void icmp_print_info(struct nat *n, struct buf *out)
+{
+    struct icmp_flow *f;
+    char text[32], source[64], dest[64];
+    int64_t now = host_clock_ns();
+    for (f = n->icmp_list; f; f = f->next) {
+        snprintf(text, sizeof text, "ICMP[%d sec]", (int)((ICMP_IDLE_NS - (now - f->used_host_ns)) / NS_PER_SEC));
+        nat_format(&f->guest, source, sizeof source);
+        nat_format(&f->remote, dest, sizeof dest);
+        buf_printf(out, "  %-19s %3d %15s %5s %15s %5s %5u %5u\n", text, (int)f->fd, source, "-", dest, "-", 0u, 0u);
+    }
 }
 #undef ICMP_MAX_FLOWS
 #undef ICMP_IDLE_NS
@@ -53348,7 +53398,7 @@ static void tcp_send_data(struct tcp_flow *f, int64_t now)
         if (fin)
             return;
     }
-    if (!f->chunk_count && (f->tx_end != f->snd_nxt || (f->host_eof && !f->fin_sent)) && !f->rto_at && !f->nat->blocked) { /* persist: RFC 9293 §3.8.6.1 */
+    if (!f->chunk_count && !f->fin_sent && (f->tx_end != f->snd_nxt || f->host_eof) && !f->rto_at && !f->nat->blocked) { /* persist: RFC 9293 §3.8.6.1 */
         f->rto_at = now + EMU_MIN(f->rto_ns << f->backoff, TCP_RTO_MAX);
         f->rto_is_probe = false;
     }
@@ -53425,7 +53475,7 @@ static void tcp_timeout(struct tcp_flow *f, int64_t now)
 {
     unsigned i;
     if (!f->chunk_count) { /* persist */
-        uint32_t left = f->tx_end - f->snd_nxt;
+        uint32_t left = f->fin_sent ? 0 : f->tx_end - f->snd_nxt; /* the FIN counts in snd_nxt */
         if (++f->retries > TCP_RETRIES) {
             tcp_send_reset(f);
             tcp_reset_host(f);
@@ -55402,9 +55452,9 @@ EMU_PRIV void tftp_destroy(struct nat *n)
  *            RFC 8415 §18.3.9 (INFORMATION-REQUEST), RFC 5722.
  * Contract   nat.c hands in frames; TCP, UDP and reassembly are shared with IPv4; arp.c keeps the neighbours.
  * Theory     We are one router with the link-local address fe80::2 that announces one prefix, itself (unless restricted) and the DNS. Extension headers are walked
- *            with a limit; a fragment header hands over to ip_fragment().
+ *            with a limit; a fragment header hands over to ip_fragment(), which comes back for those of the whole datagram.
  * Invariants 1. Neighbour and router messages count only with hop limit 255 (RFC 4861 §6.1, §7.1).
- *            2. The walk over extension headers ends after IP6_HEADERS_MAX or at the end of the datagram.
+ *            2. The walk over extension headers ends after IP6_HEADERS_MAX or at the end of the datagram; fragments do not nest.
  */
 
 #define IP6_LIFETIME_S 1800u
@@ -55633,12 +55683,48 @@ EMU_PRIV bool ip6_dhcp(struct nat *n, struct pkt *p)
 
 /* ---- the header and its extensions ---- */
 
+EMU_PRIV void ip6_headers(struct nat *n, struct pkt *p, uint8_t next, bool whole)
+{
+    const uint8_t *h;
+    unsigned headers;
+    p->proto_at = 6;
+    for (headers = 0; headers < IP6_HEADERS_MAX; headers++) {
+        size_t size;
+        if (next != 0 && next != 43 && next != 44 && next != 60)
+            break;
+        h = pkt_bytes(p, p->l4, 8);
+        if (!h || p->end - p->l4 < 8)
+            return;
+        p->proto_at = p->l4 - p->l3;
+        if (next == 44) {
+            unsigned field = ld16be(h + 2);
+            uint32_t id = ld32be(h + 4);
+            p->proto = h[0];
+            p->l4 += 8;
+            if (field & ~6u) {
+                if (!whole)
+                    ip_fragment(n, p, id, field & 0xFFF8, (field & 1) != 0);
+                return;
+            }
+            next = h[0]; /* an atomic fragment: RFC 6946 */
+            continue;
+        }
+        size = ((size_t)h[1] + 1) * 8;
+        if (size > p->end - p->l4 || (next == 43 && h[3])) /* no source routing */
+            return;
+        next = h[0];
+        p->l4 += size;
+    }
+    if (headers == IP6_HEADERS_MAX || next == NAT_IP6_NO_NEXT)
+        return;
+    p->proto = next;
+    ip_deliver(n, p);
+}
+
 EMU_PRIV void ip6_input(struct nat *n, struct pkt *p)
 {
-    const uint8_t *ip = pkt_bytes(p, p->l3, NAT_IP6_BYTES), *h;
+    const uint8_t *ip = pkt_bytes(p, p->l3, NAT_IP6_BYTES);
     size_t total;
-    unsigned headers;
-    uint8_t next;
     struct nat_addr mapped;
     if (!n->ip6 || !ip || ip[0] >> 4 != 6)
         return;
@@ -55663,38 +55749,7 @@ EMU_PRIV void ip6_input(struct nat *n, struct pkt *p)
         return;
     if (!ip6_unspecified(&p->src))
         arp_learn(n, &p->src, p->src_mac);
-    next = ip[6];
-    p->proto_at = 6;
-    for (headers = 0; headers < IP6_HEADERS_MAX; headers++) {
-        size_t size;
-        if (next != 0 && next != 43 && next != 44 && next != 60)
-            break;
-        h = pkt_bytes(p, p->l4, 8);
-        if (!h || p->end - p->l4 < 8)
-            return;
-        p->proto_at = p->l4 - p->l3;
-        if (next == 44) {
-            unsigned field = ld16be(h + 2);
-            uint32_t id = ld32be(h + 4);
-            p->proto = h[0];
-            p->l4 += 8;
-            if (field & ~6u) {
-                ip_fragment(n, p, id, field & 0xFFF8, (field & 1) != 0);
-                return;
-            }
-            next = h[0]; /* an atomic fragment: RFC 6946 */
-            continue;
-        }
-        size = ((size_t)h[1] + 1) * 8;
-        if (size > p->end - p->l4 || (next == 43 && h[3])) /* no source routing */
-            return;
-        next = h[0];
-        p->l4 += size;
-    }
-    if (headers == IP6_HEADERS_MAX || next == NAT_IP6_NO_NEXT)
-        return;
-    p->proto = next;
-    ip_deliver(n, p);
+    ip6_headers(n, p, ip[6], false);
 }
 #undef IP6_LIFETIME_S
 #undef IP6_PREFIX_VALID_S
@@ -56221,6 +56276,7 @@ EMU_PRIV void nat_print_info(struct emu *e, struct buf *out)
         }
         tcp_print_info(n, out);
         udp_print_info(n, out);
+        icmp_print_info(n, out);
     }
 }
 
@@ -57039,7 +57095,8 @@ EMU_PRIV int netdev_bridge_create(struct emu *e, const char *id, struct options 
 
 enum {
     SOCKET_FRAME_MAX = 69632, /* more than 64 KiB with every header; QEMU's own limit */
-    SOCKET_OUT = 262144, SOCKET_IN = 262144, SOCKET_ECHOES = 256, SOCKET_DATAGRAMS = 64 /* read in a row */
+    SOCKET_OUT = 262144, SOCKET_IN = 262144, SOCKET_ECHOES = 256, SOCKET_DATAGRAMS = 64 /* read in a row */,
+    SOCKET_ADDRESSES = 8 /* of a host's name that are looked at */, SOCKET_IPV4 = 1, SOCKET_IPV6 = 2 /* families */
 };
 #define SOCKET_ACCEPT_PAUSE_NS NS_PER_SEC /* after an accept that failed */
 #define SOCKET_CONNECT_WAIT_NS (5 * NS_PER_SEC) /* -netdev socket,connect= is an error at start when nobody listens */
@@ -57541,27 +57598,32 @@ static int socket_listen(struct socket_link *s, const struct host_addr *a, const
     return 0;
 }
 
-/* host:port, [v6]:port, :port; into one address. */
-static int socket_host_port(const char *origin, const char *key, const char *text, bool any_allowed, struct host_addr *a, struct err *err)
+/* host:port, [v6]:port, :port; into one address of a family that is wanted. */
+static int socket_host_port(const char *origin, const char *key, const char *text, bool any_allowed, unsigned families, struct host_addr *a, struct err *err)
 {
     const char *colon = strrchr(text, ':');
+    struct host_addr list[SOCKET_ADDRESSES];
     char host[256];
     uint64_t port;
     size_t n = colon ? (size_t)(colon - text) : 0;
+    int count, i;
     if (!colon || n >= sizeof host || parse_u64(colon + 1, 0, 65535, &port))
         return err_set(err, EMU_EINVAL, "%s: %s=%s is not host:port", origin, key, text);
     memcpy(host, text, n);
     host[n] = 0;
     if (!n && !any_allowed)
-        snprintf(host, sizeof host, "127.0.0.1");
+        snprintf(host, sizeof host, families & SOCKET_IPV4 ? "127.0.0.1" : "::1");
     else if (!n)
-        snprintf(host, sizeof host, "0.0.0.0");
-    if (host_addr_parse(host, a)) {
-        a->port = (uint16_t)port;
-        return 0;
-    }
-    n = (size_t)host_resolve(host, (uint16_t)port, a, 1, err);
-    return n == 1 ? 0 : err_set(err, EMU_ENOENT, "%s: %s=%s: there is no such host", origin, key, text);
+        snprintf(host, sizeof host, families & SOCKET_IPV4 ? "0.0.0.0" : "::");
+    count = host_resolve(host, (uint16_t)port, list, SOCKET_ADDRESSES, err);
+    if (count < 1)
+        return err_set(err, EMU_ENOENT, "%s: %s=%s: there is no such host", origin, key, text);
+    for (i = 0; i < count; i++)
+        if (families & (list[i].family == HOST_INET ? SOCKET_IPV4 : SOCKET_IPV6)) {
+            *a = list[i];
+            return 0;
+        }
+    return err_set(err, EMU_ENOENT, "%s: %s=%s: the host has no address of the family that ipv4= and ipv6= leave", origin, key, text);
 }
 
 static int socket_fd_option(const char *origin, const char *key, const char *text, host_fd *fd, struct err *err)
@@ -57653,13 +57715,13 @@ EMU_PRIV int netdev_socket_create(struct emu *e, const char *id, struct options 
     memset(&a, 0, sizeof a);
     memset(&local, 0, sizeof local);
     if (fd ? (r = socket_fd_option(origin, "fd", fd, &number, err))
-           : (r = socket_host_port(origin, listen ? "listen" : connect ? "connect" : mcast ? "mcast" : "udp", text, listen != NULL, &a, err)))
+           : (r = socket_host_port(origin, listen ? "listen" : connect ? "connect" : mcast ? "mcast" : "udp", text, listen != NULL, SOCKET_IPV4 | SOCKET_IPV6, &a, err)))
         return r;
     if (mcast && !socket_is_multicast(&a))
         return err_set(err, EMU_EINVAL, "%s: mcast=%s is not a multicast address (like 230.0.0.1:1234)", origin, mcast);
     if (mcast && local_text && !host_addr_parse(local_text, &local))
         return err_set(err, EMU_EINVAL, "%s: localaddr=%s is not an address", origin, local_text);
-    if (udp && (r = socket_host_port(origin, "localaddr", local_text, true, &local, err)))
+    if (udp && (r = socket_host_port(origin, "localaddr", local_text, true, SOCKET_IPV4 | SOCKET_IPV6, &local, err)))
         return r;
     snprintf(where, sizeof where, "%s=%s", fd ? "fd" : listen ? "listen" : connect ? "connect" : mcast ? "mcast" : "udp", text);
     s = socket_new(e, id, "socket", mcast || udp, where, err);
@@ -57680,10 +57742,35 @@ EMU_PRIV int netdev_socket_create(struct emu *e, const char *id, struct options 
     return socket_done(e, s, r, out);
 }
 
-/* addr.type= and what belongs to it, below a prefix ("addr", "local", "remote"). *fd is set for type fd. Returns 1 if there is none. */
-static int socket_address(struct options *opts, const char *prefix, struct host_addr *a, host_fd *fd, char *where, size_t where_size, struct err *err)
+/* prefix.ipv4= and prefix.ipv6=: one of them on alone turns the other off, one off alone leaves the other, as in QEMU. */
+static int socket_families(struct options *opts, const char *prefix, unsigned *families, struct err *err)
+{
+    char key4[32], key6[32];
+    bool want4 = true, want6 = true, given4, given6;
+    int r;
+    snprintf(key4, sizeof key4, "%s.ipv4", prefix);
+    snprintf(key6, sizeof key6, "%s.ipv6", prefix);
+    given4 = options_get(opts, key4) != NULL;
+    given6 = options_get(opts, key6) != NULL;
+    if ((r = options_bool(opts, key4, &want4, err)) || (r = options_bool(opts, key6, &want6, err)))
+        return r;
+    if (given4 && !given6)
+        want6 = !want4;
+    if (given6 && !given4)
+        want4 = !want6;
+    if (!want4 && !want6)
+        return err_set(err, EMU_EINVAL, "%s: %s and %s are both off; one must be on", opts->origin, key4, key6);
+    *families = (want4 ? SOCKET_IPV4 : 0u) | (want6 ? SOCKET_IPV6 : 0u);
+    return 0;
+}
+
+/* addr.type= and what belongs to it, below a prefix ("addr", "local", "remote"). usual_port NULL: one must be given. *fd is set for type fd. Returns 1 if
+ * there is none. */
+static int socket_address(struct options *opts, const char *prefix, const char *usual_port, struct host_addr *a, host_fd *fd, char *where, size_t where_size,
+                          struct err *err)
 {
     char key[32];
+    unsigned families = 0;
     const char *type, *host, *port, *path, *text;
     bool ignored = false;
     int r;
@@ -57698,14 +57785,13 @@ static int socket_address(struct options *opts, const char *prefix, struct host_
         host = options_get(opts, key);
         snprintf(key, sizeof key, "%s.port", prefix);
         port = options_get(opts, key);
-        snprintf(key, sizeof key, "%s.ipv4", prefix);
-        options_get(opts, key);
-        snprintf(key, sizeof key, "%s.ipv6", prefix);
-        options_get(opts, key);
+        port = port ? port : usual_port;
+        if ((r = socket_families(opts, prefix, &families, err)))
+            return r;
         if (!host || !port)
             return err_set(err, EMU_EINVAL, "%s: %s.type=inet needs %s.host= and %s.port=", opts->origin, prefix, prefix, prefix);
         snprintf(where, where_size, strchr(host, ':') && *host != '[' ? "[%s]:%s" : "%s:%s", host, port);
-        return socket_host_port(opts->origin, prefix, where, true, a, err);
+        return socket_host_port(opts->origin, prefix, where, true, families, a, err);
     }
     if (!strcmp(type, "unix")) {
         snprintf(key, sizeof key, "%s.path", prefix);
@@ -57741,7 +57827,7 @@ EMU_PRIV int netdev_stream_create(struct emu *e, const char *id, struct options 
     char where[300];
     uint64_t ms = 0, seconds = 0;
     bool server = false;
-    int r = socket_address(opts, "addr", &a, &fd, where, sizeof where, err);
+    int r = socket_address(opts, "addr", NULL, &a, &fd, where, sizeof where, err);
     if (r == 1)
         return err_set(err, EMU_EINVAL, "%s: needs addr.type=inet, unix or fd", opts->origin);
     if (r || (r = options_bool(opts, "server", &server, err)) || (r = options_u64(opts, "reconnect-ms", 0, 3600000, &ms, err)) ||
@@ -57772,10 +57858,11 @@ EMU_PRIV int netdev_dgram_create(struct emu *e, const char *id, struct options *
     host_fd fd, remote_fd;
     char where[300] = "", from[300] = "";
     int has_local, has_remote, r = 0;
-    has_remote = socket_address(opts, "remote", &remote, &remote_fd, where, sizeof where, err);
+    has_remote = socket_address(opts, "remote", NULL, &remote, &remote_fd, where, sizeof where, err);
     if (has_remote < 0)
         return has_remote;
-    has_local = socket_address(opts, "local", &local, &fd, from, sizeof from, err);
+    /* a group's local address says by which interface; its port is the group's */
+    has_local = socket_address(opts, "local", !has_remote && socket_is_multicast(&remote) ? "0" : NULL, &local, &fd, from, sizeof from, err);
     if (has_local < 0)
         return has_local;
     if (remote_fd != HOST_FD_NONE || (has_remote && fd == HOST_FD_NONE))
@@ -58288,7 +58375,7 @@ EMU_PRIV int filter_impair_create(struct emu *e, struct options *opts, struct er
  *            A peer that is gone never stops the machine: output is dropped until the next one comes.
  *            A pseudo terminal nobody looks at fills up; after CHAR_STALL_NS its output is dropped until somebody reads.
  *
- *            server: listening --accept--> open --peer closes--> listening
+ *            server: listening --accept--> open --peer closes--> listening; where accept fails, so does it until the next try
  *            client: (connecting -->) open --peer closes--> closed, or after reconnect= seconds connecting again
  * Invariants 1. The front end is never called from inside chr_write().
  *            2. `out` is watched for HOST_WRITE exactly while the ring holds bytes and the stream is open.
@@ -58302,6 +58389,7 @@ EMU_PRIV int filter_impair_create(struct emu *e, struct options *opts, struct er
 #define CHAR_STALL_NS NS_PER_SEC
 #define CHAR_LAST_FLUSH_NS (300 * NS_PER_MS)
 #define CHAR_CONNECT_NS (10 * NS_PER_SEC)
+#define CHAR_ACCEPT_PAUSE_NS NS_PER_SEC /* after an accept that failed; of the host's, for a monitor listens while the machine stands too */
 #define CHAR_ADDRESSES 8
 
 enum char_kind { CHAR_STDIO, CHAR_FILE, CHAR_PIPE, CHAR_PTY, CHAR_SERIAL, CHAR_SOCKET, CHAR_UDP };
@@ -58331,6 +58419,9 @@ struct char_stream {
     struct host_addr peer; /* udp: whom to send to */
     int64_t reconnect_ns;
     struct timer timer; /* reconnect; stalled pty */
+    struct poll_hook accept_hook; /* registered while accept_again_ns is not 0 */
+    int64_t accept_again_ns;      /* host clock */
+    bool said_accept;
     enum telnet_state telnet_state;
     uint8_t *datagram;
     size_t datagram_start, datagram_count;
@@ -58630,13 +58721,45 @@ static void char_stream_disconnect(struct char_stream *s)
     char_stream_tell_room(s);
 }
 
+static void char_stream_end_pause(struct char_stream *s)
+{
+    if (s->accept_again_ns)
+        poll_hook_remove(s->chr->emu, &s->accept_hook);
+    s->accept_again_ns = 0;
+}
+
+static void char_stream_on_poll(void *opaque)
+{
+    struct char_stream *s = opaque;
+    if (host_clock_ns() < s->accept_again_ns)
+        return;
+    char_stream_end_pause(s);
+    if (s->out == HOST_FD_NONE)
+        watch_want(&s->listen_watch, HOST_READ);
+}
+
 static void char_stream_accept(void *opaque, unsigned events)
 {
     struct char_stream *s = opaque;
     host_fd fd;
+    int r;
     (void)events;
-    if (s->out == HOST_FD_NONE && !host_accept(s->listener, &fd, NULL))
+    if (s->out != HOST_FD_NONE)
+        return;
+    r = host_accept(s->listener, &fd, NULL);
+    if (!r) {
+        s->said_accept = false;
         char_stream_connected(s, fd);
+    } else if (r != EMU_EAGAIN) { /* out of descriptors: the client stays in the backlog, and looking again at once would spin */
+        emu_log_once(s->chr->emu, &s->said_accept, LOG_NOTICE, "%s: cannot take the connection: %s; trying again", s->where,
+                     r == EMU_ENOMEM ? "the host gives no more sockets (ulimit -n)" : emu_strerror(r));
+        watch_want(&s->listen_watch, 0);
+        char_stream_end_pause(s);
+        s->accept_again_ns = host_clock_ns() + CHAR_ACCEPT_PAUSE_NS;
+        s->accept_hook.fn = char_stream_on_poll;
+        s->accept_hook.opaque = s;
+        poll_hook_add(s->chr->emu, &s->accept_hook);
+    }
 }
 
 /* A connection under way has succeeded or failed. */
@@ -58999,6 +59122,7 @@ static void char_stream_close(struct chr *c)
     timer_cancel(&s->timer);
     char_stream_unwatch(s, true, true);
     if (s->listener != HOST_FD_NONE) {
+        char_stream_end_pause(s);
         watch_remove(c->emu, &s->listen_watch);
         host_fd_close(s->listener);
         if (s->unix_addr.family)
@@ -59060,6 +59184,7 @@ EMU_PRIV int char_stream_create(struct chr *c, const char *backend, struct optio
 #undef CHAR_STALL_NS
 #undef CHAR_LAST_FLUSH_NS
 #undef CHAR_CONNECT_NS
+#undef CHAR_ACCEPT_PAUSE_NS
 #undef CHAR_ADDRESSES
 
 /* ======================================== src/front/chardev.c ======================================== */
@@ -59904,6 +60029,14 @@ static int cmd_enable_kvm(struct cmd_state *s, const char *arg, struct err *err)
     return 0;
 }
 
+/* A key whose wish changes nothing here is said, unless it asks for what is so anyway. */
+static void cmd_note_key(struct cmd_state *s, struct options *o, const char *key, const char *harmless)
+{
+    const char *v = options_get(o, key);
+    if (v && strcmp(v, harmless) && strcmp(v, "auto"))
+        emu_log(s->emu, LOG_NOTICE, "-%s %s=%s: changes nothing here", s->option->name, key, v);
+}
+
 static int cmd_machine(struct cmd_state *s, const char *arg, struct err *err)
 {
     struct options o;
@@ -59947,8 +60080,9 @@ static int cmd_machine(struct cmd_state *s, const char *arg, struct err *err)
         if (!r && flag != later[i].is)
             r = err_set(err, EMU_ENOTSUP, "-machine %s=%s: not supported yet", later[i].key, flag ? "on" : "off");
     }
-    options_get(&o, "kernel_irqchip"), options_get(&o, "kernel-irqchip"), options_get(&o, "vmport"), options_get(&o, "smm"), options_get(&o, "mem-merge"),
-        options_get(&o, "dump-guest-core");
+    options_get(&o, "kernel_irqchip"), options_get(&o, "kernel-irqchip"), options_get(&o, "mem-merge"), options_get(&o, "dump-guest-core"); /* the host's matter */
+    cmd_note_key(s, &o, "vmport", "off");
+    cmd_note_key(s, &o, "smm", "off");
     if (!r)
         r = options_check_used(&o, err);
     options_free(&o);
@@ -60018,7 +60152,8 @@ static int cmd_memory(struct cmd_state *s, const char *arg, struct err *err)
     if (r)
         return r;
     size = options_get(&o, "size");
-    options_get(&o, "slots"), options_get(&o, "maxmem");
+    cmd_note_key(s, &o, "slots", "0");
+    cmd_note_key(s, &o, "maxmem", size ? size : "");
     if (!size || parse_size(size, 'm', &bytes) || bytes == 0 || bytes > CMD_MAX_RAM)
         r = err_set(err, EMU_EINVAL, "-m %s: not a memory size between 1M and 1T (like 512, 512M or 2G)", arg);
     else if (bytes < MIB)
@@ -60052,7 +60187,8 @@ static int cmd_name(struct cmd_state *s, const char *arg, struct err *err)
     if (r)
         return r;
     name = options_get(&o, "guest");
-    options_get(&o, "process"), options_get(&o, "debug-threads");
+    cmd_note_key(s, &o, "process", "");
+    cmd_note_key(s, &o, "debug-threads", "off");
     r = options_check_used(&o, err);
     if (!r && name)
         r = cmd_set_string(s, &s->emu->config.name, name);
@@ -60073,7 +60209,7 @@ static int cmd_rtc(struct cmd_state *s, const char *arg, struct err *err)
         return r;
     base = options_get(&o, "base");
     clock = options_get(&o, "clock");
-    options_get(&o, "driftfix");
+    cmd_note_key(s, &o, "driftfix", "none");
     if (base && !strcmp(base, "localtime")) {
         c->rtc_localtime = true;
     } else if (base && strcmp(base, "utc")) {
@@ -60496,11 +60632,15 @@ static int cmd_display(struct cmd_state *s, const char *arg, struct err *err)
         s->front->display = DISPLAY_NONE;
     else if (n == 6 && !strncmp(arg, "curses", n))
         s->front->display = DISPLAY_CURSES;
-    else if ((n == 3 && (!strncmp(arg, "sdl", n) || !strncmp(arg, "gtk", n) || !strncmp(arg, "vnc", n))) || !strncmp(arg, "egl-headless", n) ||
+    else if (!strncmp(arg, "vnc=", 4) || (n == 3 && (!strncmp(arg, "sdl", n) || !strncmp(arg, "gtk", n) || !strncmp(arg, "vnc", n))) || !strncmp(arg, "egl-headless", n) ||
              !strncmp(arg, "cocoa", n) || !strncmp(arg, "dbus", n) || !strncmp(arg, "spice-app", n))
         return err_set(err, EMU_ENOTSUP, "-display %.*s: not supported yet; use none or curses", (int)n, arg);
     else
         return cmd_bad(s, arg, "unknown display; use none or curses", err);
+    if (arg[n] && strncmp(arg + n, ",charset=", 9))
+        return err_set(err, EMU_EINVAL, "-display %.*s: unknown option \"%s\"", (int)n, arg, arg + n + 1);
+    if (arg[n])
+        emu_log(s->emu, LOG_NOTICE, "-display %s: changes nothing here; the terminal gets UTF-8", arg);
     return 0;
 }
 
@@ -60541,8 +60681,13 @@ static int cmd_log(struct cmd_state *s, const char *arg, struct err *err)
         { "exec", LOG_EXEC, "where each trace is entered" },
         { "cpu", LOG_CPU, "CPU registers before each trace" },
         { "unimp", LOG_UNIMP, "what is not implemented" },
+<<<<<<< HEAD
         { "net", LOG_NET, "connections of the socket backends" },
         { "trace", LOG_TRACE, "commands to disk and CD drives" },
+=======
+        { "net", LOG_NET, "sockets between machines that could not be used" },
+        { "trace", LOG_TRACE, "commands to disks and CD drives" },
+>>>>>>> 92be49c (front: keys that change nothing are said; tests of what the options do)
     };
     const char *p = arg;
     size_t i;
@@ -60740,6 +60885,8 @@ static int cmd_defaults(struct cmd_state *s, struct err *err)
         return err_set(err, EMU_EINVAL, "-nographic and -display curses: both want the terminal; give one of them");
     if (f->nographic)
         f->display = DISPLAY_NONE;
+    if (!c->bios && (strpbrk(c->boot_order, "nop") || strpbrk(c->boot_once, "nop")))
+        emu_log(s->emu, LOG_NOTICE, "-boot %s: no card boots from the network; a CD image of iPXE does it with -cdrom", *c->boot_once ? c->boot_once : c->boot_order);
     if ((c->initrd || c->append) && !c->kernel)
         return err_set(err, EMU_EINVAL, "-%s: needs -kernel", c->initrd ? "initrd" : "append");
     if (f->display == DISPLAY_CURSES || f->daemonize || !f->program)
@@ -61247,19 +61394,22 @@ static void mon_print(struct mon_call *m)
     buf_printf(m->out, "\n");
 }
 
+/* i/FMT port [index]: an index is written to the port first, and the port behind it is read, as CMOS and CRTC want it. o/FMT port value. */
 static void mon_io(struct mon_call *m)
 {
     bool in = m->words[0][0] == 'i';
     uint64_t port, value = 0;
-    unsigned size = 1;
-    if (strchr(m->format, 'h') || strchr(m->format, 'w'))
-        size = strchr(m->format, 'h') ? 2 : 4;
-    if (m->count < (in ? 2 : 3) || !mon_expression(m->emu, m->words[1], &port) || port > 0xFFFF || (!in && !mon_expression(m->emu, m->words[2], &value)))
+    unsigned size = strchr(m->format, 'h') ? 2 : strchr(m->format, 'w') ? 4 : 1;
+    if (m->count < (in ? 2 : 3) || !mon_expression(m->emu, m->words[1], &port) || port > 0xFFFF || (m->count > 2 && !mon_expression(m->emu, m->words[2], &value))) {
         buf_printf(m->out, "%s: needs a port%s\n", m->words[0], in ? "" : " and a value");
-    else if (in)
-        buf_printf(m->out, "port[0x%04x] = 0x%0*" PRIx64 "\n", (unsigned)port, (int)size * 2, port_read(m->emu, (uint16_t)port, size));
-    else
-        port_write(m->emu, (uint16_t)port, value, size);
+        return;
+    }
+    if (!in || m->count > 2)
+        port_write(m->emu, (uint16_t)port, value, in ? 1 : size);
+    if (in && m->count > 2)
+        port = (port + 1) & 0xFFFF;
+    if (in)
+        buf_printf(m->out, "port%c[0x%04x] = 0x%0*" PRIx64 "\n", size == 1 ? 'b' : size == 2 ? 'w' : 'l', (unsigned)port, (int)size * 2, port_read(m->emu, (uint16_t)port, size));
 }
 
 /* ---- media ---- */
@@ -61292,8 +61442,10 @@ static void mon_boot_set(struct mon_call *m)
 {
     if (m->count < 2 || strlen(m->words[1]) >= sizeof m->emu->config.boot_order || strspn(m->words[1], "acdn") != strlen(m->words[1]))
         buf_printf(m->out, "boot_set: needs letters of a, c, d, n\n");
-    else
+    else {
         snprintf(m->emu->config.boot_order, sizeof m->emu->config.boot_order, "%s", m->words[1]);
+        chipset_set_boot_order(m->emu);
+    }
 }
 
 static void mon_log(struct mon_call *m)
@@ -61599,7 +61751,7 @@ static const struct mon_command mon_commands[] = {
     { "gdbserver", "[device|none]", "wait for a debugger (default tcp::1234)", mon_gdbserver },
     { "hostfwd_add", "[netdev] [tcp|udp]:[addr]:port-[addr]:port", "forward a port of the host", mon_hostfwd },
     { "hostfwd_remove", "[netdev] [tcp|udp]:[addr]:port", "end a forwarding", mon_hostfwd },
-    { "i", "/fmt port", "read a port", mon_io },
+    { "i", "/fmt port [index]", "read a port", mon_io },
     { "info", "[topic]", "show state", mon_info },
     { "loadvm", "", NULL, mon_later },
     { "log", "items|none", "log items, as -d", mon_log },
@@ -64090,6 +64242,8 @@ int main(int argc, char **argv)
         r = host_daemonize(&err);
     if (!r)
         r = main_write_pid(e, &err);
+    if (!r && front_of(e)->daemonize)
+        r = host_daemonize_done(&err);
     if (r) {
         emu_destroy(e);
         if (r < 0)

@@ -110,6 +110,13 @@ refuse accel_unknown 'unknown accelerator "warp"' -accel warp
 notes accel_kvm 'this emulator has no kvm; running on its own core' -accel kvm
 notes enable_kvm '-enable-kvm: this emulator has no KVM; running on its own core' -enable-kvm
 takes accel_fallback -M pc,accel=kvm:tcg
+notes machine_vmport '-machine vmport=on: changes nothing here' -machine pc,vmport=on
+notes machine_smm '-M smm=on: changes nothing here' -M pc,smm=on
+takes machine_auto -M pc,vmport=auto,smm=auto,kernel_irqchip=on
+notes memory_slots '-m maxmem=4G: changes nothing here' -m 512M,maxmem=4G
+takes memory_no_slots -m 512M,slots=0,maxmem=512M
+notes name_threads '-name debug-threads=on: changes nothing here' -name guest=x,debug-threads=on
+notes rtc_drift '-rtc driftfix=slew: changes nothing here' -rtc driftfix=slew
 refuse rtc_word '-rtc base=tomorrow: not utc, localtime or a date' -rtc base=tomorrow
 refuse rtc_date '-rtc base=2026-02-29: not utc' -rtc base=2026-02-29
 takes rtc_leap_day -rtc base=2024-02-29T23:59:59,clock=vm
@@ -132,6 +139,7 @@ refuse fw_cfg_missing "$dir/nofile" -fw_cfg name=opt/a,file="$dir/nofile"
 refuse boot_letters '-boot xyz: the order is made of a, b (floppy), c (disk), d (CD), n to p (network), each once' -boot xyz
 refuse daemonize_curses '-daemonize: gives up the terminal that -display curses needs' -daemonize -display curses
 refuse daemonize_stdio '-daemonize: gives up the terminal that -serial needs' -daemonize -serial mon:stdio
+notes boot_network '-boot n: no card boots from the network; a CD image of iPXE does it' -boot n
 refuse boot_twice 'each once' -boot order=cc
 refuse boot_once 'each once' -boot once=q
 refuse boot_menu 'menu=perhaps is not on or off' -boot menu=perhaps
@@ -143,6 +151,8 @@ refuse device_option 'unknown option "nosuch"' -device isa-debug-exit,nosuch=1
 refuse device_number 'iobase=x is not a number between 0 and 65535' -device isa-debug-exit,iobase=x
 refuse display_unknown '-display nice: unknown display; use none or curses' -display nice
 refuse display_later '-display gtk: not supported yet; use none or curses' -display gtk
+refuse display_vnc '-display vnc=:1: not supported yet; use none or curses' -display vnc=:1
+refuse display_option '-display none: unknown option "foo=1"' -display none,foo=1
 refuse display_no_terminal '-display curses: needs a terminal' -display curses
 refuse display_two_owners 'both want the terminal' -nographic -display curses
 refuse vga_unknown '-vga nice: unknown graphics card; use std or none' -vga nice
@@ -291,6 +301,130 @@ kill "$(cat "$dir/pid")"
 wait
 takes disk_unlocked -drive "$raw"
 [ ! -e "$dir/pid" ] && ok || bad 'pidfile: is there after the end'
+
+# ---- what the options do ----
+
+# asks NAME TEXT COMMAND ARGS...: the monitor's answer to the command holds TEXT, or, where that begins with !, does not
+asks() {
+    name=$1 text=$2 command=$3
+    shift 3
+    printf '%s\nquit\n' "$command" | timeout 60 "$EMU" -S -display none -monitor stdio -serial null "$@" > "$dir/out" 2> "$dir/err"
+    status=$?
+    case $text in
+    !*) if [ $status -eq 0 ] && ! grep -qF -- "${text#!}" "$dir/out"; then ok; else bad "$name: status $status, \"${text#!}\" in: $(head -c 600 "$dir/out")"; fi ;;
+    *) if [ $status -eq 0 ] && grep -qF -- "$text" "$dir/out"; then ok; else bad "$name: status $status, no \"$text\" in: $(head -c 600 "$dir/out")"; fi ;;
+    esac
+}
+asks default_memory '0000000000100000-000000003fffffff ram' 'info mtree'
+asks default_vga '1234:1111' 'info pci'
+asks default_net '8086:100e' 'info pci'
+asks default_cd 'ide1-cd0: [not inserted]' 'info block'
+asks vga_none '!1234:1111' 'info pci' -vga none
+asks nodefaults_cd '!ide1-cd0' 'info block' -nodefaults
+asks nodefaults_net '!8086:100e' 'info pci' -nodefaults
+asks nodefaults_vga '!1234:1111' 'info pci' -nodefaults
+asks uuid_is_told '00112233-4455-6677-8899-aabbccddeeff' 'info uuid' -uuid 00112233-4455-6677-8899-aabbccddeeff
+asks cpus_are_told 'CPU #2' 'info cpus' -smp 3
+for o in hda:ide0-hd0 hdb:ide0-hd1 hdc:ide1-hd0 hdd:ide1-hd1 fda:floppy0 fdb:floppy1 cdrom:ide1-cd0; do
+    head -c 1474560 /dev/zero > "$dir/place.img"
+    asks "place_${o%%:*}" "${o##*:}: $dir/place.img" 'info block' -net none "-${o%%:*}" "$dir/place.img"
+done
+asks place_bare "ide0-hd0: $dir/place.img" 'info block' -net none "$dir/place.img"
+refuse curses_needs_a_terminal 'needs a terminal' -curses
+takes localtime -localtime
+takes asks_for_what_is_so -no-user-config -no-fd-bootchk -sandbox off
+notes changes_nothing '-sandbox on: changes nothing here' -sandbox on
+notes changes_no_overcommit '-overcommit mem-lock=on: changes nothing here' -overcommit mem-lock=on
+notes changes_no_prealloc '-mem-prealloc: changes nothing here' -mem-prealloc
+notes changes_no_messages '-msg timestamp=on: changes nothing here' -msg timestamp=on
+printf 'info version\nquit\n' | timeout 60 "$EMU" -S -display none -serial null -net none -chardev stdio,id=m -mon m > "$dir/out" 2>&1
+[ $? = 0 ] && grep -q 'emu [0-9]' "$dir/out" && ok || bad "mon: $(head -c 300 "$dir/out")"
+
+hex() { for b; do printf "\\$(printf %o "0x$b")"; done; }
+# A boot sector (SDM vol. 2 encodings): 'D' to port E9h, 'P' to the parallel port with a strobe, INT 12h, and with an IDT of no entries INT3: a triple fault.
+{
+    hex 31 C0 8E D8 B0 44 E6 E9                             # xor ax,ax; mov ds,ax; mov al,'D'; out 0E9h,al
+    hex BA 78 03 B0 50 EE 42 42 B0 0D EE B0 0C EE           # mov dx,378h; mov al,'P'; out dx,al; dx = 37Ah: 0Dh, 0Ch
+    hex CD 12 0F 01 1E 40 7C CC                             # int 12h; lidt [7C40h]; int3
+    head -c 480 /dev/zero
+    hex 55 AA
+} > "$dir/triple.img"
+# Another: SLP_EN with the sleep type of S5 to the PM1 control register at 604h: off.
+{
+    hex B0 44 E6 E9 BA 04 06 B8 00 20 EF F4 EB FD           # mov al,'D'; out 0E9h,al; mov dx,604h; mov ax,2000h; out dx,ax; sleep: hlt; jmp sleep
+    head -c 496 /dev/zero
+    hex 55 AA
+} > "$dir/off.img"
+for f in triple off; do head -c 32256 /dev/zero >> "$dir/$f.img"; done
+machine="-m 16M -net none -display none -serial null -debugcon file:$dir/debug"
+# guest NAME STATUS IMAGE ARGS...: ends by itself with that status, after one start
+guest() {
+    name=$1 wanted=$2 image=$dir/$3.img
+    shift 3
+    rm -f "$dir/debug"
+    timeout 60 "$EMU" $machine -monitor none "$@" -drive "file=$image,format=raw,snapshot=on" > "$dir/out" 2> "$dir/err" < /dev/null
+    status=$?
+    [ $status = "$wanted" ] && [ "$(cat "$dir/debug")" = D ] && ok || bad "$name: status $status, starts \"$(cat "$dir/debug")\": $(head -c 300 "$dir/err")"
+}
+# stays NAME STATE IMAGE ARGS...: does not end; the monitor names its state
+stays() {
+    name=$1 state=$2 image=$dir/$3.img
+    shift 3
+    rm -f "$dir/debug"
+    {
+        n=0
+        until [ -s "$dir/debug" ] || [ $n -gt 300 ]; do sleep 0.1; n=$((n + 1)); done
+        sleep 0.5
+        printf 'info status\nquit\n'
+    } | timeout 60 "$EMU" $machine -monitor stdio "$@" -drive "file=$image,format=raw,snapshot=on" > "$dir/out" 2> "$dir/err"
+    status=$?
+    [ $status = 0 ] && grep -qF "VM status: $state" "$dir/out" && ok || bad "$name: status $status, $(grep 'VM status' "$dir/out") $(head -c 300 "$dir/err")"
+}
+guest power_off_ends 0 off
+guest no_reboot_ends 0 triple -no-reboot
+guest action_reboot_ends 0 triple -action reboot=shutdown
+stays no_shutdown_stays 'paused (shutdown)' off -no-shutdown
+stays action_shutdown_stays 'paused (shutdown)' off -action shutdown=pause
+stays no_reboot_no_shutdown_stays 'paused (shutdown)' triple -no-reboot -no-shutdown
+stays triple_fault_starts_again running triple
+grep -q '^DD' "$dir/debug" && ok || bad 'triple_fault_starts_again: one start only'
+
+# -d, -D: interrupts by vector (12h, by software; 3), the reset with the registers before it; no word of what was not asked for
+guest log_items 0 triple -no-reboot -d int,cpu_reset -D "$dir/log" -parallel file:"$dir/printed"
+grep -q 'v=12 e=0000 i=1 ' "$dir/log" && grep -q 'v=03 ' "$dir/log" && ok || bad "log_int: $(grep -m 3 v= "$dir/log")"
+[ "$(grep -c 'Triple fault' "$dir/log")" = 1 ] && ok || bad "log_triple_fault: $(grep -c 'Triple fault' "$dir/log") lines"
+grep -q 'CPU Reset (CPU 0)' "$dir/log" && grep -q '^CR0=60000010' "$dir/log" && ok || bad "log_cpu_reset: $(head -n 3 "$dir/log")"
+[ ! -s "$dir/err" ] && ok || bad "log_file: on stderr too: $(head -n 1 "$dir/err")"
+[ "$(cat "$dir/printed")" = P ] && ok || bad "parallel: \"$(cat "$dir/printed")\""
+guest log_to_stderr 0 triple -no-reboot -d cpu_reset
+grep -q 'CPU Reset' "$dir/err" && ! grep -q 'v=' "$dir/err" && ok || bad "log_to_stderr: $(head -n 3 "$dir/err")"
+
+# memory is the host's only once it is touched
+if [ -r /proc/self/status ]; then
+    "$EMU" $machine -m 16G -monitor none -pidfile "$dir/pid" -drive "file=$dir/off.img,format=raw,snapshot=on" -no-shutdown > /dev/null 2>&1 < /dev/null &
+    n=0
+    until [ -s "$dir/debug" ] && [ -s "$dir/pid" ] || [ $n -gt 300 ]; do sleep 0.1; n=$((n + 1)); done
+    kib=$(sed -n 's/^VmRSS:[^0-9]*\([0-9]*\).*/\1/p' "/proc/$(cat "$dir/pid")/status")
+    [ "${kib:-9999999}" -lt 262144 ] && ok || bad "memory_as_touched: $kib KiB of 16 GiB"
+    kill "$(cat "$dir/pid")"
+    wait
+else
+    echo 'skip memory_as_touched: no /proc'
+fi
+
+# -daemonize: the command returns once the machine is there; the machine lives on
+rm -f "$dir/pid"
+timeout 60 "$EMU" -daemonize -pidfile "$dir/pid" -S -display none -net none -serial null -monitor none > "$dir/out" 2>&1 < /dev/null
+status=$?
+pid=$(cat "$dir/pid" 2>/dev/null)
+[ $status = 0 ] && [ -n "$pid" ] && kill -0 "$pid" 2>/dev/null && ok || bad "daemonize: status $status, pid \"$pid\": $(head -c 300 "$dir/out")"
+[ -z "$pid" ] || kill "$pid"
+n=0
+while [ -e "$dir/pid" ] && [ $n -lt 300 ]; do sleep 0.1; n=$((n + 1)); done
+[ ! -e "$dir/pid" ] && ok || bad 'daemonize: its pid file is there after the end'
+
+timeout 60 "$EMU" -daemonize -pidfile "$dir/none/pid" -S -display none -net none -serial null -monitor none > "$dir/out" 2> "$dir/err" < /dev/null
+[ $? = 1 ] && grep -qF -- "-pidfile $dir/none/pid: No such file" "$dir/err" && ok || bad "daemonize_says_what_fails: $(head -c 300 "$dir/err")"
 
 # unreadable: as somebody who is not root
 cp "$dir/disk.img" "$dir/secret.img"

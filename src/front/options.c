@@ -111,6 +111,14 @@ static int cmd_enable_kvm(struct cmd_state *s, const char *arg, struct err *err)
     return 0;
 }
 
+/* A key whose wish changes nothing here is said, unless it asks for what is so anyway. */
+static void cmd_note_key(struct cmd_state *s, struct options *o, const char *key, const char *harmless)
+{
+    const char *v = options_get(o, key);
+    if (v && strcmp(v, harmless) && strcmp(v, "auto"))
+        emu_log(s->emu, LOG_NOTICE, "-%s %s=%s: changes nothing here", s->option->name, key, v);
+}
+
 static int cmd_machine(struct cmd_state *s, const char *arg, struct err *err)
 {
     struct options o;
@@ -154,8 +162,9 @@ static int cmd_machine(struct cmd_state *s, const char *arg, struct err *err)
         if (!r && flag != later[i].is)
             r = err_set(err, EMU_ENOTSUP, "-machine %s=%s: not supported yet", later[i].key, flag ? "on" : "off");
     }
-    options_get(&o, "kernel_irqchip"), options_get(&o, "kernel-irqchip"), options_get(&o, "vmport"), options_get(&o, "smm"), options_get(&o, "mem-merge"),
-        options_get(&o, "dump-guest-core");
+    options_get(&o, "kernel_irqchip"), options_get(&o, "kernel-irqchip"), options_get(&o, "mem-merge"), options_get(&o, "dump-guest-core"); /* the host's matter */
+    cmd_note_key(s, &o, "vmport", "off");
+    cmd_note_key(s, &o, "smm", "off");
     if (!r)
         r = options_check_used(&o, err);
     options_free(&o);
@@ -225,7 +234,8 @@ static int cmd_memory(struct cmd_state *s, const char *arg, struct err *err)
     if (r)
         return r;
     size = options_get(&o, "size");
-    options_get(&o, "slots"), options_get(&o, "maxmem");
+    cmd_note_key(s, &o, "slots", "0");
+    cmd_note_key(s, &o, "maxmem", size ? size : "");
     if (!size || parse_size(size, 'm', &bytes) || bytes == 0 || bytes > CMD_MAX_RAM)
         r = err_set(err, EMU_EINVAL, "-m %s: not a memory size between 1M and 1T (like 512, 512M or 2G)", arg);
     else if (bytes < MIB)
@@ -259,7 +269,8 @@ static int cmd_name(struct cmd_state *s, const char *arg, struct err *err)
     if (r)
         return r;
     name = options_get(&o, "guest");
-    options_get(&o, "process"), options_get(&o, "debug-threads");
+    cmd_note_key(s, &o, "process", "");
+    cmd_note_key(s, &o, "debug-threads", "off");
     r = options_check_used(&o, err);
     if (!r && name)
         r = cmd_set_string(s, &s->emu->config.name, name);
@@ -280,7 +291,7 @@ static int cmd_rtc(struct cmd_state *s, const char *arg, struct err *err)
         return r;
     base = options_get(&o, "base");
     clock = options_get(&o, "clock");
-    options_get(&o, "driftfix");
+    cmd_note_key(s, &o, "driftfix", "none");
     if (base && !strcmp(base, "localtime")) {
         c->rtc_localtime = true;
     } else if (base && strcmp(base, "utc")) {
@@ -703,11 +714,15 @@ static int cmd_display(struct cmd_state *s, const char *arg, struct err *err)
         s->front->display = DISPLAY_NONE;
     else if (n == 6 && !strncmp(arg, "curses", n))
         s->front->display = DISPLAY_CURSES;
-    else if ((n == 3 && (!strncmp(arg, "sdl", n) || !strncmp(arg, "gtk", n) || !strncmp(arg, "vnc", n))) || !strncmp(arg, "egl-headless", n) ||
+    else if (!strncmp(arg, "vnc=", 4) || (n == 3 && (!strncmp(arg, "sdl", n) || !strncmp(arg, "gtk", n) || !strncmp(arg, "vnc", n))) || !strncmp(arg, "egl-headless", n) ||
              !strncmp(arg, "cocoa", n) || !strncmp(arg, "dbus", n) || !strncmp(arg, "spice-app", n))
         return err_set(err, EMU_ENOTSUP, "-display %.*s: not supported yet; use none or curses", (int)n, arg);
     else
         return cmd_bad(s, arg, "unknown display; use none or curses", err);
+    if (arg[n] && strncmp(arg + n, ",charset=", 9))
+        return err_set(err, EMU_EINVAL, "-display %.*s: unknown option \"%s\"", (int)n, arg, arg + n + 1);
+    if (arg[n])
+        emu_log(s->emu, LOG_NOTICE, "-display %s: changes nothing here; the terminal gets UTF-8", arg);
     return 0;
 }
 
@@ -749,7 +764,7 @@ static int cmd_log(struct cmd_state *s, const char *arg, struct err *err)
         { "cpu", LOG_CPU, "CPU registers before each trace" },
         { "unimp", LOG_UNIMP, "what is not implemented" },
         { "net", LOG_NET, "connections of the socket backends" },
-        { "trace", LOG_TRACE, "commands to disk and CD drives" },
+        { "trace", LOG_TRACE, "commands to disks and CD drives" },
     };
     const char *p = arg;
     size_t i;
@@ -947,6 +962,8 @@ static int cmd_defaults(struct cmd_state *s, struct err *err)
         return err_set(err, EMU_EINVAL, "-nographic and -display curses: both want the terminal; give one of them");
     if (f->nographic)
         f->display = DISPLAY_NONE;
+    if (!c->bios && (strpbrk(c->boot_order, "nop") || strpbrk(c->boot_once, "nop")))
+        emu_log(s->emu, LOG_NOTICE, "-boot %s: no card boots from the network; a CD image of iPXE does it with -cdrom", *c->boot_once ? c->boot_once : c->boot_order);
     if ((c->initrd || c->append) && !c->kernel)
         return err_set(err, EMU_EINVAL, "-%s: needs -kernel", c->initrd ? "initrd" : "append");
     if (f->display == DISPLAY_CURSES || f->daemonize || !f->program)
