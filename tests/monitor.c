@@ -259,6 +259,159 @@ TEST(media_commands_name_what_is_wrong)
     CHECK(strstr(ask("change ide1-cd0"), "needs a device and a file") != NULL);
 }
 
+/* QEMU's i and o: i/FMT port [index], where an index goes to the port first. 8086:1237 is the 82441FX; CMOS 0Ah holds the RTC's divider, 26h. */
+TEST(ports_are_read_and_written)
+{
+    start();
+    ask("stop");
+    CHECK(!strcmp(ask("o /w 0xcf8 0x80000000"), ""));
+    CHECK(!strcmp(ask("i /w 0xcfc"), "portl[0x0cfc] = 0x12378086\n"));
+    CHECK(!strcmp(ask("i/h 0xcfc"), "portw[0x0cfc] = 0x8086\n"));
+    CHECK(!strcmp(ask("i/b 0xcfe"), "portb[0x0cfe] = 0x37\n"));
+    CHECK(!strcmp(ask("i 0x70 0x0a"), "portb[0x0071] = 0x26\n"));
+    CHECK(strstr(ask("i"), "needs a port") && strstr(ask("i 0x10000"), "needs a port") && strstr(ask("o 0x80"), "needs a port and a value"));
+    ask("cont");
+}
+
+/* The next byte of the keyboard controller, which comes at the wire's pace. */
+static unsigned next_byte(void)
+{
+    struct emu_limits limits = { 5000000, -1, 1 };
+    emu_run(m, &limits, NULL);
+    return strchr(ask("i 0x60"), '=') ? (unsigned)strtoul(strchr(reply, '=') + 1, NULL, 0) : 0x100;
+}
+
+/* PS/2: A8h and, behind D4h, F4h start the mouse, which answers FAh. A packet is flags (bit 3 set; sign of Y in bit 5; buttons left, right, middle from
+ * bit 0), X to the right, Y upward; the monitor's dy is downward, and its buttons are 1 left, 2 middle, 4 right. */
+TEST(mouse_moves_and_presses)
+{
+    static const struct {
+        const char *line;
+        uint8_t packet[3];
+    } rows[] = { { "mouse_move 5 3", { 0x28, 5, 0xFD } }, { "mouse_button 2", { 0x0C, 0, 0 } },
+        { "mouse_button 5", { 0x0B, 0, 0 } }, { "mouse_button 0", { 0x08, 0, 0 } } };
+    size_t i, k;
+    start();
+    ask("o 0x64 0xa8");
+    ask("o 0x64 0xd4");
+    ask("o 0x60 0xf4");
+    CHECK_EQ(next_byte(), 0xFA);
+    for (i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        CHECK(!strcmp(ask(rows[i].line), ""));
+        for (k = 0; k < 3; k++)
+            CHECK_EQ(next_byte(), rows[i].packet[k]);
+    }
+    CHECK(strstr(ask("mouse_button"), "needs a state") != NULL);
+    ask("system_reset");
+    CHECK(run_until_screen_has("hello"));
+}
+
+/* The NMI is vector 2 (SDM vol. 3 table 6-1), at 0:8 of real mode's table; the power button sets PWRBTN_STS, bit 8 of PM1_STS (ACPI 6 table 4.11). */
+TEST(nmi_and_power_button_reach_the_guest)
+{
+    static const uint8_t handler[] = { 0x50, 0x1E, 0x31, 0xC0, 0x8E, 0xD8, 0xFF, 0x06, 0x00, 0x61, 0x1F, 0x58, 0xCF }; /* inc word [6100h], and all back */
+    static const uint8_t vector[] = { 0x00, 0x60, 0x00, 0x00 }, zero[2] = { 0, 0 };
+    struct emu_limits limits = { 20000000, -1, 0 };
+    uint8_t count[2];
+    start();
+    ask("stop");
+    emu_write_memory(m, 0x6000, handler, sizeof handler);
+    emu_write_memory(m, 0x6100, zero, sizeof zero);
+    emu_write_memory(m, 8, vector, sizeof vector);
+    ask("cont");
+    emu_run(m, &limits, NULL);
+    emu_read_memory(m, 0x6100, count, 2);
+    CHECK_EQ(count[0], 0);
+    CHECK(!strcmp(ask("nmi"), ""));
+    emu_run(m, &limits, NULL);
+    emu_read_memory(m, 0x6100, count, 2);
+    CHECK_EQ(count[0], 1);
+    CHECK((strtoul(strchr(ask("i /h 0x600"), '=') + 1, NULL, 0) & 0x100) == 0);
+    CHECK(!strcmp(ask("system_powerdown"), ""));
+    emu_run(m, &limits, NULL);
+    CHECK((strtoul(strchr(ask("i /h 0x600"), '=') + 1, NULL, 0) & 0x100) != 0);
+    ask("system_reset");
+    CHECK(run_until_screen_has("hello"));
+}
+
+/* What the topics tell of this machine: the architectural addresses of its chips, the registers, the controllers after this firmware's work. */
+TEST(topics_tell_the_machines_state)
+{
+    start();
+    ask("stop");
+    emu_write_register(m, 0, "r12", 0x123456789ABCDEF0);
+    CHECK(strstr(ask("info registers"), "R12=123456789abcdef0") && strstr(reply, "CPU#0") && strstr(reply, "CR0="));
+    CHECK(strstr(reply, "XMM15=") && strstr(reply, "EFER="));
+    CHECK(strstr(ask("info cpus"), "* CPU #0: ") != NULL);
+    CHECK(strstr(ask("info mtree"), "00000000000a0000-00000000000bffff vga") && strstr(reply, "00000000fec00000-"));
+    CHECK(strstr(reply, "00000000fed00000-") && strstr(reply, "00000000fee00000-"));
+    CHECK(strstr(reply, "0020-0021") && strstr(reply, "0040-0043") && strstr(reply, "01f0-01f7") && strstr(reply, "03f8-03ff") && strstr(reply, "0510-0511"));
+    CHECK(strstr(ask("info pic"), "irq_base=08") && strstr(reply, "irq_base=70") && strstr(reply, "pin 23 ")); /* IBM PC/AT: 08h and 70h */
+    CHECK(strstr(ask("info lapic"), "base 0xfee00000") && strstr(reply, "LVT0") && strstr(ask("info lapic 7"), "there is no CPU 7"));
+    CHECK(strstr(ask("info qtree"), "dev: PIIX3") && strstr(reply, "dev: VGA") && strstr(reply, "dev: ide-hd"));
+    CHECK(!strncmp(ask("info version"), "emu " EMU_VERSION, strlen("emu " EMU_VERSION)));
+    CHECK(!strcmp(ask("info uuid"), "00000000-0000-0000-0000-000000000000\n"));
+    CHECK(strstr(ask("info usb"), "USB support not enabled") != NULL);
+    ask("cont");
+}
+
+static unsigned logged;
+static void count_line(void *opaque, const char *line) { logged += (opaque == &logged) && strstr(line, "v=10 ") != NULL; }
+
+/* log: the items of -d, while it runs. The boot sector's INT 10h are interrupts. */
+TEST(log_is_switched_while_it_runs)
+{
+    static const char *const options[] = { "-m", "16M", "-net", "none", "-drive", "file=embed:disk,format=raw,if=ide,readonly=on" };
+    struct emu *kept;
+    struct emu_disk_ops ops;
+    struct emu_hooks hooks;
+    unsigned before;
+    start();
+    kept = m;
+    memset(&ops, 0, sizeof ops);
+    memset(&hooks, 0, sizeof hooks);
+    hooks.opaque = &logged;
+    hooks.log = count_line;
+    ops.bytes = sizeof disk;
+    ops.read_only = 1;
+    ops.read = disk_read;
+    m = emu_new(&hooks);
+    CHECK(m && !emu_provide_disk(m, "disk", &ops, NULL) && !emu_configure(m, (int)(sizeof options / sizeof options[0]), options, NULL, 0));
+    CHECK(run_until_screen_has("hello"));
+    CHECK_EQ(logged, 0);
+    CHECK(!strcmp(ask("log int,guest_errors"), ""));
+    ask("system_reset");
+    CHECK(run_until_screen_has("hello"));
+    CHECK(logged >= 5);
+    before = logged;
+    CHECK(!strcmp(ask("log none"), ""));
+    ask("system_reset");
+    CHECK(run_until_screen_has("hello"));
+    CHECK_EQ(logged, before);
+    CHECK(strstr(ask("log frobnicate"), "unknown item frobnicate") && strstr(ask("log"), "none, or items"));
+    emu_destroy(m);
+    m = kept;
+}
+
+TEST(media_come_and_go)
+{
+    FILE *f = fopen("build/tests/monitor.iso", "wb");
+    int i;
+    start();
+    CHECK(f != NULL);
+    for (i = 0; i < 8192; i++)
+        fputc(i >> 11, f);
+    fclose(f);
+    CHECK(strstr(ask("info block"), "ide1-cd0: [not inserted]") != NULL);
+    CHECK(!strcmp(ask("change ide1-cd0 build/tests/monitor.iso raw"), ""));
+    CHECK(strstr(ask("info block"), "ide1-cd0: build/tests/monitor.iso (raw, read-only") && strstr(reply, "8192 bytes"));
+    CHECK(!strcmp(ask("eject ide1-cd0"), ""));
+    CHECK(strstr(ask("info block"), "ide1-cd0: [not inserted]") != NULL);
+    CHECK(strstr(ask("change ide0-hd0 build/tests/monitor.iso raw"), "ide0-hd0: is not removable") != NULL);
+    CHECK(strstr(ask("eject ide0-hd0"), "ide0-hd0: is not removable") != NULL);
+    remove("build/tests/monitor.iso");
+}
+
 TEST(zz_quit)
 {
     struct emu_result r;
@@ -272,4 +425,5 @@ TEST(zz_quit)
 TEST_MAIN(TEST_CASE(x_and_xp_take_qemus_blank_and_every_format), TEST_CASE(x_i_disassembles_at_the_instruction_pointer), TEST_CASE(expressions_follow_qemus_ranks),
           TEST_CASE(every_topic_and_command_answers), TEST_CASE(stop_and_cont_and_reset), TEST_CASE(sendkey_types_and_names_what_it_does_not_know),
           TEST_CASE(screentext_is_utf8_of_cp437), TEST_CASE(screendumps_hold_the_picture), TEST_CASE(memory_is_saved_to_files), TEST_CASE(media_commands_name_what_is_wrong),
-          TEST_CASE(zz_quit))
+          TEST_CASE(ports_are_read_and_written), TEST_CASE(mouse_moves_and_presses), TEST_CASE(nmi_and_power_button_reach_the_guest),
+          TEST_CASE(topics_tell_the_machines_state), TEST_CASE(log_is_switched_while_it_runs), TEST_CASE(media_come_and_go), TEST_CASE(zz_quit))
