@@ -282,7 +282,7 @@ EMU_PRIV int machine_run(struct emu *e, int64_t max_host_ns, int64_t max_insns, 
 EMU_PRIV void machine_pause(struct emu *e);
 EMU_PRIV int machine_resume(struct emu *e); /* EMU_EINVAL after a shutdown that -no-shutdown kept: reset first */
 EMU_PRIV void machine_reset(struct emu *e); /* at once; outside of cpu_run() only: others use emu_request(REQ_RESET) */
-EMU_PRIV void machine_step(struct emu *e, struct cpu *c); /* one instruction of a paused machine */
+EMU_PRIV bool machine_step(struct emu *e, struct cpu *c); /* one instruction of a paused machine; true: it touched a watchpoint */
 EMU_PRIV int loop_create(struct emu *e);
 EMU_PRIV void loop_destroy(struct emu *e); /* emu_run's engine; front/api.c */
 

@@ -67,6 +67,72 @@ disconnect
 END
 expect stub_ends_itself 'Disabled gdbserver'
 
+# Read and access watchpoints, registers and memory written and seen by the guest, a kill that ends the emulator; over each kind of line.
+# 7C00: mov ax,[7E00h]; mov [7E02h],bx; jmp to itself
+printf '\241\000\176\211\036\002\176\353\376' > "$dir/watch.img"
+head -c 501 /dev/zero >> "$dir/watch.img"
+printf '\125\252' >> "$dir/watch.img"
+head -c 65024 /dev/zero >> "$dir/watch.img"
+printf 'set architecture i8086\nbreak *0x7c00\ncontinue\nset {short}0x7e00 = 0x4321\nset $rbx = 0x8765\n' > "$dir/watching"
+printf 'rwatch *(short*)0x7e00\nawatch *(short*)0x7e02\ncontinue\n' >> "$dir/watching"
+printf 'printf "read ax=%%x pc=%%x\\n", $rax & 0xffff, $rip\ncontinue\nprintf "written %%x pc=%%x\\n", *(unsigned short*)0x7e02, $rip\n' >> "$dir/watching"
+echo kill >> "$dir/watching"
+watched="-drive file=$dir/watch.img,format=raw,if=ide"
+# attached NAME STUB TARGET: the same session over another kind of line
+attached() {
+    rm -f "$dir/pid"
+    "$EMU" -S $2 -display none -net none -serial null -monitor none -pidfile "$dir/pid" $watched > "$dir/emu.out" 2>&1 < /dev/null &
+    pid=$!
+    n=0
+    while [ ! -s "$dir/pid" ] && [ $n -lt 600 ]; do sleep 0.1; n=$((n + 1)); done
+    timeout 60 gdb -q -nx -batch -ex 'set pagination off' -ex 'set confirm off' -ex "target remote $3" -x "$dir/watching" \
+        > "$dir/gdb.out" 2>&1
+    expect "$1_read_watchpoint" 'read ax=4321 pc=7c03'
+    expect "$1_access_watchpoint" 'written 8765 pc=7c07'
+    n=0
+    while kill -0 "$pid" 2>/dev/null && [ $n -lt 100 ]; do sleep 0.1; n=$((n + 1)); done
+    if kill -0 "$pid" 2>/dev/null; then failed=$((failed + 1)); echo "FAIL $1_kill: the emulator runs on"; kill "$pid"; else passed=$((passed + 1)); fi
+    wait "$pid" 2>/dev/null
+    pid=
+}
+attached unix "-gdb unix:$dir/gdb.sock" "$dir/gdb.sock"
+if command -v python3 >/dev/null 2>&1; then
+    port=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
+    attached tcp "-gdb tcp:127.0.0.1:$port" "localhost:$port"
+else
+    echo 'skip gdb_tcp: no python3 to find a free port'
+fi
+# -s is -gdb tcp::1234
+"$EMU" -S -s -display none -net none -serial null -monitor stdio < /dev/null > "$dir/emu.out" 2>&1 &
+pid=$!
+printf '%s\n' 'output/x $cs' 'echo \ is cs by -s\n' > "$dir/commands"
+n=0
+until grep -q 'cs by -s' "$dir/gdb.out" || [ $n -gt 30 ]; do
+    sleep 0.2
+    timeout 60 gdb -q -nx -batch -ex 'target remote localhost:1234' -x "$dir/commands" > "$dir/gdb.out" 2>&1
+    n=$((n + 1))
+done
+if grep -q 'in use' "$dir/emu.out"; then echo 'skip gdb_s: port 1234 is taken'; else expect s_is_port_1234 '0xf000 is cs by -s'; fi
+kill "$pid" 2>/dev/null
+wait "$pid" 2>/dev/null
+pid=
+# stdio: gdb starts the emulator at the other end of a pipe
+timeout 60 gdb -q -nx -batch -ex 'set pagination off' -ex 'set confirm off' \
+    -ex "target remote | exec $EMU -S -gdb stdio -display none -net none -serial null -monitor none $watched" -x "$dir/watching" \
+    > "$dir/gdb.out" 2>&1 < /dev/null
+expect stdio_read_watchpoint 'read ax=4321 pc=7c03'
+expect stdio_access_watchpoint 'written 8765 pc=7c07'
+# the stub comes by the monitor, while the guest runs
+(sleep 1; echo "gdbserver unix:$dir/late.sock"; sleep 10) | "$EMU" -display none -net none -serial null -monitor stdio > "$dir/emu.out" 2>&1 &
+n=0
+while [ ! -S "$dir/late.sock" ] && [ $n -lt 300 ]; do sleep 0.1; n=$((n + 1)); done
+printf 'printf "late cs=%%x\\n", $cs\nmonitor info status\nkill\n' > "$dir/commands"
+timeout 60 gdb -q -nx -batch -ex 'set confirm off' -ex "target remote $dir/late.sock" -x "$dir/commands" > "$dir/gdb.out" 2>&1
+expect gdbserver_command 'late cs=f000'
+expect gdbserver_pauses 'VM status: paused'
+if grep -q "Waiting for gdb connection on device 'unix:$dir/late.sock'" "$dir/emu.out"; then passed=$((passed + 1))
+else failed=$((failed + 1)); echo "FAIL gdbserver_answer: $(cat "$dir/emu.out")"; fi
+
 if command -v gcc >/dev/null 2>&1 && sh "$top/tests/bench/build.sh" "$dir/bench" > "$dir/build.out" 2>&1; then
     session -kernel "$dir/bench/bench.elf" -append quick -device isa-debug-exit,iobase=0xf4,iosize=4 <<END
 file $dir/bench/bench64.elf

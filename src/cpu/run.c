@@ -320,13 +320,15 @@ static int64_t run_one(struct cpu *c)
 
 EMU_PRIV enum cpu_exit cpu_step(struct cpu *c)
 {
+    bool watched;
     trace_flush_pending(c->emu);
     c->attention = 0;
     if (c->halted || c->waiting_sipi)
         return CPU_EXIT_HALTED;
     run_one(c);
+    watched = c->watch_hit;
     c->watch_hit = false;
-    return c->shutdown ? CPU_EXIT_SHUTDOWN : c->halted ? CPU_EXIT_HALTED : CPU_EXIT_BUDGET;
+    return c->shutdown ? CPU_EXIT_SHUTDOWN : watched ? CPU_EXIT_WATCHPOINT : c->halted ? CPU_EXIT_HALTED : CPU_EXIT_BUDGET;
 }
 
 /* ---- events between instructions ---- */

@@ -247,22 +247,26 @@ static void gdb_report_stop(struct gdbstub *g, unsigned signal, const char *extr
     gdb_send(g, text);
 }
 
+/* That CPU c stopped, at the watchpoint it touched if it did. */
+static void gdb_report_trap(struct gdbstub *g, struct cpu *c, bool watchpoint)
+{
+    char extra[48] = "";
+    const char *kind = "watch";
+    unsigned i;
+    g->cpu = c->index;
+    for (i = 0; watchpoint && i < g->point_count; i++)
+        if (g->points[i].kind && c->watch_va >= g->points[i].va && c->watch_va - g->points[i].va < g->points[i].size)
+            kind = g->points[i].kind == 1 ? "watch" : g->points[i].kind == 2 ? "rwatch" : "awatch";
+    if (watchpoint)
+        snprintf(extra, sizeof extra, "%s:%" PRIx64 ";", kind, c->watch_va);
+    gdb_report_stop(g, GDB_SIGTRAP, extra);
+}
+
 static void gdb_on_break(struct emu *e, struct cpu *c, int why)
 {
     struct gdbstub *g = front_of(e)->gdbstub;
-    char extra[48] = "";
-    if (!g || !g->running)
-        return;
-    g->cpu = c->index;
-    if (why == CPU_EXIT_WATCHPOINT) {
-        unsigned i;
-        const char *kind = "watch";
-        for (i = 0; i < g->point_count; i++)
-            if (g->points[i].kind && c->watch_va >= g->points[i].va && c->watch_va - g->points[i].va < g->points[i].size)
-                kind = g->points[i].kind == 1 ? "watch" : g->points[i].kind == 2 ? "rwatch" : "awatch";
-        snprintf(extra, sizeof extra, "%s:%" PRIx64 ";", kind, c->watch_va);
-    }
-    gdb_report_stop(g, GDB_SIGTRAP, extra);
+    if (g && g->running)
+        gdb_report_trap(g, c, why == CPU_EXIT_WATCHPOINT);
 }
 
 static void gdb_on_run_state(struct emu *e, enum run_state state)
@@ -280,8 +284,8 @@ static void gdb_continue(struct gdbstub *g)
 
 static void gdb_step(struct gdbstub *g)
 {
-    machine_step(g->emu, gdb_cpu(g));
-    gdb_report_stop(g, GDB_SIGTRAP, "");
+    struct cpu *c = gdb_cpu(g);
+    gdb_report_trap(g, c, machine_step(g->emu, c)); /* GDB steps over a breakpoint before it continues */
 }
 
 /* ---- packets ---- */

@@ -331,17 +331,20 @@ static enum cpu_exit loop_enter_cpu(struct emu *e, struct cpu *c, int64_t budget
     return why;
 }
 
-EMU_PRIV void machine_step(struct emu *e, struct cpu *c)
+EMU_PRIV bool machine_step(struct emu *e, struct cpu *c)
 {
+    enum cpu_exit why;
     clock_freeze(e, false);
     clock_run_timers(e);
     e->current_cpu = c;
     e->insn_at_entry = c->icount;
-    if (cpu_step(c) == CPU_EXIT_SHUTDOWN)
+    why = cpu_step(c);
+    if (why == CPU_EXIT_SHUTDOWN)
         emu_request(e, REQ_RESET);
     e->current_cpu = NULL;
     e->insn_total += c->icount - e->insn_at_entry;
     clock_freeze(e, e->run_state != RUN_STATE_RUNNING);
+    return why == CPU_EXIT_WATCHPOINT;
 }
 
 /* One quantum of each CPU. Keeps the estimate of host speed. */
