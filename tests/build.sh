@@ -76,6 +76,18 @@ for c in g++ clang++; do
     check "example_${c}_builds" $c -x c++ -std=c++11 -pedantic -Wall -Wextra -Werror tests/api_example.c -x none "$lib" -o "$dir/example"
     check "example_${c}_runs" "$dir/example"
 done
+# the README's program, on a disk whose boot sector sends "r" to COM1 and turns the machine off by SLP_EN of S5 at 604h:
+# mov al,'r'; mov dx,3F8h; out dx,al; mov ax,2000h; mov dx,604h; out dx,ax; hlt
+awk '/^```c$/ { on = 1; next } /^```$/ { on = 0 } on' README.md > "$dir/readme.c"
+check readme_example_builds $CC -std=c99 -Wall -Wextra -Werror -I. "$dir/readme.c" "$lib" -o "$dir/readme"
+{
+    printf '\260r\272\370\003\356\270\000\040\272\004\006\357\364'
+    head -c 496 /dev/zero
+    printf '\125\252'
+    head -c 65024 /dev/zero
+} > "$dir/disk.img"
+(cd "$dir" && timeout 60 ./readme > readme.out 2> readme.err)
+[ $? = 0 ] && grep -q r "$dir/readme.out" && ok || bad "readme_example_runs: $(head -c 200 "$dir/readme.out" "$dir/readme.err")"
 if [ -n "$EMU_LIB" ]; then
     echo 'skip exported_symbols: EMU_LIB is the parts'
 elif command -v nm >/dev/null 2>&1; then

@@ -399,6 +399,12 @@ grep -q 'CPU Reset (CPU 0)' "$dir/log" && grep -q '^CR0=60000010' "$dir/log" && 
 guest log_to_stderr 0 triple -no-reboot -d cpu_reset
 grep -q 'CPU Reset' "$dir/err" && ! grep -q 'v=' "$dir/err" && ok || bad "log_to_stderr: $(head -n 3 "$dir/err")"
 
+# the four serial ports, at the addresses of the IBM PC: a byte written to each comes out of its own line
+printf 'o 0x3f8 0x31\no 0x2f8 0x32\no 0x3e8 0x33\no 0x2e8 0x34\n' > "$dir/commands"
+(sleep 1; cat "$dir/commands"; sleep 1; echo quit) | timeout 60 "$EMU" -m 16M -net none -display none -monitor stdio -serial file:"$dir/com1" \
+    -serial file:"$dir/com2" -serial file:"$dir/com3" -serial file:"$dir/com4" > "$dir/out" 2>&1
+grep -q 1 "$dir/com1" && [ "$(cat "$dir/com2" "$dir/com3" "$dir/com4")" = 234 ] && ok || bad "serial_four: $(cat "$dir/com2" "$dir/com3" "$dir/com4")"
+
 # memory is the host's only once it is touched
 if [ -r /proc/self/status ]; then
     "$EMU" $machine -m 16G -monitor none -pidfile "$dir/pid" -drive "file=$dir/off.img,format=raw,snapshot=on" -no-shutdown > /dev/null 2>&1 < /dev/null &
