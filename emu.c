@@ -737,7 +737,7 @@ EMU_PRIV int machine_run(struct emu *e, int64_t max_host_ns, int64_t max_insns, 
 EMU_PRIV void machine_pause(struct emu *e);
 EMU_PRIV int machine_resume(struct emu *e); /* EMU_EINVAL after a shutdown that -no-shutdown kept: reset first */
 EMU_PRIV void machine_reset(struct emu *e); /* at once; outside of cpu_run() only: others use emu_request(REQ_RESET) */
-EMU_PRIV void machine_step(struct emu *e, struct cpu *c); /* one instruction of a paused machine */
+EMU_PRIV bool machine_step(struct emu *e, struct cpu *c); /* one instruction of a paused machine; true: it touched a watchpoint */
 EMU_PRIV int loop_create(struct emu *e);
 EMU_PRIV void loop_destroy(struct emu *e); /* emu_run's engine; front/api.c */
 
@@ -5145,17 +5145,20 @@ static enum cpu_exit loop_enter_cpu(struct emu *e, struct cpu *c, int64_t budget
     return why;
 }
 
-EMU_PRIV void machine_step(struct emu *e, struct cpu *c)
+EMU_PRIV bool machine_step(struct emu *e, struct cpu *c)
 {
+    enum cpu_exit why;
     clock_freeze(e, false);
     clock_run_timers(e);
     e->current_cpu = c;
     e->insn_at_entry = c->icount;
-    if (cpu_step(c) == CPU_EXIT_SHUTDOWN)
+    why = cpu_step(c);
+    if (why == CPU_EXIT_SHUTDOWN)
         emu_request(e, REQ_RESET);
     e->current_cpu = NULL;
     e->insn_total += c->icount - e->insn_at_entry;
     clock_freeze(e, e->run_state != RUN_STATE_RUNNING);
+    return why == CPU_EXIT_WATCHPOINT;
 }
 
 /* One quantum of each CPU. Keeps the estimate of host speed. */
@@ -26001,13 +26004,15 @@ static int64_t run_one(struct cpu *c)
 
 EMU_PRIV enum cpu_exit cpu_step(struct cpu *c)
 {
+    bool watched;
     trace_flush_pending(c->emu);
     c->attention = 0;
     if (c->halted || c->waiting_sipi)
         return CPU_EXIT_HALTED;
     run_one(c);
+    watched = c->watch_hit;
     c->watch_hit = false;
-    return c->shutdown ? CPU_EXIT_SHUTDOWN : c->halted ? CPU_EXIT_HALTED : CPU_EXIT_BUDGET;
+    return c->shutdown ? CPU_EXIT_SHUTDOWN : watched ? CPU_EXIT_WATCHPOINT : c->halted ? CPU_EXIT_HALTED : CPU_EXIT_BUDGET;
 }
 
 /* ---- events between instructions ---- */
@@ -60681,13 +60686,8 @@ static int cmd_log(struct cmd_state *s, const char *arg, struct err *err)
         { "exec", LOG_EXEC, "where each trace is entered" },
         { "cpu", LOG_CPU, "CPU registers before each trace" },
         { "unimp", LOG_UNIMP, "what is not implemented" },
-<<<<<<< HEAD
         { "net", LOG_NET, "connections of the socket backends" },
-        { "trace", LOG_TRACE, "commands to disk and CD drives" },
-=======
-        { "net", LOG_NET, "sockets between machines that could not be used" },
         { "trace", LOG_TRACE, "commands to disks and CD drives" },
->>>>>>> 92be49c (front: keys that change nothing are said; tests of what the options do)
     };
     const char *p = arg;
     size_t i;
@@ -62326,22 +62326,26 @@ static void gdb_report_stop(struct gdbstub *g, unsigned signal, const char *extr
     gdb_send(g, text);
 }
 
+/* That CPU c stopped, at the watchpoint it touched if it did. */
+static void gdb_report_trap(struct gdbstub *g, struct cpu *c, bool watchpoint)
+{
+    char extra[48] = "";
+    const char *kind = "watch";
+    unsigned i;
+    g->cpu = c->index;
+    for (i = 0; watchpoint && i < g->point_count; i++)
+        if (g->points[i].kind && c->watch_va >= g->points[i].va && c->watch_va - g->points[i].va < g->points[i].size)
+            kind = g->points[i].kind == 1 ? "watch" : g->points[i].kind == 2 ? "rwatch" : "awatch";
+    if (watchpoint)
+        snprintf(extra, sizeof extra, "%s:%" PRIx64 ";", kind, c->watch_va);
+    gdb_report_stop(g, GDB_SIGTRAP, extra);
+}
+
 static void gdb_on_break(struct emu *e, struct cpu *c, int why)
 {
     struct gdbstub *g = front_of(e)->gdbstub;
-    char extra[48] = "";
-    if (!g || !g->running)
-        return;
-    g->cpu = c->index;
-    if (why == CPU_EXIT_WATCHPOINT) {
-        unsigned i;
-        const char *kind = "watch";
-        for (i = 0; i < g->point_count; i++)
-            if (g->points[i].kind && c->watch_va >= g->points[i].va && c->watch_va - g->points[i].va < g->points[i].size)
-                kind = g->points[i].kind == 1 ? "watch" : g->points[i].kind == 2 ? "rwatch" : "awatch";
-        snprintf(extra, sizeof extra, "%s:%" PRIx64 ";", kind, c->watch_va);
-    }
-    gdb_report_stop(g, GDB_SIGTRAP, extra);
+    if (g && g->running)
+        gdb_report_trap(g, c, why == CPU_EXIT_WATCHPOINT);
 }
 
 static void gdb_on_run_state(struct emu *e, enum run_state state)
@@ -62359,8 +62363,8 @@ static void gdb_continue(struct gdbstub *g)
 
 static void gdb_step(struct gdbstub *g)
 {
-    machine_step(g->emu, gdb_cpu(g));
-    gdb_report_stop(g, GDB_SIGTRAP, "");
+    struct cpu *c = gdb_cpu(g);
+    gdb_report_trap(g, c, machine_step(g->emu, c)); /* GDB steps over a breakpoint before it continues */
 }
 
 /* ---- packets ---- */
