@@ -1,5 +1,5 @@
 #!/bin/sh
-# fuzz.sh - each fuzz target (tests/fuzz) for a moment, from a fixed seed. FUZZ_SECONDS=600: as long as a release wants it.
+# fuzz.sh [TARGET...] - each fuzz target (tests/fuzz), or those named, for a moment, from a fixed seed. FUZZ_SECONDS=600: as long as a release wants it.
 cd "$(dirname "$0")/.." || exit 1
 : "${FUZZ_SECONDS:=6}"
 [ -z "$LONG" ] || [ "$FUZZ_SECONDS" -gt 6 ] || FUZZ_SECONDS=120
@@ -17,6 +17,7 @@ mac='\122\125\012\000\002\002\122\124\000\022\064\126'
 for t in tests/fuzz/*.c; do
     name=$(basename "$t" .c)
     [ "$name" = driver ] && continue
+    case " ${*:-$name} " in *" $name "*) ;; *) continue ;; esac
     folder=build/fuzz/$name.run
     rm -rf "$folder"
     mkdir -p "$folder/corpus"
