@@ -56,6 +56,65 @@ expect memory_read '0x55[[:space:]]+0xaa'
 expect watchpoint 'Hardware watchpoint|Old value = 41'
 expect watched_write 'word is 42'
 
+# A step of a halted processor waits for the interrupt that ends the halt, and takes the instruction behind it; what waits is taken when all goes on.
+# 7C00: sti; hlt; inc ax; jmp 7C01h; the BIOS has the timer running
+printf '\373\364\100\353\374' > "$dir/halt.img"
+head -c 505 /dev/zero >> "$dir/halt.img"
+printf '\125\252' >> "$dir/halt.img"
+head -c 65024 /dev/zero >> "$dir/halt.img"
+session -drive file="$dir/halt.img",format=raw,if=ide <<'END'
+set architecture i8086
+break *0x7c00
+continue
+delete
+set $rax = 7
+stepi
+stepi
+printf "halted at pc=%x\n", $rip
+stepi
+printf "woken ax=%x pc=%x\n", $rax & 0xffff, $rip
+stepi
+stepi
+stepi
+printf "again ax=%x pc=%x\n", $rax & 0xffff, $rip
+break *0x7c01 if ($rax & 0xffff) == 12
+continue
+printf "later ax=%x pc=%x\n", $rax & 0xffff, $rip
+END
+expect step_into_halt 'halted at pc=7c02'
+expect step_out_of_halt 'woken ax=8 pc=7c03'
+expect step_out_of_halt_again 'again ax=9 pc=7c03'
+expect interrupts_come_after_steps 'later ax=c pc=7c01'
+
+# Ctrl-C: byte 03h while the guest runs stops it with SIGINT (gdb manual, E.9 Interrupts)
+if command -v python3 >/dev/null 2>&1; then
+    cat > "$dir/interrupt.py" <<'END'
+import socket, sys, time
+s = socket.socket(socket.AF_UNIX)
+s.settimeout(60)
+s.connect(sys.argv[1])
+s.sendall(b"$c#63")
+time.sleep(0.3)
+s.sendall(b"\3")
+got = b""
+while b"$T" not in got or b"#" not in got[got.index(b"$T"):]:
+    got += s.recv(100)
+print("stopped by", got[got.index(b"$T") + 2:][:2].decode())
+END
+    rm -f "$dir/gdb.sock"
+    "$EMU" -S -gdb unix:"$dir/gdb.sock" -display none -net none -serial null -monitor none -drive file="$dir/halt.img",format=raw,if=ide > "$dir/emu.out" 2>&1 < /dev/null &
+    pid=$!
+    n=0
+    while [ ! -S "$dir/gdb.sock" ] && [ $n -lt 600 ]; do sleep 0.1; n=$((n + 1)); done
+    timeout 100 python3 "$dir/interrupt.py" "$dir/gdb.sock" > "$dir/gdb.out" 2>&1
+    kill "$pid"
+    wait "$pid" 2>/dev/null
+    pid=
+    expect interrupt_stops_the_guest 'stopped by 02'
+else
+    echo 'skip gdb_interrupt: no python3'
+fi
+
 # what a stub can't write is said; and the stub's end, asked for over the stub itself, ends nothing else
 session <<'END'
 set $cr3 = 0x1000

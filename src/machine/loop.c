@@ -32,6 +32,7 @@
 #define LOOP_NAP_POLLS 1000
 #define LOOP_NAP_INSNS 4000
 #define LOOP_NAP_NS (20 * NS_PER_MS)
+#define LOOP_STEP_HALT_NS NS_PER_SEC
 
 /* ---- requests ---- */
 
@@ -331,11 +332,28 @@ static enum cpu_exit loop_enter_cpu(struct emu *e, struct cpu *c, int64_t budget
     return why;
 }
 
+/* A halted processor that is stepped: timers run until one of them wakes it, which it takes as the end of HLT only; nothing is polled meanwhile. */
+static void loop_step_out_of_halt(struct emu *e, struct cpu *c)
+{
+    int64_t end = host_clock_ns() + LOOP_STEP_HALT_NS;
+    while (!cpu_can_run(c) && clock_next_deadline(e) != INT64_MAX && host_clock_ns() < end) {
+        int64_t wait = clock_next_deadline(e) - emu_now_ns(e);
+        clock_warp_to(e, clock_next_deadline(e));
+        if (!e->config.icount && wait > 0)
+            host_poll(NULL, 0, EMU_MIN(wait, LOOP_STEP_HALT_NS / 100));
+        clock_run_timers(e);
+    }
+    if (cpu_can_run(c))
+        c->halted = false;
+}
+
 EMU_PRIV bool machine_step(struct emu *e, struct cpu *c)
 {
     enum cpu_exit why;
     clock_freeze(e, false);
     clock_run_timers(e);
+    if (c->halted)
+        loop_step_out_of_halt(e, c);
     e->current_cpu = c;
     e->insn_at_entry = c->icount;
     why = cpu_step(c);
@@ -496,3 +514,4 @@ EMU_PRIV void loop_destroy(struct emu *e)
 #undef LOOP_NAP_POLLS
 #undef LOOP_NAP_INSNS
 #undef LOOP_NAP_NS
+#undef LOOP_STEP_HALT_NS
