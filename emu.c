@@ -1212,9 +1212,9 @@ enum {
     FLAG_VM = 1 << 17, FLAG_AC = 1 << 18, FLAG_VIF = 1 << 19, FLAG_VIP = 1 << 20, FLAG_ID = 1 << 21,
     FLAGS_ARITH = FLAG_CF | FLAG_PF | FLAG_AF | FLAG_ZF | FLAG_SF | FLAG_OF /* "OSZAPC" */
 };
-enum { REG_RAX, REG_RCX, REG_RDX, REG_RBX, REG_RSP, REG_RBP, REG_RSI, REG_RDI, REG_R8, REG_R9, REG_R10, REG_R11, REG_R12, REG_R13, REG_R14, REG_R15,
-       REG_ZERO, /* reads as 0: absent base or index */
-       REG_TEMP, REG_COUNT };
+enum { GPR_RAX, GPR_RCX, GPR_RDX, GPR_RBX, GPR_RSP, GPR_RBP, GPR_RSI, GPR_RDI, GPR_R8, GPR_R9, GPR_R10, GPR_R11, GPR_R12, GPR_R13, GPR_R14, GPR_R15,
+       GPR_ZERO, /* reads as 0: absent base or index */
+       GPR_TEMP, GPR_COUNT };
 #if defined(EMU_TORTURE)
 enum { CPU_RETURNS = 2 };
 #else
@@ -1321,7 +1321,7 @@ struct trace;
 
 struct cpu {
     /* hot: the register file that uops address by byte offset (first 4 KiB) */
-    uint64_t gpr[REG_COUNT];
+    uint64_t gpr[GPR_COUNT];
     uint64_t flag_result, flag_source, flag_dest; /* lazy flags: see flags.c */
     uint32_t flag_kind;
     uint32_t generation;        /* of the linear -> host mapping in force, for uop page caches: changes with every invalidation (INVLPG and
@@ -1581,7 +1581,7 @@ struct insn { /* a decoded instruction */
     uint8_t reg;                /* ModRM.reg with REX.R (or opcode register with REX.B for Z operands: in rm) */
     uint8_t rm;                 /* ModRM.rm with REX.B, register form */
     uint8_t seg;                /* effective segment of the memory operand (SEG_*) */
-    uint8_t base, index, scale; /* REG_*; REG_ZERO where absent; scale 0-3 */
+    uint8_t base, index, scale; /* GPR_*; GPR_ZERO where absent; scale 0-3 */
     bool rip_relative;          /* base is next_rip */
     int64_t disp;
     uint64_t imm;               /* sign-extended where the operand kind says so */
@@ -1964,7 +1964,7 @@ EMU_STATIC_ASSERT(sizeof(struct uop_page) <= sizeof(struct uop), uop_page_fits);
 #define PUT(k, f, v) PUT_##k(f, v)
 
 /* Guest registers that are slots, in order. ORDER slot (UOP_SPILL, UOP_RELOAD, uop_slot_of) */
-enum { SLOT_REG0 = REG_RAX, SLOT_REG1 = REG_RDX, SLOT_REG2 = REG_RCX, SLOT_REG3 = REG_RDI };
+enum { SLOT_REG0 = GPR_RAX, SLOT_REG1 = GPR_RDX, SLOT_REG2 = GPR_RCX, SLOT_REG3 = GPR_RDI };
 #if EMU_SLOTS == 0
 #define UOP_SPILL ((void)0)
 #define UOP_RELOAD ((void)0)
@@ -4846,6 +4846,7 @@ EMU_PRIV void memory_destroy(struct emu *e)
 #define LOOP_NAP_POLLS 1000
 #define LOOP_NAP_INSNS 4000
 #define LOOP_NAP_NS (20 * NS_PER_MS)
+#define LOOP_STEP_HALT_NS NS_PER_SEC
 
 /* ---- requests ---- */
 
@@ -5145,11 +5146,28 @@ static enum cpu_exit loop_enter_cpu(struct emu *e, struct cpu *c, int64_t budget
     return why;
 }
 
+/* A halted processor that is stepped: timers run until one of them wakes it, which it takes as the end of HLT only; nothing is polled meanwhile. */
+static void loop_step_out_of_halt(struct emu *e, struct cpu *c)
+{
+    int64_t end = host_clock_ns() + LOOP_STEP_HALT_NS;
+    while (!cpu_can_run(c) && clock_next_deadline(e) != INT64_MAX && host_clock_ns() < end) {
+        int64_t wait = clock_next_deadline(e) - emu_now_ns(e);
+        clock_warp_to(e, clock_next_deadline(e));
+        if (!e->config.icount && wait > 0)
+            host_poll(NULL, 0, EMU_MIN(wait, LOOP_STEP_HALT_NS / 100));
+        clock_run_timers(e);
+    }
+    if (cpu_can_run(c))
+        c->halted = false;
+}
+
 EMU_PRIV bool machine_step(struct emu *e, struct cpu *c)
 {
     enum cpu_exit why;
     clock_freeze(e, false);
     clock_run_timers(e);
+    if (c->halted)
+        loop_step_out_of_halt(e, c);
     e->current_cpu = c;
     e->insn_at_entry = c->icount;
     why = cpu_step(c);
@@ -5310,6 +5328,7 @@ EMU_PRIV void loop_destroy(struct emu *e)
 #undef LOOP_NAP_POLLS
 #undef LOOP_NAP_INSNS
 #undef LOOP_NAP_NS
+#undef LOOP_STEP_HALT_NS
 
 /* ======================================== src/host/posix.c ======================================== */
 
@@ -5331,23 +5350,6 @@ EMU_PRIV void loop_destroy(struct emu *e)
 
 #ifdef EMU_HOST_POSIX
 
-/* Register names that the C library's <sys/ucontext.h> takes from the plain name space; cpu.h has its own. */
-#define REG_R8 posix_sys_r8
-#define REG_R9 posix_sys_r9
-#define REG_R10 posix_sys_r10
-#define REG_R11 posix_sys_r11
-#define REG_R12 posix_sys_r12
-#define REG_R13 posix_sys_r13
-#define REG_R14 posix_sys_r14
-#define REG_R15 posix_sys_r15
-#define REG_RDI posix_sys_rdi
-#define REG_RSI posix_sys_rsi
-#define REG_RBP posix_sys_rbp
-#define REG_RBX posix_sys_rbx
-#define REG_RDX posix_sys_rdx
-#define REG_RAX posix_sys_rax
-#define REG_RCX posix_sys_rcx
-#define REG_RSP posix_sys_rsp
 #define option posix_sys_option /* <getopt.h>, which some <unistd.h> include */
 #include <errno.h>
 #include <fcntl.h>
@@ -5369,22 +5371,6 @@ EMU_PRIV void loop_destroy(struct emu *e)
 #include <time.h>
 #include <unistd.h>
 #undef option
-#undef REG_R8
-#undef REG_R9
-#undef REG_R10
-#undef REG_R11
-#undef REG_R12
-#undef REG_R13
-#undef REG_R14
-#undef REG_R15
-#undef REG_RDI
-#undef REG_RSI
-#undef REG_RBP
-#undef REG_RBX
-#undef REG_RDX
-#undef REG_RAX
-#undef REG_RCX
-#undef REG_RSP
 
 #ifndef MSG_NOSIGNAL
 #define MSG_NOSIGNAL 0
@@ -5709,7 +5695,7 @@ EMU_PRIV int host_file_flush(struct host_file *f)
         r = fcntl(f->fd, F_FULLFSYNC);
         if (r < 0 && errno != EINTR)
             r = fsync(f->fd);
-#elif defined(_POSIX_SYNCHRONIZED_IO) && _POSIX_SYNCHRONIZED_IO > 0
+#elif defined(__linux__) || (defined(_POSIX_SYNCHRONIZED_IO) && _POSIX_SYNCHRONIZED_IO > 0)
         r = fdatasync(f->fd);
 #else
         r = fsync(f->fd);
@@ -6978,6 +6964,11 @@ EMU_PRIV void host_on_signals(void (*handler)(int kind))
 #ifdef __linux__
 /* linux/if_tun.h, whose includes would take many names of net/. */
 enum { POSIX_IFF_TAP = 0x0002, POSIX_IFF_NO_PI = 0x1000, POSIX_IFF_VNET_HDR = 0x4000, POSIX_TUN_F_CSUM = 1, POSIX_TUN_F_TSO4 = 2, POSIX_TUN_F_TSO6 = 4 };
+#ifdef __GLIBC__
+typedef unsigned long posix_ioctl; /* ioctl()'s second argument */
+#else
+typedef int posix_ioctl;
+#endif
 #define POSIX_TUNGETIFF _IOR('T', 210, unsigned int)
 #define POSIX_TUNSETIFF _IOW('T', 202, int)
 #define POSIX_TUNGETFEATURES _IOR('T', 207, unsigned int)
@@ -7000,10 +6991,10 @@ EMU_PRIV int host_tap_open(host_fd *out, char *ifname, size_t ifname_size, bool 
             return err_set(err, EMU_EINVAL, "%s: interface names have at most %d characters", ifname, (int)sizeof r.ifr_name - 1);
         }
         memcpy(r.ifr_name, ifname, strlen(ifname) + 1);
-        if (*vnet_hdr && (ioctl(fd, POSIX_TUNGETFEATURES, &features) || !(features & POSIX_IFF_VNET_HDR)))
+        if (*vnet_hdr && (ioctl(fd, (posix_ioctl)POSIX_TUNGETFEATURES, &features) || !(features & POSIX_IFF_VNET_HDR)))
             *vnet_hdr = false;
         r.ifr_flags = (short)(POSIX_IFF_TAP | POSIX_IFF_NO_PI | (*vnet_hdr ? POSIX_IFF_VNET_HDR : 0));
-        if (ioctl(fd, POSIX_TUNSETIFF, &r) < 0) {
+        if (ioctl(fd, (posix_ioctl)POSIX_TUNSETIFF, &r) < 0) {
             int code = posix_fail(err, *ifname ? ifname : "tap");
             close(fd);
             return code;
@@ -7024,7 +7015,7 @@ EMU_PRIV int host_tap_offload(host_fd fd, bool csum, bool tso4, bool tso6)
 {
 #ifdef __linux__
     unsigned flags = (csum ? POSIX_TUN_F_CSUM : 0) | (tso4 ? POSIX_TUN_F_TSO4 : 0) | (tso6 ? POSIX_TUN_F_TSO6 : 0);
-    return ioctl((int)fd, POSIX_TUNSETOFFLOAD, (unsigned long)flags) < 0 ? posix_error(errno) : 0;
+    return ioctl((int)fd, (posix_ioctl)POSIX_TUNSETOFFLOAD, (unsigned long)flags) < 0 ? posix_error(errno) : 0;
 #else
     (void)fd, (void)csum, (void)tso4, (void)tso6;
     return EMU_ENOTSUP;
@@ -7036,7 +7027,7 @@ EMU_PRIV bool host_tap_has_vnet(host_fd fd)
 #ifdef __linux__
     struct ifreq r;
     memset(&r, 0, sizeof r);
-    return ioctl((int)fd, POSIX_TUNGETIFF, &r) >= 0 && ((unsigned)r.ifr_flags & POSIX_IFF_VNET_HDR);
+    return ioctl((int)fd, (posix_ioctl)POSIX_TUNGETIFF, &r) >= 0 && ((unsigned)r.ifr_flags & POSIX_IFF_VNET_HDR);
 #else
     (void)fd;
     return false;
@@ -8872,7 +8863,7 @@ EMU_PRIV void cpu_reset(struct cpu *c, bool init)
     unsigned k;
     uint64_t cr0_kept = init ? c->cr0 & (CR0_CD | CR0_NW) : CR0_CD | CR0_NW;
     memset(c->gpr, 0, sizeof c->gpr);
-    c->gpr[REG_RDX] = c->signature;
+    c->gpr[GPR_RDX] = c->signature;
     c->rip = 0xFFF0;
     c->eflags = 2;
     cpu_set_arith_flags(c, 0);
@@ -10162,7 +10153,7 @@ static int exc_deliver_real(struct cpu *c, const struct fault *f, uint64_t retur
     if (cpu_load_linear(c, c->idtr.base + f->vector * 4u, 4, &v, ACCESS_READ | ACCESS_SYSTEM))
         return CPU_FAULT;
     st.ss = c->seg[SEG_SS];
-    st.rsp = c->gpr[REG_RSP];
+    st.rsp = c->gpr[GPR_RSP];
     st.wide = false;
     st.access = 0;
     st.error = 0;
@@ -10191,7 +10182,7 @@ static int exc_deliver_v86(struct cpu *c, unsigned vector, uint64_t return_rip)
             pushed |= FLAG_IF;
     }
     st.ss = c->seg[SEG_SS];
-    st.rsp = c->gpr[REG_RSP];
+    st.rsp = c->gpr[GPR_RSP];
     st.wide = false;
     st.access = 0;
     st.error = 0;
@@ -10302,7 +10293,7 @@ static int exc_push_frame(struct cpu *c, struct stack *st, const struct fault *f
     if (v86 && (stack_push(c, st, c->seg[SEG_GS].selector, size) || stack_push(c, st, c->seg[SEG_FS].selector, size) ||
                 stack_push(c, st, c->seg[SEG_DS].selector, size) || stack_push(c, st, c->seg[SEG_ES].selector, size)))
         return CPU_FAULT;
-    if (with_stack && (stack_push(c, st, c->seg[SEG_SS].selector, size) || stack_push(c, st, c->gpr[REG_RSP], size)))
+    if (with_stack && (stack_push(c, st, c->seg[SEG_SS].selector, size) || stack_push(c, st, c->gpr[GPR_RSP], size)))
         return CPU_FAULT;
     if (stack_push(c, st, exc_pushed_flags(c, f), size) || stack_push(c, st, c->seg[SEG_CS].selector, size) || stack_push(c, st, return_rip, size))
         return CPU_FAULT;
@@ -10348,7 +10339,7 @@ static int exc_deliver_protected(struct cpu *c, const struct fault *f, uint64_t 
     if (lma)
         ist = gate[1] & 7;
     st.ss = c->seg[SEG_SS];
-    st.rsp = c->gpr[REG_RSP];
+    st.rsp = c->gpr[GPR_RSP];
     st.wide = lma;
     st.access = inter ? ACCESS_SYSTEM : 0;
     st.error = ext;
@@ -10401,7 +10392,7 @@ static int exc_deliver_protected(struct cpu *c, const struct fault *f, uint64_t 
     cpu_set_eflags(c, new_flags);
     cpu_update_mode(c);
     if (lma)
-        c->gpr[REG_RSP] = st.rsp;
+        c->gpr[GPR_RSP] = st.rsp;
     else
         stack_set_rsp(c, &st.ss, st.rsp);
     return CPU_OK;
@@ -10415,10 +10406,10 @@ static void exc_log(struct cpu *c, const struct fault *f, uint64_t rip)
     if (f->vector == EXC_PF && !(f->flags & (FAULT_EXTERNAL | FAULT_SOFT_INT)))
         snprintf(tail, sizeof tail, " CR2=%016" PRIx64, f->cr2);
     else
-        snprintf(tail, sizeof tail, " env->regs[R_EAX]=%016" PRIx64, c->gpr[REG_RAX]);
+        snprintf(tail, sizeof tail, " env->regs[R_EAX]=%016" PRIx64, c->gpr[GPR_RAX]);
     emu_log(c->emu, LOG_INT, "%6" PRIu64 ": v=%02x e=%04x i=%d cpl=%u IP=%04x:%016" PRIx64 " pc=%016" PRIx64 " SP=%04x:%016" PRIx64 "%s",
             cpu_insn_count(c), f->vector, (unsigned)f->error, (f->flags & FAULT_SOFT_INT) != 0, c->cpl, c->seg[SEG_CS].selector, rip,
-            (c->mode == MODE_LONG ? 0 : c->seg[SEG_CS].base) + rip, c->seg[SEG_SS].selector, c->gpr[REG_RSP], tail);
+            (c->mode == MODE_LONG ? 0 : c->seg[SEG_CS].base) + rip, c->seg[SEG_SS].selector, c->gpr[GPR_RSP], tail);
 }
 
 EMU_PRIV int exc_deliver_once(struct cpu *c, const struct fault *f, uint64_t return_rip)
@@ -10848,14 +10839,14 @@ EMU_PRIV void stack_set_rsp(struct cpu *c, const struct seg *ss, uint64_t rsp)
 {
     uint64_t mask = seg_stack_mask(c, ss);
     if (mask == 0xFFFF)
-        cpu_put16(c, REG_RSP, (uint16_t)rsp);
+        cpu_put16(c, GPR_RSP, (uint16_t)rsp);
     else
-        c->gpr[REG_RSP] = rsp & mask;
+        c->gpr[GPR_RSP] = rsp & mask;
 }
 
 EMU_PRIV int cpu_push(struct cpu *c, uint64_t value, unsigned size)
 {
-    uint64_t offset = (c->gpr[REG_RSP] - size) & seg_stack_mask(c, &c->seg[SEG_SS]);
+    uint64_t offset = (c->gpr[GPR_RSP] - size) & seg_stack_mask(c, &c->seg[SEG_SS]);
     if (cpu_store(c, SEG_SS, offset, size, value))
         return CPU_FAULT;
     stack_set_rsp(c, &c->seg[SEG_SS], offset);
@@ -10864,7 +10855,7 @@ EMU_PRIV int cpu_push(struct cpu *c, uint64_t value, unsigned size)
 
 EMU_PRIV int cpu_pop(struct cpu *c, uint64_t *value, unsigned size)
 {
-    uint64_t mask = seg_stack_mask(c, &c->seg[SEG_SS]), offset = c->gpr[REG_RSP] & mask;
+    uint64_t mask = seg_stack_mask(c, &c->seg[SEG_SS]), offset = c->gpr[GPR_RSP] & mask;
     if (cpu_load(c, SEG_SS, offset, size, value))
         return CPU_FAULT;
     stack_set_rsp(c, &c->seg[SEG_SS], (offset + size) & mask);
@@ -10941,7 +10932,7 @@ static void control_commit_cs(struct cpu *c, const struct seg *cs, unsigned cpl,
 static void control_stack_here(struct cpu *c, struct stack *st)
 {
     st->ss = c->seg[SEG_SS];
-    st->rsp = c->gpr[REG_RSP];
+    st->rsp = c->gpr[GPR_RSP];
     st->wide = c->mode == MODE_LONG;
     st->access = 0;
     st->error = 0;
@@ -11236,9 +11227,9 @@ static int control_gate_inner(struct cpu *c, const struct desc *gate, struct des
     }
     st.rsp = rsp;
     for (k = 0; k < count; k++)
-        if (cpu_load(c, SEG_SS, (c->gpr[REG_RSP] + (uint64_t)k * size) & old_mask, size, &params[k]))
+        if (cpu_load(c, SEG_SS, (c->gpr[GPR_RSP] + (uint64_t)k * size) & old_mask, size, &params[k]))
             return CPU_FAULT;
-    if (stack_push(c, &st, c->seg[SEG_SS].selector, size) || stack_push(c, &st, control_cut(c->gpr[REG_RSP], size), size))
+    if (stack_push(c, &st, c->seg[SEG_SS].selector, size) || stack_push(c, &st, control_cut(c->gpr[GPR_RSP], size), size))
         return CPU_FAULT;
     for (k = count; k > 0; k--) {
         param = params[k - 1];
@@ -11365,7 +11356,7 @@ EMU_PRIV int cpu_far_transfer(struct cpu *c, uint16_t selector, uint64_t offset,
 /* Reads a word of the present stack, `at` bytes above its top. */
 static int control_peek(struct cpu *c, unsigned at, unsigned size, uint64_t *v)
 {
-    return cpu_load(c, SEG_SS, (c->gpr[REG_RSP] + at) & seg_stack_mask(c, &c->seg[SEG_SS]), size, v);
+    return cpu_load(c, SEG_SS, (c->gpr[GPR_RSP] + at) & seg_stack_mask(c, &c->seg[SEG_SS]), size, v);
 }
 
 /* The code segment of a return: RPL of the selector is the new CPL. */
@@ -11412,7 +11403,7 @@ EMU_PRIV int cpu_far_return(struct cpu *c, unsigned opsize, unsigned release)
         if (rip > c->seg[SEG_CS].limit)
             return cpu_raise_error(c, EXC_GP, 0);
         cpu_set_segment_real(c, SEG_CS, (uint16_t)cs_selector);
-        stack_set_rsp(c, &c->seg[SEG_SS], (c->gpr[REG_RSP] + 2 * opsize + release) & mask);
+        stack_set_rsp(c, &c->seg[SEG_SS], (c->gpr[GPR_RSP] + 2 * opsize + release) & mask);
         c->next_rip = rip;
         cpu_update_mode(c);
         return CPU_OK;
@@ -11425,7 +11416,7 @@ EMU_PRIV int cpu_far_return(struct cpu *c, unsigned opsize, unsigned release)
         desc_to_seg(&d, (uint16_t)cs_selector, &cs);
         if (control_check_offset(c, &cs, rip) || control_load_cs(c, &d, rpl, &cs))
             return CPU_FAULT;
-        stack_set_rsp(c, &c->seg[SEG_SS], c->gpr[REG_RSP] + 2 * opsize + release);
+        stack_set_rsp(c, &c->seg[SEG_SS], c->gpr[GPR_RSP] + 2 * opsize + release);
         control_commit_cs(c, &cs, rpl, rip);
         return CPU_OK;
     }
@@ -11499,7 +11490,7 @@ static int control_iret_real(struct cpu *c, unsigned opsize)
         flags = (old & ~mask) | (flags & mask);
     }
     cpu_set_segment_real(c, SEG_CS, (uint16_t)cs);
-    stack_set_rsp(c, &c->seg[SEG_SS], c->gpr[REG_RSP] + 3 * opsize);
+    stack_set_rsp(c, &c->seg[SEG_SS], c->gpr[GPR_RSP] + 3 * opsize);
     c->next_rip = rip;
     control_iret_done(c, flags | 2);
     return CPU_OK;
@@ -11523,7 +11514,7 @@ static int control_iret_v86(struct cpu *c, uint64_t rip, uint16_t cs, uint32_t f
     cpu_set_segment_real(c, SEG_CS, cs);
     for (k = 0; k < 5; k++)
         cpu_set_segment_real(c, which[k], (uint16_t)sel[k]);
-    c->gpr[REG_RSP] = rsp & 0xFFFFFFFFu;
+    c->gpr[GPR_RSP] = rsp & 0xFFFFFFFFu;
     c->next_rip = rip & 0xFFFF;
     cpu_update_mode(c);
     return CPU_OK;
@@ -11587,7 +11578,7 @@ EMU_PRIV int cpu_iret(struct cpu *c, unsigned opsize)
         if (outward)
             seg_drop_inner(c, rpl);
     } else {
-        stack_set_rsp(c, &c->seg[SEG_SS], c->gpr[REG_RSP] + 3 * opsize);
+        stack_set_rsp(c, &c->seg[SEG_SS], c->gpr[GPR_RSP] + 3 * opsize);
         control_commit_cs(c, &cs, rpl, rip);
     }
     control_iret_done(c, flags);
@@ -11619,9 +11610,9 @@ EMU_PRIV int cpu_syscall(struct cpu *c)
     bool lma = control_lma(c);
     if (!(c->efer & EFER_SCE) || (c->mode != MODE_LONG && (!control_is_amd(c) || c->mode == MODE_REAL || c->mode == MODE_V86)))
         return cpu_raise(c, EXC_UD);
-    c->gpr[REG_RCX] = lma ? c->next_rip : (uint32_t)c->next_rip;
+    c->gpr[GPR_RCX] = lma ? c->next_rip : (uint32_t)c->next_rip;
     if (lma) {
-        c->gpr[REG_R11] = flags & ~(uint32_t)FLAG_RF;
+        c->gpr[GPR_R11] = flags & ~(uint32_t)FLAG_RF;
         c->next_rip = c->mode == MODE_LONG ? c->lstar : c->cstar;
         flags &= ~(uint32_t)c->fmask;
     } else {
@@ -11639,15 +11630,15 @@ EMU_PRIV int cpu_syscall(struct cpu *c)
 EMU_PRIV int cpu_sysret(struct cpu *c, unsigned opsize)
 {
     uint16_t base = (uint16_t)(c->star >> 48);
-    uint32_t flags = ((uint32_t)c->gpr[REG_R11] & 0x003C7FD7u) | 2;
+    uint32_t flags = ((uint32_t)c->gpr[GPR_R11] & 0x003C7FD7u) | 2;
     bool wide = opsize == 8;
     if (!(c->efer & EFER_SCE) || (c->mode != MODE_LONG && (!control_is_amd(c) || c->mode == MODE_REAL || c->mode == MODE_V86)))
         return cpu_raise(c, EXC_UD);
-    if (c->cpl != 0 || (wide && !cpu_canonical(c, c->gpr[REG_RCX])))
+    if (c->cpl != 0 || (wide && !cpu_canonical(c, c->gpr[GPR_RCX])))
         return cpu_raise_error(c, EXC_GP, 0);
     if (!control_lma(c))
         flags = cpu_eflags(c) | FLAG_IF;
-    c->next_rip = wide ? c->gpr[REG_RCX] : (uint32_t)c->gpr[REG_RCX];
+    c->next_rip = wide ? c->gpr[GPR_RCX] : (uint32_t)c->gpr[GPR_RCX];
     c->cpl = 3;
     control_flat_segment(c, SEG_CS, (uint16_t)((base + (wide ? 16 : 0)) | 3), 3, wide);
     control_flat_segment(c, SEG_SS, (uint16_t)((base + 8) | 3), 3, false);
@@ -11665,7 +11656,7 @@ EMU_PRIV int cpu_sysenter(struct cpu *c)
     if (c->mode == MODE_REAL || sel_is_null(cs))
         return cpu_raise_error(c, EXC_GP, 0);
     cpu_set_eflags(c, cpu_eflags(c) & ~(uint32_t)(FLAG_VM | FLAG_IF | FLAG_RF));
-    c->gpr[REG_RSP] = lma ? c->sysenter_esp : (uint32_t)c->sysenter_esp;
+    c->gpr[GPR_RSP] = lma ? c->sysenter_esp : (uint32_t)c->sysenter_esp;
     c->next_rip = lma ? c->sysenter_eip : (uint32_t)c->sysenter_eip;
     c->cpl = 0;
     control_flat_segment(c, SEG_CS, cs, 0, lma);
@@ -11680,10 +11671,10 @@ EMU_PRIV int cpu_sysexit(struct cpu *c, unsigned opsize)
     bool wide = opsize == 8 && control_lma(c);
     if (c->mode == MODE_REAL || sel_is_null(cs) || c->cpl != 0)
         return cpu_raise_error(c, EXC_GP, 0);
-    if (wide && (!cpu_canonical(c, c->gpr[REG_RCX]) || !cpu_canonical(c, c->gpr[REG_RDX])))
+    if (wide && (!cpu_canonical(c, c->gpr[GPR_RCX]) || !cpu_canonical(c, c->gpr[GPR_RDX])))
         return cpu_raise_error(c, EXC_GP, 0);
-    c->gpr[REG_RSP] = wide ? c->gpr[REG_RCX] : (uint32_t)c->gpr[REG_RCX];
-    c->next_rip = wide ? c->gpr[REG_RDX] : (uint32_t)c->gpr[REG_RDX];
+    c->gpr[GPR_RSP] = wide ? c->gpr[GPR_RCX] : (uint32_t)c->gpr[GPR_RCX];
+    c->next_rip = wide ? c->gpr[GPR_RDX] : (uint32_t)c->gpr[GPR_RDX];
     c->cpl = 3;
     control_flat_segment(c, SEG_CS, (uint16_t)((cs + (wide ? 32 : 16)) | 3), 3, wide);
     control_flat_segment(c, SEG_SS, (uint16_t)((cs + (wide ? 40 : 24)) | 3), 3, false);
@@ -11756,7 +11747,7 @@ static unsigned sys_seg_of_opcode(const struct insn *i)
 
 static int sys_push_seg(struct cpu *c, const struct insn *i)
 {
-    uint64_t offset = (c->gpr[REG_RSP] - i->opsize) & seg_stack_mask(c, &c->seg[SEG_SS]);
+    uint64_t offset = (c->gpr[GPR_RSP] - i->opsize) & seg_stack_mask(c, &c->seg[SEG_SS]);
     unsigned size = i->opsize == 4 ? 2 : i->opsize; /* Intel since Pentium Pro: a 16-bit store into a 32-bit slot */
     if (cpu_store(c, SEG_SS, offset, size, c->seg[sys_seg_of_opcode(i)].selector))
         return CPU_FAULT;
@@ -11767,7 +11758,7 @@ static int sys_push_seg(struct cpu *c, const struct insn *i)
 static int sys_pop_seg(struct cpu *c, const struct insn *i)
 {
     unsigned s = sys_seg_of_opcode(i);
-    uint64_t v, mask = seg_stack_mask(c, &c->seg[SEG_SS]), offset = c->gpr[REG_RSP] & mask;
+    uint64_t v, mask = seg_stack_mask(c, &c->seg[SEG_SS]), offset = c->gpr[GPR_RSP] & mask;
     if (cpu_load(c, SEG_SS, offset, i->opsize == 4 ? 2 : i->opsize, &v))
         return CPU_FAULT;
     if (s == SEG_SS) { /* the new stack's width does not count yet */
@@ -11891,7 +11882,7 @@ EMU_PRIV int sys_pushf(struct cpu *c, const struct insn *i)
 
 static int sys_popf(struct cpu *c, const struct insn *i)
 {
-    uint64_t v, rsp = c->gpr[REG_RSP];
+    uint64_t v, rsp = c->gpr[GPR_RSP];
     uint32_t old = cpu_eflags(c), mask = FLAGS_ARITH | FLAG_TF | FLAG_DF | FLAG_NT, flags;
     if (c->mode == MODE_V86 && sys_iopl(c) != 3 && (!(c->cr4 & CR4_VME) || i->opsize != 2))
         return sys_gp(c);
@@ -11900,7 +11891,7 @@ static int sys_popf(struct cpu *c, const struct insn *i)
     flags = (uint32_t)v;
     if (c->mode == MODE_V86 && sys_iopl(c) != 3) {
         if ((flags & FLAG_TF) || ((old & FLAG_VIP) && (flags & FLAG_IF))) {
-            c->gpr[REG_RSP] = rsp;
+            c->gpr[GPR_RSP] = rsp;
             return sys_gp(c);
         }
         old = (old & ~(uint32_t)FLAG_VIF) | (flags & FLAG_IF ? FLAG_VIF : 0);
@@ -11955,27 +11946,27 @@ EMU_PRIV int cpu_check_io(struct cpu *c, uint16_t port, unsigned size)
 static int sys_in(struct cpu *c, const struct insn *i)
 {
     unsigned size = i->opcode & 1 ? (i->opsize == 2 ? 2 : 4) : 1;
-    uint16_t port = (uint16_t)(i->opcode & 8 ? c->gpr[REG_RDX] : i->imm & 0xFF);
+    uint16_t port = (uint16_t)(i->opcode & 8 ? c->gpr[GPR_RDX] : i->imm & 0xFF);
     uint64_t v;
     if (cpu_check_io(c, port, size))
         return CPU_FAULT;
     cpu_check_io_breakpoint(c, port, size);
     v = port_read(c->emu, port, size);
     if (size == 1)
-        cpu_put8(c, REG_RAX, false, (uint8_t)v);
+        cpu_put8(c, GPR_RAX, false, (uint8_t)v);
     else
-        cpu_put(c, REG_RAX, v, size);
+        cpu_put(c, GPR_RAX, v, size);
     return CPU_OK;
 }
 
 static int sys_out(struct cpu *c, const struct insn *i)
 {
     unsigned size = i->opcode & 1 ? (i->opsize == 2 ? 2 : 4) : 1;
-    uint16_t port = (uint16_t)(i->opcode & 8 ? c->gpr[REG_RDX] : i->imm & 0xFF);
+    uint16_t port = (uint16_t)(i->opcode & 8 ? c->gpr[GPR_RDX] : i->imm & 0xFF);
     if (cpu_check_io(c, port, size))
         return CPU_FAULT;
     cpu_check_io_breakpoint(c, port, size);
-    port_write(c->emu, port, cpu_get(c, REG_RAX, size), size);
+    port_write(c->emu, port, cpu_get(c, GPR_RAX, size), size);
     return CPU_OK;
 }
 
@@ -12008,9 +11999,9 @@ static int sys_monitor(struct cpu *c, const struct insn *i)
     uint64_t va, v;
     if (c->cpl != 0)
         return cpu_raise(c, EXC_UD);
-    if ((uint32_t)c->gpr[REG_RCX])
+    if ((uint32_t)c->gpr[GPR_RCX])
         return sys_gp(c);
-    if (cpu_linear(c, i->seg, sys_wrap(i, c->gpr[REG_RAX]), 1, ACCESS_READ, &va) || cpu_load_linear(c, va, 1, &v, ACCESS_READ))
+    if (cpu_linear(c, i->seg, sys_wrap(i, c->gpr[GPR_RAX]), 1, ACCESS_READ, &va) || cpu_load_linear(c, va, 1, &v, ACCESS_READ))
         return CPU_FAULT;
     c->monitor_gpa = va;
     c->monitor_armed = true;
@@ -12022,7 +12013,7 @@ static int sys_mwait(struct cpu *c, const struct insn *i)
     (void)i;
     if (c->cpl != 0)
         return cpu_raise(c, EXC_UD);
-    if (c->gpr[REG_RCX] & ~UINT64_C(1))
+    if (c->gpr[GPR_RCX] & ~UINT64_C(1))
         return sys_gp(c);
     if (c->monitor_armed && c->emu->cpu_count == 1 && (c->eflags & FLAG_IF)) {
         c->halted = true;
@@ -12466,8 +12457,8 @@ EMU_PRIV int64_t cpu_tsc_to_ns(struct cpu *c, uint64_t tsc)
 
 static void sys_put_edx_eax(struct cpu *c, uint64_t v)
 {
-    c->gpr[REG_RAX] = (uint32_t)v;
-    c->gpr[REG_RDX] = v >> 32;
+    c->gpr[GPR_RAX] = (uint32_t)v;
+    c->gpr[GPR_RDX] = v >> 32;
 }
 
 static int sys_rdtsc(struct cpu *c, const struct insn *i)
@@ -12476,7 +12467,7 @@ static int sys_rdtsc(struct cpu *c, const struct insn *i)
         return sys_gp(c);
     sys_put_edx_eax(c, cpu_tsc(c));
     if (i->has_modrm) /* RDTSCP */
-        c->gpr[REG_RCX] = (uint32_t)c->tsc_aux;
+        c->gpr[GPR_RCX] = (uint32_t)c->tsc_aux;
     return CPU_OK;
 }
 
@@ -12490,11 +12481,11 @@ static int sys_cpuid(struct cpu *c, const struct insn *i)
 {
     uint32_t r[4];
     (void)i;
-    cpu_cpuid(c, (uint32_t)c->gpr[REG_RAX], (uint32_t)c->gpr[REG_RCX], r);
-    c->gpr[REG_RAX] = r[0];
-    c->gpr[REG_RBX] = r[1];
-    c->gpr[REG_RCX] = r[2];
-    c->gpr[REG_RDX] = r[3];
+    cpu_cpuid(c, (uint32_t)c->gpr[GPR_RAX], (uint32_t)c->gpr[GPR_RCX], r);
+    c->gpr[GPR_RAX] = r[0];
+    c->gpr[GPR_RBX] = r[1];
+    c->gpr[GPR_RCX] = r[2];
+    c->gpr[GPR_RDX] = r[3];
     return CPU_OK;
 }
 
@@ -12564,12 +12555,12 @@ static int sys_pkru(struct cpu *c, const struct insn *i)
     bool write = (i->modrm & 7) == 7;
     if (!(c->cr4 & CR4_PKE))
         return cpu_raise(c, EXC_UD);
-    if ((uint32_t)c->gpr[REG_RCX] || (write && (uint32_t)c->gpr[REG_RDX]))
+    if ((uint32_t)c->gpr[GPR_RCX] || (write && (uint32_t)c->gpr[GPR_RDX]))
         return sys_gp(c);
     if (!write) {
         sys_put_edx_eax(c, c->pkru);
-    } else if (c->pkru != (uint32_t)c->gpr[REG_RAX]) {
-        c->pkru = (uint32_t)c->gpr[REG_RAX];
+    } else if (c->pkru != (uint32_t)c->gpr[GPR_RAX]) {
+        c->pkru = (uint32_t)c->gpr[GPR_RAX];
         tlb_flush_all(c); /* rights of user pages are in the entries */
     }
     return CPU_OK;
@@ -12580,7 +12571,7 @@ static int sys_rdmsr(struct cpu *c, const struct insn *i)
     uint64_t v;
     (void)i;
     SYS_PRIVILEGED(c);
-    if (msr_read(c, (uint32_t)c->gpr[REG_RCX], &v))
+    if (msr_read(c, (uint32_t)c->gpr[GPR_RCX], &v))
         return CPU_FAULT;
     sys_put_edx_eax(c, v);
     return CPU_OK;
@@ -12591,14 +12582,14 @@ static int sys_wrmsr(struct cpu *c, const struct insn *i)
     (void)i;
     SYS_PRIVILEGED(c);
     c->attention |= CPU_ATTENTION_INT;
-    return msr_write(c, (uint32_t)c->gpr[REG_RCX], (uint32_t)c->gpr[REG_RAX] | (c->gpr[REG_RDX] << 32));
+    return msr_write(c, (uint32_t)c->gpr[GPR_RCX], (uint32_t)c->gpr[GPR_RAX] | (c->gpr[GPR_RDX] << 32));
 }
 
 /* ---- instructions of the 8086 and 80186 that are rare today ---- */
 
 static int sys_pusha(struct cpu *c, const struct insn *i)
 {
-    uint64_t sp = c->gpr[REG_RSP], mask = seg_stack_mask(c, &c->seg[SEG_SS]), at;
+    uint64_t sp = c->gpr[GPR_RSP], mask = seg_stack_mask(c, &c->seg[SEG_SS]), at;
     unsigned k;
     if (cpu_check_store(c, SEG_SS, (sp - i->opsize) & mask, i->opsize) || cpu_check_store(c, SEG_SS, (sp - 8u * i->opsize) & mask, i->opsize))
         return CPU_FAULT;
@@ -12613,13 +12604,13 @@ static int sys_pusha(struct cpu *c, const struct insn *i)
 
 static int sys_popa(struct cpu *c, const struct insn *i)
 {
-    uint64_t sp = c->gpr[REG_RSP], mask = seg_stack_mask(c, &c->seg[SEG_SS]), v[8];
+    uint64_t sp = c->gpr[GPR_RSP], mask = seg_stack_mask(c, &c->seg[SEG_SS]), v[8];
     unsigned k;
     for (k = 0; k < 8; k++)
         if (cpu_load(c, SEG_SS, (sp + k * i->opsize) & mask, i->opsize, &v[7 - k]))
             return CPU_FAULT;
     for (k = 0; k < 8; k++)
-        if (k != REG_RSP)
+        if (k != GPR_RSP)
             cpu_put(c, k, v[k], i->opsize);
     stack_set_rsp(c, &c->seg[SEG_SS], sp + 8u * i->opsize);
     return CPU_OK;
@@ -12642,19 +12633,19 @@ static int sys_bound(struct cpu *c, const struct insn *i)
 static int sys_xlat(struct cpu *c, const struct insn *i)
 {
     uint64_t v;
-    if (cpu_load(c, i->seg, sys_wrap(i, c->gpr[REG_RBX] + (c->gpr[REG_RAX] & 0xFF)), 1, &v))
+    if (cpu_load(c, i->seg, sys_wrap(i, c->gpr[GPR_RBX] + (c->gpr[GPR_RAX] & 0xFF)), 1, &v))
         return CPU_FAULT;
-    cpu_put8(c, REG_RAX, false, (uint8_t)v);
+    cpu_put8(c, GPR_RAX, false, (uint8_t)v);
     return CPU_OK;
 }
 
 static int sys_enter(struct cpu *c, const struct insn *i)
 {
-    uint64_t rsp = c->gpr[REG_RSP], frame, v, mask = seg_stack_mask(c, &c->seg[SEG_SS]), bp = c->gpr[REG_RBP];
+    uint64_t rsp = c->gpr[GPR_RSP], frame, v, mask = seg_stack_mask(c, &c->seg[SEG_SS]), bp = c->gpr[GPR_RBP];
     unsigned level = i->imm2 & 31, size = i->opsize, k;
-    if (cpu_push(c, cpu_get(c, REG_RBP, size), size))
+    if (cpu_push(c, cpu_get(c, GPR_RBP, size), size))
         return CPU_FAULT;
-    frame = c->gpr[REG_RSP];
+    frame = c->gpr[GPR_RSP];
     for (k = 1; k < level; k++) {
         bp -= size;
         if (cpu_load(c, SEG_SS, bp & mask, size, &v) || cpu_push(c, v, size))
@@ -12662,13 +12653,13 @@ static int sys_enter(struct cpu *c, const struct insn *i)
     }
     if (level && cpu_push(c, frame, size))
         goto fault;
-    stack_set_rsp(c, &c->seg[SEG_SS], c->gpr[REG_RSP] - (i->imm & 0xFFFF));
-    if (cpu_check_store(c, SEG_SS, c->gpr[REG_RSP] & mask, size)) /* SDM 2A ENTER: the new top must be writable */
+    stack_set_rsp(c, &c->seg[SEG_SS], c->gpr[GPR_RSP] - (i->imm & 0xFFFF));
+    if (cpu_check_store(c, SEG_SS, c->gpr[GPR_RSP] & mask, size)) /* SDM 2A ENTER: the new top must be writable */
         goto fault;
-    cpu_put(c, REG_RBP, frame, size);
+    cpu_put(c, GPR_RBP, frame, size);
     return CPU_OK;
 fault:
-    c->gpr[REG_RSP] = rsp;
+    c->gpr[GPR_RSP] = rsp;
     return CPU_FAULT;
 }
 
@@ -12685,7 +12676,7 @@ static int sys_daa(struct cpu *c, const struct insn *i)
 {
     bool subtract = i->opcode == 0x2F;
     uint32_t f = cpu_arith_flags(c), out = 0;
-    uint8_t al = (uint8_t)c->gpr[REG_RAX], old = al;
+    uint8_t al = (uint8_t)c->gpr[GPR_RAX], old = al;
     if ((al & 15) > 9 || (f & FLAG_AF)) {
         if (subtract ? al < 6 : al > 0xF9)
             out |= FLAG_CF;
@@ -12698,7 +12689,7 @@ static int sys_daa(struct cpu *c, const struct insn *i)
     } else if (!subtract) {
         out &= ~(uint32_t)FLAG_CF;
     }
-    cpu_put8(c, REG_RAX, false, al);
+    cpu_put8(c, GPR_RAX, false, al);
     cpu_set_arith_flags(c, out | sys_szp(al));
     return CPU_OK;
 }
@@ -12707,35 +12698,35 @@ static int sys_aaa(struct cpu *c, const struct insn *i)
 {
     bool subtract = i->opcode == 0x3F;
     uint32_t out = 0;
-    uint16_t ax = (uint16_t)c->gpr[REG_RAX];
+    uint16_t ax = (uint16_t)c->gpr[GPR_RAX];
     if ((ax & 15) > 9 || (cpu_arith_flags(c) & FLAG_AF)) {
         ax = (uint16_t)(subtract ? ax - 0x106 : ax + 0x106);
         out = FLAG_AF | FLAG_CF;
     }
     ax &= 0xFF0F;
-    cpu_put16(c, REG_RAX, ax);
+    cpu_put16(c, GPR_RAX, ax);
     cpu_set_arith_flags(c, out | sys_szp((uint8_t)ax));
     return CPU_OK;
 }
 
 static int sys_aam(struct cpu *c, const struct insn *i)
 {
-    unsigned base = (unsigned)i->imm & 0xFF, al = (unsigned)c->gpr[REG_RAX] & 0xFF;
+    unsigned base = (unsigned)i->imm & 0xFF, al = (unsigned)c->gpr[GPR_RAX] & 0xFF;
     if (!base)
         return cpu_raise(c, EXC_DE);
-    cpu_put16(c, REG_RAX, (uint16_t)((al / base) << 8 | (al % base)));
+    cpu_put16(c, GPR_RAX, (uint16_t)((al / base) << 8 | (al % base)));
     cpu_set_arith_flags(c, sys_szp((uint8_t)(al % base)));
     return CPU_OK;
 }
 
 static int sys_aad(struct cpu *c, const struct insn *i)
 {
-    unsigned al = (unsigned)c->gpr[REG_RAX] & 0xFF, ah = (unsigned)(c->gpr[REG_RAX] >> 8) & 0xFF;
+    unsigned al = (unsigned)c->gpr[GPR_RAX] & 0xFF, ah = (unsigned)(c->gpr[GPR_RAX] >> 8) & 0xFF;
     unsigned product = ah * ((unsigned)i->imm & 0xFF) & 0xFF, sum = al + product;
     /* CF, OF, AF are undefined; hardware gives those of the addition (tests/cpu_diff.c) */
     uint32_t flags = sys_szp((uint8_t)sum) | (sum >> 8 ? FLAG_CF : 0u) | ((al ^ product ^ sum) & FLAG_AF) |
                      (~(al ^ product) & (al ^ sum) & 0x80 ? FLAG_OF : 0u);
-    cpu_put16(c, REG_RAX, (uint16_t)(sum & 0xFF));
+    cpu_put16(c, GPR_RAX, (uint16_t)(sum & 0xFF));
     cpu_set_arith_flags(c, flags);
     return CPU_OK;
 }
@@ -12743,7 +12734,7 @@ static int sys_aad(struct cpu *c, const struct insn *i)
 static int sys_salc(struct cpu *c, const struct insn *i)
 {
     (void)i;
-    cpu_put8(c, REG_RAX, false, cpu_arith_flags(c) & FLAG_CF ? 0xFF : 0);
+    cpu_put8(c, GPR_RAX, false, cpu_arith_flags(c) & FLAG_CF ? 0xFF : 0);
     return CPU_OK;
 }
 
@@ -13368,7 +13359,7 @@ static int xsave_check(struct cpu *c, const struct insn *i, uint64_t *a, uint64_
         return CPU_FAULT;
     if (va & 63)
         return cpu_raise_error(c, EXC_GP, 0);
-    *rfbm = ((uint32_t)c->gpr[REG_RAX] | (c->gpr[REG_RDX] << 32)) & c->xcr0;
+    *rfbm = ((uint32_t)c->gpr[GPR_RAX] | (c->gpr[GPR_RDX] << 32)) & c->xcr0;
     return CPU_OK;
 }
 
@@ -13558,24 +13549,24 @@ EMU_PRIV int xsave_xgetbv(struct cpu *c, const struct insn *i)
     (void)i;
     if (!(c->cr4 & CR4_OSXSAVE))
         return cpu_raise(c, EXC_UD);
-    if ((uint32_t)c->gpr[REG_RCX] == 0)
+    if ((uint32_t)c->gpr[GPR_RCX] == 0)
         v = c->xcr0;
-    else if ((uint32_t)c->gpr[REG_RCX] == 1 && cpu_has(c, CPU_XGETBV1))
+    else if ((uint32_t)c->gpr[GPR_RCX] == 1 && cpu_has(c, CPU_XGETBV1))
         v = c->xcr0 & xsave_in_use(c);
     else
         return cpu_raise_error(c, EXC_GP, 0);
-    c->gpr[REG_RAX] = (uint32_t)v;
-    c->gpr[REG_RDX] = v >> 32;
+    c->gpr[GPR_RAX] = (uint32_t)v;
+    c->gpr[GPR_RDX] = v >> 32;
     return CPU_OK;
 }
 
 EMU_PRIV int xsave_xsetbv(struct cpu *c, const struct insn *i)
 {
-    uint64_t v = (uint32_t)c->gpr[REG_RAX] | (c->gpr[REG_RDX] << 32);
+    uint64_t v = (uint32_t)c->gpr[GPR_RAX] | (c->gpr[GPR_RDX] << 32);
     (void)i;
     if (!(c->cr4 & CR4_OSXSAVE))
         return cpu_raise(c, EXC_UD);
-    if (c->cpl != 0 || (uint32_t)c->gpr[REG_RCX] != 0 || !(v & XSAVE_X87) || (v & ~xsave_components(c)) || (v & (XSAVE_AVX | XSAVE_SSE)) == XSAVE_AVX)
+    if (c->cpl != 0 || (uint32_t)c->gpr[GPR_RCX] != 0 || !(v & XSAVE_X87) || (v & ~xsave_components(c)) || (v & (XSAVE_AVX | XSAVE_SSE)) == XSAVE_AVX)
         return cpu_raise_error(c, EXC_GP, 0);
     c->xcr0 = v;
     cpu_update_mode(c);
@@ -16783,7 +16774,7 @@ static int x87_fnstsw(struct cpu *c, const struct insn *i) { return cpu_store(c,
 static int x87_fnstsw_ax(struct cpu *c, const struct insn *i)
 {
     (void)i;
-    cpu_put16(c, REG_RAX, x87_status_word(c));
+    cpu_put16(c, GPR_RAX, x87_status_word(c));
     return CPU_OK;
 }
 
@@ -17425,7 +17416,7 @@ VEC_FN(mmx_pmovmskb)
  * the lower, whatever the mask says, as hardware does; so a fault leaves memory as it was. */
 static int mmx_mask_store(struct cpu *c, const struct insn *i, const union vec *src, const union vec *mask, unsigned bytes)
 {
-    uint64_t base = c->gpr[REG_RDI], wrap = i->addrsize == 8 ? UINT64_MAX : i->addrsize == 4 ? UINT32_MAX : UINT16_MAX;
+    uint64_t base = c->gpr[GPR_RDI], wrap = i->addrsize == 8 ? UINT64_MAX : i->addrsize == 4 ? UINT32_MAX : UINT16_MAX;
     unsigned k;
     int r = CPU_OK;
     if (bytes == 16)
@@ -19147,11 +19138,11 @@ static int sse4_string(struct cpu *c, const struct insn *i, bool explicit_length
         VQ(&mem, 1) = ld64le(bytes + 8);
         b = &mem;
     }
-    la = explicit_length ? sse4_explicit_length(c->gpr[REG_RAX], wide, count) : sse4_implicit_length(a, imm, count);
-    lb = explicit_length ? sse4_explicit_length(c->gpr[REG_RDX], wide, count) : sse4_implicit_length(b, imm, count);
+    la = explicit_length ? sse4_explicit_length(c->gpr[GPR_RAX], wide, count) : sse4_implicit_length(a, imm, count);
+    lb = explicit_length ? sse4_explicit_length(c->gpr[GPR_RDX], wide, count) : sse4_implicit_length(b, imm, count);
     res = sse4_aggregate(a, la, b, lb, imm, count);
     if (to_index) {
-        c->gpr[REG_RCX] = !res ? count : imm & 0x40 ? 63 - clz64(res) : ctz64(res);
+        c->gpr[GPR_RCX] = !res ? count : imm & 0x40 ? 63 - clz64(res) : ctz64(res);
     } else {
         union vec *d = &c->xmm[0];
         unsigned k;
@@ -19668,9 +19659,9 @@ EMU_PRIV unsigned interp_reg(const struct insn *i, unsigned n, bool *high)
     unsigned r;
     *high = false;
     switch (i->row->opnd[n]) {
-    case OPND_AL: case OPND_AX: case OPND_eAX: return REG_RAX;
-    case OPND_CL: return REG_RCX;
-    case OPND_DX: return REG_RDX;
+    case OPND_AL: case OPND_AX: case OPND_eAX: return GPR_RAX;
+    case OPND_CL: return GPR_RCX;
+    case OPND_DX: return GPR_RDX;
     case OPND_Gb: case OPND_Gw: case OPND_Gv: case OPND_Gd: case OPND_Gy: case OPND_Gq: r = i->reg; break;
     default: r = i->rm; break;
     }
@@ -19914,7 +19905,7 @@ EMU_PRIV int interp_lea(struct cpu *c, const struct insn *i)
 EMU_PRIV int interp_xchg(struct cpu *c, const struct insn *i)
 {
     uint64_t a, b;
-    if (i->opcode == 0x90 && i->rm == REG_RAX)
+    if (i->opcode == 0x90 && i->rm == GPR_RAX)
         return CPU_OK; /* NOP: the upper half of RAX stays */
     return interp_load_rmw(c, i, 0, &a) || interp_load(c, i, 1, &b) || interp_store(c, i, 0, b) || interp_store(c, i, 1, a);
 }
@@ -19948,12 +19939,12 @@ EMU_PRIV int interp_movbe(struct cpu *c, const struct insn *i)
 }
 EMU_PRIV int interp_cbw(struct cpu *c, const struct insn *i) /* CBW CWDE CDQE */
 {
-    cpu_put(c, REG_RAX, (uint64_t)sext64(c->gpr[REG_RAX], 4u * i->opsize), i->opsize);
+    cpu_put(c, GPR_RAX, (uint64_t)sext64(c->gpr[GPR_RAX], 4u * i->opsize), i->opsize);
     return CPU_OK;
 }
 EMU_PRIV int interp_cwd(struct cpu *c, const struct insn *i) /* CWD CDQ CQO */
 {
-    cpu_put(c, REG_RDX, sext64(c->gpr[REG_RAX], 8u * i->opsize) < 0 ? UINT64_MAX : 0, i->opsize);
+    cpu_put(c, GPR_RDX, sext64(c->gpr[GPR_RAX], 8u * i->opsize) < 0 ? UINT64_MAX : 0, i->opsize);
     return CPU_OK;
 }
 EMU_PRIV int interp_nop(struct cpu *c, const struct insn *i)
@@ -19965,13 +19956,13 @@ EMU_PRIV int interp_nop(struct cpu *c, const struct insn *i)
 EMU_PRIV int interp_lahf(struct cpu *c, const struct insn *i)
 {
     (void)i;
-    cpu_put8(c, REG_RAX, true, (uint8_t)((cpu_arith_flags(c) & 0xFF) | 2));
+    cpu_put8(c, GPR_RAX, true, (uint8_t)((cpu_arith_flags(c) & 0xFF) | 2));
     return CPU_OK;
 }
 EMU_PRIV int interp_sahf(struct cpu *c, const struct insn *i)
 {
     (void)i;
-    cpu_set_arith_flags(c, (cpu_arith_flags(c) & FLAG_OF) | (cpu_get8(c, REG_RAX, true) & (FLAGS_ARITH & 0xFF)));
+    cpu_set_arith_flags(c, (cpu_arith_flags(c) & FLAG_OF) | (cpu_get8(c, GPR_RAX, true) & (FLAGS_ARITH & 0xFF)));
     return CPU_OK;
 }
 EMU_PRIV int interp_carry(struct cpu *c, const struct insn *i) /* CLC STC CMC */
@@ -19996,24 +19987,24 @@ EMU_PRIV int interp_mul(struct cpu *c, const struct insn *i) /* MUL, IMUL r/m */
 {
     unsigned size = interp_size(i, 0), bits = 8 * size;
     bool is_signed = i->row->op == OP_IMUL1, over;
-    uint64_t s, lo, hi, a = c->gpr[REG_RAX];
+    uint64_t s, lo, hi, a = c->gpr[GPR_RAX];
     if (interp_load(c, i, 0, &s))
         return CPU_FAULT;
     if (size == 8) {
         lo = is_signed ? muls64(a, s, &hi) : mul64(a, s, &hi);
         over = is_signed ? hi != sar64(lo, 63) : hi != 0;
-        c->gpr[REG_RAX] = lo;
-        c->gpr[REG_RDX] = hi;
+        c->gpr[GPR_RAX] = lo;
+        c->gpr[GPR_RDX] = hi;
     } else {
         uint64_t p = is_signed ? (uint64_t)sext64(a, bits) * (uint64_t)sext64(s, bits) : (a & interp_mask(size)) * s;
         lo = p & interp_mask(size);
         hi = (p >> bits) & interp_mask(size);
         over = is_signed ? p != (uint64_t)sext64(lo, bits) : hi != 0;
         if (size == 1) {
-            cpu_put16(c, REG_RAX, (uint16_t)p);
+            cpu_put16(c, GPR_RAX, (uint16_t)p);
         } else {
-            cpu_put(c, REG_RAX, lo, size);
-            cpu_put(c, REG_RDX, hi, size);
+            cpu_put(c, GPR_RAX, lo, size);
+            cpu_put(c, GPR_RDX, hi, size);
         }
     }
     interp_flags_mul(c, size, lo, over);
@@ -20081,15 +20072,15 @@ EMU_PRIV int interp_div(struct cpu *c, const struct insn *i)
     uint64_t s, q = 0, r = 0, hi, lo;
     if (interp_load(c, i, 0, &s))
         return CPU_FAULT;
-    lo = c->gpr[REG_RAX] & interp_mask(size);
-    hi = size == 1 ? cpu_get8(c, REG_RAX, true) : c->gpr[REG_RDX] & interp_mask(size);
+    lo = c->gpr[GPR_RAX] & interp_mask(size);
+    hi = size == 1 ? cpu_get8(c, GPR_RAX, true) : c->gpr[GPR_RDX] & interp_mask(size);
     if (!interp_divide(size, i->row->op == OP_IDIV, hi, lo, s, &q, &r))
         return cpu_raise(c, EXC_DE);
     if (size == 1) {
-        cpu_put16(c, REG_RAX, (uint16_t)((q & 0xFF) | (r & 0xFF) << 8));
+        cpu_put16(c, GPR_RAX, (uint16_t)((q & 0xFF) | (r & 0xFF) << 8));
     } else {
-        cpu_put(c, REG_RAX, q, size);
-        cpu_put(c, REG_RDX, r, size);
+        cpu_put(c, GPR_RAX, q, size);
+        cpu_put(c, GPR_RDX, r, size);
     }
     return CPU_OK; /* flags undefined: Intel's processors leave them */
 }
@@ -20193,7 +20184,7 @@ EMU_PRIV int interp_xadd(struct cpu *c, const struct insn *i)
 EMU_PRIV int interp_cmpxchg(struct cpu *c, const struct insn *i)
 {
     unsigned size = interp_size(i, 0);
-    uint64_t d, s, a = c->gpr[REG_RAX] & interp_mask(size);
+    uint64_t d, s, a = c->gpr[GPR_RAX] & interp_mask(size);
     if (interp_load(c, i, 1, &s) || interp_load_rmw(c, i, 0, &d))
         return CPU_FAULT;
     if (a == d) {
@@ -20203,9 +20194,9 @@ EMU_PRIV int interp_cmpxchg(struct cpu *c, const struct insn *i)
         if (interp_is_memory(i, 0) && interp_store(c, i, 0, d)) /* the write cycle always happens */
             return CPU_FAULT;
         if (size == 1)
-            cpu_put8(c, REG_RAX, false, (uint8_t)d);
+            cpu_put8(c, GPR_RAX, false, (uint8_t)d);
         else
-            cpu_put(c, REG_RAX, d, size);
+            cpu_put(c, GPR_RAX, d, size);
     }
     interp_flags(c, FLAGK_SUB, size, a - d, d);
     return CPU_OK;
@@ -20222,16 +20213,16 @@ EMU_PRIV int interp_cmpxchg8b(struct cpu *c, const struct insn *i)
         return CPU_FAULT;
     lo = ldn_le(bytes, half);
     hi = ldn_le(bytes + half, half);
-    equal = lo == (c->gpr[REG_RAX] & mask) && hi == (c->gpr[REG_RDX] & mask);
+    equal = lo == (c->gpr[GPR_RAX] & mask) && hi == (c->gpr[GPR_RDX] & mask);
     if (equal) {
-        stn_le(bytes, c->gpr[REG_RBX], half);
-        stn_le(bytes + half, c->gpr[REG_RCX], half);
+        stn_le(bytes, c->gpr[GPR_RBX], half);
+        stn_le(bytes + half, c->gpr[GPR_RCX], half);
     }
     if (cpu_store_bytes(c, i->seg, address, bytes, 2 * half))
         return CPU_FAULT;
     if (!equal) {
-        cpu_put(c, REG_RAX, lo, half);
-        cpu_put(c, REG_RDX, hi, half);
+        cpu_put(c, GPR_RAX, lo, half);
+        cpu_put(c, GPR_RDX, hi, half);
     }
     cpu_set_arith_flags(c, (cpu_arith_flags(c) & ~(uint32_t)FLAG_ZF) | (equal ? FLAG_ZF : 0u));
     return CPU_OK;
@@ -20256,7 +20247,7 @@ EMU_PRIV int interp_jcc(struct cpu *c, const struct insn *i)
 }
 EMU_PRIV int interp_loop(struct cpu *c, const struct insn *i) /* LOOPNE LOOPE LOOP JCXZ */
 {
-    uint64_t n = cpu_get(c, REG_RCX, i->addrsize);
+    uint64_t n = cpu_get(c, GPR_RCX, i->addrsize);
     bool jump;
     if (i->opcode == 0xE3) {
         jump = n == 0;
@@ -20269,7 +20260,7 @@ EMU_PRIV int interp_loop(struct cpu *c, const struct insn *i) /* LOOPNE LOOPE LO
     if (jump && interp_go(c, c->next_rip + i->imm, i->opsize))
         return CPU_FAULT;
     if (i->opcode != 0xE3)
-        cpu_put(c, REG_RCX, n, i->addrsize);
+        cpu_put(c, GPR_RCX, n, i->addrsize);
     return CPU_OK;
 }
 EMU_PRIV int interp_jmp(struct cpu *c, const struct insn *i)
@@ -20297,15 +20288,15 @@ EMU_PRIV int interp_call_rm(struct cpu *c, const struct insn *i)
 }
 EMU_PRIV int interp_ret(struct cpu *c, const struct insn *i)
 {
-    uint64_t t, sp = c->gpr[REG_RSP];
+    uint64_t t, sp = c->gpr[GPR_RSP];
     if (cpu_pop(c, &t, i->opsize))
         return CPU_FAULT;
     if (interp_go(c, t, i->opsize)) {
-        c->gpr[REG_RSP] = sp;
+        c->gpr[GPR_RSP] = sp;
         return CPU_FAULT;
     }
     if (i->row->opnd[0] == OPND_Iw)
-        cpu_put(c, REG_RSP, c->gpr[REG_RSP] + i->imm, c->code_size == 8 ? 8 : c->seg[SEG_SS].attr & SEG_DB ? 4 : 2);
+        cpu_put(c, GPR_RSP, c->gpr[GPR_RSP] + i->imm, c->code_size == 8 ? 8 : c->seg[SEG_SS].attr & SEG_DB ? 4 : 2);
     return CPU_OK;
 }
 static unsigned interp_stack_size(const struct cpu *c)
@@ -20319,7 +20310,7 @@ EMU_PRIV int interp_push(struct cpu *c, const struct insn *i)
 }
 EMU_PRIV int interp_pop(struct cpu *c, const struct insn *i)
 {
-    uint64_t v, sp = c->gpr[REG_RSP];
+    uint64_t v, sp = c->gpr[GPR_RSP];
     if (cpu_pop(c, &v, i->opsize))
         return CPU_FAULT;
     if (!interp_is_memory(i, 0)) {
@@ -20328,20 +20319,20 @@ EMU_PRIV int interp_pop(struct cpu *c, const struct insn *i)
     }
     /* The address of POP [esp + n] uses ESP after the increment; a fault must find it unchanged. */
     if (cpu_store(c, i->seg, insn_address(c, i), i->opsize, v)) {
-        c->gpr[REG_RSP] = sp;
+        c->gpr[GPR_RSP] = sp;
         return CPU_FAULT;
     }
     return CPU_OK;
 }
 EMU_PRIV int interp_leave(struct cpu *c, const struct insn *i)
 {
-    uint64_t v, sp = c->gpr[REG_RSP];
-    cpu_put(c, REG_RSP, c->gpr[REG_RBP], interp_stack_size(c));
+    uint64_t v, sp = c->gpr[GPR_RSP];
+    cpu_put(c, GPR_RSP, c->gpr[GPR_RBP], interp_stack_size(c));
     if (cpu_pop(c, &v, i->opsize)) {
-        c->gpr[REG_RSP] = sp;
+        c->gpr[GPR_RSP] = sp;
         return CPU_FAULT;
     }
-    cpu_put(c, REG_RBP, v, i->opsize);
+    cpu_put(c, GPR_RBP, v, i->opsize);
     return CPU_OK;
 }
 
@@ -20473,41 +20464,41 @@ static void string_compare_flags(struct cpu *c, unsigned size, uint64_t d, uint6
 static int string_element(struct cpu *c, const struct insn *i, const struct string_state *s)
 {
     unsigned size = s->size;
-    uint64_t v = 0, w = 0, si = string_offset(c, s, REG_RSI), di = string_offset(c, s, REG_RDI);
-    uint16_t port = (uint16_t)c->gpr[REG_RDX];
+    uint64_t v = 0, w = 0, si = string_offset(c, s, GPR_RSI), di = string_offset(c, s, GPR_RDI);
+    uint16_t port = (uint16_t)c->gpr[GPR_RDX];
     switch (i->opcode & 0xFE) {
     case 0xA4: /* MOVS */
         if (cpu_load(c, s->seg, si, size, &v) || cpu_store(c, SEG_ES, di, size, v))
             return CPU_FAULT;
-        string_advance(c, s, REG_RSI, 1);
-        string_advance(c, s, REG_RDI, 1);
+        string_advance(c, s, GPR_RSI, 1);
+        string_advance(c, s, GPR_RDI, 1);
         return CPU_OK;
     case 0xA6: /* CMPS */
         if (cpu_load(c, s->seg, si, size, &v) || cpu_load(c, SEG_ES, di, size, &w))
             return CPU_FAULT;
         string_compare_flags(c, size, v, w);
-        string_advance(c, s, REG_RSI, 1);
-        string_advance(c, s, REG_RDI, 1);
+        string_advance(c, s, GPR_RSI, 1);
+        string_advance(c, s, GPR_RDI, 1);
         return CPU_OK;
     case 0xAA: /* STOS */
-        if (cpu_store(c, SEG_ES, di, size, c->gpr[REG_RAX]))
+        if (cpu_store(c, SEG_ES, di, size, c->gpr[GPR_RAX]))
             return CPU_FAULT;
-        string_advance(c, s, REG_RDI, 1);
+        string_advance(c, s, GPR_RDI, 1);
         return CPU_OK;
     case 0xAC: /* LODS */
         if (cpu_load(c, s->seg, si, size, &v))
             return CPU_FAULT;
         if (size == 1)
-            cpu_put8(c, REG_RAX, false, (uint8_t)v);
+            cpu_put8(c, GPR_RAX, false, (uint8_t)v);
         else
-            cpu_put(c, REG_RAX, v, size);
-        string_advance(c, s, REG_RSI, 1);
+            cpu_put(c, GPR_RAX, v, size);
+        string_advance(c, s, GPR_RSI, 1);
         return CPU_OK;
     case 0xAE: /* SCAS */
         if (cpu_load(c, SEG_ES, di, size, &w))
             return CPU_FAULT;
-        string_compare_flags(c, size, cpu_get(c, REG_RAX, size), w);
-        string_advance(c, s, REG_RDI, 1);
+        string_compare_flags(c, size, cpu_get(c, GPR_RAX, size), w);
+        string_advance(c, s, GPR_RDI, 1);
         return CPU_OK;
     case 0x6C: /* INS: nothing is read from the device if the store would fault */
         if (cpu_check_store(c, SEG_ES, di, size))
@@ -20515,13 +20506,13 @@ static int string_element(struct cpu *c, const struct insn *i, const struct stri
         cpu_check_io_breakpoint(c, port, size);
         if (cpu_store(c, SEG_ES, di, size, port_read(c->emu, port, size)))
             return CPU_FAULT;
-        string_advance(c, s, REG_RDI, 1);
+        string_advance(c, s, GPR_RDI, 1);
         return CPU_OK;
     default: /* OUTS */
         if (cpu_load(c, s->seg, si, size, &v))
             return CPU_FAULT;
         cpu_check_io_breakpoint(c, port, size);
-        string_advance(c, s, REG_RSI, 1);
+        string_advance(c, s, GPR_RSI, 1);
         port_write(c->emu, port, v, size);
         return CPU_OK;
     }
@@ -20536,39 +20527,39 @@ static uint64_t string_stretch(struct cpu *c, const struct insn *i, const struct
     unsigned size = s->size;
     switch (i->opcode & 0xFE) {
     case 0xA4:
-        from = string_span(c, s, s->seg, REG_RSI, ACCESS_READ, &n);
-        to = from ? string_span(c, s, SEG_ES, REG_RDI, ACCESS_WRITE, &n) : NULL;
+        from = string_span(c, s, s->seg, GPR_RSI, ACCESS_READ, &n);
+        to = from ? string_span(c, s, SEG_ES, GPR_RDI, ACCESS_WRITE, &n) : NULL;
         if (!to)
             return 0;
         if (!forward) /* n may have been cut after the first pointer: both point to the highest element */
             string_copy(to, from, n, size, false);
         else
             string_copy(to, from, n, size, true);
-        string_advance(c, s, REG_RSI, n);
-        string_advance(c, s, REG_RDI, n);
+        string_advance(c, s, GPR_RSI, n);
+        string_advance(c, s, GPR_RDI, n);
         return n;
     case 0xAA:
-        to = string_span(c, s, SEG_ES, REG_RDI, ACCESS_WRITE, &n);
+        to = string_span(c, s, SEG_ES, GPR_RDI, ACCESS_WRITE, &n);
         if (!to)
             return 0;
-        string_fill(to, cpu_get(c, REG_RAX, size), n, size, forward);
-        string_advance(c, s, REG_RDI, n);
+        string_fill(to, cpu_get(c, GPR_RAX, size), n, size, forward);
+        string_advance(c, s, GPR_RDI, n);
         return n;
     case 0xAE:
-        to = string_span(c, s, SEG_ES, REG_RDI, ACCESS_READ, &n);
+        to = string_span(c, s, SEG_ES, GPR_RDI, ACCESS_READ, &n);
         if (!to)
             return 0;
-        v = cpu_get(c, REG_RAX, size);
+        v = cpu_get(c, GPR_RAX, size);
         for (k = 0; k < n && !*stop; k++, to += s->step) {
             w = ldn_le(to, size);
             *stop = (v == w) == ((i->prefixes & INSN_REPNE) != 0);
         }
         string_compare_flags(c, size, v, w);
-        string_advance(c, s, REG_RDI, k);
+        string_advance(c, s, GPR_RDI, k);
         return k;
     case 0xA6:
-        from = string_span(c, s, s->seg, REG_RSI, ACCESS_READ, &n);
-        to = from ? string_span(c, s, SEG_ES, REG_RDI, ACCESS_READ, &n) : NULL;
+        from = string_span(c, s, s->seg, GPR_RSI, ACCESS_READ, &n);
+        to = from ? string_span(c, s, SEG_ES, GPR_RDI, ACCESS_READ, &n) : NULL;
         if (!to)
             return 0;
         v = 0;
@@ -20578,8 +20569,8 @@ static uint64_t string_stretch(struct cpu *c, const struct insn *i, const struct
             *stop = (v == w) == ((i->prefixes & INSN_REPNE) != 0);
         }
         string_compare_flags(c, size, v, w);
-        string_advance(c, s, REG_RSI, k);
-        string_advance(c, s, REG_RDI, k);
+        string_advance(c, s, GPR_RSI, k);
+        string_advance(c, s, GPR_RDI, k);
         return k;
     default: return 0;
     }
@@ -20599,11 +20590,11 @@ EMU_PRIV int string_run(struct cpu *c, const struct insn *i)
     s.step = c->eflags & FLAG_DF ? -(int64_t)s.size : (int64_t)s.size;
     s.seg = i->seg;
     if (!(i->prefixes & (INSN_REP | INSN_REPNE)))
-        return io && cpu_check_io(c, (uint16_t)c->gpr[REG_RDX], s.size) ? CPU_FAULT : string_element(c, i, &s);
-    n = c->gpr[REG_RCX] & s.amask;
+        return io && cpu_check_io(c, (uint16_t)c->gpr[GPR_RDX], s.size) ? CPU_FAULT : string_element(c, i, &s);
+    n = c->gpr[GPR_RCX] & s.amask;
     if (n == 0)
         return CPU_OK;
-    if (io && cpu_check_io(c, (uint16_t)c->gpr[REG_RDX], s.size))
+    if (io && cpu_check_io(c, (uint16_t)c->gpr[GPR_RDX], s.size))
         return CPU_FAULT;
     limit = c->eflags & FLAG_TF || c->mode_key & KEY_DEBUG ? 1 : STRING_SLICE_BYTES / s.size;
     flags = compares ? cpu_arith_flags(c) : 0;
@@ -20623,7 +20614,7 @@ EMU_PRIV int string_run(struct cpu *c, const struct insn *i)
         }
         n -= k;
         done += k;
-        cpu_put(c, REG_RCX, n, s.asize);
+        cpu_put(c, GPR_RCX, n, s.asize);
     }
     if (n && !stop) {
         c->next_rip = c->rip; /* the rest when interrupts have had their turn */
@@ -20642,8 +20633,8 @@ UOP_FN_PRIV(uop_string_element)
     const uint8_t *from = NULL;
     uint8_t *to = NULL;
     UOP_SPILL;
-    si = c->gpr[REG_RSI] & mask;
-    di = c->gpr[REG_RDI] & mask;
+    si = c->gpr[GPR_RSI] & mask;
+    di = c->gpr[GPR_RDI] & mask;
     if (EMU_UNLIKELY(c->eflags & FLAG_DF))
         UOP_TAIL(uop_call);
     if (u->a != 0xAA && (!cpu_canonical(c, si) || !(from = tlb_host(c, si, size, ACCESS_READ))))
@@ -20652,15 +20643,15 @@ UOP_FN_PRIV(uop_string_element)
         UOP_TAIL(uop_call);
     if (u->a == 0xAC) {
         if (size == 1)
-            cpu_put8(c, REG_RAX, false, *from);
+            cpu_put8(c, GPR_RAX, false, *from);
         else
-            cpu_put(c, REG_RAX, ldn_le(from, size), size);
+            cpu_put(c, GPR_RAX, ldn_le(from, size), size);
     } else {
-        stn_le(to, from ? ldn_le(from, size) : c->gpr[REG_RAX], size);
-        c->gpr[REG_RDI] = (di + size) & mask;
+        stn_le(to, from ? ldn_le(from, size) : c->gpr[GPR_RAX], size);
+        c->gpr[GPR_RDI] = (di + size) & mask;
     }
     if (from)
-        c->gpr[REG_RSI] = (si + size) & mask;
+        c->gpr[GPR_RSI] = (si + size) & mask;
     UOP_RELOAD;
     UOP_LATE(1);
 }
@@ -20673,29 +20664,29 @@ UOP_FN_PRIV(uop_string_repeat)
     const uint8_t *from = NULL;
     uint8_t *to;
     UOP_SPILL;
-    n = c->gpr[REG_RCX];
+    n = c->gpr[GPR_RCX];
     if (n == 0)
         UOP_LATE(1);
     if (EMU_UNLIKELY(n > STRING_PAGE / size || (c->eflags & FLAG_DF)))
         UOP_TAIL(uop_call);
     bytes = n * size;
-    si = c->gpr[REG_RSI];
-    di = c->gpr[REG_RDI];
+    si = c->gpr[GPR_RSI];
+    di = c->gpr[GPR_RDI];
     if (u->a == 0xA4 && (!cpu_canonical(c, si) || !(from = tlb_host(c, si, (unsigned)bytes, ACCESS_READ))))
         UOP_TAIL(uop_call);
     if (!cpu_canonical(c, di) || !(to = tlb_host(c, di, (unsigned)bytes, ACCESS_WRITE)))
         UOP_TAIL(uop_call);
     if (from) {
         string_copy(to, from, n, size, true);
-        c->gpr[REG_RSI] = si + bytes;
+        c->gpr[GPR_RSI] = si + bytes;
     } else if (size == 8 && n <= STRING_SHORT) {
         for (k = 0; k < n; k++)
-            st64le(to + 8 * k, c->gpr[REG_RAX]);
+            st64le(to + 8 * k, c->gpr[GPR_RAX]);
     } else {
-        string_fill(to, cpu_get(c, REG_RAX, size), n, size, true);
+        string_fill(to, cpu_get(c, GPR_RAX, size), n, size, true);
     }
-    c->gpr[REG_RDI] = di + bytes;
-    c->gpr[REG_RCX] = 0;
+    c->gpr[GPR_RDI] = di + bytes;
+    c->gpr[GPR_RCX] = 0;
     UOP_RELOAD;
     UOP_LATE(1);
 }
@@ -21039,12 +21030,12 @@ static uint64_t decode_value(struct decode_cursor *d, unsigned size)
 /* 16-bit addressing forms: SDM 2A table 2-1. */
 static void decode_modrm16(struct decode_cursor *d, struct insn *o, unsigned mod, unsigned rm)
 {
-    static const uint8_t bases[8] = { REG_RBX, REG_RBX, REG_RBP, REG_RBP, REG_RSI, REG_RDI, REG_RBP, REG_RBX };
-    static const uint8_t indexes[8] = { REG_RSI, REG_RDI, REG_RSI, REG_RDI, REG_ZERO, REG_ZERO, REG_ZERO, REG_ZERO };
+    static const uint8_t bases[8] = { GPR_RBX, GPR_RBX, GPR_RBP, GPR_RBP, GPR_RSI, GPR_RDI, GPR_RBP, GPR_RBX };
+    static const uint8_t indexes[8] = { GPR_RSI, GPR_RDI, GPR_RSI, GPR_RDI, GPR_ZERO, GPR_ZERO, GPR_ZERO, GPR_ZERO };
     o->base = bases[rm];
     o->index = indexes[rm];
     if (mod == 0 && rm == 6) {
-        o->base = REG_ZERO;
+        o->base = GPR_ZERO;
         o->disp = (int64_t)decode_value(d, 2);
     } else if (mod == 1) {
         o->disp = sext64(decode_value(d, 1), 8);
@@ -21059,17 +21050,17 @@ static void decode_modrm32(struct decode_cursor *d, struct insn *o, unsigned mod
         unsigned sib = decode_byte(d);
         unsigned index = ((sib >> 3) & 7) | (o->rex & 2 ? 8u : 0u), base = (sib & 7) | (o->rex & 1 ? 8u : 0u);
         o->scale = (uint8_t)(sib >> 6);
-        o->index = (uint8_t)(index == 4 ? REG_ZERO : index);
+        o->index = (uint8_t)(index == 4 ? GPR_ZERO : index);
         if (index == 4)
             o->scale = 0;
         if ((sib & 7) == 5 && mod == 0) {
-            o->base = REG_ZERO;
+            o->base = GPR_ZERO;
             o->disp = sext64(decode_value(d, 4), 32);
         } else {
             o->base = (uint8_t)base;
         }
     } else if (rm == 5 && mod == 0) {
-        o->base = REG_ZERO;
+        o->base = GPR_ZERO;
         o->rip_relative = long_mode;
         o->disp = sext64(decode_value(d, 4), 32);
     } else {
@@ -21130,7 +21121,7 @@ static void decode_immediates(struct decode_cursor *d, struct insn *o, bool long
             break;
         case OPND_Ob: case OPND_Ov:
             o->disp = (int64_t)decode_value(d, o->addrsize);
-            o->base = o->index = REG_ZERO;
+            o->base = o->index = GPR_ZERO;
             o->memory = true;
             break;
         default: break;
@@ -21172,7 +21163,7 @@ EMU_PRIV int cpu_decode(const struct cpu *c, uint32_t mode_key, const uint8_t *b
     d.at = 0;
     d.size = size;
     d.short_of = d.too_long = false;
-    o->base = o->index = REG_ZERO;
+    o->base = o->index = GPR_ZERO;
     for (;;) { /* legacy prefixes in any order, REX last: SDM 2A §2.1.1, §2.2.1 */
         op = decode_byte(&d);
         if (d.short_of || d.too_long)
@@ -21261,7 +21252,7 @@ opcode:
         else
             decode_modrm32(&d, o, mod, rm, long_mode);
         if (!seg_given)
-            o->seg = o->base == REG_RBP || o->base == REG_RSP ? SEG_SS : SEG_DS;
+            o->seg = o->base == GPR_RBP || o->base == GPR_RSP ? SEG_SS : SEG_DS;
     } else if (!seg_given) {
         o->seg = SEG_DS;
     }
@@ -21602,7 +21593,7 @@ EACH_KIND(DEF_ROT_F, ror, 8, d >> n | d << (64 - n), r >> 63, d ^ (d >> 63))
 #if EMU_SLOTS
 #define UOP_RCX s2
 #else
-#define UOP_RCX c->gpr[REG_RCX]
+#define UOP_RCX c->gpr[GPR_RCX]
 #endif
 #define DEF_SHIFT_C(ka, op, sz, bits, expr)                                                                            \
     UOP_FN(uop_##op##sz##n_rc_##ka)                                                                                    \
@@ -21825,10 +21816,10 @@ EMU_PRIV uop_fn handler_imul(unsigned size, bool immediate, unsigned ka, unsigne
 #define UOP_SET_RAX(v) (s0 = (v))
 #define UOP_SET_RDX(v) (s1 = (v))
 #else
-#define UOP_RAX c->gpr[REG_RAX]
-#define UOP_RDX c->gpr[REG_RDX]
-#define UOP_SET_RAX(v) (c->gpr[REG_RAX] = (v))
-#define UOP_SET_RDX(v) (c->gpr[REG_RDX] = (v))
+#define UOP_RAX c->gpr[GPR_RAX]
+#define UOP_RDX c->gpr[GPR_RDX]
+#define UOP_SET_RAX(v) (c->gpr[GPR_RAX] = (v))
+#define UOP_SET_RDX(v) (c->gpr[GPR_RDX] = (v))
 #endif
 #if EMU_HAVE_U128
 #define UOP_MULHI(a, b) ((uint64_t)(((emu_u128)(a) * (b)) >> 64))
@@ -21928,12 +21919,12 @@ EMU_PRIV uop_fn handler_imul_flags(unsigned size, bool immediate)
             UOP_SET_RDX(n % s);                                                                                        \
             UOP_NEXT;                                                                                                  \
         }                                                                                                              \
-        c->gpr[REG_TEMP] = s;                                                                                          \
+        c->gpr[GPR_TEMP] = s;                                                                                          \
         UOP_TAIL(uop_div8_slow);                                                                                       \
     }
 UOP_FN(uop_div8_slow)
 {
-    uint64_t s = c->gpr[REG_TEMP], hi = UOP_RDX, lo = UOP_RAX, r = 0, bits = 64, q = 0;
+    uint64_t s = c->gpr[GPR_TEMP], hi = UOP_RDX, lo = UOP_RAX, r = 0, bits = 64, q = 0;
     if (hi >= s) {
         c->fault.vector = EXC_DE;
         c->fault.flags = 0;
@@ -22068,7 +22059,7 @@ EMU_PRIV uop_fn handler_bits(unsigned op, unsigned size)
 #define DEF_SETCC(ka, unused)                                                                                          \
     UOP_FN(uop_setcc_##ka)                                                                                             \
     {                                                                                                                  \
-        PUTS_1(ka, a, c->gpr[REG_TEMP]);                                                                               \
+        PUTS_1(ka, a, c->gpr[GPR_TEMP]);                                                                               \
         UOP_NEXT;                                                                                                      \
     }
 EACH_KIND(DEF_SETCC, 0)
@@ -22076,7 +22067,7 @@ EACH_KIND(DEF_SETCC, 0)
     UOP_FN(uop_cmov##sz##_##ka##kb)                                                                                    \
     {                                                                                                                  \
         UTYPE_##sz d = GETS(ka, a, sz), s = GETS(kb, b, sz);                                                           \
-        PUTS_##sz(ka, a, c->gpr[REG_TEMP] ? s : d);                                                                    \
+        PUTS_##sz(ka, a, c->gpr[GPR_TEMP] ? s : d);                                                                    \
         UOP_NEXT;                                                                                                      \
     }
 EACH_KIND2(DEF_CMOV, 4)
@@ -22121,7 +22112,7 @@ EMU_PRIV uop_fn handler_reload(unsigned ka)
 /* cpu/handlers_mem.c - handlers with a memory operand.
  *
  * Contract   The trace builder asks handler_*(). Addresses are b + disp or b + (x << scale) + disp, 64 bits, segment bases included; other
- *            forms of address are first computed into REG_TEMP by another uop.
+ *            forms of address are first computed into GPR_TEMP by another uop.
  * Theory     Each memory uop keeps the translation of the page it touched last in its second unit (struct uop_page); UOP_HOST checks
  *            generation, page and the page's end, else a miss handler (handlers_flow.c) takes over and runs the same uop again,
  *            if need be on a bounce buffer. So a handler here never sees I/O, page crossings or faults.
@@ -22623,7 +22614,7 @@ EMU_PRIV uop_fn handler_cmp_mi_jcc(unsigned op, unsigned size, bool flags, unsig
 }
 
 /* ---- stack; RSP is never a slot ---- */
-#define UOP_RSP c->gpr[REG_RSP]
+#define UOP_RSP c->gpr[GPR_RSP]
 #define DEF_PUSH_POP(suffix, ka, sz, cut, on)                                                                          \
     UOP_FN(uop_push##sz##_##suffix)                                                                                    \
     {                                                                                                                  \
@@ -22727,12 +22718,12 @@ EMU_PRIV uop_fn handler_stack_run(unsigned kind, unsigned count)
 }
 UOP_FN(uop_leave8)
 {
-    uint64_t va = c->gpr[REG_RBP], v;
+    uint64_t va = c->gpr[GPR_RBP], v;
     const uint8_t *p;
     UOP_HOST(p, va, r, 8);
     v = ld64le(p);
     UOP_RSP = va + 8;
-    c->gpr[REG_RBP] = v;
+    c->gpr[GPR_RBP] = v;
     UOP_NEXT_MEM;
 }
 EMU_PRIV uop_fn handler_leave(void) { return uop_leave8; }
@@ -22761,7 +22752,7 @@ UOP_FN(uop_call8)
         uint8_t *p;                                                                                                    \
         if (UOP_MISSES(va, 8) || EMU_UNLIKELY(!UOP_JUMP_HIT(j, target))) {                                             \
             c->miss_va = va;                                                                                           \
-            c->gpr[REG_TEMP] = target;                                                                                 \
+            c->gpr[GPR_TEMP] = target;                                                                                 \
             UOP_TAIL(uop_miss_call_reg);                                                                               \
         }                                                                                                              \
         p = (uint8_t *)(uintptr_t)((uintptr_t)va + UOP_PAGE(u)->addend);                                               \
@@ -22784,7 +22775,7 @@ UOP_FN_PRIV(uop_ret8_jump)
     target = ld64le(p);
     j = UOP_JUMP_ENTRY(target);
     if (EMU_UNLIKELY(!UOP_JUMP_HIT(j, target))) {
-        c->gpr[REG_TEMP] = target;
+        c->gpr[GPR_TEMP] = target;
         UOP_TAIL(uop_indirect_miss);
     }
     UOP_RSP = va + 8 + u->v.imm;
@@ -22910,7 +22901,7 @@ EMU_PRIV uop_fn handler_vec_store(unsigned size)
     }                                                                                                                  \
     UOP_FN(uop_cond_##name)                                                                                            \
     {                                                                                                                  \
-        c->gpr[REG_TEMP] = (expr) ? 1 : 0;                                                                             \
+        c->gpr[GPR_TEMP] = (expr) ? 1 : 0;                                                                             \
         UOP_NEXT;                                                                                                      \
     }
 EACH_CONDITION(DEF_CONDITION)
@@ -23145,7 +23136,7 @@ EMU_PRIV uop_fn handler_alu_jcc_ri(unsigned op, unsigned size, bool flags, unsig
         uint64_t target = GET(ka, a);                                                                                  \
         struct uop_jump *j = UOP_JUMP_ENTRY(target);                                                                   \
         if (EMU_UNLIKELY(!UOP_JUMP_HIT(j, target))) {                                                                  \
-            c->gpr[REG_TEMP] = target;                                                                                 \
+            c->gpr[GPR_TEMP] = target;                                                                                 \
             UOP_TAIL(uop_indirect_miss);                                                                               \
         }                                                                                                              \
         UOP_JUMP_TO(j, target);                                                                                        \
@@ -23183,7 +23174,7 @@ static EMU_NOINLINE bool uop_refresh_jump(struct cpu *c, uint64_t target)
 /* The target in TEMP is not in the jump cache. u->misc 1: RET, whose stack pointer is still to move. */
 UOP_FN_PRIV(uop_indirect_miss)
 {
-    uint64_t target = c->gpr[REG_TEMP];
+    uint64_t target = c->gpr[GPR_TEMP];
     bool known = uop_refresh_jump(c, target);
     if (!known && !cpu_canonical(c, target)) {
         c->fault.vector = EXC_GP;
@@ -23192,7 +23183,7 @@ UOP_FN_PRIV(uop_indirect_miss)
         UOP_TAIL(uop_fault);
     }
     if (u->misc == 1) {
-        c->gpr[REG_RSP] += 8 + u->v.imm;
+        c->gpr[GPR_RSP] += 8 + u->v.imm;
         c->return_top = (c->return_top - 1) & (CPU_RETURNS - 1u);
     }
     if (known)
@@ -23283,7 +23274,7 @@ UOP_FN_PRIV(uop_count)
 
 UOP_FN_PRIV(uop_flags) /* what PUSHF pushes in 64-bit mode, into TEMP */
 {
-    c->gpr[REG_TEMP] = cpu_eflags(c) & ~(uint32_t)FLAG_RF;
+    c->gpr[GPR_TEMP] = cpu_eflags(c) & ~(uint32_t)FLAG_RF;
     UOP_LATE(1);
 }
 
@@ -23470,7 +23461,7 @@ static EMU_NOINLINE int uop_agen_slow(struct cpu *c, const struct uop *u)
     offset = insn_address(c, i);
     if (cpu_linear(c, i->seg, offset, u->misc, u->scale, &va))
         return CPU_FAULT;
-    c->gpr[REG_TEMP] = va;
+    c->gpr[GPR_TEMP] = va;
     return CPU_OK;
 }
 UOP_FN_PRIV(uop_agen)
@@ -23637,7 +23628,7 @@ static EMU_NOINLINE int uop_miss_call_slow(struct cpu *c, struct uop *u)
     c->inflight = 0;
     if (r)
         return 2;
-    c->gpr[REG_RSP] = c->miss_va;
+    c->gpr[GPR_RSP] = c->miss_va;
     if (c->attention)
         cpu_kick(c);
     return 1;
@@ -23658,7 +23649,7 @@ UOP_FN_PRIV(uop_miss_call)
 /* CALL r: the page or the jump cache missed; the target is in TEMP. */
 UOP_FN_PRIV(uop_miss_call_reg)
 {
-    uint64_t target = c->gpr[REG_TEMP];
+    uint64_t target = c->gpr[GPR_TEMP];
     int r;
     if (uop_refresh_jump(c, target) && !UOP_MISSES(c->miss_va, 8))
         UOP_AT(u->v.self, u); /* nothing else was missing */
@@ -23675,7 +23666,7 @@ UOP_FN_PRIV(uop_miss_call_reg)
     if (r == 0) {
         uint8_t *p = (uint8_t *)(uintptr_t)((uintptr_t)c->miss_va + UOP_PAGE(u)->addend);
         st64le(p, c->code_base + (uint64_t)(int64_t)u->disp);
-        c->gpr[REG_RSP] = c->miss_va;
+        c->gpr[GPR_RSP] = c->miss_va;
     }
     c->budget -= u->count;
     c->rip = target;
@@ -24309,7 +24300,7 @@ static void trace_find_live(struct trace_builder *b)
 /* ---- emitting ---- */
 
 #define TRACE_KIND_R (UOP_KINDS - 1)
-#define TRACE_CELL_TEMP UOP_GPR(REG_TEMP)
+#define TRACE_CELL_TEMP UOP_GPR(GPR_TEMP)
 #define TRACE_CELL_TEMP2 ((uint16_t)offsetof(struct cpu, vtmp[1]))
 
 static unsigned trace_kind(unsigned reg)
@@ -24449,7 +24440,7 @@ static bool trace_plain_address(const struct trace_builder *b, const struct insn
     int64_t disp = i->disp;
     a->seg = i->seg;
     a->scale = i->scale;
-    a->index = i->index != REG_ZERO;
+    a->index = i->index != GPR_ZERO;
     a->kx = trace_kind(i->index);
     a->x = UOP_GPR(i->index);
     if (i->rip_relative) {
@@ -24471,7 +24462,7 @@ static void trace_emit_address(struct trace_builder *b, const struct insn *i, un
     if (long_mode && i->addrsize == 8) {
         if (!fits) { /* moffs, or a displacement at the edge */
             struct uop *u;
-            if (i->base == REG_ZERO && i->index == REG_ZERO && !i->rip_relative && i->seg < SEG_FS) {
+            if (i->base == GPR_ZERO && i->index == GPR_ZERO && !i->rip_relative && i->seg < SEG_FS) {
                 u = trace_emit(b, handler_mov_ri(8, TRACE_KIND_R));
                 u->a = TRACE_CELL_TEMP;
                 u->v.imm = (uint64_t)i->disp;
@@ -24484,7 +24475,7 @@ static void trace_emit_address(struct trace_builder *b, const struct insn *i, un
             uint16_t seg_cell = (uint16_t)(offsetof(struct cpu, seg_base) + 8u * i->seg);
             if (a->index)
                 trace_emit_lea(b, a, 8);
-            if (a->kb == TRACE_KIND_R && a->b == UOP_GPR(REG_ZERO)) {
+            if (a->kb == TRACE_KIND_R && a->b == UOP_GPR(GPR_ZERO)) {
                 trace_address_cell(a, seg_cell, a->disp);
             } else {
                 a->index = true;
@@ -24496,8 +24487,8 @@ static void trace_emit_address(struct trace_builder *b, const struct insn *i, un
             }
         }
     } else if (i->addrsize == 4 && fits && (long_mode ? i->seg < SEG_FS : trace_seg_flat(b, i->seg, access))) {
-        if (!long_mode && i->base == REG_ZERO && i->index == REG_ZERO && i->disp >= 0)
-            trace_address_cell(a, UOP_GPR(REG_ZERO), a->disp);
+        if (!long_mode && i->base == GPR_ZERO && i->index == GPR_ZERO && i->disp >= 0)
+            trace_address_cell(a, UOP_GPR(GPR_ZERO), a->disp);
         else
             trace_emit_lea(b, a, 4);
         return;
@@ -25098,7 +25089,7 @@ static bool trace_emit_stack(struct trace_builder *b, const struct trace_insn *t
             }
             u = trace_emit_mem(b, handler_push(size, kind));
             u->a = cell;
-            if (size == 8 && kind == TRACE_KIND_R && !i->memory && cell != UOP_GPR(REG_RSP))
+            if (size == 8 && kind == TRACE_KIND_R && !i->memory && cell != UOP_GPR(GPR_RSP))
                 trace_extend_run(b, u, STACK_RUN_PUSH);
         }
     } else if (op == OP_POP) {
@@ -25107,7 +25098,7 @@ static bool trace_emit_stack(struct trace_builder *b, const struct trace_insn *t
         r = interp_reg(i, 0, &high);
         u = trace_emit_mem(b, handler_pop(size, trace_kind(r)));
         u->a = UOP_GPR(r);
-        if (size == 8 && trace_kind(r) == TRACE_KIND_R && r != REG_RSP)
+        if (size == 8 && trace_kind(r) == TRACE_KIND_R && r != GPR_RSP)
             trace_extend_run(b, u, STACK_RUN_POP);
     } else {
         if (!long_mode)
@@ -25212,7 +25203,7 @@ static bool trace_emit_int(struct trace_builder *b, const struct trace_insn *t)
         u->disp = a.disp;
         return true;
     case OP_XCHG:
-        if (i->opcode == 0x90 && i->rm == REG_RAX)
+        if (i->opcode == 0x90 && i->rm == GPR_RAX)
             return true;
         if (interp_is_memory(i, 0)) {
             ra = interp_reg(i, 1, &high);
@@ -25237,13 +25228,13 @@ static bool trace_emit_int(struct trace_builder *b, const struct trace_insn *t)
         ra = interp_reg(i, 1, &high);
         if (op == OP_CMPXCHG)
             trace_spill(b, ra);
-        cell = trace_copy_slot(b, op == OP_XADD ? ra : REG_RAX);
+        cell = trace_copy_slot(b, op == OP_XADD ? ra : GPR_RAX);
         trace_emit_address(b, i, size, ACCESS_WRITE, false, true, &a);
         u = trace_emit_mem(b, fn);
         trace_set_address(u, &a);
         u->a = op == OP_XADD ? cell : UOP_GPR(ra);
         u->x = cell;
-        trace_put_slot(b, op == OP_XADD ? ra : REG_RAX, op == OP_XADD ? size : 8);
+        trace_put_slot(b, op == OP_XADD ? ra : GPR_RAX, op == OP_XADD ? size : 8);
         b->kind = (op == OP_XADD ? FLAGK_ADD : FLAGK_SUB) | (size == 8 ? 3u : 2u);
         return true;
     case OP_BSWAP:
@@ -26231,11 +26222,11 @@ static void disasm_memory(struct disasm_out *o, const struct insn *i, unsigned s
         disasm_put(o, "0x%" PRIx64 "]", rip + i->length + (uint64_t)i->disp);
         return;
     }
-    if (i->base != REG_ZERO) {
+    if (i->base != GPR_ZERO) {
         disasm_put(o, "%s", disasm_reg(i->base, i->addrsize, true, t, sizeof t));
         plus = "+";
     }
-    if (i->index != REG_ZERO) {
+    if (i->index != GPR_ZERO) {
         disasm_put(o, "%s%s*%u", plus, disasm_reg(i->index, i->addrsize, true, t, sizeof t), 1u << i->scale);
         plus = "+";
     }
@@ -26267,8 +26258,8 @@ static void disasm_operand(struct disasm_out *o, const struct insn *i, unsigned 
     case OPND_Cd: disasm_put(o, "cr%u", i->reg); return;
     case OPND_Dd: disasm_put(o, "dr%u", i->reg); return;
     case OPND_ES: case OPND_CS: case OPND_SS: case OPND_DS: case OPND_FS: case OPND_GS: disasm_put(o, "%s", disasm_segs[kind - OPND_ES]); return;
-    case OPND_Xb: case OPND_Xv: disasm_put(o, "%s ptr %s:[%s]", size == 1 ? "byte" : size == 2 ? "word" : size == 4 ? "dword" : "qword", disasm_segs[i->seg < 6 ? i->seg : 3], disasm_reg(REG_RSI, i->addrsize, true, t, sizeof t)); return;
-    case OPND_Yb: case OPND_Yv: disasm_put(o, "%s ptr es:[%s]", size == 1 ? "byte" : size == 2 ? "word" : size == 4 ? "dword" : "qword", disasm_reg(REG_RDI, i->addrsize, true, t, sizeof t)); return;
+    case OPND_Xb: case OPND_Xv: disasm_put(o, "%s ptr %s:[%s]", size == 1 ? "byte" : size == 2 ? "word" : size == 4 ? "dword" : "qword", disasm_segs[i->seg < 6 ? i->seg : 3], disasm_reg(GPR_RSI, i->addrsize, true, t, sizeof t)); return;
+    case OPND_Yb: case OPND_Yv: disasm_put(o, "%s ptr es:[%s]", size == 1 ? "byte" : size == 2 ? "word" : size == 4 ? "dword" : "qword", disasm_reg(GPR_RDI, i->addrsize, true, t, sizeof t)); return;
     case OPND_ST0: disasm_put(o, "st"); return;
     case OPND_STi: disasm_put(o, "st(%u)", i->modrm & 7); return;
     case OPND_XMM0: disasm_put(o, "xmm0"); return;
@@ -26293,7 +26284,7 @@ static void disasm_operand(struct disasm_out *o, const struct insn *i, unsigned 
     case OPND_M: case OPND_Mp: case OPND_Ms: case OPND_Mt: disasm_memory(o, i, 0, rip); return;
     case OPND_Mdq: disasm_memory(o, i, 16, rip); return;
     case OPND_Gb: case OPND_Gw: case OPND_Gv: case OPND_Gd: case OPND_Gy: case OPND_Gq: disasm_put(o, "%s", disasm_reg(i->reg, size, i->rex != 0, t, sizeof t)); return;
-    case OPND_AL: case OPND_AX: case OPND_eAX: disasm_put(o, "%s", disasm_reg(REG_RAX, size, true, t, sizeof t)); return;
+    case OPND_AL: case OPND_AX: case OPND_eAX: disasm_put(o, "%s", disasm_reg(GPR_RAX, size, true, t, sizeof t)); return;
     case OPND_CL: disasm_put(o, "cl"); return;
     case OPND_DX: disasm_put(o, "dx"); return;
     default:
@@ -62226,7 +62217,7 @@ static const char *const gdb_target_parts[] = { /* joined: C99 promises 4095 cha
 };
 #undef GDB_REG
 
-static const uint8_t gdb_gpr_order[16] = { REG_RAX, REG_RBX, REG_RCX, REG_RDX, REG_RSI, REG_RDI, REG_RBP, REG_RSP, 8, 9, 10, 11, 12, 13, 14, 15 };
+static const uint8_t gdb_gpr_order[16] = { GPR_RAX, GPR_RBX, GPR_RCX, GPR_RDX, GPR_RSI, GPR_RDI, GPR_RBP, GPR_RSP, 8, 9, 10, 11, 12, 13, 14, 15 };
 static const uint8_t gdb_seg_order[6] = { SEG_CS, SEG_SS, SEG_DS, SEG_ES, SEG_FS, SEG_GS };
 
 /* Bytes of register n in GDB's order; its size, 0: no such register. */

@@ -25,7 +25,7 @@
 #endif
 #if defined(__x86_64__) && defined(__linux__) && !defined(__ILP32__) && !defined(DIFF_SHADOW)
 #define DIFF_NATIVE 1
-#define _DEFAULT_SOURCE 1 /* these come first, without _GNU_SOURCE: <ucontext.h> would take the names REG_RAX ... */
+#define _DEFAULT_SOURCE 1 /* these come before the parts and their feature macros */
 #include <signal.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
@@ -329,8 +329,8 @@ static void emit(struct encoded *e, uint64_t v, unsigned size)
 static void encode(struct rng *r, const struct form *f, uint32_t at, bool in_sequence, struct encoded *e)
 {
     /* in sequences: these are written, and others hold pointers or counts */
-    static const uint8_t free_regs[] = { REG_RAX, REG_RCX, REG_RDX, REG_RSI, REG_RDI, REG_R8, REG_R9, REG_R10, REG_R11, REG_R15 };
-    static const uint8_t bases[] = { REG_RBX, REG_RBP, REG_R12 };
+    static const uint8_t free_regs[] = { GPR_RAX, GPR_RCX, GPR_RDX, GPR_RSI, GPR_RDI, GPR_R8, GPR_R9, GPR_R10, GPR_R11, GPR_R15 };
+    static const uint8_t bases[] = { GPR_RBX, GPR_RBP, GPR_R12 };
     const struct insn_row *row = f->row;
     unsigned regs = f->wide ? 16 : 8, modrm = 0, rex = 0, k, mod = 3, rm_low;
     bool has_modrm = row_has_modrm(row), need_rex = false, sib = false;
@@ -389,7 +389,7 @@ static void encode(struct rng *r, const struct form *f, uint32_t at, bool in_seq
             sib = (e->base & 7) == 4;
             if (f->wide && rng_one_in(r, 4)) {
                 sib = true;
-                e->index = REG_R13;
+                e->index = GPR_R13;
                 e->scale = (int)rng_below(r, 4);
             }
             mod = 1 + rng_below(r, 2);
@@ -601,44 +601,44 @@ static void make_state(struct rng *r, const struct form *f, const struct encoded
         s->flags |= rng_below(r, 2) << 10;
     fill_bytes(r, s->mem, BLOCK_SIZE, FILL_INT);
     make_fpu_state(r, f, s);
-    s->gpr[REG_RSP] = BLOCK_VA + 0x380 + 8 * rng_below(r, 16);
+    s->gpr[GPR_RSP] = BLOCK_VA + 0x380 + 8 * rng_below(r, 16);
     if (rng_one_in(r, 32))
-        s->gpr[REG_RSP] += rng_below(r, 8);
+        s->gpr[GPR_RSP] += rng_below(r, 8);
     if (rng_one_in(r, 64))
-        s->gpr[REG_RSP] = rng_one_in(r, 2) ? DATA_HOLE + 8 * rng_below(r, 2) : UINT64_C(0x7FFFFFFFFFFFFFF8) + rng_below(r, 16);
+        s->gpr[GPR_RSP] = rng_one_in(r, 2) ? DATA_HOLE + 8 * rng_below(r, 2) : UINT64_C(0x7FFFFFFFFFFFFFF8) + rng_below(r, 16);
     if (row->attr & ROW_REP || !strcmp(n, "xlat") || !strncmp(n, "maskmov", 7)) {
-        s->gpr[REG_RSI] = BLOCK_VA + 0x180 + rng_below(r, 0x380);
-        s->gpr[REG_RDI] = rng_one_in(r, 3) ? s->gpr[REG_RSI] + rng_below(r, 32) - 16 : BLOCK_VA + 0x180 + rng_below(r, 0x380);
-        s->gpr[REG_RBX] = BLOCK_VA + rng_below(r, 0x600);
-        s->gpr[REG_RCX] = rng_below(r, 24);
+        s->gpr[GPR_RSI] = BLOCK_VA + 0x180 + rng_below(r, 0x380);
+        s->gpr[GPR_RDI] = rng_one_in(r, 3) ? s->gpr[GPR_RSI] + rng_below(r, 32) - 16 : BLOCK_VA + 0x180 + rng_below(r, 0x380);
+        s->gpr[GPR_RBX] = BLOCK_VA + rng_below(r, 0x600);
+        s->gpr[GPR_RCX] = rng_below(r, 24);
         if (rng_one_in(r, 24))
-            s->gpr[REG_RDI] = DATA_HOLE - rng_below(r, 32);
+            s->gpr[GPR_RDI] = DATA_HOLE - rng_below(r, 32);
         if (e->addr_small) { /* upper halves do not count, and are cleared only if written */
-            s->gpr[REG_RSI] |= rng_next(r) << 32;
-            s->gpr[REG_RDI] |= rng_next(r) << 32;
-            s->gpr[REG_RCX] |= rng_next(r) << 32;
+            s->gpr[GPR_RSI] |= rng_next(r) << 32;
+            s->gpr[GPR_RDI] |= rng_next(r) << 32;
+            s->gpr[GPR_RCX] |= rng_next(r) << 32;
         }
         if (!strcmp(n, "cmps") || !strcmp(n, "scas"))
             for (k = 0; k < BLOCK_SIZE; k++)
                 s->mem[k] = (uint8_t)rng_below(r, 2);
         if (!strcmp(n, "scas"))
-            s->gpr[REG_RAX] &= UINT64_C(0x0101010101010101);
+            s->gpr[GPR_RAX] &= UINT64_C(0x0101010101010101);
     }
     if (!strcmp(n, "enter") || !strcmp(n, "leave"))
-        s->gpr[REG_RBP] = BLOCK_VA + 0x500 + 8 * rng_below(r, 16);
+        s->gpr[GPR_RBP] = BLOCK_VA + 0x500 + 8 * rng_below(r, 16);
     if (!strncmp(n, "loop", 4) || !strcmp(n, "jcxz"))
-        s->gpr[REG_RCX] = rng_one_in(r, 2) ? rng_below(r, 3) : s->gpr[REG_RCX];
+        s->gpr[GPR_RCX] = rng_one_in(r, 2) ? rng_below(r, 3) : s->gpr[GPR_RCX];
     if (!strncmp(n, "pcmpestr", 8)) {
-        s->gpr[REG_RAX] = rng_one_in(r, 4) ? s->gpr[REG_RAX] : (uint64_t)0 + rng_below(r, 40) - 20;
-        s->gpr[REG_RDX] = rng_one_in(r, 4) ? s->gpr[REG_RDX] : (uint64_t)0 + rng_below(r, 40) - 20;
+        s->gpr[GPR_RAX] = rng_one_in(r, 4) ? s->gpr[GPR_RAX] : (uint64_t)0 + rng_below(r, 40) - 20;
+        s->gpr[GPR_RDX] = rng_one_in(r, 4) ? s->gpr[GPR_RDX] : (uint64_t)0 + rng_below(r, 40) - 20;
     }
     if (!strcmp(n, "popf")) { /* TF, IF, NT, AC, ID belong to the tests of the system */
-        uint64_t at_sp = s->gpr[REG_RSP] - BLOCK_VA;
+        uint64_t at_sp = s->gpr[GPR_RSP] - BLOCK_VA;
         if (at_sp + 8 <= BLOCK_SIZE)
             st64le(s->mem + at_sp, (ld64le(s->mem + at_sp) & 0xCD5) | 0x202);
     }
     if ((!strcmp(n, "div") || !strcmp(n, "idiv")) && rng_one_in(r, 2))
-        s->gpr[REG_RDX] = rng_one_in(r, 2) ? 0 : s->gpr[REG_RDX] >> (32 + rng_below(r, 32));
+        s->gpr[GPR_RDX] = rng_one_in(r, 2) ? 0 : s->gpr[GPR_RDX] >> (32 + rng_below(r, 32));
     /* the memory operand */
     if (e->memory && (e->base >= 0 || e->moffs || e->rip_relative)) {
         uint64_t index = 0;
@@ -688,14 +688,14 @@ static void make_state(struct rng *r, const struct form *f, const struct encoded
                 if (n[7]) {
                     bool big = !strcmp(n, "cmpxchg16b");
                     if (big) {
-                        s->gpr[REG_RAX] = ld64le(p);
-                        s->gpr[REG_RDX] = ld64le(p + 8);
+                        s->gpr[GPR_RAX] = ld64le(p);
+                        s->gpr[GPR_RDX] = ld64le(p + 8);
                     } else {
-                        s->gpr[REG_RAX] = ld32le(p);
-                        s->gpr[REG_RDX] = ld32le(p + 4);
+                        s->gpr[GPR_RAX] = ld32le(p);
+                        s->gpr[GPR_RDX] = ld32le(p + 4);
                     }
-                } else if (e->base != REG_RAX && e->index != REG_RAX) {
-                    s->gpr[REG_RAX] = ld64le(p);
+                } else if (e->base != GPR_RAX && e->index != GPR_RAX) {
+                    s->gpr[GPR_RAX] = ld64le(p);
                 }
             } else if ((!strcmp(n, "jmp") || !strcmp(n, "call")) && !rng_one_in(r, 16)) {
                 uint64_t to = CODE_VA + 0x100 + rng_below(r, 0x600);
@@ -707,16 +707,16 @@ static void make_state(struct rng *r, const struct form *f, const struct encoded
                     s->gpr[e->reg] = target; /* a wild offset: whatever happens must be the same */
             }
         }
-    } else if ((!strcmp(n, "jmp") || !strcmp(n, "call")) && !rng_one_in(r, 16) && e->rm != REG_RSP) {
+    } else if ((!strcmp(n, "jmp") || !strcmp(n, "call")) && !rng_one_in(r, 16) && e->rm != GPR_RSP) {
         s->gpr[e->rm] = CODE_VA + 0x100 + rng_below(r, 0x600);
     } else if (!strcmp(n, "cmpxchg") && rng_one_in(r, 2)) {
-        s->gpr[REG_RAX] = s->gpr[e->rm];
+        s->gpr[GPR_RAX] = s->gpr[e->rm];
     } else if (name_in(diff_selector_operand, n) && !e->memory) {
         uint16_t selector = value_selector(r);
         s->gpr[e->rm] = (s->gpr[e->rm] & ~(uint64_t)0xFFFF) | selector;
     }
     if (!strcmp(n, "ret")) {
-        uint64_t at_sp = s->gpr[REG_RSP] - BLOCK_VA;
+        uint64_t at_sp = s->gpr[GPR_RSP] - BLOCK_VA;
         if (at_sp + 8 <= BLOCK_SIZE && !rng_one_in(r, 16)) {
             uint64_t to = CODE_VA + 0x100 + rng_below(r, 0x600);
             st64le(s->mem + at_sp, f->wide ? to : to | rng_next(r) << 32);
@@ -880,7 +880,7 @@ static void rig_run(struct rig *m, struct diff_case *t)
         return;
     t->out.vector = (int32_t)((c->rip - 1 - SUPERVISOR_VA - PHYS_STUBS) / 8);
     has_error = t->out.vector == EXC_DF || (t->out.vector >= EXC_TS && t->out.vector <= EXC_PF) || t->out.vector == EXC_AC;
-    frame = m->bytes + ((c->gpr[REG_RSP] - SUPERVISOR_VA) & (PHYS_SIZE / 2 - 1));
+    frame = m->bytes + ((c->gpr[GPR_RSP] - SUPERVISOR_VA) & (PHYS_SIZE / 2 - 1));
     if (has_error) {
         t->out.error = ld32le(frame);
         frame += 8;
@@ -889,7 +889,7 @@ static void rig_run(struct rig *m, struct diff_case *t)
     t->out.flags = ld32le(frame + 16) & FLAGS_COMPARED;
     for (k = 0; k < 16; k++)
         t->out.gpr[k] = c->gpr[k];
-    t->out.gpr[REG_RSP] = ld64le(frame + 24);
+    t->out.gpr[GPR_RSP] = ld64le(frame + 24);
     t->out.cr2 = t->out.vector == EXC_PF ? c->cr2 : 0;
     rig_leave(m, t);
 }
@@ -1226,7 +1226,7 @@ static unsigned shift_count(const struct form *f, const struct diff_case *t)
         if (f->row->opnd[k] == OPND_Ib)
             return t->code[t->length - 1] & mask;
         if (f->row->opnd[k] == OPND_CL)
-            return (unsigned)t->in.gpr[REG_RCX] & mask;
+            return (unsigned)t->in.gpr[GPR_RCX] & mask;
     }
     return 1;
 }
@@ -1287,10 +1287,33 @@ static void normalise_vendor(const struct form *f, const struct diff_case *t, st
     if (!(ld16le(s->fx + 2) & FSW_ES)) /* FIP: AMD's save and restore it only while an unmasked exception is pending (APM vol. 5 FXSAVE) */
         memset(s->fx + 8, 0, 8);
 }
+/* Where this program lies below 4 GiB, as one that is linked to a fixed address does: there natively wild pointers find memory. */
+static bool in_own_image(uint64_t va)
+{
+    static struct { uint64_t from, to; } ranges[64];
+    static int count = -1;
+    int k;
+    if (count < 0) {
+        FILE *f = fopen("/proc/self/maps", "r");
+        char line[512];
+        count = 0;
+        while (f && count < 64 && fgets(line, sizeof line, f))
+            if (sscanf(line, "%" SCNx64 "-%" SCNx64, &ranges[count].from, &ranges[count].to) == 2 && ranges[count].from < UINT64_C(0x100000000))
+                count++;
+        if (f)
+            fclose(f);
+    }
+    for (k = 0; k < count; k++)
+        if (va >= ranges[k].from && va < ranges[k].to)
+            return true;
+    return false;
+}
+/* a: ours */
 static bool states_equal(const struct diff_state *a, const struct diff_state *b)
 {
-    return a->vector == b->vector && a->rip == b->rip && a->cr2 == b->cr2 && a->flags == b->flags && a->error == b->error &&
-           !memcmp(a->gpr, b->gpr, sizeof a->gpr) && !memcmp(a->fx, b->fx, sizeof a->fx) && !memcmp(a->mem, b->mem, sizeof a->mem);
+    return (a->vector == EXC_PF && in_own_image(a->cr2)) || /* not comparable */
+           (a->vector == b->vector && a->rip == b->rip && a->cr2 == b->cr2 && a->flags == b->flags && a->error == b->error &&
+           !memcmp(a->gpr, b->gpr, sizeof a->gpr) && !memcmp(a->fx, b->fx, sizeof a->fx) && !memcmp(a->mem, b->mem, sizeof a->mem));
 }
 static void print_difference(const struct form *f, const struct diff_case *t, const struct diff_state *got, const char *how)
 {
@@ -1387,7 +1410,7 @@ static bool vendor_explains(const struct form *f, const struct diff_case *t, con
         case VENDOR_ALIGNMENT: so = mine->vector == EXC_GP && want->vector != EXC_GP; break;
         case VENDOR_REX_B: so = t->length >= 2 && (t->code[t->length - 2] & 0xF1) == 0x41; break;
         case VENDOR_SELECTOR:
-            at = want->gpr[REG_RSP] - BLOCK_VA;
+            at = want->gpr[GPR_RSP] - BLOCK_VA;
             if (at <= BLOCK_SIZE - 4)
                 memcpy(alike.mem + at + 2, want->mem + at + 2, 2);
             so = states_equal(&alike, want);
@@ -1731,7 +1754,7 @@ static unsigned sequence_insn(struct rig *m, struct rng *r, const struct sequenc
                                      e.bytes, e.length, &i) != 0 ||
                           i.row != f->row || (row_has_modrm(f->row) && i.memory != f->mem);
         if (f->row->enc & OPREG) /* the register is in the opcode */
-            writes_reserved |= e.rm == REG_RSP || e.rm == REG_RBP || e.rm == REG_RBX || (e.rm >= REG_R12 && e.rm <= REG_R14);
+            writes_reserved |= e.rm == GPR_RSP || e.rm == GPR_RBP || e.rm == GPR_RBX || (e.rm >= GPR_R12 && e.rm <= GPR_R14);
         if (!e.memory && !(i.rex) && !writes_reserved) /* AH..BH: BH belongs to a pointer */
             writes_reserved |= (i.modrm & 7) == 7 || (i.modrm >> 3 & 7) == 7;
     } while (writes_reserved);
@@ -1778,12 +1801,12 @@ static void sequence_state(struct rng *r, const struct sequences *p, struct diff
     st32le(s->fx + 24, rng_one_in(r, 2) ? 0x1F80 : 0x1FA0);
     for (k = 0; k < 16; k++)
         s->gpr[k] = value_int(r);
-    s->gpr[REG_RBX] = BLOCK_VA + 0x200;
-    s->gpr[REG_RBP] = BLOCK_VA + 0x300;
-    s->gpr[REG_R12] = BLOCK_VA + 0x400 - (rng_one_in(r, 4) ? rng_below(r, 16) : 0);
-    s->gpr[REG_R13] = rng_below(r, 8);
-    s->gpr[REG_R14] = 1 + rng_below(r, 3);
-    s->gpr[REG_RSP] = BLOCK_VA + 0x600;
+    s->gpr[GPR_RBX] = BLOCK_VA + 0x200;
+    s->gpr[GPR_RBP] = BLOCK_VA + 0x300;
+    s->gpr[GPR_R12] = BLOCK_VA + 0x400 - (rng_one_in(r, 4) ? rng_below(r, 16) : 0);
+    s->gpr[GPR_R13] = rng_below(r, 8);
+    s->gpr[GPR_R14] = 1 + rng_below(r, 3);
+    s->gpr[GPR_RSP] = BLOCK_VA + 0x600;
     s->flags = 0x202u | (rng_below(r, 0x1000) & 0x8D5u);
     fill_bytes(r, s->mem, BLOCK_SIZE, rng_one_in(r, 2) ? FILL_INT : f.fill);
     s->rip = CODE_VA + t->at;
@@ -1923,7 +1946,7 @@ static void write_vectors_of_form(void *opaque, const struct form *f)
 static void read_vendor(struct session *s)
 {
     static const uint8_t cpuid[] = { 0x0F, 0xA2 };
-    static const int order[] = { REG_RBX, REG_RDX, REG_RCX };
+    static const int order[] = { GPR_RBX, GPR_RDX, GPR_RCX };
     struct diff_case *t = &native->cases[0];
     unsigned k;
     memset(t, 0, sizeof *t);

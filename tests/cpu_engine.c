@@ -69,7 +69,7 @@ static struct cpu *machine(enum machine_kind kind)
     if (kind == REAL) {
         b.kind = CPU_BOOT_REAL;
         b.rip = CODE;
-        b.gpr[REG_RSP] = 0x7000;
+        b.gpr[GPR_RSP] = 0x7000;
         cpu_load_boot_state(c, &b);
         return c;
     }
@@ -93,7 +93,7 @@ static struct cpu *machine(enum machine_kind kind)
     b.ds = b.es = b.ss = 16;
     b.rip = CODE;
     b.cr3 = PML4;
-    b.gpr[REG_RSP] = STACK;
+    b.gpr[GPR_RSP] = STACK;
     b.gdt_base = GDT;
     b.gdt_limit = 0x17;
     cpu_load_boot_state(c, &b);
@@ -147,8 +147,8 @@ TEST(budgets_are_exact_and_do_not_change_results)
             CHECK_EQ(c->icount - before, b);
     }
     CHECK_EQ(c->icount, 1 + 4 * 1000000 + 1);
-    CHECK_EQ(c->gpr[REG_RAX], 3000000);
-    CHECK_EQ(c->gpr[REG_RBX], expect);
+    CHECK_EQ(c->gpr[GPR_RAX], 3000000);
+    CHECK_EQ(c->gpr[GPR_RBX], expect);
 }
 
 TEST(stepping_and_traces_reach_the_same_state)
@@ -176,7 +176,7 @@ TEST(a_store_into_the_next_instruction_takes_effect)
     CHECK(c != NULL);
     PUT(c, CODE, "\xC6\x05\x01\x00\x00\x00\x22\xB1\x11\xF4");
     CHECK(finish(c));
-    CHECK_EQ(c->gpr[REG_RCX], 0x22);
+    CHECK_EQ(c->gpr[GPR_RCX], 0x22);
 }
 
 /* xor eax,eax; mov ecx,3000; 1: mov edx,5; add eax,edx; cmp ecx,1000; jne 2f; mov byte ptr [rdi+8],7; 2: dec ecx; jnz 1b; hlt */
@@ -185,9 +185,9 @@ TEST(a_hot_loop_that_patches_itself_sees_it)
     struct cpu *c = machine(LONG);
     CHECK(c != NULL);
     PUT(c, CODE, "\x31\xC0\xB9\xB8\x0B\x00\x00\xBA\x05\x00\x00\x00\x01\xD0\x81\xF9\xE8\x03\x00\x00\x75\x04\xC6\x47\x08\x07\xFF\xC9\x75\xE9\xF4");
-    c->gpr[REG_RDI] = CODE;
+    c->gpr[GPR_RDI] = CODE;
     CHECK(finish(c));
-    CHECK_EQ(c->gpr[REG_RAX], 2001 * 5 + 999 * 7); /* ECX = 3000..1000 with 5 */
+    CHECK_EQ(c->gpr[GPR_RAX], 2001 * 5 + 999 * 7); /* ECX = 3000..1000 with 5 */
 }
 
 /* mov ecx,400; 1: call rdx; dec ecx; jnz 1b; hlt */
@@ -197,12 +197,12 @@ TEST(dma_into_hot_code_is_noticed)
     CHECK(c != NULL);
     PUT(c, CODE, "\xB9\x90\x01\x00\x00\xFF\xD2\xFF\xC9\x75\xFA\xF4");
     PUT(c, 0x9000, "\x48\x83\xC0\x05\xC3"); /* add rax,5; ret */
-    c->gpr[REG_RDX] = 0x9000;
+    c->gpr[GPR_RDX] = 0x9000;
     CHECK_EQ(go(c, 1 + 200 * 5), CPU_EXIT_BUDGET);
-    CHECK_EQ(c->gpr[REG_RAX], 1000);
+    CHECK_EQ(c->gpr[GPR_RAX], 1000);
     PUT(c, 0x9000, "\x48\x83\xC0\x07\xC3");
     CHECK(finish(c));
-    CHECK_EQ(c->gpr[REG_RAX], 1000 + 200 * 7);
+    CHECK_EQ(c->gpr[GPR_RAX], 1000 + 200 * 7);
 }
 
 TEST(code_follows_its_mapping)
@@ -212,12 +212,12 @@ TEST(code_follows_its_mapping)
     PUT(c, CODE, "\xB9\x90\x01\x00\x00\xFF\xD2\xFF\xC9\x75\xFA\xF4");
     PUT(c, 0x9000, "\x48\x83\xC0\x05\xC3");
     PUT(c, 0xB000, "\x48\x83\xC0\x07\xC3");
-    c->gpr[REG_RDX] = 0x9000;
+    c->gpr[GPR_RDX] = 0x9000;
     go(c, 1 + 200 * 5);
     poke64(c, PT + 9 * 8, 0xB000 | 7);
     tlb_flush_page(c, 0x9000);
     CHECK(finish(c));
-    CHECK_EQ(c->gpr[REG_RAX], 1000 + 200 * 7);
+    CHECK_EQ(c->gpr[GPR_RAX], 1000 + 200 * 7);
 }
 
 /* mov ecx,400; 1: add rax,[rbx]; cmp ecx,200; jne 2f; mov [rsi],rdi; invlpg [rbx]; 2: dec ecx; jnz 1b; hlt */
@@ -228,11 +228,11 @@ TEST(data_follows_its_mapping_after_invlpg)
     PUT(c, CODE, "\xB9\x90\x01\x00\x00\x48\x03\x03\x81\xF9\xC8\x00\x00\x00\x75\x06\x48\x89\x3E\x0F\x01\x3B\xFF\xC9\x75\xEB\xF4");
     poke64(c, DATA, 1);
     poke64(c, DATA + 0x1000, 100);
-    c->gpr[REG_RBX] = DATA;
-    c->gpr[REG_RSI] = PT + (DATA >> 12) * 8;
-    c->gpr[REG_RDI] = (DATA + 0x1000) | 7;
+    c->gpr[GPR_RBX] = DATA;
+    c->gpr[GPR_RSI] = PT + (DATA >> 12) * 8;
+    c->gpr[GPR_RDI] = (DATA + 0x1000) | 7;
     CHECK(finish(c));
-    CHECK_EQ(c->gpr[REG_RAX], 201 + 199 * 100);
+    CHECK_EQ(c->gpr[GPR_RAX], 201 + 199 * 100);
 }
 
 /* mov ecx,300; mov rbx,0x200000; 1: cmp ecx,1; cmove rbx,rdi; mov eax,0x7fffffff; add eax,1; mov rdx,[rbx]; dec ecx; jnz 1b; hlt */
@@ -241,13 +241,13 @@ TEST(a_fault_in_a_hot_trace_finds_flags_and_count_exact)
     struct cpu *c = machine(LONG);
     CHECK(c != NULL);
     PUT(c, CODE, "\xB9\x2C\x01\x00\x00\x48\xC7\xC3\x00\x00\x20\x00\x83\xF9\x01\x48\x0F\x44\xDF\xB8\xFF\xFF\xFF\x7F\x83\xC0\x01\x48\x8B\x13\xFF\xC9\x75\xEA\xF4");
-    c->gpr[REG_RDI] = 0x40000000; /* not mapped */
+    c->gpr[GPR_RDI] = 0x40000000; /* not mapped */
     CHECK(finish(c));
     CHECK_EQ(vector_at(c), EXC_PF);
     CHECK_EQ(c->cr2, 0x40000000);
-    CHECK_EQ(mem_ld(c->emu, c->gpr[REG_RSP] + 8, 8), CODE + 27);       /* RIP of the load */
-    CHECK_EQ(mem_ld(c->emu, c->gpr[REG_RSP] + 24, 8), 0x10000 /* RF */ | FLAG_OF | FLAG_SF | FLAG_AF | FLAG_PF | 2);
-    CHECK_EQ(c->gpr[REG_RCX], 1);
+    CHECK_EQ(mem_ld(c->emu, c->gpr[GPR_RSP] + 8, 8), CODE + 27);       /* RIP of the load */
+    CHECK_EQ(mem_ld(c->emu, c->gpr[GPR_RSP] + 24, 8), 0x10000 /* RF */ | FLAG_OF | FLAG_SF | FLAG_AF | FLAG_PF | 2);
+    CHECK_EQ(c->gpr[GPR_RCX], 1);
     CHECK_EQ(c->icount, 2 + 299 * 7 + 4 + 1 /* the handler's HLT */);
 }
 
@@ -258,7 +258,7 @@ TEST(a_device_sees_the_exact_instruction_count)
     unsigned k;
     CHECK(c != NULL);
     PUT(c, CODE, "\xB9\xD0\x07\x00\x00\x8B\x03\x48\x01\xC6\x90\x48\x8B\x13\xFF\xC9\x75\xF3\xF4");
-    c->gpr[REG_RBX] = IO;
+    c->gpr[GPR_RBX] = IO;
     CHECK(finish(c));
     CHECK_EQ(io_reads, 4000);
     for (k = 0; k < 2000; k++) {
@@ -273,10 +273,10 @@ TEST(accesses_that_cross_pages_work_in_hot_traces)
     struct cpu *c = machine(LONG);
     CHECK(c != NULL);
     PUT(c, CODE, "\xB9\x2C\x01\x00\x00\x48\x89\x0B\x48\x03\x03\xFF\xC9\x75\xF6\xF4");
-    c->gpr[REG_RBX] = DATA + 0xFFD;
+    c->gpr[GPR_RBX] = DATA + 0xFFD;
     poke64(c, PT + (DATA / 4096 + 1) * 8, (DATA + 0x5000) | 7); /* not contiguous */
     CHECK(finish(c));
-    CHECK_EQ(c->gpr[REG_RAX], 300 * 301 / 2);
+    CHECK_EQ(c->gpr[GPR_RAX], 300 * 301 / 2);
     CHECK_EQ(mem_ld(c->emu, DATA + 0xFFD, 1), 1);
     CHECK_EQ(mem_ld(c->emu, DATA + 0x5000, 4), 0);
 }
@@ -285,12 +285,12 @@ TEST(accesses_that_cross_pages_work_in_hot_traces)
  * copy, and its sum must not be lost on the way back to the register. The same with bytes from a device. */
 TEST(short_sums_with_operands_across_pages_or_from_devices_reach_their_registers)
 {
-    static const unsigned regs[] = { REG_RAX, REG_RCX, REG_RDX, REG_RSI, REG_RDI };
+    static const unsigned regs[] = { GPR_RAX, GPR_RCX, GPR_RDX, GPR_RSI, GPR_RDI };
     struct cpu *c = machine(LONG);
     unsigned k;
     CHECK(c != NULL);
     PUT(c, CODE, "\x41\xB9\x2C\x01\x00\x00\x66\x03\x03\x66\x03\x0B\x66\x03\x13\x66\x03\x33\x66\x03\x3B\x41\xFF\xC9\x75\xEC\xF4");
-    c->gpr[REG_RBX] = DATA + 0xFFF;
+    c->gpr[GPR_RBX] = DATA + 0xFFF;
     PUT(c, DATA + 0xFFF, "\x02\x01");
     for (k = 0; k < 5; k++)
         c->gpr[regs[k]] = UINT64_C(0x1111222233330000) + k;
@@ -302,7 +302,7 @@ TEST(short_sums_with_operands_across_pages_or_from_devices_reach_their_registers
     c = machine(LONG);
     CHECK(c != NULL);
     PUT(c, CODE, "\x41\xB9\x2C\x01\x00\x00\x02\x03\x02\x0B\x02\x13\x41\xFF\xC9\x75\xF5\xF4");
-    c->gpr[REG_RBX] = IO;
+    c->gpr[GPR_RBX] = IO;
     for (k = 0; k < 3; k++)
         c->gpr[regs[k]] = 0;
     CHECK(finish(c));
@@ -320,11 +320,11 @@ TEST(xadd_and_cmpxchg_in_hot_traces_also_across_pages)
         uint32_t m = 5, a = 7, x = 3, d = 9, old;
         CHECK(c != NULL);
         PUT(c, CODE, "\x41\xB9\x2C\x01\x00\x00\x0F\xC1\x0B\x0F\xB1\x13\x41\xFF\xC9\x75\xF5\xF4");
-        c->gpr[REG_RBX] = DATA + where;
+        c->gpr[GPR_RBX] = DATA + where;
         PUT(c, DATA + where, "\x05\x00\x00\x00");
-        c->gpr[REG_RAX] = UINT64_C(0x5555555500000000) | a;
-        c->gpr[REG_RCX] = UINT64_C(0x5555555500000000) | x;
-        c->gpr[REG_RDX] = UINT64_C(0x5555555500000000) | d;
+        c->gpr[GPR_RAX] = UINT64_C(0x5555555500000000) | a;
+        c->gpr[GPR_RCX] = UINT64_C(0x5555555500000000) | x;
+        c->gpr[GPR_RDX] = UINT64_C(0x5555555500000000) | d;
         CHECK(finish(c));
         for (k = 0; k < 300; k++) {
             old = m;
@@ -335,9 +335,9 @@ TEST(xadd_and_cmpxchg_in_hot_traces_also_across_pages)
             else
                 a = m;
         }
-        CHECK_EQ(c->gpr[REG_RAX], a);
-        CHECK_EQ(c->gpr[REG_RCX], x);
-        CHECK_EQ(c->gpr[REG_RDX], UINT64_C(0x5555555500000000) | d);
+        CHECK_EQ(c->gpr[GPR_RAX], a);
+        CHECK_EQ(c->gpr[GPR_RCX], x);
+        CHECK_EQ(c->gpr[GPR_RDX], UINT64_C(0x5555555500000000) | d);
         CHECK_EQ(mem_ld(c->emu, DATA + where, 4), m);
     }
 }
@@ -356,7 +356,7 @@ TEST(an_instruction_across_pages_follows_both_mappings)
         c->rip = 0x9FFD;
         c->halted = false;
         CHECK(finish(c));
-        CHECK_EQ(c->gpr[REG_RAX], k & 1 ? 0x55663344 : 0x11223344);
+        CHECK_EQ(c->gpr[GPR_RAX], k & 1 ? 0x55663344 : 0x11223344);
     }
 }
 
@@ -374,9 +374,9 @@ TEST(single_step_traps_after_every_instruction)
             break;
         traps++;
         CHECK_EQ(c->dr[6] & 0x4000, 0x4000);
-        c->rip = mem_ld(c->emu, c->gpr[REG_RSP], 8);
-        cpu_set_eflags(c, (uint32_t)mem_ld(c->emu, c->gpr[REG_RSP] + 16, 8));
-        c->gpr[REG_RSP] = mem_ld(c->emu, c->gpr[REG_RSP] + 24, 8);
+        c->rip = mem_ld(c->emu, c->gpr[GPR_RSP], 8);
+        cpu_set_eflags(c, (uint32_t)mem_ld(c->emu, c->gpr[GPR_RSP] + 16, 8));
+        c->gpr[GPR_RSP] = mem_ld(c->emu, c->gpr[GPR_RSP] + 24, 8);
         c->halted = false;
         if (c->rip == CODE + 9)
             break;
@@ -390,11 +390,11 @@ TEST(an_interrupt_raised_by_a_store_is_taken_at_the_next_exit)
     struct cpu *c = machine(LONG);
     CHECK(c != NULL);
     PUT(c, CODE, "\x89\x03\xEB\x00\x90\x90\xF4"); /* mov [rbx],eax; jmp +0; nop; nop; hlt */
-    c->gpr[REG_RBX] = IO;
-    c->gpr[REG_RAX] = 0x77;
+    c->gpr[GPR_RBX] = IO;
+    c->gpr[GPR_RAX] = 0x77;
     go(c, 100000);
     CHECK_EQ(vector_at(c), EXC_NMI);
-    CHECK(mem_ld(c->emu, c->gpr[REG_RSP], 8) <= CODE + 6);
+    CHECK(mem_ld(c->emu, c->gpr[GPR_RSP], 8) <= CODE + 6);
 }
 
 /* rep stosb over 3 pages, stopped at budgets */
@@ -404,12 +404,12 @@ TEST(string_instructions_make_progress_and_end)
     uint8_t last[2];
     CHECK(c != NULL);
     PUT(c, CODE, "\xF3\xAA\xF4");
-    c->gpr[REG_RAX] = 0x5A;
-    c->gpr[REG_RDI] = DATA + 5;
-    c->gpr[REG_RCX] = 300000;
+    c->gpr[GPR_RAX] = 0x5A;
+    c->gpr[GPR_RDI] = DATA + 5;
+    c->gpr[GPR_RCX] = 300000;
     CHECK(finish(c));
-    CHECK_EQ(c->gpr[REG_RCX], 0);
-    CHECK_EQ(c->gpr[REG_RDI], DATA + 5 + 300000);
+    CHECK_EQ(c->gpr[GPR_RCX], 0);
+    CHECK_EQ(c->gpr[GPR_RDI], DATA + 5 + 300000);
     mem_read(c->emu, DATA + 5 + 299999, last, 2);
     CHECK_EQ(last[0], 0x5A);
     CHECK_EQ(last[1], 0);
@@ -440,15 +440,15 @@ TEST(real_mode_runs_in_segments_that_begin_inside_a_page)
     cpu_update_mode(c);
     c->rip = 0;
     CHECK(finish(c));
-    CHECK_EQ(c->gpr[REG_RAX], 50);
+    CHECK_EQ(c->gpr[GPR_RAX], 50);
     CHECK_EQ(c->rip, 7);
     c->halted = false;
-    c->gpr[REG_RAX] = 0;
+    c->gpr[GPR_RAX] = 0;
     cpu_set_segment_real(c, SEG_CS, 0);
     cpu_update_mode(c);
     c->rip = 0x7C00;
     CHECK(finish(c));
-    CHECK_EQ(c->gpr[REG_RAX], 50);
+    CHECK_EQ(c->gpr[GPR_RAX], 50);
     CHECK_EQ(c->rip, 0x7C07);
 }
 
@@ -463,7 +463,7 @@ TEST(the_code_segments_limit_is_kept)
     c->rip = 0xFFFE;
     CHECK(finish(c));
     CHECK_EQ(c->rip, 0x0601);
-    CHECK_EQ(mem_ld(c->emu, c->gpr[REG_RSP] & 0xFFFF, 2), 0xFFFF);
+    CHECK_EQ(mem_ld(c->emu, c->gpr[GPR_RSP] & 0xFFFF, 2), 0xFFFF);
 }
 
 /* mov ecx,200; 1: inc rax; dec ecx; jnz 1b; hlt */
@@ -485,7 +485,7 @@ TEST(breakpoints_stop_hot_loops_each_time)
     }
     CHECK_EQ(hits, 100);
     CHECK_EQ(cpu_breakpoint_set(c->emu, &b, false), 0);
-    CHECK_EQ(c->gpr[REG_RAX], 200);
+    CHECK_EQ(c->gpr[GPR_RAX], 200);
 }
 
 /* 1: inc rax; jmp 1b */
@@ -510,15 +510,15 @@ TEST(code_runs_from_io_and_follows_the_memory_map)
     PUT(c, CODE, "\xB9\x90\x01\x00\x00\xFF\xD2\xFF\xC9\x75\xFA\xF4");
     PUT(c, 0x9000, "\x48\x83\xC0\x05\xC3");
     PUT(c, 0xB000, "\x48\x83\xC0\x07\xC3");
-    c->gpr[REG_RDX] = 0x9000;
+    c->gpr[GPR_RDX] = 0x9000;
     go(c, 1 + 200 * 5);
     region_init_ram(&alias, "alias", c->emu->ram, 0xB000, 0x1000);
     CHECK_EQ(region_add(c->emu, &c->emu->memory, &alias, 0x9000, 20), 0);
     CHECK(finish(c));
-    CHECK_EQ(c->gpr[REG_RAX], 1000 + 200 * 7);
+    CHECK_EQ(c->gpr[GPR_RAX], 1000 + 200 * 7);
     region_remove(c->emu, &c->emu->memory, &alias);
     c->halted = false; /* the device reads 1, 2, 3 ...: 01 00 is add [rax],eax */
-    c->gpr[REG_RAX] = DATA;
+    c->gpr[GPR_RAX] = DATA;
     c->rip = IO;
     go(c, 1);
     CHECK_EQ(c->rip, IO + 2);
@@ -542,13 +542,13 @@ TEST(a_full_trace_cache_is_emptied_and_refilled)
             c->halted = false;
             go(c, 1000);
             sum += page;
-            CHECK_EQ(c->gpr[REG_RAX], sum);
+            CHECK_EQ(c->gpr[GPR_RAX], sum);
         }
     trace_flush_all(c->emu);
     c->rip = 0x300300;
     c->halted = false;
     go(c, 1000);
-    CHECK_EQ(c->gpr[REG_RAX], sum + 0x300);
+    CHECK_EQ(c->gpr[GPR_RAX], sum + 0x300);
 }
 
 /* Runs of pushes, pops and moves, behind no-ops and jumps that do nothing, leave and go on at the right places: every stop is compared with
@@ -574,7 +574,7 @@ TEST(runs_of_pushes_pops_and_moves_equal_single_steps)
             PUT(c, CODE, code);
             for (r = 0; r < 16; r++)
                 c->gpr[r] = UINT64_C(0x1111111111111111) * r;
-            c->gpr[REG_RSP] = STACK + 8 * place;
+            c->gpr[GPR_RSP] = STACK + 8 * place;
             for (k = 0; pass ? k < stops : !c->halted; k++) {
                 if (pass == 0) {
                     CHECK(k < EMU_ARRAY_LEN(stop));
@@ -610,14 +610,14 @@ TEST(a_fault_inside_a_run_of_pops_is_that_instructions)
         CHECK(c != NULL);
         PUT(c, CODE, code);
         poke64(c, PT + (STACK >> 12) * 8, 0); /* the page above the stack */
-        c->gpr[REG_RSP] = STACK - 64;
-        c->gpr[REG_RAX] = 64 + 48 - 8 * k; /* then k pops are left in the page */
+        c->gpr[GPR_RSP] = STACK - 64;
+        c->gpr[GPR_RAX] = 64 + 48 - 8 * k; /* then k pops are left in the page */
         for (n = 0; n < 8; n++)
             poke64(c, STACK - 64 + 8 * n, 0x100 + n);
         CHECK(finish(c));
         CHECK_EQ(vector_at(c), EXC_PF);
         CHECK_EQ(c->cr2, STACK);
-        CHECK_EQ(mem_ld(c->emu, c->gpr[REG_RSP] + 8, 8), CODE + at[k]);
+        CHECK_EQ(mem_ld(c->emu, c->gpr[GPR_RSP] + 8, 8), CODE + at[k]);
         CHECK_EQ(c->icount, 1 + 9 * 1000 + 3 + 1 + k + 1); /* the handler's HLT, too */
     }
 }
@@ -630,8 +630,8 @@ TEST(a_return_goes_where_the_stack_says_not_where_its_call_was)
     PUT(c, CODE, "\xB9\x90\x01\x00\x00\xE8\xF6\x00\x00\x00\x48\x83\xC0\x01\x48\x83\xC3\x01\xFF\xC9\x75\xEF\xF4");
     PUT(c, CODE + 0x100, "\xF6\xC1\x01\x74\x05\x48\x83\x04\x24\x04\xC3");
     CHECK(finish(c));
-    CHECK_EQ(c->gpr[REG_RAX], 200);
-    CHECK_EQ(c->gpr[REG_RBX], 400);
+    CHECK_EQ(c->gpr[GPR_RAX], 200);
+    CHECK_EQ(c->gpr[GPR_RBX], 400);
 }
 
 /* mov ecx,2000; 1: call f; add rax,1; dec ecx; jnz 1b; hlt. f: test cl,31; jnz 2f; mov [rsi],cl; 2: ret. rsi: the 1 of the addition */
@@ -643,14 +643,14 @@ TEST(code_that_a_call_changes_behind_itself_is_what_its_return_finds)
     CHECK(c != NULL);
     PUT(c, CODE, "\xB9\xD0\x07\x00\x00\xE8\xF6\x00\x00\x00\x48\x83\xC0\x01\xFF\xC9\x75\xF3\xF4");
     PUT(c, CODE + 0x100, "\xF6\xC1\x1F\x75\x02\x88\x0E\xC3");
-    c->gpr[REG_RSI] = CODE + 13;
+    c->gpr[GPR_RSI] = CODE + 13;
     for (k = 2000; k; k--) {
         if (!(k & 31))
             step = (uint64_t)sext64(k, 8);
         expect += step;
     }
     CHECK(finish(c));
-    CHECK_EQ(c->gpr[REG_RAX], expect);
+    CHECK_EQ(c->gpr[GPR_RAX], expect);
 }
 
 /* A page with a CALL as its last bytes, mapped twice with another page behind each: mov ecx,400; 1: call r8; call r9; dec ecx; jnz 1b; hlt */
@@ -665,11 +665,11 @@ TEST(a_return_into_the_next_page_follows_that_pages_mapping)
     PUT(c, 0xF000, "\x48\x83\xC3\x01\xC3");
     poke64(c, PT + 0x400 * 8, 0xD000 | 7);
     poke64(c, PT + 0x401 * 8, 0xF000 | 7);
-    c->gpr[REG_R8] = 0xDFFB;
-    c->gpr[REG_R9] = 0x400FFB;
+    c->gpr[GPR_R8] = 0xDFFB;
+    c->gpr[GPR_R9] = 0x400FFB;
     CHECK(finish(c));
-    CHECK_EQ(c->gpr[REG_RAX], 400);
-    CHECK_EQ(c->gpr[REG_RBX], 400);
+    CHECK_EQ(c->gpr[GPR_RAX], 400);
+    CHECK_EQ(c->gpr[GPR_RBX], 400);
 }
 
 /* mov ecx,100; 1: mov edi,40; call f; dec ecx; jnz 1b; hlt. f: dec edi; jz 2f; call f; add rax,1; 2: ret */
@@ -680,8 +680,8 @@ TEST(calls_deeper_than_what_is_remembered_of_them_return)
     PUT(c, CODE, "\xB9\x64\x00\x00\x00\xBF\x28\x00\x00\x00\xE8\xF1\x00\x00\x00\xFF\xC9\x75\xF2\xF4");
     PUT(c, CODE + 0x100, "\xFF\xCF\x74\x09\xE8\xF7\xFF\xFF\xFF\x48\x83\xC0\x01\xC3");
     CHECK(finish(c));
-    CHECK_EQ(c->gpr[REG_RAX], 3900);
-    CHECK_EQ(c->gpr[REG_RSP], STACK);
+    CHECK_EQ(c->gpr[GPR_RAX], 3900);
+    CHECK_EQ(c->gpr[GPR_RSP], STACK);
 }
 
 /* A handler of #DB that counts in R15, lets the instruction at its breakpoint pass (RF) and goes back: inc r15; bts dword [rsp+16],16; iretq */
@@ -694,15 +694,15 @@ TEST(a_breakpoint_on_a_repeated_string_instruction_is_reported_once)
     CHECK(c != NULL);
     PUT(c, CODE, "\xF3\xA4\xF4");
     count_debug_traps(c);
-    c->gpr[REG_RCX] = 100;
-    c->gpr[REG_RSI] = DATA;
-    c->gpr[REG_RDI] = DATA + 0x1000;
+    c->gpr[GPR_RCX] = 100;
+    c->gpr[GPR_RSI] = DATA;
+    c->gpr[GPR_RDI] = DATA + 0x1000;
     c->dr[0] = CODE;
     c->dr[7] = 0x401;
     cpu_update_mode(c);
     CHECK(finish(c));
-    CHECK_EQ(c->gpr[REG_R15], 1);
-    CHECK_EQ(c->gpr[REG_RCX], 0);
+    CHECK_EQ(c->gpr[GPR_R15], 1);
+    CHECK_EQ(c->gpr[GPR_RCX], 0);
     CHECK_EQ(c->rip, CODE + 3);
 }
 
@@ -712,16 +712,16 @@ TEST(a_breakpoint_on_a_port_sees_string_input)
     struct cpu *c = machine(LONG);
     CHECK(c != NULL);
     PUT(c, CODE, "\xF3\x66\x6D\xF4");
-    c->gpr[REG_RCX] = 2;
-    c->gpr[REG_RDX] = 0x1F0;
-    c->gpr[REG_RDI] = DATA;
+    c->gpr[GPR_RCX] = 2;
+    c->gpr[GPR_RDX] = 0x1F0;
+    c->gpr[GPR_RDI] = DATA;
     c->cr4 |= CR4_DE;
     c->dr[0] = 0x1F0;
     c->dr[7] = 1 | 2 << 16;
     cpu_update_mode(c);
     CHECK(finish(c));
     CHECK_EQ(vector_at(c), EXC_DB);
-    CHECK_EQ(c->gpr[REG_RCX], 1);
+    CHECK_EQ(c->gpr[GPR_RCX], 1);
 }
 
 /* FMASK clears TF: the kernel's entry, still on the user's stack, is not trapped at. syscall, at 9000h: hlt */
@@ -738,8 +738,8 @@ TEST(a_single_step_over_syscall_does_not_trap_in_the_kernel)
     c->eflags |= FLAG_TF;
     CHECK(finish(c));
     CHECK_EQ(c->rip, 0x9002);
-    CHECK_EQ(c->gpr[REG_RCX], CODE + 2);
-    CHECK(c->gpr[REG_R11] & FLAG_TF);
+    CHECK_EQ(c->gpr[GPR_RCX], CODE + 2);
+    CHECK(c->gpr[GPR_R11] & FLAG_TF);
 }
 
 /* sti; nop; hlt with TF: only MOV SS and POP SS hold a trap back (SDM 3A 6.8.3) */
@@ -751,7 +751,7 @@ TEST(a_single_step_traps_right_after_sti)
     c->eflags |= FLAG_TF;
     CHECK(finish(c));
     CHECK_EQ(vector_at(c), EXC_DB);
-    CHECK_EQ(mem_ld(c->emu, c->gpr[REG_RSP], 8), CODE + 1);
+    CHECK_EQ(mem_ld(c->emu, c->gpr[GPR_RSP], 8), CODE + 1);
 }
 
 /* SDM 3A 6.7.1: until IRET no NMI comes through, so it wakes nobody either. */
@@ -777,8 +777,8 @@ TEST(xrstor_without_the_x87_part_leaves_its_pointers)
     c->cr4 |= CR4_OSFXSR | CR4_OSXSAVE;
     c->xcr0 = 7;
     cpu_update_mode(c);
-    c->gpr[REG_RAX] = 6;
-    c->gpr[REG_RBX] = DATA;
+    c->gpr[GPR_RAX] = 6;
+    c->gpr[GPR_RBX] = DATA;
     c->x87_ip = UINT64_C(0x123456789ABC);
     c->x87_dp = UINT64_C(0x23456789ABCD);
     c->x87_cs = 0x33;
@@ -802,10 +802,10 @@ TEST(a_page_fault_names_the_protection_key_beside_other_rights)
     c->cr4 |= CR4_PKE;
     c->pkru = 8;
     cpu_update_mode(c);
-    c->gpr[REG_RBX] = DATA;
+    c->gpr[GPR_RBX] = DATA;
     CHECK(finish(c));
     CHECK_EQ(vector_at(c), EXC_PF);
-    CHECK_EQ(mem_ld(c->emu, c->gpr[REG_RSP], 8), 0x23);
+    CHECK_EQ(mem_ld(c->emu, c->gpr[GPR_RSP], 8), 0x23);
 }
 
 EMU_PRIV void trace_set_plain(struct emu *e, bool plain); /* of cpu/uop.h, whose macros have the names of ours */
@@ -844,10 +844,10 @@ static void prepare_data(struct cpu *c)
     unsigned k;
     for (k = 0; k < 0x10000; k++)
         c->emu->ram->bytes[DATA + k] = (uint8_t)(k * 7 ^ k >> 8);
-    c->gpr[REG_RBX] = DATA + 0x1000;
-    c->gpr[REG_RBP] = DATA + 0x8000;
-    c->gpr[REG_RAX] = UINT64_C(0x0123456789ABCDEF);
-    c->gpr[REG_RSI] = UINT64_C(0x8123456789ABCDEF);
+    c->gpr[GPR_RBX] = DATA + 0x1000;
+    c->gpr[GPR_RBP] = DATA + 0x8000;
+    c->gpr[GPR_RAX] = UINT64_C(0x0123456789ABCDEF);
+    c->gpr[GPR_RSI] = UINT64_C(0x8123456789ABCDEF);
 }
 
 /* Counts of 0 and more, overlapping copies, across pages, backward:
@@ -885,14 +885,14 @@ TEST(a_fault_of_a_repeated_store_in_a_hot_trace_is_at_its_element)
         CHECK(c != NULL);
         PUT(c, CODE, "\xB9\x05\x00\x00\x00\xF3\x48\xAB\xEB\xF6");
         poke64(c, PT + ((DATA + 0x3000) >> 12) * 8, 0);
-        c->gpr[REG_RDI] = DATA + skew;
-        c->gpr[REG_RAX] = UINT64_C(0x1122334455667788);
+        c->gpr[GPR_RDI] = DATA + skew;
+        c->gpr[GPR_RAX] = UINT64_C(0x1122334455667788);
         CHECK(finish(c));
         CHECK_EQ(vector_at(c), EXC_PF);
         CHECK_EQ(c->cr2, DATA + 0x3000);
-        CHECK_EQ(mem_ld(c->emu, c->gpr[REG_RSP] + 8, 8), CODE + 5);
-        CHECK_EQ(c->gpr[REG_RDI], DATA + skew + 8 * done);
-        CHECK_EQ(c->gpr[REG_RCX], 5 - done % 5);
+        CHECK_EQ(mem_ld(c->emu, c->gpr[GPR_RSP] + 8, 8), CODE + 5);
+        CHECK_EQ(c->gpr[GPR_RDI], DATA + skew + 8 * done);
+        CHECK_EQ(c->gpr[GPR_RCX], 5 - done % 5);
         CHECK_EQ(mem_ld(c->emu, DATA + skew + 8 * (done - 1), 8), UINT64_C(0x1122334455667788));
         CHECK_EQ(c->icount, done / 5 * 3 + 1 + 1); /* the handler's HLT, too */
     }
@@ -905,11 +905,11 @@ TEST(a_repeated_store_into_the_next_instruction_takes_effect)
     struct cpu *c = machine(LONG);
     CHECK(c != NULL);
     PUT(c, CODE, code);
-    c->gpr[REG_RAX] = 0xC2;
-    c->gpr[REG_RDX] = c->gpr[REG_RBX] = 0;
+    c->gpr[GPR_RAX] = 0xC2;
+    c->gpr[GPR_RDX] = c->gpr[GPR_RBX] = 0;
     CHECK(finish(c));
-    CHECK_EQ(c->gpr[REG_RDX], 150);
-    CHECK_EQ(c->gpr[REG_RBX], 150);
+    CHECK_EQ(c->gpr[GPR_RDX], 150);
+    CHECK_EQ(c->gpr[GPR_RBX], 150);
 }
 
 /* mov ecx,1000; 1: stac; add eax,[rbx]; clac; dec ecx; jnz 1b; stac; jmp 2f; 2: clac; nop; add eax,[rbx]; hlt: RBX in a user page */
@@ -924,17 +924,17 @@ TEST(stac_and_clac_in_hot_traces_open_and_close_user_pages)
         for (v = 0; v < 256; v++)
             poke64(c, PT + v * 8, (uint64_t)v << 12 | 3);
         poke64(c, DATA, 1);
-        c->gpr[REG_RBX] = DATA;
-        c->gpr[REG_RAX] = 0;
+        c->gpr[GPR_RBX] = DATA;
+        c->gpr[GPR_RAX] = 0;
         c->cr4 |= smap ? CR4_SMAP : 0;
         cpu_update_mode(c);
         CHECK(finish(c));
-        CHECK_EQ(c->gpr[REG_RAX], smap ? 1000 : 1001);
+        CHECK_EQ(c->gpr[GPR_RAX], smap ? 1000 : 1001);
         CHECK(!(c->eflags & FLAG_AC));
         if (smap) {
             CHECK_EQ(vector_at(c), EXC_PF);
             CHECK_EQ(c->cr2, DATA);
-            CHECK_EQ(mem_ld(c->emu, c->gpr[REG_RSP] + 8, 8), CODE + 26);
+            CHECK_EQ(mem_ld(c->emu, c->gpr[GPR_RSP] + 8, 8), CODE + 26);
         }
         CHECK_EQ(c->icount, 1 + 5 * 1000 + 4 + (smap ? 1 : 2));
     }
@@ -974,12 +974,12 @@ TEST(an_interrupt_waits_from_cli_to_the_instruction_after_sti)
         CHECK(add_pic(c));
         PUT(c, CODE, code);
         PUT(c, HANDLERS + 0x31 * 16, handler);
-        c->gpr[REG_RBX] = IO;
-        c->gpr[REG_RAX] = on ? 0x78 : 0;
+        c->gpr[GPR_RBX] = IO;
+        c->gpr[GPR_RAX] = on ? 0x78 : 0;
         CHECK(finish(c));
-        CHECK_EQ(c->gpr[REG_RDX], 1000);
-        CHECK_EQ(c->gpr[REG_R9], on ? 1000 : 0);
-        CHECK_EQ(c->gpr[REG_R8], on ? 1000 : 0);
+        CHECK_EQ(c->gpr[GPR_RDX], 1000);
+        CHECK_EQ(c->gpr[GPR_R9], on ? 1000 : 0);
+        CHECK_EQ(c->gpr[GPR_R8], on ? 1000 : 0);
         CHECK_EQ(c->icount, 1 + 11 * 1000 + 1 + (on ? 6 * 1000 : 0));
     }
 }

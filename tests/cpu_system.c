@@ -107,7 +107,7 @@ static struct cpu *prot32_model(const char *model)
     b.cs = SEL_CODE0;
     b.ds = b.es = b.ss = SEL_DATA0;
     b.rip = CODE;
-    b.gpr[REG_RSP] = STACK;
+    b.gpr[GPR_RSP] = STACK;
     b.gdt_base = GDT;
     b.gdt_limit = GDT_LIMIT;
     cpu_load_boot_state(c, &b);
@@ -152,7 +152,7 @@ static struct cpu *long64_model(const char *model)
     b.ds = b.es = b.ss = SEL_DATA0;
     b.rip = CODE;
     b.cr3 = PML4;
-    b.gpr[REG_RSP] = STACK;
+    b.gpr[GPR_RSP] = STACK;
     b.gdt_base = GDT;
     b.gdt_limit = GDT_LIMIT;
     cpu_load_boot_state(c, &b);
@@ -190,7 +190,7 @@ static void to_user(struct cpu *c)
     c->seg[SEG_FS] = c->seg[SEG_GS] = c->seg[SEG_DS];
     c->cpl = 3;
     c->rip = UCODE;
-    c->gpr[REG_RSP] = USTACK;
+    c->gpr[GPR_RSP] = USTACK;
     c->eflags |= FLAG_IF;
     cpu_update_mode(c);
 }
@@ -211,7 +211,7 @@ static unsigned vector_at(const struct cpu *c) { return c->rip >= HANDLERS && c-
 static uint64_t top(struct cpu *c, unsigned slot) /* word of the present stack, by mode */
 {
     unsigned size = c->mode == MODE_LONG ? 8 : 4;
-    return mem_ld(c->emu, c->gpr[REG_RSP] + slot * size, size);
+    return mem_ld(c->emu, c->gpr[GPR_RSP] + slot * size, size);
 }
 static void done(struct cpu *c)
 {
@@ -231,7 +231,7 @@ TEST(reset_state_is_the_manuals)
     CHECK_EQ(c->seg[SEG_CS].base, 0xFFFF0000u);
     CHECK_EQ(c->cr0, 0x60000010);
     CHECK_EQ(cpu_eflags(c), 2);
-    CHECK_EQ(c->gpr[REG_RDX], c->signature);
+    CHECK_EQ(c->gpr[GPR_RDX], c->signature);
     CHECK_EQ(c->dr[6], 0xFFFF0FF0u);
     CHECK_EQ(c->dr[7], 0x400);
     CHECK_EQ(c->idtr.limit, 0xFFFF);
@@ -251,13 +251,13 @@ TEST(unreal_mode_keeps_limits)
     struct cpu *c = prot32();
     uint64_t v;
     RUN1(c, "\x8E\xD8"); /* mov ds, ax with ax = 0 would be null: set it first */
-    c->gpr[REG_RAX] = SEL_DATA0;
+    c->gpr[GPR_RAX] = SEL_DATA0;
     RUN1(c, "\x8E\xD8");
-    c->gpr[REG_RAX] = c->cr0 & ~(uint64_t)CR0_PE;
+    c->gpr[GPR_RAX] = c->cr0 & ~(uint64_t)CR0_PE;
     RUN1(c, "\x0F\x22\xC0");
     CHECK_EQ(c->mode, MODE_REAL);
     CHECK_EQ(cpu_load(c, SEG_DS, 0x123456, 4, &v), CPU_OK);
-    c->gpr[REG_RAX] = 0x50;
+    c->gpr[GPR_RAX] = 0x50;
     RUN1(c, "\x8E\xD8"); /* real mode load: base changes, limit stays */
     CHECK_EQ(c->seg[SEG_DS].base, 0x500);
     CHECK_EQ(c->seg[SEG_DS].limit, 0xFFFFFFFFu);
@@ -302,7 +302,7 @@ TEST(guest_program_goes_from_real_to_long_mode)
         CHECK(cpu_run(c, 1) != CPU_EXIT_SHUTDOWN);
     CHECK(c->halted);
     CHECK_EQ(c->mode, MODE_LONG);
-    CHECK_EQ(c->gpr[REG_R15], UINT64_C(0x0123456789ABCDEF));
+    CHECK_EQ(c->gpr[GPR_R15], UINT64_C(0x0123456789ABCDEF));
     CHECK_EQ(c->efer & (EFER_LMA | EFER_LME), EFER_LMA | EFER_LME);
     CHECK_EQ(n, 25);
     done(c);
@@ -371,7 +371,7 @@ TEST(smap_and_smep)
 {
     struct cpu *c = long64();
     uint64_t v;
-    c->gpr[REG_RAX] = c->cr4 | CR4_SMAP | CR4_SMEP;
+    c->gpr[GPR_RAX] = c->cr4 | CR4_SMAP | CR4_SMEP;
     poke64(c, PT + 8 * 8, 0x8000 | 3); /* our own code must be a supervisor page then */
     poke64(c, PT + 6 * 8, 0x6000 | 3);
     poke64(c, PT + 9 * 8, 0x9000 | 3);
@@ -408,11 +408,11 @@ TEST(paging_32_bit_with_pse)
     poke32(c, PML4 + 12, 0x83 | 1u << 13); /* physical 4 GiB */
     for (k = 0; k < 1024; k++)
         poke32(c, PML4 + 0x1000 + k * 4, 0x200000 | 3);
-    c->gpr[REG_RAX] = CR4_PSE;
+    c->gpr[GPR_RAX] = CR4_PSE;
     RUN1(c, "\x0F\x22\xE0");
-    c->gpr[REG_RAX] = PML4;
+    c->gpr[GPR_RAX] = PML4;
     RUN1(c, "\x0F\x22\xD8");
-    c->gpr[REG_RAX] = c->cr0 | CR0_PG;
+    c->gpr[GPR_RAX] = c->cr0 | CR0_PG;
     RUN1(c, "\x0F\x22\xC0");
     CHECK(c->mode_key & KEY_PAGING);
     poke32(c, 0x200010, 0xCAFE);
@@ -436,17 +436,17 @@ TEST(paging_pae)
     poke64(c, PML4 + 24, 0);
     poke64(c, PML4 + 0x1000, 0x83);
     poke64(c, PML4 + 0x1008, 0x200000 | 0x83);
-    c->gpr[REG_RAX] = CR4_PAE;
+    c->gpr[GPR_RAX] = CR4_PAE;
     RUN1(c, "\x0F\x22\xE0");
-    c->gpr[REG_RAX] = PML4;
+    c->gpr[GPR_RAX] = PML4;
     RUN1(c, "\x0F\x22\xD8");
-    c->gpr[REG_RAX] = c->cr0 | CR0_PG;
+    c->gpr[GPR_RAX] = c->cr0 | CR0_PG;
     RUN1(c, "\x0F\x22\xC0");
     CHECK_EQ(cpu_load_linear(c, 0x200000, 4, &v, ACCESS_READ), CPU_OK);
     CHECK_EQ(cpu_load_linear(c, 0x40000000, 4, &v, ACCESS_READ), CPU_FAULT);
     CHECK_EQ(c->fault.error, 0);
     poke64(c, PML4 + 8, (PML4 + 0x1000) | 3); /* bit 1 is reserved in a PDPTE */
-    c->gpr[REG_RAX] = PML4;
+    c->gpr[GPR_RAX] = PML4;
     RUN1(c, "\x0F\x22\xD8");
     CHECK_VECTOR(c, EXC_GP);
     done(c);
@@ -487,7 +487,7 @@ TEST(tlb_invalidation_rules)
 {
     struct cpu *c = long64();
     uint64_t v;
-    c->gpr[REG_RAX] = c->cr4 | CR4_PGE;
+    c->gpr[GPR_RAX] = c->cr4 | CR4_PGE;
     RUN1(c, "\x0F\x22\xE0");
     poke64(c, PT + 0x201 * 8, 0x201000 | 7 | 0x100); /* global */
     poke32(c, 0x200000, 1);
@@ -497,18 +497,18 @@ TEST(tlb_invalidation_rules)
     CHECK_EQ(cpu_load_linear(c, 0x201000, 4, &v, ACCESS_READ), CPU_OK);
     poke64(c, PT + 0x200 * 8, 0x300000 | 7);
     poke64(c, PT + 0x201 * 8, 0x300000 | 7 | 0x100);
-    c->gpr[REG_RAX] = PML4;
+    c->gpr[GPR_RAX] = PML4;
     RUN1(c, "\x0F\x22\xD8");
     CHECK_EQ(cpu_load_linear(c, 0x200000, 4, &v, ACCESS_READ), CPU_OK);
     CHECK_EQ(v, 3);
     CHECK_EQ(cpu_load_linear(c, 0x201000, 4, &v, ACCESS_READ), CPU_OK);
     CHECK_EQ(v, 2); /* global: still the old one */
-    c->gpr[REG_RAX] = 0x201000;
+    c->gpr[GPR_RAX] = 0x201000;
     RUN1(c, "\x0F\x01\x38"); /* invlpg [rax] */
     CHECK_EQ(cpu_load_linear(c, 0x201000, 4, &v, ACCESS_READ), CPU_OK);
     CHECK_EQ(v, 3);
     poke64(c, PT + 0x201 * 8, 0x200000 | 7 | 0x100);
-    c->gpr[REG_RAX] = c->cr4 & ~(uint64_t)CR4_PGE;
+    c->gpr[GPR_RAX] = c->cr4 & ~(uint64_t)CR4_PGE;
     RUN1(c, "\x0F\x22\xE0");
     CHECK_EQ(cpu_load_linear(c, 0x201000, 4, &v, ACCESS_READ), CPU_OK);
     CHECK_EQ(v, 1);
@@ -527,7 +527,7 @@ TEST(invlpg_drops_whole_large_page)
     poke64(c, PD + 8 * 8, 0x200000 | 0x87);
     CHECK_EQ(cpu_load_linear(c, 0x1001300, 4, &v, ACCESS_READ), CPU_OK);
     CHECK_EQ(v, 7);
-    c->gpr[REG_RAX] = 0x1123456;
+    c->gpr[GPR_RAX] = 0x1123456;
     RUN1(c, "\x0F\x01\x38");
     CHECK_EQ(cpu_load_linear(c, 0x1001300, 4, &v, ACCESS_READ), CPU_OK);
     CHECK_EQ(v, 8);
@@ -539,30 +539,30 @@ TEST(pcid_keeps_and_invpcid_drops)
 {
     struct cpu *c = long64();
     uint64_t v;
-    c->gpr[REG_RAX] = c->cr4 | CR4_PCIDE;
+    c->gpr[GPR_RAX] = c->cr4 | CR4_PCIDE;
     RUN1(c, "\x0F\x22\xE0");
     CHECK(c->cr4 & CR4_PCIDE);
     poke32(c, 0x200000, 1);
     poke32(c, 0x300000, 3);
-    c->gpr[REG_RAX] = PML4 | 1;
+    c->gpr[GPR_RAX] = PML4 | 1;
     RUN1(c, "\x0F\x22\xD8");
     CHECK_EQ(cpu_load_linear(c, 0x200000, 4, &v, ACCESS_READ), CPU_OK);
     poke64(c, PT + 0x200 * 8, 0x300000 | 7);
-    c->gpr[REG_RAX] = PML4 | 2;
+    c->gpr[GPR_RAX] = PML4 | 2;
     RUN1(c, "\x0F\x22\xD8"); /* another PCID; it must not touch 200000h, since a TLB may drop what it likes */
-    c->gpr[REG_RAX] = PML4 | 1 | UINT64_C(1) << 63;
+    c->gpr[GPR_RAX] = PML4 | 1 | UINT64_C(1) << 63;
     RUN1(c, "\x0F\x22\xD8");
     CHECK_EQ(c->cr3, PML4 | 1);
     CHECK_EQ(cpu_load_linear(c, 0x200000, 4, &v, ACCESS_READ), CPU_OK);
     CHECK_EQ(v, 1); /* kept */
     poke64(c, 0x5000, 1);
     poke64(c, 0x5008, 0x200000);
-    c->gpr[REG_RAX] = 0; /* individual address */
-    c->gpr[REG_RBX] = 0x5000;
+    c->gpr[GPR_RAX] = 0; /* individual address */
+    c->gpr[GPR_RBX] = 0x5000;
     RUN1(c, "\x66\x0F\x38\x82\x03");
     CHECK_EQ(cpu_load_linear(c, 0x200000, 4, &v, ACCESS_READ), CPU_OK);
     CHECK_EQ(v, 3);
-    c->gpr[REG_RAX] = 4;
+    c->gpr[GPR_RAX] = 4;
     RUN1(c, "\x66\x0F\x38\x82\x03");
     CHECK_VECTOR(c, EXC_GP);
     done(c);
@@ -574,22 +574,22 @@ TEST(protection_keys)
     struct cpu *c = long64();
     uint64_t v;
     poke64(c, PT + 0x200 * 8, 0x200000 | 7 | UINT64_C(5) << 59);
-    c->gpr[REG_RAX] = c->cr4 | CR4_PKE;
+    c->gpr[GPR_RAX] = c->cr4 | CR4_PKE;
     RUN1(c, "\x0F\x22\xE0");
-    c->gpr[REG_RAX] = 2u << 10; /* WD of key 5 */
-    c->gpr[REG_RCX] = c->gpr[REG_RDX] = 0;
+    c->gpr[GPR_RAX] = 2u << 10; /* WD of key 5 */
+    c->gpr[GPR_RCX] = c->gpr[GPR_RDX] = 0;
     RUN1(c, "\x0F\x01\xEF"); /* wrpkru */
     c->cr0 |= CR0_WP;
     CHECK_EQ(cpu_load_linear(c, 0x200000, 4, &v, ACCESS_READ), CPU_OK);
     CHECK_EQ(cpu_store_linear(c, 0x200000, 4, 1, ACCESS_WRITE), CPU_FAULT);
     CHECK_EQ(c->fault.error, 0x23);
     to_user(c);
-    c->gpr[REG_RAX] = 1u << 10; /* AD */
+    c->gpr[GPR_RAX] = 1u << 10; /* AD */
     RUN1(c, "\x0F\x01\xEF");
     CHECK_EQ(cpu_load_linear(c, 0x200000, 4, &v, ACCESS_READ), CPU_FAULT);
     CHECK_EQ(c->fault.error, 0x25);
     RUN1(c, "\x0F\x01\xEE"); /* rdpkru */
-    CHECK_EQ(c->gpr[REG_RAX], 1u << 10);
+    CHECK_EQ(c->gpr[GPR_RAX], 1u << 10);
     done(c);
 }
 
@@ -699,7 +699,7 @@ TEST(pages_with_code_and_watched_pages_take_the_slow_path)
 TEST(segment_loads_check_type_privilege_and_presence)
 {
     struct cpu *c = prot32();
-    c->gpr[REG_RAX] = SEL_RO;
+    c->gpr[GPR_RAX] = SEL_RO;
     RUN1(c, "\x8E\xD8"); /* mov ds: read-only data is fine, and gets its accessed bit */
     CHECK_EQ(c->seg[SEG_DS].selector, SEL_RO);
     CHECK_EQ(peek64(c, GDT + SEL_RO) >> 40 & 1, 1);
@@ -707,11 +707,11 @@ TEST(segment_loads_check_type_privilege_and_presence)
     CHECK_VECTOR(c, EXC_GP);
     CHECK_EQ(top(c, 0), SEL_RO);
     c->rip = CODE;
-    c->gpr[REG_RAX] = SEL_XONLY;
+    c->gpr[GPR_RAX] = SEL_XONLY;
     RUN1(c, "\x8E\xD8");
     CHECK_VECTOR(c, EXC_GP);
     c->rip = CODE;
-    c->gpr[REG_RAX] = SEL_NP;
+    c->gpr[GPR_RAX] = SEL_NP;
     RUN1(c, "\x8E\xD8");
     CHECK_VECTOR(c, EXC_NP);
     CHECK_EQ(top(c, 0), SEL_NP);
@@ -719,7 +719,7 @@ TEST(segment_loads_check_type_privilege_and_presence)
     RUN1(c, "\x8E\xD0");
     CHECK_VECTOR(c, EXC_SS);
     c->rip = CODE;
-    c->gpr[REG_RAX] = 0x1000; /* beyond the limit */
+    c->gpr[GPR_RAX] = 0x1000; /* beyond the limit */
     RUN1(c, "\x8E\xD8");
     CHECK_VECTOR(c, EXC_GP);
     CHECK_EQ(top(c, 0), 0x1000);
@@ -727,7 +727,7 @@ TEST(segment_loads_check_type_privilege_and_presence)
     RUN1(c, "\x8E\xC8"); /* mov cs */
     CHECK_VECTOR(c, EXC_UD);
     c->rip = CODE;
-    c->gpr[REG_RAX] = 0;
+    c->gpr[GPR_RAX] = 0;
     RUN1(c, "\x8E\xD8"); /* null is fine ... */
     CHECK(c->seg[SEG_DS].attr & SEG_UNUSABLE);
     RUN1(c, "\xA1\x00\x00\x20\x00"); /* ... until it is used */
@@ -743,7 +743,7 @@ TEST(user_cannot_load_inner_data_segment)
 {
     struct cpu *c = prot32();
     to_user(c);
-    c->gpr[REG_RAX] = SEL_DATA0 | 3;
+    c->gpr[GPR_RAX] = SEL_DATA0 | 3;
     RUN1(c, "\x8E\xD8");
     CHECK_VECTOR(c, EXC_GP);
     CHECK_EQ(top(c, 0), SEL_DATA0); /* RPL bits of the error code are EXT and IDT: 0 */
@@ -756,16 +756,16 @@ TEST(limits_and_expand_down)
 {
     struct cpu *c = prot32();
     uint64_t v;
-    c->gpr[REG_RAX] = SEL_DATA16;
+    c->gpr[GPR_RAX] = SEL_DATA16;
     RUN1(c, "\x8E\xC0");
     CHECK_EQ(cpu_load(c, SEG_ES, 0xFFFC, 4, &v), CPU_OK);
     CHECK_EQ(cpu_load(c, SEG_ES, 0xFFFD, 4, &v), CPU_FAULT);
     CHECK_EQ(c->fault.vector, EXC_GP);
-    c->gpr[REG_RAX] = SEL_DOWN;
+    c->gpr[GPR_RAX] = SEL_DOWN;
     RUN1(c, "\x8E\xC0");
     CHECK_EQ(cpu_load(c, SEG_ES, 0xFFF, 4, &v), CPU_FAULT);
     CHECK_EQ(cpu_load(c, SEG_ES, 0x1000, 4, &v), CPU_OK);
-    c->gpr[REG_RAX] = SEL_DATA16;
+    c->gpr[GPR_RAX] = SEL_DATA16;
     RUN1(c, "\x8E\xD0");
     CHECK_EQ(cpu_load(c, SEG_SS, 0x10000, 4, &v), CPU_FAULT);
     CHECK_EQ(c->fault.vector, EXC_SS);
@@ -799,32 +799,32 @@ TEST(canonical_checks_and_bases_in_long_mode)
 TEST(lar_lsl_verr_verw_arpl)
 {
     struct cpu *c = prot32();
-    c->gpr[REG_RAX] = SEL_CODE0;
+    c->gpr[GPR_RAX] = SEL_CODE0;
     RUN1(c, "\x0F\x02\xD8"); /* lar ebx, eax */
     CHECK(cpu_arith_flags(c) & FLAG_ZF);
-    CHECK_EQ(c->gpr[REG_RBX] & ~UINT64_C(0xF0000), 0xC09B00); /* bits 16-19 are undefined; cpu_diff.c has what processors give */
+    CHECK_EQ(c->gpr[GPR_RBX] & ~UINT64_C(0xF0000), 0xC09B00); /* bits 16-19 are undefined; cpu_diff.c has what processors give */
     RUN1(c, "\x0F\x03\xD8"); /* lsl */
-    CHECK_EQ(c->gpr[REG_RBX], 0xFFFFFFFFu);
-    c->gpr[REG_RAX] = 0x2000;
+    CHECK_EQ(c->gpr[GPR_RBX], 0xFFFFFFFFu);
+    c->gpr[GPR_RAX] = 0x2000;
     RUN1(c, "\x0F\x03\xD8");
     CHECK(!(cpu_arith_flags(c) & FLAG_ZF));
-    CHECK_EQ(c->gpr[REG_RBX], 0xFFFFFFFFu); /* unchanged */
-    c->gpr[REG_RAX] = SEL_RO;
+    CHECK_EQ(c->gpr[GPR_RBX], 0xFFFFFFFFu); /* unchanged */
+    c->gpr[GPR_RAX] = SEL_RO;
     RUN1(c, "\x0F\x00\xE0"); /* verr ax */
     CHECK(cpu_arith_flags(c) & FLAG_ZF);
     RUN1(c, "\x0F\x00\xE8"); /* verw ax */
     CHECK(!(cpu_arith_flags(c) & FLAG_ZF));
-    c->gpr[REG_RAX] = SEL_TSS2;
+    c->gpr[GPR_RAX] = SEL_TSS2;
     RUN1(c, "\x0F\x03\xD8");
     CHECK(cpu_arith_flags(c) & FLAG_ZF);
-    CHECK_EQ(c->gpr[REG_RBX], 0x67);
-    c->gpr[REG_RAX] = 0x10;
-    c->gpr[REG_RBX] = 3;
+    CHECK_EQ(c->gpr[GPR_RBX], 0x67);
+    c->gpr[GPR_RAX] = 0x10;
+    c->gpr[GPR_RBX] = 3;
     RUN1(c, "\x63\xD8"); /* arpl ax, bx */
     CHECK(cpu_arith_flags(c) & FLAG_ZF);
-    CHECK_EQ(c->gpr[REG_RAX], 0x13);
+    CHECK_EQ(c->gpr[GPR_RAX], 0x13);
     to_user(c);
-    c->gpr[REG_RAX] = SEL_DATA0 | 3;
+    c->gpr[GPR_RAX] = SEL_DATA0 | 3;
     RUN1(c, "\x0F\x02\xD8");
     CHECK(!(cpu_arith_flags(c) & FLAG_ZF)); /* DPL 0 is not visible to CPL 3 */
     done(c);
@@ -836,10 +836,10 @@ TEST(push_pop_segment)
     struct cpu *c = prot32();
     poke32(c, STACK - 4, 0xAAAA5555u);
     RUN1(c, "\x1E"); /* push ds */
-    CHECK_EQ(c->gpr[REG_RSP], STACK - 4);
+    CHECK_EQ(c->gpr[GPR_RSP], STACK - 4);
     CHECK_EQ(peek32(c, STACK - 4), 0xAAAA0010u);
     RUN1(c, "\x17"); /* pop ss */
-    CHECK_EQ(c->gpr[REG_RSP], STACK);
+    CHECK_EQ(c->gpr[GPR_RSP], STACK);
     CHECK_EQ(c->interrupt_shadow, 1);
     RUN1(c, "\x90");
     CHECK_EQ(c->interrupt_shadow, 0);
@@ -851,7 +851,7 @@ TEST(lgdt_lldt_ltr)
     struct cpu *c = prot32();
     poke32(c, DATA, 0x12340FFF);
     poke32(c, DATA + 4, 0xFFAB);
-    c->gpr[REG_RBX] = DATA;
+    c->gpr[GPR_RBX] = DATA;
     RUN1(c, "\x0F\x01\x1B"); /* lidt [ebx] */
     CHECK_EQ(c->idtr.limit, 0xFFF);
     CHECK_EQ(c->idtr.base, 0xFFAB1234u);
@@ -861,14 +861,14 @@ TEST(lgdt_lldt_ltr)
     CHECK_EQ(peek16(c, DATA + 0x10), 0xFFF);
     CHECK_EQ(peek32(c, DATA + 0x12), 0xAB1234u);
     c->idtr.base = IDT;
-    c->gpr[REG_RAX] = SEL_LDT;
+    c->gpr[GPR_RAX] = SEL_LDT;
     RUN1(c, "\x0F\x00\xD0");
     CHECK_EQ(c->seg[SEG_LDTR].base, LDT);
     poke64(c, LDT + 8, descriptor(0x5000, 0xFFF, 0x00F3));
-    c->gpr[REG_RAX] = 0xF; /* LDT entry 1, RPL 3 */
+    c->gpr[GPR_RAX] = 0xF; /* LDT entry 1, RPL 3 */
     RUN1(c, "\x8E\xC0");
     CHECK_EQ(c->seg[SEG_ES].base, 0x5000);
-    c->gpr[REG_RAX] = SEL_TSS2;
+    c->gpr[GPR_RAX] = SEL_TSS2;
     RUN1(c, "\x0F\x00\xD8"); /* ltr */
     CHECK_EQ(c->seg[SEG_TR].base, TSS2);
     CHECK_EQ(peek64(c, GDT + SEL_TSS2) >> 40 & 15, 11); /* busy */
@@ -885,10 +885,10 @@ TEST(fault_frame_same_privilege)
 {
     struct cpu *c = prot32();
     c->eflags |= FLAG_IF;
-    c->gpr[REG_RAX] = 0;
+    c->gpr[GPR_RAX] = 0;
     RUN1(c, "\xF7\xF0"); /* div eax */
     CHECK_VECTOR(c, EXC_DE);
-    CHECK_EQ(c->gpr[REG_RSP], STACK - 12);
+    CHECK_EQ(c->gpr[GPR_RSP], STACK - 12);
     CHECK_EQ(top(c, 0), CODE);
     CHECK_EQ(top(c, 1), SEL_CODE0);
     CHECK_EQ(top(c, 2) & (FLAG_RF | FLAG_IF), FLAG_RF | FLAG_IF);
@@ -904,7 +904,7 @@ TEST(interrupt_from_user_switches_stack)
     RUN1(c, "\xCD\x80");
     CHECK_VECTOR(c, 0x80);
     CHECK_EQ(c->cpl, 0);
-    CHECK_EQ(c->gpr[REG_RSP], STACK0 - 20);
+    CHECK_EQ(c->gpr[GPR_RSP], STACK0 - 20);
     CHECK_EQ(top(c, 0), UCODE + 2);
     CHECK_EQ(top(c, 1), SEL_CODE3 | 3);
     CHECK_EQ(top(c, 2) & FLAG_RF, 0);
@@ -914,7 +914,7 @@ TEST(interrupt_from_user_switches_stack)
     RUN1(c, "\xCF"); /* iret: back */
     CHECK_EQ(c->cpl, 3);
     CHECK_EQ(c->rip, UCODE + 2);
-    CHECK_EQ(c->gpr[REG_RSP], USTACK);
+    CHECK_EQ(c->gpr[GPR_RSP], USTACK);
     done(c);
 }
 
@@ -963,7 +963,7 @@ TEST(double_and_triple_fault)
 {
     struct cpu *c = prot32();
     poke64(c, IDT + EXC_GP * 8, 0); /* #GP's gate is bad: contributory in contributory */
-    c->gpr[REG_RAX] = 0x1000;
+    c->gpr[GPR_RAX] = 0x1000;
     RUN1(c, "\x8E\xD8");
     CHECK_VECTOR(c, EXC_DF);
     CHECK_EQ(top(c, 0), 0);
@@ -980,7 +980,7 @@ TEST(page_fault_in_delivery)
 {
     struct cpu *c = long64();
     poke64(c, PT + 0x200 * 8, 0);
-    c->gpr[REG_RSP] = 0x200800; /* every push faults */
+    c->gpr[GPR_RSP] = 0x200800; /* every push faults */
     poke64(c, IDT + EXC_PF * 16, gate(SEL_CODE64, HANDLERS + EXC_PF * 16, 0x8E) | UINT64_C(1) << 32); /* IST 1 */
     RUN1(c, "\x0F\x0B"); /* ud2 */
     CHECK_VECTOR(c, EXC_PF);
@@ -990,10 +990,10 @@ TEST(page_fault_in_delivery)
     poke64(c, IDT + EXC_PF * 16, gate(SEL_CODE64, HANDLERS + EXC_PF * 16, 0x8E));
     poke64(c, IDT + EXC_DF * 16, gate(SEL_CODE64, HANDLERS + EXC_DF * 16, 0x8E) | UINT64_C(1) << 32);
     c->rip = CODE;
-    c->gpr[REG_RSP] = 0x200800;
+    c->gpr[GPR_RSP] = 0x200800;
     RUN1(c, "\x48\xA1\x10\x00\x20\x00\x00\x00\x00\x00"); /* mov rax, [200010] */
     CHECK_VECTOR(c, EXC_DF);
-    CHECK_EQ(c->gpr[REG_RSP], STACK0 + 0x1000 - 48);
+    CHECK_EQ(c->gpr[GPR_RSP], STACK0 + 0x1000 - 48);
     done(c);
 }
 
@@ -1001,27 +1001,27 @@ TEST(page_fault_in_delivery)
 TEST(long_mode_frames)
 {
     struct cpu *c = long64();
-    c->gpr[REG_RSP] = STACK - 4;
+    c->gpr[GPR_RSP] = STACK - 4;
     RUN1(c, "\x0F\x0B");
     CHECK_VECTOR(c, EXC_UD);
-    CHECK_EQ(c->gpr[REG_RSP], STACK - 16 - 40);
+    CHECK_EQ(c->gpr[GPR_RSP], STACK - 16 - 40);
     CHECK_EQ(top(c, 0), CODE);
     CHECK_EQ(top(c, 3), STACK - 4);
     CHECK_EQ(top(c, 4), SEL_DATA0);
     CHECK_EQ(c->seg[SEG_SS].selector, SEL_DATA0);
     RUN1(c, "\x48\xCF"); /* iretq */
     CHECK_EQ(c->rip, CODE);
-    CHECK_EQ(c->gpr[REG_RSP], STACK - 4);
+    CHECK_EQ(c->gpr[GPR_RSP], STACK - 4);
     to_user(c);
     RUN1(c, "\xCD\x80");
     CHECK_EQ(c->seg[SEG_SS].selector, 0);
     CHECK(c->seg[SEG_SS].attr & SEG_UNUSABLE);
-    CHECK_EQ(c->gpr[REG_RSP], STACK0 - 40);
+    CHECK_EQ(c->gpr[GPR_RSP], STACK0 - 40);
     CHECK_EQ(top(c, 3), USTACK);
     RUN1(c, "\x48\xCF");
     CHECK_EQ(c->cpl, 3);
     CHECK_EQ(c->mode, MODE_LONG);
-    CHECK_EQ(c->gpr[REG_RSP], USTACK);
+    CHECK_EQ(c->gpr[GPR_RSP], USTACK);
     CHECK_EQ(c->seg[SEG_SS].selector, SEL_DATA3 | 3);
     done(c);
 }
@@ -1055,7 +1055,7 @@ TEST(real_mode_interrupt_and_iret)
     poke32(c, 0x21 * 4, 0x12340567);
     cpu_set_segment_real(c, SEG_CS, 0x100);
     cpu_set_segment_real(c, SEG_SS, 0x2000);
-    c->gpr[REG_RSP] = 0x12340100;
+    c->gpr[GPR_RSP] = 0x12340100;
     c->rip = 0x10;
     c->eflags |= FLAG_IF | FLAG_TF;
     c->eflags &= ~(uint32_t)FLAG_TF;
@@ -1064,7 +1064,7 @@ TEST(real_mode_interrupt_and_iret)
     CHECK_EQ(c->seg[SEG_CS].selector, 0x1234);
     CHECK_EQ(c->seg[SEG_CS].base, 0x12340);
     CHECK_EQ(c->rip, 0x567);
-    CHECK_EQ(c->gpr[REG_RSP], 0x123400FA);
+    CHECK_EQ(c->gpr[GPR_RSP], 0x123400FA);
     CHECK_EQ(peek16(c, 0x200FA), 0x12);
     CHECK_EQ(peek16(c, 0x200FC), 0x100);
     CHECK_EQ(peek16(c, 0x200FE), FLAG_IF | 2);
@@ -1073,7 +1073,7 @@ TEST(real_mode_interrupt_and_iret)
     CHECK_EQ(c->rip, 0x12);
     CHECK_EQ(c->seg[SEG_CS].selector, 0x100);
     CHECK(c->eflags & FLAG_IF);
-    CHECK_EQ(c->gpr[REG_RSP], 0x12340100);
+    CHECK_EQ(c->gpr[GPR_RSP], 0x12340100);
     done(c);
 }
 
@@ -1096,12 +1096,12 @@ TEST(instruction_breakpoint_and_resume_flag)
     CHECK_EQ(c->dr[6] & 15, 1);
     CHECK_EQ(top(c, 0), CODE + 1);
     CHECK_EQ(top(c, 2) & FLAG_RF, 0);
-    poke32(c, c->gpr[REG_RSP] + 8, peek32(c, c->gpr[REG_RSP] + 8) | FLAG_RF);
-    c->gpr[REG_RAX] = 5;
+    poke32(c, c->gpr[GPR_RSP] + 8, peek32(c, c->gpr[GPR_RSP] + 8) | FLAG_RF);
+    c->gpr[GPR_RAX] = 5;
     RUN1(c, "\xCF");
     CHECK(c->eflags & FLAG_RF);
     cpu_step(c); /* inc eax, breakpoint suppressed */
-    CHECK_EQ(c->gpr[REG_RAX], 6);
+    CHECK_EQ(c->gpr[GPR_RAX], 6);
     CHECK_EQ(c->rip, CODE + 2);
     CHECK(!(c->eflags & FLAG_RF));
     done(c);
@@ -1138,7 +1138,7 @@ TEST(single_step)
     CHECK(top(c, 2) & FLAG_TF);
     c->rip = CODE;
     c->eflags |= FLAG_TF;
-    c->gpr[REG_RAX] = SEL_DATA0;
+    c->gpr[GPR_RAX] = SEL_DATA0;
     RUN(c, 1, "\x8E\xD0\x90");
     CHECK_EQ(c->rip, CODE + 2); /* no trap yet (SDM 3A 6.8.3) */
     cpu_step(c);
@@ -1151,10 +1151,10 @@ TEST(single_step)
 TEST(debug_registers_access)
 {
     struct cpu *c = prot32();
-    c->gpr[REG_RAX] = 0xFFFFFFFFu;
+    c->gpr[GPR_RAX] = 0xFFFFFFFFu;
     RUN1(c, "\x0F\x23\xF0"); /* mov dr6, eax */
     CHECK_EQ(c->dr[6], 0xFFFFEFFFu);
-    c->gpr[REG_RAX] = 0x2000;
+    c->gpr[GPR_RAX] = 0x2000;
     RUN1(c, "\x0F\x23\xF8"); /* dr7: GD */
     CHECK_EQ(c->dr[7], 0x2400);
     RUN1(c, "\x0F\x21\xC0"); /* mov eax, dr0 */
@@ -1164,8 +1164,8 @@ TEST(debug_registers_access)
     c->rip = CODE;
     c->dr[6] = 0xFFFF0FF0u;
     RUN1(c, "\x0F\x21\xE0"); /* dr4 = dr6 */
-    CHECK_EQ(c->gpr[REG_RAX], 0xFFFF0FF0u);
-    c->gpr[REG_RAX] = CR4_DE;
+    CHECK_EQ(c->gpr[GPR_RAX], 0xFFFF0FF0u);
+    c->gpr[GPR_RAX] = CR4_DE;
     RUN1(c, "\x0F\x22\xE0");
     RUN1(c, "\x0F\x21\xE0");
     CHECK_VECTOR(c, EXC_UD);
@@ -1205,25 +1205,25 @@ TEST(call_gate_to_inner_level_and_back)
     to_user(c);
     poke32(c, USTACK - 8, 0x1111);
     poke32(c, USTACK - 4, 0x2222);
-    c->gpr[REG_RSP] = USTACK - 8;
+    c->gpr[GPR_RSP] = USTACK - 8;
     RUN1(c, "\x9A\x00\x00\x00\x00\x6B\x00");
     CHECK_EQ(c->rip, 0x9000);
     CHECK_EQ(c->cpl, 0);
     CHECK_EQ(c->seg[SEG_CS].selector, SEL_CODE0);
-    CHECK_EQ(c->gpr[REG_RSP], STACK0 - 24);
+    CHECK_EQ(c->gpr[GPR_RSP], STACK0 - 24);
     CHECK_EQ(top(c, 0), UCODE + 7);
     CHECK_EQ(top(c, 1), SEL_CODE3 | 3);
     CHECK_EQ(top(c, 2), 0x1111);
     CHECK_EQ(top(c, 3), 0x2222);
     CHECK_EQ(top(c, 4), USTACK - 8);
     CHECK_EQ(top(c, 5), SEL_DATA3 | 3);
-    c->gpr[REG_RAX] = SEL_DATA0; /* an inner data segment must not survive the return */
+    c->gpr[GPR_RAX] = SEL_DATA0; /* an inner data segment must not survive the return */
     c->rip = CODE;
     RUN1(c, "\x8E\xE8"); /* mov gs */
     RUN1(c, "\xCA\x08\x00");
     CHECK_EQ(c->cpl, 3);
     CHECK_EQ(c->rip, UCODE + 7);
-    CHECK_EQ(c->gpr[REG_RSP], USTACK);
+    CHECK_EQ(c->gpr[GPR_RSP], USTACK);
     CHECK_EQ(c->seg[SEG_GS].selector, 0);
     CHECK(c->seg[SEG_GS].attr & SEG_UNUSABLE);
     CHECK_EQ(c->seg[SEG_DS].selector, SEL_DATA3 | 3);
@@ -1239,18 +1239,18 @@ TEST(call_gate_64)
     to_user(c);
     poke32(c, DATA, 0);
     mem_st(c->emu, DATA + 4, SEL_GATE | 3, 2);
-    c->gpr[REG_RBX] = DATA;
+    c->gpr[GPR_RBX] = DATA;
     RUN1(c, "\xFF\x1B"); /* call far [rbx] */
     CHECK_EQ(c->rip, 0x9000);
     CHECK_EQ(c->cpl, 0);
-    CHECK_EQ(c->gpr[REG_RSP], STACK0 - 32);
+    CHECK_EQ(c->gpr[GPR_RSP], STACK0 - 32);
     CHECK_EQ(top(c, 0), UCODE + 2);
     CHECK_EQ(top(c, 2), USTACK);
     CHECK_EQ(c->seg[SEG_SS].selector, 0);
     RUN1(c, "\x48\xCB");
     CHECK_EQ(c->cpl, 3);
     CHECK_EQ(c->rip, UCODE + 2);
-    CHECK_EQ(c->gpr[REG_RSP], USTACK);
+    CHECK_EQ(c->gpr[GPR_RSP], USTACK);
     done(c);
 }
 
@@ -1278,11 +1278,11 @@ TEST(task_switch_by_call_and_iret)
 {
     struct cpu *c = prot32();
     fill_tss32(c, TSS2, 0x9000, SEL_CODE0, SEL_DATA0, 2);
-    c->gpr[REG_RBX] = 0x77;
+    c->gpr[GPR_RBX] = 0x77;
     RUN1(c, "\x9A\x00\x00\x00\x00\x60\x00"); /* call TSS2 */
     CHECK_EQ(c->rip, 0x9000);
-    CHECK_EQ(c->gpr[REG_RBX], 0x1003);
-    CHECK_EQ(c->gpr[REG_RSP], STACK0 - 0x100);
+    CHECK_EQ(c->gpr[GPR_RBX], 0x1003);
+    CHECK_EQ(c->gpr[GPR_RSP], STACK0 - 0x100);
     CHECK(c->eflags & FLAG_NT);
     CHECK_EQ(c->seg[SEG_TR].selector, SEL_TSS2);
     CHECK(c->cr0 & CR0_TS);
@@ -1293,7 +1293,7 @@ TEST(task_switch_by_call_and_iret)
     CHECK_EQ(peek32(c, TSS + 0x34), 0x77);     /* saved EBX */
     RUN1(c, "\xCF");
     CHECK_EQ(c->rip, CODE + 7);
-    CHECK_EQ(c->gpr[REG_RBX], 0x77);
+    CHECK_EQ(c->gpr[GPR_RBX], 0x77);
     CHECK_EQ(c->seg[SEG_TR].selector, SEL_TSS);
     CHECK(!(c->eflags & FLAG_NT));
     CHECK_EQ(peek64(c, GDT + SEL_TSS2) >> 40 & 15, 9);
@@ -1326,10 +1326,10 @@ TEST(task_gate_in_idt_pushes_error_code)
     struct cpu *c = prot32();
     fill_tss32(c, TSS2, 0x9000, SEL_CODE0, SEL_DATA0, 2);
     poke64(c, IDT + EXC_GP * 8, gate(SEL_TSS2, 0, 0x85));
-    c->gpr[REG_RAX] = 0x1230;
+    c->gpr[GPR_RAX] = 0x1230;
     RUN1(c, "\x8E\xD8");
     CHECK_EQ(c->rip, 0x9000);
-    CHECK_EQ(c->gpr[REG_RSP], STACK0 - 0x104);
+    CHECK_EQ(c->gpr[GPR_RSP], STACK0 - 0x104);
     CHECK_EQ(top(c, 0), 0x1230);
     CHECK(c->eflags & FLAG_NT);
     CHECK_EQ(peek32(c, TSS + 0x20), CODE); /* the faulting instruction */
@@ -1353,7 +1353,7 @@ TEST(task_switch_to_16_bit_tss)
     RUN1(c, "\xEA\x00\x00\x00\x00\xB0\x00");
     CHECK_EQ(c->rip, 0x9000);
     CHECK_EQ(c->code_size, 2);
-    CHECK_EQ(c->gpr[REG_RBX] & 0xFFFF, 0x103);
+    CHECK_EQ(c->gpr[GPR_RBX] & 0xFFFF, 0x103);
     CHECK_EQ(c->seg[SEG_TR].attr & 15, 3);
     done(c);
 }
@@ -1367,7 +1367,7 @@ static struct cpu *v86(unsigned iopl)
     static const uint32_t frame[9] = { 0x10, 0x2000, 0, 0x100, 0x3000, 0x111, 0x222, 0x333, 0x444 }; /* EIP CS FLAGS ESP SS ES DS FS GS */
     for (k = 0; k < 9; k++)
         poke32(c, STACK - 36 + k * 4, k == 2 ? FLAG_VM | 2 | iopl << 12 | FLAG_IF : frame[k]);
-    c->gpr[REG_RSP] = STACK - 36;
+    c->gpr[GPR_RSP] = STACK - 36;
     RUN1(c, "\xCF");
     return c;
 }
@@ -1385,7 +1385,7 @@ TEST(v86_entry_and_exit)
     RUN1(c, "\xCD\x80");
     CHECK_VECTOR(c, 0x80);
     CHECK_EQ(c->mode, MODE_PROT);
-    CHECK_EQ(c->gpr[REG_RSP], STACK0 - 36);
+    CHECK_EQ(c->gpr[GPR_RSP], STACK0 - 36);
     CHECK_EQ(top(c, 0), 0x12);
     CHECK_EQ(top(c, 1), 0x2000);
     CHECK(top(c, 2) & FLAG_VM);
@@ -1408,7 +1408,7 @@ TEST(v86_iopl_sensitive_instructions)
         CHECK_VECTOR(c, EXC_GP);
         CHECK_EQ(top(c, 0), 0);
         CHECK_EQ(top(c, 1), 0x10);
-        c->gpr[REG_RSP] += 4;
+        c->gpr[GPR_RSP] += 4;
         RUN1(c, "\xCF");
         CHECK_EQ(c->mode, MODE_V86);
     }
@@ -1461,8 +1461,8 @@ TEST(syscall_and_sysret)
     RUN1(c, "\x0F\x05");
     CHECK_EQ(c->rip, 0x9000);
     CHECK_EQ(c->cpl, 0);
-    CHECK_EQ(c->gpr[REG_RCX], UCODE + 2);
-    CHECK_EQ(c->gpr[REG_R11] & (FLAG_IF | FLAG_DF | FLAG_CF), FLAG_IF | FLAG_DF | FLAG_CF);
+    CHECK_EQ(c->gpr[GPR_RCX], UCODE + 2);
+    CHECK_EQ(c->gpr[GPR_R11] & (FLAG_IF | FLAG_DF | FLAG_CF), FLAG_IF | FLAG_DF | FLAG_CF);
     CHECK(!(c->eflags & (FLAG_IF | FLAG_DF)));
     CHECK_EQ(c->seg[SEG_CS].selector, SEL_CODE64);
     CHECK_EQ(c->seg[SEG_SS].selector, SEL_CODE64 + 8);
@@ -1473,7 +1473,7 @@ TEST(syscall_and_sysret)
     CHECK_EQ(c->seg[SEG_SS].selector, 0x3B);
     CHECK(c->eflags & FLAG_DF);
     RUN1(c, "\x0F\x05");
-    c->gpr[REG_RCX] = UINT64_C(0x0000800000000000);
+    c->gpr[GPR_RCX] = UINT64_C(0x0000800000000000);
     RUN1(c, "\x48\x0F\x07");
     CHECK_VECTOR(c, EXC_GP); /* Intel: at CPL 0 */
     CHECK_EQ(top(c, 0), 0);
@@ -1495,16 +1495,16 @@ TEST(sysenter_and_sysexit)
     RUN1(c, "\x0F\x34");
     CHECK_EQ(c->rip, 0x9000);
     CHECK_EQ(c->cpl, 0);
-    CHECK_EQ(c->gpr[REG_RSP], STACK0);
+    CHECK_EQ(c->gpr[GPR_RSP], STACK0);
     CHECK_EQ(c->seg[SEG_SS].selector, 0x10);
     CHECK(!(c->eflags & FLAG_IF));
-    c->gpr[REG_RCX] = USTACK;
-    c->gpr[REG_RDX] = UCODE + 2;
+    c->gpr[GPR_RCX] = USTACK;
+    c->gpr[GPR_RDX] = UCODE + 2;
     RUN1(c, "\x0F\x35");
     CHECK_EQ(c->rip, UCODE + 2);
     CHECK_EQ(c->seg[SEG_CS].selector, 0x1B);
     CHECK_EQ(c->seg[SEG_SS].selector, 0x23);
-    CHECK_EQ(c->gpr[REG_RSP], USTACK);
+    CHECK_EQ(c->gpr[GPR_RSP], USTACK);
     RUN1(c, "\x0F\x35"); /* at CPL 3 */
     CHECK_VECTOR(c, EXC_GP);
     done(c);
@@ -1517,7 +1517,7 @@ TEST(popf_masks_by_privilege)
 {
     struct cpu *c = prot32();
     poke32(c, STACK - 4, 0xFFFFFFFFu);
-    c->gpr[REG_RSP] = STACK - 4;
+    c->gpr[GPR_RSP] = STACK - 4;
     RUN1(c, "\x9D");
     CHECK_EQ(cpu_eflags(c), (FLAGS_ARITH | FLAG_TF | FLAG_IF | FLAG_DF | FLAG_IOPL | FLAG_NT | FLAG_AC | FLAG_ID | 2));
     c->eflags = 2;
@@ -1525,7 +1525,7 @@ TEST(popf_masks_by_privilege)
     c->eflags = 2;
     cpu_set_arith_flags(c, 0);
     poke32(c, USTACK - 4, 0xFFFFFFFFu & ~(uint32_t)FLAG_TF);
-    c->gpr[REG_RSP] = USTACK - 4;
+    c->gpr[GPR_RSP] = USTACK - 4;
     RUN1(c, "\x9D");
     CHECK_EQ(cpu_eflags(c), (FLAGS_ARITH | FLAG_DF | FLAG_NT | FLAG_AC | FLAG_ID | 2));
     done(c);
@@ -1622,24 +1622,24 @@ TEST(privileged_instructions_fault_for_users)
 TEST(control_register_consistency)
 {
     struct cpu *c = prot32();
-    c->gpr[REG_RAX] = CR0_PG; /* PG without PE */
+    c->gpr[GPR_RAX] = CR0_PG; /* PG without PE */
     RUN1(c, "\x0F\x22\xC0");
     CHECK_VECTOR(c, EXC_GP);
     c->rip = CODE;
-    c->gpr[REG_RAX] = c->cr0 | CR0_NW;
+    c->gpr[GPR_RAX] = c->cr0 | CR0_NW;
     RUN1(c, "\x0F\x22\xC0");
     CHECK_VECTOR(c, EXC_GP);
     c->rip = CODE;
-    c->gpr[REG_RAX] = UINT64_C(1) << 27; /* reserved in CR4 */
+    c->gpr[GPR_RAX] = UINT64_C(1) << 27; /* reserved in CR4 */
     RUN1(c, "\x0F\x22\xE0");
     CHECK_VECTOR(c, EXC_GP);
     c->rip = CODE;
-    c->gpr[REG_RAX] = CR4_PCIDE; /* outside of long mode */
+    c->gpr[GPR_RAX] = CR4_PCIDE; /* outside of long mode */
     RUN1(c, "\x0F\x22\xE0");
     CHECK_VECTOR(c, EXC_GP);
     c->rip = CODE;
     c->efer |= EFER_LME; /* PG with LME but no PAE */
-    c->gpr[REG_RAX] = c->cr0 | CR0_PG;
+    c->gpr[GPR_RAX] = c->cr0 | CR0_PG;
     RUN1(c, "\x0F\x22\xC0");
     CHECK_VECTOR(c, EXC_GP);
     CHECK(!(c->efer & EFER_LMA));
@@ -1647,22 +1647,22 @@ TEST(control_register_consistency)
     c->cr0 |= CR0_TS;
     RUN1(c, "\x0F\x06");
     CHECK(!(c->cr0 & CR0_TS));
-    c->gpr[REG_RAX] = 0xFFFE;
+    c->gpr[GPR_RAX] = 0xFFFE;
     RUN1(c, "\x0F\x01\xF0"); /* lmsw cannot clear PE */
     CHECK_EQ(c->cr0 & 15, 15);
     done(c);
     c = long64();
-    c->gpr[REG_RAX] = c->cr4 & ~(uint64_t)CR4_PAE;
+    c->gpr[GPR_RAX] = c->cr4 & ~(uint64_t)CR4_PAE;
     RUN1(c, "\x0F\x22\xE0");
     CHECK_VECTOR(c, EXC_GP);
     c->rip = CODE;
-    c->gpr[REG_RAX] = c->cr0 & ~(uint64_t)CR0_PG; /* from 64-bit code */
+    c->gpr[GPR_RAX] = c->cr0 & ~(uint64_t)CR0_PG; /* from 64-bit code */
     RUN1(c, "\x0F\x22\xC0");
     CHECK_VECTOR(c, EXC_GP);
     c->rip = CODE;
-    c->gpr[REG_RCX] = 0xC0000080u; /* LME while paging */
-    c->gpr[REG_RAX] = EFER_SCE;
-    c->gpr[REG_RDX] = 0;
+    c->gpr[GPR_RCX] = 0xC0000080u; /* LME while paging */
+    c->gpr[GPR_RAX] = EFER_SCE;
+    c->gpr[GPR_RDX] = 0;
     RUN1(c, "\x0F\x30");
     CHECK_VECTOR(c, EXC_GP);
     done(c);
@@ -1671,17 +1671,17 @@ TEST(control_register_consistency)
 static int rdmsr(struct cpu *c, uint32_t msr, uint64_t *v)
 {
     c->rip = CODE;
-    c->gpr[REG_RCX] = msr;
+    c->gpr[GPR_RCX] = msr;
     RUN1(c, "\x0F\x32");
-    *v = (uint32_t)c->gpr[REG_RAX] | c->gpr[REG_RDX] << 32;
+    *v = (uint32_t)c->gpr[GPR_RAX] | c->gpr[GPR_RDX] << 32;
     return vector_at(c) == EXC_GP ? -1 : 0;
 }
 static int wrmsr(struct cpu *c, uint32_t msr, uint64_t v)
 {
     c->rip = CODE;
-    c->gpr[REG_RCX] = msr;
-    c->gpr[REG_RAX] = (uint32_t)v;
-    c->gpr[REG_RDX] = v >> 32;
+    c->gpr[GPR_RCX] = msr;
+    c->gpr[GPR_RAX] = (uint32_t)v;
+    c->gpr[GPR_RDX] = v >> 32;
     RUN1(c, "\x0F\x30");
     return vector_at(c) == EXC_GP ? -1 : 0;
 }
@@ -1791,7 +1791,7 @@ TEST(instructions_without_cpuid_bit_are_undefined)
     RUN1(c, "\x0F\xC7\xF0"); /* rdrand */
     CHECK_VECTOR(c, EXC_UD);
     c->rip = CODE;
-    c->gpr[REG_RAX] = c->cr4 | CR4_SMEP;
+    c->gpr[GPR_RAX] = c->cr4 | CR4_SMEP;
     RUN1(c, "\x0F\x22\xE0");
     CHECK_VECTOR(c, EXC_GP);
     c = long64();
@@ -1819,20 +1819,20 @@ TEST(fxsave_and_xsave_round_trip)
     }
     c->mxcsr = 0x1FA0;
     poke64(c, DATA + 464, UINT64_C(0x5555555555555555)); /* bytes for software: not touched */
-    c->gpr[REG_RBX] = DATA;
+    c->gpr[GPR_RBX] = DATA;
     RUN1(c, "\x48\x0F\xAE\x03"); /* fxsave64 [rbx] */
     CHECK_EQ(c->rip, CODE + 4);
     CHECK_EQ(peek16(c, DATA), 0x37F);
     CHECK_EQ(peek32(c, DATA + 24), 0x1FA0);
     CHECK_EQ(peek64(c, DATA + 160 + 16 * 15), UINT64_C(0x11110));
     CHECK_EQ(peek64(c, DATA + 464), UINT64_C(0x5555555555555555));
-    c->gpr[REG_RBX] = DATA + 8;
+    c->gpr[GPR_RBX] = DATA + 8;
     RUN1(c, "\x48\x0F\xAE\x03"); /* not aligned to 16 */
     CHECK_VECTOR(c, EXC_GP);
     c->rip = CODE;
-    c->gpr[REG_RBX] = DATA + 0x1000;
-    c->gpr[REG_RAX] = 7;
-    c->gpr[REG_RDX] = 0;
+    c->gpr[GPR_RBX] = DATA + 0x1000;
+    c->gpr[GPR_RAX] = 7;
+    c->gpr[GPR_RDX] = 0;
     RUN1(c, "\x48\x0F\xAE\x23"); /* xsave64 */
     CHECK_EQ(c->rip, CODE + 4);
     CHECK_EQ(peek64(c, DATA + 0x1000 + 512) & 2, 2);
@@ -1850,10 +1850,10 @@ TEST(fxsave_and_xsave_round_trip)
     RUN1(c, "\x48\x0F\xAE\x2B");
     CHECK_VECTOR(c, EXC_GP);
     c->rip = CODE;
-    c->gpr[REG_RCX] = 0;
+    c->gpr[GPR_RCX] = 0;
     RUN1(c, "\x0F\x01\xD0"); /* xgetbv */
-    CHECK_EQ(c->gpr[REG_RAX], 3);
-    c->gpr[REG_RAX] = 2; /* x87 bit is mandatory */
+    CHECK_EQ(c->gpr[GPR_RAX], 3);
+    c->gpr[GPR_RAX] = 2; /* x87 bit is mandatory */
     RUN1(c, "\x0F\x01\xD1");
     CHECK_VECTOR(c, EXC_GP);
     done(c);
@@ -1864,56 +1864,56 @@ TEST(fxsave_and_xsave_round_trip)
 TEST(enter_bcd_bound_and_friends)
 {
     struct cpu *c = prot32();
-    c->gpr[REG_RBP] = STACK - 0x100;
+    c->gpr[GPR_RBP] = STACK - 0x100;
     poke32(c, STACK - 0x104, 0xF1);
     RUN1(c, "\xC8\x10\x00\x02"); /* enter 16, 2 */
-    CHECK_EQ(c->gpr[REG_RBP], STACK - 4);
-    CHECK_EQ(c->gpr[REG_RSP], STACK - 12 - 16);
+    CHECK_EQ(c->gpr[GPR_RBP], STACK - 4);
+    CHECK_EQ(c->gpr[GPR_RSP], STACK - 12 - 16);
     CHECK_EQ(peek32(c, STACK - 4), STACK - 0x100);
     CHECK_EQ(peek32(c, STACK - 8), 0xF1);
     CHECK_EQ(peek32(c, STACK - 12), STACK - 4);
-    c->gpr[REG_RAX] = 0x9A; /* SDM 2A DAA */
+    c->gpr[GPR_RAX] = 0x9A; /* SDM 2A DAA */
     cpu_set_arith_flags(c, 0);
     RUN1(c, "\x27");
-    CHECK_EQ(c->gpr[REG_RAX] & 0xFF, 0);
+    CHECK_EQ(c->gpr[GPR_RAX] & 0xFF, 0);
     CHECK_EQ(cpu_arith_flags(c) & (FLAG_CF | FLAG_AF | FLAG_ZF), FLAG_CF | FLAG_AF | FLAG_ZF);
-    c->gpr[REG_RAX] = 0x010F;
+    c->gpr[GPR_RAX] = 0x010F;
     cpu_set_arith_flags(c, 0);
     RUN1(c, "\x37"); /* aaa */
-    CHECK_EQ(c->gpr[REG_RAX] & 0xFFFF, 0x0205);
-    c->gpr[REG_RAX] = 123;
+    CHECK_EQ(c->gpr[GPR_RAX] & 0xFFFF, 0x0205);
+    c->gpr[GPR_RAX] = 123;
     RUN1(c, "\xD4\x0A"); /* aam */
-    CHECK_EQ(c->gpr[REG_RAX] & 0xFFFF, 0x0C03);
+    CHECK_EQ(c->gpr[GPR_RAX] & 0xFFFF, 0x0C03);
     RUN1(c, "\xD5\x0A"); /* aad */
-    CHECK_EQ(c->gpr[REG_RAX] & 0xFFFF, 123);
+    CHECK_EQ(c->gpr[GPR_RAX] & 0xFFFF, 123);
     RUN1(c, "\xD4\x00");
     CHECK_VECTOR(c, EXC_DE);
     c->rip = CODE;
     poke32(c, DATA, 10);
     poke32(c, DATA + 4, 20);
-    c->gpr[REG_RBX] = DATA;
-    c->gpr[REG_RAX] = 20;
+    c->gpr[GPR_RBX] = DATA;
+    c->gpr[GPR_RAX] = 20;
     RUN1(c, "\x62\x03");
     CHECK_EQ(c->rip, CODE + 2);
-    c->gpr[REG_RAX] = 21;
+    c->gpr[GPR_RAX] = 21;
     RUN1(c, "\x62\x03");
     CHECK_VECTOR(c, EXC_BR);
     c->rip = CODE;
-    c->gpr[REG_RSP] = STACK;
+    c->gpr[GPR_RSP] = STACK;
     for (int k = 0; k < 8; k++)
-        if (k != REG_RSP)
+        if (k != GPR_RSP)
             c->gpr[k] = 0x100u + (unsigned)k;
     RUN1(c, "\x60"); /* pusha */
-    CHECK_EQ(c->gpr[REG_RSP], STACK - 32);
+    CHECK_EQ(c->gpr[GPR_RSP], STACK - 32);
     CHECK_EQ(peek32(c, STACK - 20), STACK);
-    c->gpr[REG_RAX] = 0;
+    c->gpr[GPR_RAX] = 0;
     RUN1(c, "\x61");
-    CHECK_EQ(c->gpr[REG_RAX], 0x100);
-    CHECK_EQ(c->gpr[REG_RSP], STACK);
-    c->gpr[REG_RBX] = DATA;
-    c->gpr[REG_RAX] = 4;
+    CHECK_EQ(c->gpr[GPR_RAX], 0x100);
+    CHECK_EQ(c->gpr[GPR_RSP], STACK);
+    c->gpr[GPR_RBX] = DATA;
+    c->gpr[GPR_RAX] = 4;
     RUN1(c, "\xD7"); /* xlat */
-    CHECK_EQ(c->gpr[REG_RAX], 20);
+    CHECK_EQ(c->gpr[GPR_RAX], 20);
     done(c);
 }
 
@@ -1939,7 +1939,7 @@ TEST(rdtsc_follows_cr4_tsd_and_hlt_halts)
     struct cpu *c = long64();
     RUN1(c, "\x0F\x01\xF9"); /* rdtscp */
     CHECK_EQ(c->rip, CODE + 3);
-    CHECK_EQ(c->gpr[REG_RCX], 0);
+    CHECK_EQ(c->gpr[GPR_RCX], 0);
     RUN1(c, "\xF4");
     CHECK(c->halted);
     c->halted = false;
@@ -1961,12 +1961,12 @@ TEST(iretq_to_compatibility_mode_and_back_by_far_jump)
     poke64(c, STACK - 24, 0x202);
     poke64(c, STACK - 16, USTACK);
     poke64(c, STACK - 8, SEL_DATA3 | 3);
-    c->gpr[REG_RSP] = STACK - 40;
+    c->gpr[GPR_RSP] = STACK - 40;
     RUN1(c, "\x48\xCF");
     CHECK_EQ(c->mode, MODE_COMPAT);
     CHECK_EQ(c->code_size, 4);
     CHECK_EQ(c->cpl, 3);
-    CHECK_EQ(c->gpr[REG_RSP], USTACK);
+    CHECK_EQ(c->gpr[GPR_RSP], USTACK);
     RUN1(c, "\x40"); /* inc eax here, a REX prefix there */
     CHECK_EQ(c->rip, UCODE + 1);
     RUN1(c, "\xEA\x00\x10\x02\x00\x43\x00"); /* jmp 43:21000 */
@@ -1991,14 +1991,14 @@ TEST(iretq_checks)
     poke64(c, STACK - 24, 2);
     poke64(c, STACK - 16, STACK0);
     poke64(c, STACK - 8, 0);
-    c->gpr[REG_RSP] = STACK - 40;
+    c->gpr[GPR_RSP] = STACK - 40;
     RUN1(c, "\x48\xCF");
     CHECK_EQ(c->rip, 0x9000);
     CHECK(c->seg[SEG_SS].attr & SEG_UNUSABLE);
     c->rip = CODE;
     poke64(c, STACK - 40, UINT64_C(0x0000800000000000)); /* not canonical: at the old CPL */
     poke64(c, STACK - 8, SEL_DATA0);
-    c->gpr[REG_RSP] = STACK - 40;
+    c->gpr[GPR_RSP] = STACK - 40;
     RUN1(c, "\x48\xCF");
     CHECK_VECTOR(c, EXC_GP);
     CHECK_EQ(top(c, 0), 0);
@@ -2006,7 +2006,7 @@ TEST(iretq_checks)
     poke64(c, STACK - 40, UCODE);
     poke64(c, STACK - 32, SEL_CODE64_3 | 3);
     poke64(c, STACK - 8, 3);
-    c->gpr[REG_RSP] = STACK - 40;
+    c->gpr[GPR_RSP] = STACK - 40;
     RUN1(c, "\x48\xCF"); /* null SS for CPL 3 */
     CHECK_VECTOR(c, EXC_GP);
     done(c);
@@ -2019,13 +2019,13 @@ TEST(far_pointers_with_64_bit_offsets)
     poke64(c, PT + 0x210 * 8, 0x210000 | 7);
     poke64(c, DATA, 0x210000);
     mem_st(c->emu, DATA + 8, SEL_CODE64, 2);
-    c->gpr[REG_RBX] = DATA;
+    c->gpr[GPR_RBX] = DATA;
     RUN1(c, "\x48\xFF\x2B"); /* jmp far [rbx] */
     CHECK_EQ(c->rip, 0x210000);
     c->rip = CODE;
     mem_st(c->emu, DATA + 8, SEL_DATA0, 2);
     RUN1(c, "\x48\x0F\xB2\x03"); /* lss rax, [rbx] */
-    CHECK_EQ(c->gpr[REG_RAX], 0x210000);
+    CHECK_EQ(c->gpr[GPR_RAX], 0x210000);
     CHECK_EQ(c->seg[SEG_SS].selector, SEL_DATA0);
     done(c);
 }
@@ -2038,7 +2038,7 @@ TEST(fsgsbase_and_swapgs)
     CHECK_VECTOR(c, EXC_UD);
     c->rip = CODE;
     c->cr4 |= CR4_FSGSBASE;
-    c->gpr[REG_RAX] = UINT64_C(0xFFFF800012345678);
+    c->gpr[GPR_RAX] = UINT64_C(0xFFFF800012345678);
     RUN1(c, "\xF3\x48\x0F\xAE\xD8"); /* wrgsbase rax */
     CHECK_EQ(c->seg_base[SEG_GS], UINT64_C(0xFFFF800012345678));
     c->kernel_gs_base = 0x1000;
@@ -2046,8 +2046,8 @@ TEST(fsgsbase_and_swapgs)
     CHECK_EQ(c->seg_base[SEG_GS], 0x1000);
     CHECK_EQ(c->kernel_gs_base, UINT64_C(0xFFFF800012345678));
     RUN1(c, "\xF3\x0F\xAE\xCB"); /* rdgsbase ebx */
-    CHECK_EQ(c->gpr[REG_RBX], 0x1000);
-    c->gpr[REG_RAX] = UINT64_C(0x0000800000000000);
+    CHECK_EQ(c->gpr[GPR_RBX], 0x1000);
+    c->gpr[GPR_RAX] = UINT64_C(0x0000800000000000);
     RUN1(c, "\xF3\x48\x0F\xAE\xD0");
     CHECK_VECTOR(c, EXC_GP);
     done(c);
@@ -2102,9 +2102,9 @@ TEST(xsavec_and_compacted_xrstor)
     c->xmm[2].q[0] = 42;
     c->mxcsr = 0x1F80;
     c->pkru = 0x55555554;
-    c->gpr[REG_RBX] = DATA;
-    c->gpr[REG_RAX] = 0x202;
-    c->gpr[REG_RDX] = 0;
+    c->gpr[GPR_RBX] = DATA;
+    c->gpr[GPR_RAX] = 0x202;
+    c->gpr[GPR_RDX] = 0;
     RUN1(c, "\x48\x0F\xC7\x23"); /* xsavec64 [rbx] */
     CHECK_EQ(c->rip, CODE + 4);
     CHECK_EQ(peek64(c, DATA + 512), 0x202);
@@ -2155,7 +2155,7 @@ TEST(user_program_with_system_calls_runs_in_traces)
     for (n = 0; n < 100 && !c->halted; n++)
         cpu_run(c, 1000);
     CHECK(c->halted);
-    CHECK_EQ(c->gpr[REG_R15], 1000);
+    CHECK_EQ(c->gpr[GPR_R15], 1000);
     CHECK_EQ(c->cpl, 0);
     CHECK_EQ(top(c, 0), UCODE + sizeof user - 3);
     CHECK_EQ(cpu_insn_count(c), 1 + 5000 + 1); /* per round: syscall, inc, sysret, dec, jnz */
@@ -2180,7 +2180,7 @@ TEST(hostile_descriptors_never_crash)
             b.gdt_base = GDT;
             b.gdt_limit = GDT_LIMIT;
             b.rip = CODE;
-            b.gpr[REG_RSP] = STACK;
+            b.gpr[GPR_RSP] = STACK;
             cpu_load_boot_state(c, &b);
             common_gdt(c);
         }
@@ -2193,9 +2193,9 @@ TEST(hostile_descriptors_never_crash)
             poke64(c, TSS + (x >> 24) % 16 * 8, x);
             poke32(c, STACK - 64 + (x >> 40) % 16 * 4, (uint32_t)(x >> 20) & 0xBF);
         }
-        c->gpr[REG_RAX] = (x >> 32) & 0xFF;
-        c->gpr[REG_RBX] = STACK - 64;
-        c->gpr[REG_RCX] = x >> 50;
+        c->gpr[GPR_RAX] = (x >> 32) & 0xFF;
+        c->gpr[GPR_RBX] = STACK - 64;
+        c->gpr[GPR_RCX] = x >> 50;
         run(c, 1, code[round % (sizeof code / sizeof code[0])], 4);
         cpu_step(c);
     }

@@ -20,7 +20,7 @@ static struct emu *machine_with(const uint8_t *code, size_t size, uint32_t at, u
     b.cs = cs;
     b.ds = b.es = b.ss = ds;
     b.rip = at - cs * 16u;
-    b.gpr[REG_RSP] = 0x7000;
+    b.gpr[GPR_RSP] = 0x7000;
     cpu_load_boot_state(e->cpus[0], &b);
     mem_write(e, at, code, size);
     return e;

@@ -38,7 +38,7 @@ static void put_program(struct emu *e, unsigned index, uint64_t at, const char *
     memset(&b, 0, sizeof b);
     b.kind = CPU_BOOT_REAL;
     b.rip = at;
-    b.gpr[REG_RSP] = 0x7000 - index * 0x100;
+    b.gpr[GPR_RSP] = 0x7000 - index * 0x100;
     mem_write(e, at, bytes, size);
     cpu_load_boot_state(e->cpus[index], &b);
 }

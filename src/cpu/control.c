@@ -47,7 +47,7 @@ static void control_commit_cs(struct cpu *c, const struct seg *cs, unsigned cpl,
 static void control_stack_here(struct cpu *c, struct stack *st)
 {
     st->ss = c->seg[SEG_SS];
-    st->rsp = c->gpr[REG_RSP];
+    st->rsp = c->gpr[GPR_RSP];
     st->wide = c->mode == MODE_LONG;
     st->access = 0;
     st->error = 0;
@@ -342,9 +342,9 @@ static int control_gate_inner(struct cpu *c, const struct desc *gate, struct des
     }
     st.rsp = rsp;
     for (k = 0; k < count; k++)
-        if (cpu_load(c, SEG_SS, (c->gpr[REG_RSP] + (uint64_t)k * size) & old_mask, size, &params[k]))
+        if (cpu_load(c, SEG_SS, (c->gpr[GPR_RSP] + (uint64_t)k * size) & old_mask, size, &params[k]))
             return CPU_FAULT;
-    if (stack_push(c, &st, c->seg[SEG_SS].selector, size) || stack_push(c, &st, control_cut(c->gpr[REG_RSP], size), size))
+    if (stack_push(c, &st, c->seg[SEG_SS].selector, size) || stack_push(c, &st, control_cut(c->gpr[GPR_RSP], size), size))
         return CPU_FAULT;
     for (k = count; k > 0; k--) {
         param = params[k - 1];
@@ -471,7 +471,7 @@ EMU_PRIV int cpu_far_transfer(struct cpu *c, uint16_t selector, uint64_t offset,
 /* Reads a word of the present stack, `at` bytes above its top. */
 static int control_peek(struct cpu *c, unsigned at, unsigned size, uint64_t *v)
 {
-    return cpu_load(c, SEG_SS, (c->gpr[REG_RSP] + at) & seg_stack_mask(c, &c->seg[SEG_SS]), size, v);
+    return cpu_load(c, SEG_SS, (c->gpr[GPR_RSP] + at) & seg_stack_mask(c, &c->seg[SEG_SS]), size, v);
 }
 
 /* The code segment of a return: RPL of the selector is the new CPL. */
@@ -518,7 +518,7 @@ EMU_PRIV int cpu_far_return(struct cpu *c, unsigned opsize, unsigned release)
         if (rip > c->seg[SEG_CS].limit)
             return cpu_raise_error(c, EXC_GP, 0);
         cpu_set_segment_real(c, SEG_CS, (uint16_t)cs_selector);
-        stack_set_rsp(c, &c->seg[SEG_SS], (c->gpr[REG_RSP] + 2 * opsize + release) & mask);
+        stack_set_rsp(c, &c->seg[SEG_SS], (c->gpr[GPR_RSP] + 2 * opsize + release) & mask);
         c->next_rip = rip;
         cpu_update_mode(c);
         return CPU_OK;
@@ -531,7 +531,7 @@ EMU_PRIV int cpu_far_return(struct cpu *c, unsigned opsize, unsigned release)
         desc_to_seg(&d, (uint16_t)cs_selector, &cs);
         if (control_check_offset(c, &cs, rip) || control_load_cs(c, &d, rpl, &cs))
             return CPU_FAULT;
-        stack_set_rsp(c, &c->seg[SEG_SS], c->gpr[REG_RSP] + 2 * opsize + release);
+        stack_set_rsp(c, &c->seg[SEG_SS], c->gpr[GPR_RSP] + 2 * opsize + release);
         control_commit_cs(c, &cs, rpl, rip);
         return CPU_OK;
     }
@@ -605,7 +605,7 @@ static int control_iret_real(struct cpu *c, unsigned opsize)
         flags = (old & ~mask) | (flags & mask);
     }
     cpu_set_segment_real(c, SEG_CS, (uint16_t)cs);
-    stack_set_rsp(c, &c->seg[SEG_SS], c->gpr[REG_RSP] + 3 * opsize);
+    stack_set_rsp(c, &c->seg[SEG_SS], c->gpr[GPR_RSP] + 3 * opsize);
     c->next_rip = rip;
     control_iret_done(c, flags | 2);
     return CPU_OK;
@@ -629,7 +629,7 @@ static int control_iret_v86(struct cpu *c, uint64_t rip, uint16_t cs, uint32_t f
     cpu_set_segment_real(c, SEG_CS, cs);
     for (k = 0; k < 5; k++)
         cpu_set_segment_real(c, which[k], (uint16_t)sel[k]);
-    c->gpr[REG_RSP] = rsp & 0xFFFFFFFFu;
+    c->gpr[GPR_RSP] = rsp & 0xFFFFFFFFu;
     c->next_rip = rip & 0xFFFF;
     cpu_update_mode(c);
     return CPU_OK;
@@ -693,7 +693,7 @@ EMU_PRIV int cpu_iret(struct cpu *c, unsigned opsize)
         if (outward)
             seg_drop_inner(c, rpl);
     } else {
-        stack_set_rsp(c, &c->seg[SEG_SS], c->gpr[REG_RSP] + 3 * opsize);
+        stack_set_rsp(c, &c->seg[SEG_SS], c->gpr[GPR_RSP] + 3 * opsize);
         control_commit_cs(c, &cs, rpl, rip);
     }
     control_iret_done(c, flags);
@@ -725,9 +725,9 @@ EMU_PRIV int cpu_syscall(struct cpu *c)
     bool lma = control_lma(c);
     if (!(c->efer & EFER_SCE) || (c->mode != MODE_LONG && (!control_is_amd(c) || c->mode == MODE_REAL || c->mode == MODE_V86)))
         return cpu_raise(c, EXC_UD);
-    c->gpr[REG_RCX] = lma ? c->next_rip : (uint32_t)c->next_rip;
+    c->gpr[GPR_RCX] = lma ? c->next_rip : (uint32_t)c->next_rip;
     if (lma) {
-        c->gpr[REG_R11] = flags & ~(uint32_t)FLAG_RF;
+        c->gpr[GPR_R11] = flags & ~(uint32_t)FLAG_RF;
         c->next_rip = c->mode == MODE_LONG ? c->lstar : c->cstar;
         flags &= ~(uint32_t)c->fmask;
     } else {
@@ -745,15 +745,15 @@ EMU_PRIV int cpu_syscall(struct cpu *c)
 EMU_PRIV int cpu_sysret(struct cpu *c, unsigned opsize)
 {
     uint16_t base = (uint16_t)(c->star >> 48);
-    uint32_t flags = ((uint32_t)c->gpr[REG_R11] & 0x003C7FD7u) | 2;
+    uint32_t flags = ((uint32_t)c->gpr[GPR_R11] & 0x003C7FD7u) | 2;
     bool wide = opsize == 8;
     if (!(c->efer & EFER_SCE) || (c->mode != MODE_LONG && (!control_is_amd(c) || c->mode == MODE_REAL || c->mode == MODE_V86)))
         return cpu_raise(c, EXC_UD);
-    if (c->cpl != 0 || (wide && !cpu_canonical(c, c->gpr[REG_RCX])))
+    if (c->cpl != 0 || (wide && !cpu_canonical(c, c->gpr[GPR_RCX])))
         return cpu_raise_error(c, EXC_GP, 0);
     if (!control_lma(c))
         flags = cpu_eflags(c) | FLAG_IF;
-    c->next_rip = wide ? c->gpr[REG_RCX] : (uint32_t)c->gpr[REG_RCX];
+    c->next_rip = wide ? c->gpr[GPR_RCX] : (uint32_t)c->gpr[GPR_RCX];
     c->cpl = 3;
     control_flat_segment(c, SEG_CS, (uint16_t)((base + (wide ? 16 : 0)) | 3), 3, wide);
     control_flat_segment(c, SEG_SS, (uint16_t)((base + 8) | 3), 3, false);
@@ -771,7 +771,7 @@ EMU_PRIV int cpu_sysenter(struct cpu *c)
     if (c->mode == MODE_REAL || sel_is_null(cs))
         return cpu_raise_error(c, EXC_GP, 0);
     cpu_set_eflags(c, cpu_eflags(c) & ~(uint32_t)(FLAG_VM | FLAG_IF | FLAG_RF));
-    c->gpr[REG_RSP] = lma ? c->sysenter_esp : (uint32_t)c->sysenter_esp;
+    c->gpr[GPR_RSP] = lma ? c->sysenter_esp : (uint32_t)c->sysenter_esp;
     c->next_rip = lma ? c->sysenter_eip : (uint32_t)c->sysenter_eip;
     c->cpl = 0;
     control_flat_segment(c, SEG_CS, cs, 0, lma);
@@ -786,10 +786,10 @@ EMU_PRIV int cpu_sysexit(struct cpu *c, unsigned opsize)
     bool wide = opsize == 8 && control_lma(c);
     if (c->mode == MODE_REAL || sel_is_null(cs) || c->cpl != 0)
         return cpu_raise_error(c, EXC_GP, 0);
-    if (wide && (!cpu_canonical(c, c->gpr[REG_RCX]) || !cpu_canonical(c, c->gpr[REG_RDX])))
+    if (wide && (!cpu_canonical(c, c->gpr[GPR_RCX]) || !cpu_canonical(c, c->gpr[GPR_RDX])))
         return cpu_raise_error(c, EXC_GP, 0);
-    c->gpr[REG_RSP] = wide ? c->gpr[REG_RCX] : (uint32_t)c->gpr[REG_RCX];
-    c->next_rip = wide ? c->gpr[REG_RDX] : (uint32_t)c->gpr[REG_RDX];
+    c->gpr[GPR_RSP] = wide ? c->gpr[GPR_RCX] : (uint32_t)c->gpr[GPR_RCX];
+    c->next_rip = wide ? c->gpr[GPR_RDX] : (uint32_t)c->gpr[GPR_RDX];
     c->cpl = 3;
     control_flat_segment(c, SEG_CS, (uint16_t)((cs + (wide ? 32 : 16)) | 3), 3, wide);
     control_flat_segment(c, SEG_SS, (uint16_t)((cs + (wide ? 40 : 24)) | 3), 3, false);

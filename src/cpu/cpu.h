@@ -57,9 +57,9 @@ enum {
     FLAG_VM = 1 << 17, FLAG_AC = 1 << 18, FLAG_VIF = 1 << 19, FLAG_VIP = 1 << 20, FLAG_ID = 1 << 21,
     FLAGS_ARITH = FLAG_CF | FLAG_PF | FLAG_AF | FLAG_ZF | FLAG_SF | FLAG_OF /* "OSZAPC" */
 };
-enum { REG_RAX, REG_RCX, REG_RDX, REG_RBX, REG_RSP, REG_RBP, REG_RSI, REG_RDI, REG_R8, REG_R9, REG_R10, REG_R11, REG_R12, REG_R13, REG_R14, REG_R15,
-       REG_ZERO, /* reads as 0: absent base or index */
-       REG_TEMP, REG_COUNT };
+enum { GPR_RAX, GPR_RCX, GPR_RDX, GPR_RBX, GPR_RSP, GPR_RBP, GPR_RSI, GPR_RDI, GPR_R8, GPR_R9, GPR_R10, GPR_R11, GPR_R12, GPR_R13, GPR_R14, GPR_R15,
+       GPR_ZERO, /* reads as 0: absent base or index */
+       GPR_TEMP, GPR_COUNT };
 #if defined(EMU_TORTURE)
 enum { CPU_RETURNS = 2 };
 #else
@@ -166,7 +166,7 @@ struct trace;
 
 struct cpu {
     /* hot: the register file that uops address by byte offset (first 4 KiB) */
-    uint64_t gpr[REG_COUNT];
+    uint64_t gpr[GPR_COUNT];
     uint64_t flag_result, flag_source, flag_dest; /* lazy flags: see flags.c */
     uint32_t flag_kind;
     uint32_t generation;        /* of the linear -> host mapping in force, for uop page caches: changes with every invalidation (INVLPG and
@@ -426,7 +426,7 @@ struct insn { /* a decoded instruction */
     uint8_t reg;                /* ModRM.reg with REX.R (or opcode register with REX.B for Z operands: in rm) */
     uint8_t rm;                 /* ModRM.rm with REX.B, register form */
     uint8_t seg;                /* effective segment of the memory operand (SEG_*) */
-    uint8_t base, index, scale; /* REG_*; REG_ZERO where absent; scale 0-3 */
+    uint8_t base, index, scale; /* GPR_*; GPR_ZERO where absent; scale 0-3 */
     bool rip_relative;          /* base is next_rip */
     int64_t disp;
     uint64_t imm;               /* sign-extended where the operand kind says so */

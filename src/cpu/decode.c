@@ -131,12 +131,12 @@ static uint64_t decode_value(struct decode_cursor *d, unsigned size)
 /* 16-bit addressing forms: SDM 2A table 2-1. */
 static void decode_modrm16(struct decode_cursor *d, struct insn *o, unsigned mod, unsigned rm)
 {
-    static const uint8_t bases[8] = { REG_RBX, REG_RBX, REG_RBP, REG_RBP, REG_RSI, REG_RDI, REG_RBP, REG_RBX };
-    static const uint8_t indexes[8] = { REG_RSI, REG_RDI, REG_RSI, REG_RDI, REG_ZERO, REG_ZERO, REG_ZERO, REG_ZERO };
+    static const uint8_t bases[8] = { GPR_RBX, GPR_RBX, GPR_RBP, GPR_RBP, GPR_RSI, GPR_RDI, GPR_RBP, GPR_RBX };
+    static const uint8_t indexes[8] = { GPR_RSI, GPR_RDI, GPR_RSI, GPR_RDI, GPR_ZERO, GPR_ZERO, GPR_ZERO, GPR_ZERO };
     o->base = bases[rm];
     o->index = indexes[rm];
     if (mod == 0 && rm == 6) {
-        o->base = REG_ZERO;
+        o->base = GPR_ZERO;
         o->disp = (int64_t)decode_value(d, 2);
     } else if (mod == 1) {
         o->disp = sext64(decode_value(d, 1), 8);
@@ -151,17 +151,17 @@ static void decode_modrm32(struct decode_cursor *d, struct insn *o, unsigned mod
         unsigned sib = decode_byte(d);
         unsigned index = ((sib >> 3) & 7) | (o->rex & 2 ? 8u : 0u), base = (sib & 7) | (o->rex & 1 ? 8u : 0u);
         o->scale = (uint8_t)(sib >> 6);
-        o->index = (uint8_t)(index == 4 ? REG_ZERO : index);
+        o->index = (uint8_t)(index == 4 ? GPR_ZERO : index);
         if (index == 4)
             o->scale = 0;
         if ((sib & 7) == 5 && mod == 0) {
-            o->base = REG_ZERO;
+            o->base = GPR_ZERO;
             o->disp = sext64(decode_value(d, 4), 32);
         } else {
             o->base = (uint8_t)base;
         }
     } else if (rm == 5 && mod == 0) {
-        o->base = REG_ZERO;
+        o->base = GPR_ZERO;
         o->rip_relative = long_mode;
         o->disp = sext64(decode_value(d, 4), 32);
     } else {
@@ -222,7 +222,7 @@ static void decode_immediates(struct decode_cursor *d, struct insn *o, bool long
             break;
         case OPND_Ob: case OPND_Ov:
             o->disp = (int64_t)decode_value(d, o->addrsize);
-            o->base = o->index = REG_ZERO;
+            o->base = o->index = GPR_ZERO;
             o->memory = true;
             break;
         default: break;
@@ -264,7 +264,7 @@ EMU_PRIV int cpu_decode(const struct cpu *c, uint32_t mode_key, const uint8_t *b
     d.at = 0;
     d.size = size;
     d.short_of = d.too_long = false;
-    o->base = o->index = REG_ZERO;
+    o->base = o->index = GPR_ZERO;
     for (;;) { /* legacy prefixes in any order, REX last: SDM 2A §2.1.1, §2.2.1 */
         op = decode_byte(&d);
         if (d.short_of || d.too_long)
@@ -353,7 +353,7 @@ opcode:
         else
             decode_modrm32(&d, o, mod, rm, long_mode);
         if (!seg_given)
-            o->seg = o->base == REG_RBP || o->base == REG_RSP ? SEG_SS : SEG_DS;
+            o->seg = o->base == GPR_RBP || o->base == GPR_RSP ? SEG_SS : SEG_DS;
     } else if (!seg_given) {
         o->seg = SEG_DS;
     }

@@ -55,11 +55,11 @@ static void disasm_memory(struct disasm_out *o, const struct insn *i, unsigned s
         disasm_put(o, "0x%" PRIx64 "]", rip + i->length + (uint64_t)i->disp);
         return;
     }
-    if (i->base != REG_ZERO) {
+    if (i->base != GPR_ZERO) {
         disasm_put(o, "%s", disasm_reg(i->base, i->addrsize, true, t, sizeof t));
         plus = "+";
     }
-    if (i->index != REG_ZERO) {
+    if (i->index != GPR_ZERO) {
         disasm_put(o, "%s%s*%u", plus, disasm_reg(i->index, i->addrsize, true, t, sizeof t), 1u << i->scale);
         plus = "+";
     }
@@ -91,8 +91,8 @@ static void disasm_operand(struct disasm_out *o, const struct insn *i, unsigned 
     case OPND_Cd: disasm_put(o, "cr%u", i->reg); return;
     case OPND_Dd: disasm_put(o, "dr%u", i->reg); return;
     case OPND_ES: case OPND_CS: case OPND_SS: case OPND_DS: case OPND_FS: case OPND_GS: disasm_put(o, "%s", disasm_segs[kind - OPND_ES]); return;
-    case OPND_Xb: case OPND_Xv: disasm_put(o, "%s ptr %s:[%s]", size == 1 ? "byte" : size == 2 ? "word" : size == 4 ? "dword" : "qword", disasm_segs[i->seg < 6 ? i->seg : 3], disasm_reg(REG_RSI, i->addrsize, true, t, sizeof t)); return;
-    case OPND_Yb: case OPND_Yv: disasm_put(o, "%s ptr es:[%s]", size == 1 ? "byte" : size == 2 ? "word" : size == 4 ? "dword" : "qword", disasm_reg(REG_RDI, i->addrsize, true, t, sizeof t)); return;
+    case OPND_Xb: case OPND_Xv: disasm_put(o, "%s ptr %s:[%s]", size == 1 ? "byte" : size == 2 ? "word" : size == 4 ? "dword" : "qword", disasm_segs[i->seg < 6 ? i->seg : 3], disasm_reg(GPR_RSI, i->addrsize, true, t, sizeof t)); return;
+    case OPND_Yb: case OPND_Yv: disasm_put(o, "%s ptr es:[%s]", size == 1 ? "byte" : size == 2 ? "word" : size == 4 ? "dword" : "qword", disasm_reg(GPR_RDI, i->addrsize, true, t, sizeof t)); return;
     case OPND_ST0: disasm_put(o, "st"); return;
     case OPND_STi: disasm_put(o, "st(%u)", i->modrm & 7); return;
     case OPND_XMM0: disasm_put(o, "xmm0"); return;
@@ -117,7 +117,7 @@ static void disasm_operand(struct disasm_out *o, const struct insn *i, unsigned 
     case OPND_M: case OPND_Mp: case OPND_Ms: case OPND_Mt: disasm_memory(o, i, 0, rip); return;
     case OPND_Mdq: disasm_memory(o, i, 16, rip); return;
     case OPND_Gb: case OPND_Gw: case OPND_Gv: case OPND_Gd: case OPND_Gy: case OPND_Gq: disasm_put(o, "%s", disasm_reg(i->reg, size, i->rex != 0, t, sizeof t)); return;
-    case OPND_AL: case OPND_AX: case OPND_eAX: disasm_put(o, "%s", disasm_reg(REG_RAX, size, true, t, sizeof t)); return;
+    case OPND_AL: case OPND_AX: case OPND_eAX: disasm_put(o, "%s", disasm_reg(GPR_RAX, size, true, t, sizeof t)); return;
     case OPND_CL: disasm_put(o, "cl"); return;
     case OPND_DX: disasm_put(o, "dx"); return;
     default:

@@ -54,7 +54,7 @@ static int exc_deliver_real(struct cpu *c, const struct fault *f, uint64_t retur
     if (cpu_load_linear(c, c->idtr.base + f->vector * 4u, 4, &v, ACCESS_READ | ACCESS_SYSTEM))
         return CPU_FAULT;
     st.ss = c->seg[SEG_SS];
-    st.rsp = c->gpr[REG_RSP];
+    st.rsp = c->gpr[GPR_RSP];
     st.wide = false;
     st.access = 0;
     st.error = 0;
@@ -83,7 +83,7 @@ static int exc_deliver_v86(struct cpu *c, unsigned vector, uint64_t return_rip)
             pushed |= FLAG_IF;
     }
     st.ss = c->seg[SEG_SS];
-    st.rsp = c->gpr[REG_RSP];
+    st.rsp = c->gpr[GPR_RSP];
     st.wide = false;
     st.access = 0;
     st.error = 0;
@@ -194,7 +194,7 @@ static int exc_push_frame(struct cpu *c, struct stack *st, const struct fault *f
     if (v86 && (stack_push(c, st, c->seg[SEG_GS].selector, size) || stack_push(c, st, c->seg[SEG_FS].selector, size) ||
                 stack_push(c, st, c->seg[SEG_DS].selector, size) || stack_push(c, st, c->seg[SEG_ES].selector, size)))
         return CPU_FAULT;
-    if (with_stack && (stack_push(c, st, c->seg[SEG_SS].selector, size) || stack_push(c, st, c->gpr[REG_RSP], size)))
+    if (with_stack && (stack_push(c, st, c->seg[SEG_SS].selector, size) || stack_push(c, st, c->gpr[GPR_RSP], size)))
         return CPU_FAULT;
     if (stack_push(c, st, exc_pushed_flags(c, f), size) || stack_push(c, st, c->seg[SEG_CS].selector, size) || stack_push(c, st, return_rip, size))
         return CPU_FAULT;
@@ -240,7 +240,7 @@ static int exc_deliver_protected(struct cpu *c, const struct fault *f, uint64_t 
     if (lma)
         ist = gate[1] & 7;
     st.ss = c->seg[SEG_SS];
-    st.rsp = c->gpr[REG_RSP];
+    st.rsp = c->gpr[GPR_RSP];
     st.wide = lma;
     st.access = inter ? ACCESS_SYSTEM : 0;
     st.error = ext;
@@ -293,7 +293,7 @@ static int exc_deliver_protected(struct cpu *c, const struct fault *f, uint64_t 
     cpu_set_eflags(c, new_flags);
     cpu_update_mode(c);
     if (lma)
-        c->gpr[REG_RSP] = st.rsp;
+        c->gpr[GPR_RSP] = st.rsp;
     else
         stack_set_rsp(c, &st.ss, st.rsp);
     return CPU_OK;
@@ -307,10 +307,10 @@ static void exc_log(struct cpu *c, const struct fault *f, uint64_t rip)
     if (f->vector == EXC_PF && !(f->flags & (FAULT_EXTERNAL | FAULT_SOFT_INT)))
         snprintf(tail, sizeof tail, " CR2=%016" PRIx64, f->cr2);
     else
-        snprintf(tail, sizeof tail, " env->regs[R_EAX]=%016" PRIx64, c->gpr[REG_RAX]);
+        snprintf(tail, sizeof tail, " env->regs[R_EAX]=%016" PRIx64, c->gpr[GPR_RAX]);
     emu_log(c->emu, LOG_INT, "%6" PRIu64 ": v=%02x e=%04x i=%d cpl=%u IP=%04x:%016" PRIx64 " pc=%016" PRIx64 " SP=%04x:%016" PRIx64 "%s",
             cpu_insn_count(c), f->vector, (unsigned)f->error, (f->flags & FAULT_SOFT_INT) != 0, c->cpl, c->seg[SEG_CS].selector, rip,
-            (c->mode == MODE_LONG ? 0 : c->seg[SEG_CS].base) + rip, c->seg[SEG_SS].selector, c->gpr[REG_RSP], tail);
+            (c->mode == MODE_LONG ? 0 : c->seg[SEG_CS].base) + rip, c->seg[SEG_SS].selector, c->gpr[GPR_RSP], tail);
 }
 
 EMU_PRIV int exc_deliver_once(struct cpu *c, const struct fault *f, uint64_t return_rip)

@@ -44,7 +44,7 @@
     }                                                                                                                  \
     UOP_FN(uop_cond_##name)                                                                                            \
     {                                                                                                                  \
-        c->gpr[REG_TEMP] = (expr) ? 1 : 0;                                                                             \
+        c->gpr[GPR_TEMP] = (expr) ? 1 : 0;                                                                             \
         UOP_NEXT;                                                                                                      \
     }
 EACH_CONDITION(DEF_CONDITION)
@@ -279,7 +279,7 @@ EMU_PRIV uop_fn handler_alu_jcc_ri(unsigned op, unsigned size, bool flags, unsig
         uint64_t target = GET(ka, a);                                                                                  \
         struct uop_jump *j = UOP_JUMP_ENTRY(target);                                                                   \
         if (EMU_UNLIKELY(!UOP_JUMP_HIT(j, target))) {                                                                  \
-            c->gpr[REG_TEMP] = target;                                                                                 \
+            c->gpr[GPR_TEMP] = target;                                                                                 \
             UOP_TAIL(uop_indirect_miss);                                                                               \
         }                                                                                                              \
         UOP_JUMP_TO(j, target);                                                                                        \
@@ -317,7 +317,7 @@ static EMU_NOINLINE bool uop_refresh_jump(struct cpu *c, uint64_t target)
 /* The target in TEMP is not in the jump cache. u->misc 1: RET, whose stack pointer is still to move. */
 UOP_FN_PRIV(uop_indirect_miss)
 {
-    uint64_t target = c->gpr[REG_TEMP];
+    uint64_t target = c->gpr[GPR_TEMP];
     bool known = uop_refresh_jump(c, target);
     if (!known && !cpu_canonical(c, target)) {
         c->fault.vector = EXC_GP;
@@ -326,7 +326,7 @@ UOP_FN_PRIV(uop_indirect_miss)
         UOP_TAIL(uop_fault);
     }
     if (u->misc == 1) {
-        c->gpr[REG_RSP] += 8 + u->v.imm;
+        c->gpr[GPR_RSP] += 8 + u->v.imm;
         c->return_top = (c->return_top - 1) & (CPU_RETURNS - 1u);
     }
     if (known)
@@ -417,7 +417,7 @@ UOP_FN_PRIV(uop_count)
 
 UOP_FN_PRIV(uop_flags) /* what PUSHF pushes in 64-bit mode, into TEMP */
 {
-    c->gpr[REG_TEMP] = cpu_eflags(c) & ~(uint32_t)FLAG_RF;
+    c->gpr[GPR_TEMP] = cpu_eflags(c) & ~(uint32_t)FLAG_RF;
     UOP_LATE(1);
 }
 
@@ -604,7 +604,7 @@ static EMU_NOINLINE int uop_agen_slow(struct cpu *c, const struct uop *u)
     offset = insn_address(c, i);
     if (cpu_linear(c, i->seg, offset, u->misc, u->scale, &va))
         return CPU_FAULT;
-    c->gpr[REG_TEMP] = va;
+    c->gpr[GPR_TEMP] = va;
     return CPU_OK;
 }
 UOP_FN_PRIV(uop_agen)
@@ -771,7 +771,7 @@ static EMU_NOINLINE int uop_miss_call_slow(struct cpu *c, struct uop *u)
     c->inflight = 0;
     if (r)
         return 2;
-    c->gpr[REG_RSP] = c->miss_va;
+    c->gpr[GPR_RSP] = c->miss_va;
     if (c->attention)
         cpu_kick(c);
     return 1;
@@ -792,7 +792,7 @@ UOP_FN_PRIV(uop_miss_call)
 /* CALL r: the page or the jump cache missed; the target is in TEMP. */
 UOP_FN_PRIV(uop_miss_call_reg)
 {
-    uint64_t target = c->gpr[REG_TEMP];
+    uint64_t target = c->gpr[GPR_TEMP];
     int r;
     if (uop_refresh_jump(c, target) && !UOP_MISSES(c->miss_va, 8))
         UOP_AT(u->v.self, u); /* nothing else was missing */
@@ -809,7 +809,7 @@ UOP_FN_PRIV(uop_miss_call_reg)
     if (r == 0) {
         uint8_t *p = (uint8_t *)(uintptr_t)((uintptr_t)c->miss_va + UOP_PAGE(u)->addend);
         st64le(p, c->code_base + (uint64_t)(int64_t)u->disp);
-        c->gpr[REG_RSP] = c->miss_va;
+        c->gpr[GPR_RSP] = c->miss_va;
     }
     c->budget -= u->count;
     c->rip = target;

@@ -287,7 +287,7 @@ EACH_KIND(DEF_ROT_F, ror, 8, d >> n | d << (64 - n), r >> 63, d ^ (d >> 63))
 #if EMU_SLOTS
 #define UOP_RCX s2
 #else
-#define UOP_RCX c->gpr[REG_RCX]
+#define UOP_RCX c->gpr[GPR_RCX]
 #endif
 #define DEF_SHIFT_C(ka, op, sz, bits, expr)                                                                            \
     UOP_FN(uop_##op##sz##n_rc_##ka)                                                                                    \
@@ -510,10 +510,10 @@ EMU_PRIV uop_fn handler_imul(unsigned size, bool immediate, unsigned ka, unsigne
 #define UOP_SET_RAX(v) (s0 = (v))
 #define UOP_SET_RDX(v) (s1 = (v))
 #else
-#define UOP_RAX c->gpr[REG_RAX]
-#define UOP_RDX c->gpr[REG_RDX]
-#define UOP_SET_RAX(v) (c->gpr[REG_RAX] = (v))
-#define UOP_SET_RDX(v) (c->gpr[REG_RDX] = (v))
+#define UOP_RAX c->gpr[GPR_RAX]
+#define UOP_RDX c->gpr[GPR_RDX]
+#define UOP_SET_RAX(v) (c->gpr[GPR_RAX] = (v))
+#define UOP_SET_RDX(v) (c->gpr[GPR_RDX] = (v))
 #endif
 #if EMU_HAVE_U128
 #define UOP_MULHI(a, b) ((uint64_t)(((emu_u128)(a) * (b)) >> 64))
@@ -613,12 +613,12 @@ EMU_PRIV uop_fn handler_imul_flags(unsigned size, bool immediate)
             UOP_SET_RDX(n % s);                                                                                        \
             UOP_NEXT;                                                                                                  \
         }                                                                                                              \
-        c->gpr[REG_TEMP] = s;                                                                                          \
+        c->gpr[GPR_TEMP] = s;                                                                                          \
         UOP_TAIL(uop_div8_slow);                                                                                       \
     }
 UOP_FN(uop_div8_slow)
 {
-    uint64_t s = c->gpr[REG_TEMP], hi = UOP_RDX, lo = UOP_RAX, r = 0, bits = 64, q = 0;
+    uint64_t s = c->gpr[GPR_TEMP], hi = UOP_RDX, lo = UOP_RAX, r = 0, bits = 64, q = 0;
     if (hi >= s) {
         c->fault.vector = EXC_DE;
         c->fault.flags = 0;
@@ -753,7 +753,7 @@ EMU_PRIV uop_fn handler_bits(unsigned op, unsigned size)
 #define DEF_SETCC(ka, unused)                                                                                          \
     UOP_FN(uop_setcc_##ka)                                                                                             \
     {                                                                                                                  \
-        PUTS_1(ka, a, c->gpr[REG_TEMP]);                                                                               \
+        PUTS_1(ka, a, c->gpr[GPR_TEMP]);                                                                               \
         UOP_NEXT;                                                                                                      \
     }
 EACH_KIND(DEF_SETCC, 0)
@@ -761,7 +761,7 @@ EACH_KIND(DEF_SETCC, 0)
     UOP_FN(uop_cmov##sz##_##ka##kb)                                                                                    \
     {                                                                                                                  \
         UTYPE_##sz d = GETS(ka, a, sz), s = GETS(kb, b, sz);                                                           \
-        PUTS_##sz(ka, a, c->gpr[REG_TEMP] ? s : d);                                                                    \
+        PUTS_##sz(ka, a, c->gpr[GPR_TEMP] ? s : d);                                                                    \
         UOP_NEXT;                                                                                                      \
     }
 EACH_KIND2(DEF_CMOV, 4)

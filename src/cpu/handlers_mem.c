@@ -1,7 +1,7 @@
 /* cpu/handlers_mem.c - handlers with a memory operand.
  *
  * Contract   The trace builder asks handler_*(). Addresses are b + disp or b + (x << scale) + disp, 64 bits, segment bases included; other
- *            forms of address are first computed into REG_TEMP by another uop.
+ *            forms of address are first computed into GPR_TEMP by another uop.
  * Theory     Each memory uop keeps the translation of the page it touched last in its second unit (struct uop_page); UOP_HOST checks
  *            generation, page and the page's end, else a miss handler (handlers_flow.c) takes over and runs the same uop again,
  *            if need be on a bounce buffer. So a handler here never sees I/O, page crossings or faults.
@@ -506,7 +506,7 @@ EMU_PRIV uop_fn handler_cmp_mi_jcc(unsigned op, unsigned size, bool flags, unsig
 }
 
 /* ---- stack; RSP is never a slot ---- */
-#define UOP_RSP c->gpr[REG_RSP]
+#define UOP_RSP c->gpr[GPR_RSP]
 #define DEF_PUSH_POP(suffix, ka, sz, cut, on)                                                                          \
     UOP_FN(uop_push##sz##_##suffix)                                                                                    \
     {                                                                                                                  \
@@ -610,12 +610,12 @@ EMU_PRIV uop_fn handler_stack_run(unsigned kind, unsigned count)
 }
 UOP_FN(uop_leave8)
 {
-    uint64_t va = c->gpr[REG_RBP], v;
+    uint64_t va = c->gpr[GPR_RBP], v;
     const uint8_t *p;
     UOP_HOST(p, va, r, 8);
     v = ld64le(p);
     UOP_RSP = va + 8;
-    c->gpr[REG_RBP] = v;
+    c->gpr[GPR_RBP] = v;
     UOP_NEXT_MEM;
 }
 EMU_PRIV uop_fn handler_leave(void) { return uop_leave8; }
@@ -644,7 +644,7 @@ UOP_FN(uop_call8)
         uint8_t *p;                                                                                                    \
         if (UOP_MISSES(va, 8) || EMU_UNLIKELY(!UOP_JUMP_HIT(j, target))) {                                             \
             c->miss_va = va;                                                                                           \
-            c->gpr[REG_TEMP] = target;                                                                                 \
+            c->gpr[GPR_TEMP] = target;                                                                                 \
             UOP_TAIL(uop_miss_call_reg);                                                                               \
         }                                                                                                              \
         p = (uint8_t *)(uintptr_t)((uintptr_t)va + UOP_PAGE(u)->addend);                                               \
@@ -667,7 +667,7 @@ UOP_FN_PRIV(uop_ret8_jump)
     target = ld64le(p);
     j = UOP_JUMP_ENTRY(target);
     if (EMU_UNLIKELY(!UOP_JUMP_HIT(j, target))) {
-        c->gpr[REG_TEMP] = target;
+        c->gpr[GPR_TEMP] = target;
         UOP_TAIL(uop_indirect_miss);
     }
     UOP_RSP = va + 8 + u->v.imm;

@@ -39,9 +39,9 @@ EMU_PRIV unsigned interp_reg(const struct insn *i, unsigned n, bool *high)
     unsigned r;
     *high = false;
     switch (i->row->opnd[n]) {
-    case OPND_AL: case OPND_AX: case OPND_eAX: return REG_RAX;
-    case OPND_CL: return REG_RCX;
-    case OPND_DX: return REG_RDX;
+    case OPND_AL: case OPND_AX: case OPND_eAX: return GPR_RAX;
+    case OPND_CL: return GPR_RCX;
+    case OPND_DX: return GPR_RDX;
     case OPND_Gb: case OPND_Gw: case OPND_Gv: case OPND_Gd: case OPND_Gy: case OPND_Gq: r = i->reg; break;
     default: r = i->rm; break;
     }
@@ -285,7 +285,7 @@ EMU_PRIV int interp_lea(struct cpu *c, const struct insn *i)
 EMU_PRIV int interp_xchg(struct cpu *c, const struct insn *i)
 {
     uint64_t a, b;
-    if (i->opcode == 0x90 && i->rm == REG_RAX)
+    if (i->opcode == 0x90 && i->rm == GPR_RAX)
         return CPU_OK; /* NOP: the upper half of RAX stays */
     return interp_load_rmw(c, i, 0, &a) || interp_load(c, i, 1, &b) || interp_store(c, i, 0, b) || interp_store(c, i, 1, a);
 }
@@ -319,12 +319,12 @@ EMU_PRIV int interp_movbe(struct cpu *c, const struct insn *i)
 }
 EMU_PRIV int interp_cbw(struct cpu *c, const struct insn *i) /* CBW CWDE CDQE */
 {
-    cpu_put(c, REG_RAX, (uint64_t)sext64(c->gpr[REG_RAX], 4u * i->opsize), i->opsize);
+    cpu_put(c, GPR_RAX, (uint64_t)sext64(c->gpr[GPR_RAX], 4u * i->opsize), i->opsize);
     return CPU_OK;
 }
 EMU_PRIV int interp_cwd(struct cpu *c, const struct insn *i) /* CWD CDQ CQO */
 {
-    cpu_put(c, REG_RDX, sext64(c->gpr[REG_RAX], 8u * i->opsize) < 0 ? UINT64_MAX : 0, i->opsize);
+    cpu_put(c, GPR_RDX, sext64(c->gpr[GPR_RAX], 8u * i->opsize) < 0 ? UINT64_MAX : 0, i->opsize);
     return CPU_OK;
 }
 EMU_PRIV int interp_nop(struct cpu *c, const struct insn *i)
@@ -336,13 +336,13 @@ EMU_PRIV int interp_nop(struct cpu *c, const struct insn *i)
 EMU_PRIV int interp_lahf(struct cpu *c, const struct insn *i)
 {
     (void)i;
-    cpu_put8(c, REG_RAX, true, (uint8_t)((cpu_arith_flags(c) & 0xFF) | 2));
+    cpu_put8(c, GPR_RAX, true, (uint8_t)((cpu_arith_flags(c) & 0xFF) | 2));
     return CPU_OK;
 }
 EMU_PRIV int interp_sahf(struct cpu *c, const struct insn *i)
 {
     (void)i;
-    cpu_set_arith_flags(c, (cpu_arith_flags(c) & FLAG_OF) | (cpu_get8(c, REG_RAX, true) & (FLAGS_ARITH & 0xFF)));
+    cpu_set_arith_flags(c, (cpu_arith_flags(c) & FLAG_OF) | (cpu_get8(c, GPR_RAX, true) & (FLAGS_ARITH & 0xFF)));
     return CPU_OK;
 }
 EMU_PRIV int interp_carry(struct cpu *c, const struct insn *i) /* CLC STC CMC */
@@ -367,24 +367,24 @@ EMU_PRIV int interp_mul(struct cpu *c, const struct insn *i) /* MUL, IMUL r/m */
 {
     unsigned size = interp_size(i, 0), bits = 8 * size;
     bool is_signed = i->row->op == OP_IMUL1, over;
-    uint64_t s, lo, hi, a = c->gpr[REG_RAX];
+    uint64_t s, lo, hi, a = c->gpr[GPR_RAX];
     if (interp_load(c, i, 0, &s))
         return CPU_FAULT;
     if (size == 8) {
         lo = is_signed ? muls64(a, s, &hi) : mul64(a, s, &hi);
         over = is_signed ? hi != sar64(lo, 63) : hi != 0;
-        c->gpr[REG_RAX] = lo;
-        c->gpr[REG_RDX] = hi;
+        c->gpr[GPR_RAX] = lo;
+        c->gpr[GPR_RDX] = hi;
     } else {
         uint64_t p = is_signed ? (uint64_t)sext64(a, bits) * (uint64_t)sext64(s, bits) : (a & interp_mask(size)) * s;
         lo = p & interp_mask(size);
         hi = (p >> bits) & interp_mask(size);
         over = is_signed ? p != (uint64_t)sext64(lo, bits) : hi != 0;
         if (size == 1) {
-            cpu_put16(c, REG_RAX, (uint16_t)p);
+            cpu_put16(c, GPR_RAX, (uint16_t)p);
         } else {
-            cpu_put(c, REG_RAX, lo, size);
-            cpu_put(c, REG_RDX, hi, size);
+            cpu_put(c, GPR_RAX, lo, size);
+            cpu_put(c, GPR_RDX, hi, size);
         }
     }
     interp_flags_mul(c, size, lo, over);
@@ -452,15 +452,15 @@ EMU_PRIV int interp_div(struct cpu *c, const struct insn *i)
     uint64_t s, q = 0, r = 0, hi, lo;
     if (interp_load(c, i, 0, &s))
         return CPU_FAULT;
-    lo = c->gpr[REG_RAX] & interp_mask(size);
-    hi = size == 1 ? cpu_get8(c, REG_RAX, true) : c->gpr[REG_RDX] & interp_mask(size);
+    lo = c->gpr[GPR_RAX] & interp_mask(size);
+    hi = size == 1 ? cpu_get8(c, GPR_RAX, true) : c->gpr[GPR_RDX] & interp_mask(size);
     if (!interp_divide(size, i->row->op == OP_IDIV, hi, lo, s, &q, &r))
         return cpu_raise(c, EXC_DE);
     if (size == 1) {
-        cpu_put16(c, REG_RAX, (uint16_t)((q & 0xFF) | (r & 0xFF) << 8));
+        cpu_put16(c, GPR_RAX, (uint16_t)((q & 0xFF) | (r & 0xFF) << 8));
     } else {
-        cpu_put(c, REG_RAX, q, size);
-        cpu_put(c, REG_RDX, r, size);
+        cpu_put(c, GPR_RAX, q, size);
+        cpu_put(c, GPR_RDX, r, size);
     }
     return CPU_OK; /* flags undefined: Intel's processors leave them */
 }
@@ -564,7 +564,7 @@ EMU_PRIV int interp_xadd(struct cpu *c, const struct insn *i)
 EMU_PRIV int interp_cmpxchg(struct cpu *c, const struct insn *i)
 {
     unsigned size = interp_size(i, 0);
-    uint64_t d, s, a = c->gpr[REG_RAX] & interp_mask(size);
+    uint64_t d, s, a = c->gpr[GPR_RAX] & interp_mask(size);
     if (interp_load(c, i, 1, &s) || interp_load_rmw(c, i, 0, &d))
         return CPU_FAULT;
     if (a == d) {
@@ -574,9 +574,9 @@ EMU_PRIV int interp_cmpxchg(struct cpu *c, const struct insn *i)
         if (interp_is_memory(i, 0) && interp_store(c, i, 0, d)) /* the write cycle always happens */
             return CPU_FAULT;
         if (size == 1)
-            cpu_put8(c, REG_RAX, false, (uint8_t)d);
+            cpu_put8(c, GPR_RAX, false, (uint8_t)d);
         else
-            cpu_put(c, REG_RAX, d, size);
+            cpu_put(c, GPR_RAX, d, size);
     }
     interp_flags(c, FLAGK_SUB, size, a - d, d);
     return CPU_OK;
@@ -593,16 +593,16 @@ EMU_PRIV int interp_cmpxchg8b(struct cpu *c, const struct insn *i)
         return CPU_FAULT;
     lo = ldn_le(bytes, half);
     hi = ldn_le(bytes + half, half);
-    equal = lo == (c->gpr[REG_RAX] & mask) && hi == (c->gpr[REG_RDX] & mask);
+    equal = lo == (c->gpr[GPR_RAX] & mask) && hi == (c->gpr[GPR_RDX] & mask);
     if (equal) {
-        stn_le(bytes, c->gpr[REG_RBX], half);
-        stn_le(bytes + half, c->gpr[REG_RCX], half);
+        stn_le(bytes, c->gpr[GPR_RBX], half);
+        stn_le(bytes + half, c->gpr[GPR_RCX], half);
     }
     if (cpu_store_bytes(c, i->seg, address, bytes, 2 * half))
         return CPU_FAULT;
     if (!equal) {
-        cpu_put(c, REG_RAX, lo, half);
-        cpu_put(c, REG_RDX, hi, half);
+        cpu_put(c, GPR_RAX, lo, half);
+        cpu_put(c, GPR_RDX, hi, half);
     }
     cpu_set_arith_flags(c, (cpu_arith_flags(c) & ~(uint32_t)FLAG_ZF) | (equal ? FLAG_ZF : 0u));
     return CPU_OK;
@@ -627,7 +627,7 @@ EMU_PRIV int interp_jcc(struct cpu *c, const struct insn *i)
 }
 EMU_PRIV int interp_loop(struct cpu *c, const struct insn *i) /* LOOPNE LOOPE LOOP JCXZ */
 {
-    uint64_t n = cpu_get(c, REG_RCX, i->addrsize);
+    uint64_t n = cpu_get(c, GPR_RCX, i->addrsize);
     bool jump;
     if (i->opcode == 0xE3) {
         jump = n == 0;
@@ -640,7 +640,7 @@ EMU_PRIV int interp_loop(struct cpu *c, const struct insn *i) /* LOOPNE LOOPE LO
     if (jump && interp_go(c, c->next_rip + i->imm, i->opsize))
         return CPU_FAULT;
     if (i->opcode != 0xE3)
-        cpu_put(c, REG_RCX, n, i->addrsize);
+        cpu_put(c, GPR_RCX, n, i->addrsize);
     return CPU_OK;
 }
 EMU_PRIV int interp_jmp(struct cpu *c, const struct insn *i)
@@ -668,15 +668,15 @@ EMU_PRIV int interp_call_rm(struct cpu *c, const struct insn *i)
 }
 EMU_PRIV int interp_ret(struct cpu *c, const struct insn *i)
 {
-    uint64_t t, sp = c->gpr[REG_RSP];
+    uint64_t t, sp = c->gpr[GPR_RSP];
     if (cpu_pop(c, &t, i->opsize))
         return CPU_FAULT;
     if (interp_go(c, t, i->opsize)) {
-        c->gpr[REG_RSP] = sp;
+        c->gpr[GPR_RSP] = sp;
         return CPU_FAULT;
     }
     if (i->row->opnd[0] == OPND_Iw)
-        cpu_put(c, REG_RSP, c->gpr[REG_RSP] + i->imm, c->code_size == 8 ? 8 : c->seg[SEG_SS].attr & SEG_DB ? 4 : 2);
+        cpu_put(c, GPR_RSP, c->gpr[GPR_RSP] + i->imm, c->code_size == 8 ? 8 : c->seg[SEG_SS].attr & SEG_DB ? 4 : 2);
     return CPU_OK;
 }
 static unsigned interp_stack_size(const struct cpu *c)
@@ -690,7 +690,7 @@ EMU_PRIV int interp_push(struct cpu *c, const struct insn *i)
 }
 EMU_PRIV int interp_pop(struct cpu *c, const struct insn *i)
 {
-    uint64_t v, sp = c->gpr[REG_RSP];
+    uint64_t v, sp = c->gpr[GPR_RSP];
     if (cpu_pop(c, &v, i->opsize))
         return CPU_FAULT;
     if (!interp_is_memory(i, 0)) {
@@ -699,19 +699,19 @@ EMU_PRIV int interp_pop(struct cpu *c, const struct insn *i)
     }
     /* The address of POP [esp + n] uses ESP after the increment; a fault must find it unchanged. */
     if (cpu_store(c, i->seg, insn_address(c, i), i->opsize, v)) {
-        c->gpr[REG_RSP] = sp;
+        c->gpr[GPR_RSP] = sp;
         return CPU_FAULT;
     }
     return CPU_OK;
 }
 EMU_PRIV int interp_leave(struct cpu *c, const struct insn *i)
 {
-    uint64_t v, sp = c->gpr[REG_RSP];
-    cpu_put(c, REG_RSP, c->gpr[REG_RBP], interp_stack_size(c));
+    uint64_t v, sp = c->gpr[GPR_RSP];
+    cpu_put(c, GPR_RSP, c->gpr[GPR_RBP], interp_stack_size(c));
     if (cpu_pop(c, &v, i->opsize)) {
-        c->gpr[REG_RSP] = sp;
+        c->gpr[GPR_RSP] = sp;
         return CPU_FAULT;
     }
-    cpu_put(c, REG_RBP, v, i->opsize);
+    cpu_put(c, GPR_RBP, v, i->opsize);
     return CPU_OK;
 }

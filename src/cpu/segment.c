@@ -253,14 +253,14 @@ EMU_PRIV void stack_set_rsp(struct cpu *c, const struct seg *ss, uint64_t rsp)
 {
     uint64_t mask = seg_stack_mask(c, ss);
     if (mask == 0xFFFF)
-        cpu_put16(c, REG_RSP, (uint16_t)rsp);
+        cpu_put16(c, GPR_RSP, (uint16_t)rsp);
     else
-        c->gpr[REG_RSP] = rsp & mask;
+        c->gpr[GPR_RSP] = rsp & mask;
 }
 
 EMU_PRIV int cpu_push(struct cpu *c, uint64_t value, unsigned size)
 {
-    uint64_t offset = (c->gpr[REG_RSP] - size) & seg_stack_mask(c, &c->seg[SEG_SS]);
+    uint64_t offset = (c->gpr[GPR_RSP] - size) & seg_stack_mask(c, &c->seg[SEG_SS]);
     if (cpu_store(c, SEG_SS, offset, size, value))
         return CPU_FAULT;
     stack_set_rsp(c, &c->seg[SEG_SS], offset);
@@ -269,7 +269,7 @@ EMU_PRIV int cpu_push(struct cpu *c, uint64_t value, unsigned size)
 
 EMU_PRIV int cpu_pop(struct cpu *c, uint64_t *value, unsigned size)
 {
-    uint64_t mask = seg_stack_mask(c, &c->seg[SEG_SS]), offset = c->gpr[REG_RSP] & mask;
+    uint64_t mask = seg_stack_mask(c, &c->seg[SEG_SS]), offset = c->gpr[GPR_RSP] & mask;
     if (cpu_load(c, SEG_SS, offset, size, value))
         return CPU_FAULT;
     stack_set_rsp(c, &c->seg[SEG_SS], (offset + size) & mask);

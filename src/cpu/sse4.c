@@ -387,11 +387,11 @@ static int sse4_string(struct cpu *c, const struct insn *i, bool explicit_length
         VQ(&mem, 1) = ld64le(bytes + 8);
         b = &mem;
     }
-    la = explicit_length ? sse4_explicit_length(c->gpr[REG_RAX], wide, count) : sse4_implicit_length(a, imm, count);
-    lb = explicit_length ? sse4_explicit_length(c->gpr[REG_RDX], wide, count) : sse4_implicit_length(b, imm, count);
+    la = explicit_length ? sse4_explicit_length(c->gpr[GPR_RAX], wide, count) : sse4_implicit_length(a, imm, count);
+    lb = explicit_length ? sse4_explicit_length(c->gpr[GPR_RDX], wide, count) : sse4_implicit_length(b, imm, count);
     res = sse4_aggregate(a, la, b, lb, imm, count);
     if (to_index) {
-        c->gpr[REG_RCX] = !res ? count : imm & 0x40 ? 63 - clz64(res) : ctz64(res);
+        c->gpr[GPR_RCX] = !res ? count : imm & 0x40 ? 63 - clz64(res) : ctz64(res);
     } else {
         union vec *d = &c->xmm[0];
         unsigned k;

@@ -127,7 +127,7 @@ EMU_PRIV void cpu_reset(struct cpu *c, bool init)
     unsigned k;
     uint64_t cr0_kept = init ? c->cr0 & (CR0_CD | CR0_NW) : CR0_CD | CR0_NW;
     memset(c->gpr, 0, sizeof c->gpr);
-    c->gpr[REG_RDX] = c->signature;
+    c->gpr[GPR_RDX] = c->signature;
     c->rip = 0xFFF0;
     c->eflags = 2;
     cpu_set_arith_flags(c, 0);

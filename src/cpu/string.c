@@ -127,41 +127,41 @@ static void string_compare_flags(struct cpu *c, unsigned size, uint64_t d, uint6
 static int string_element(struct cpu *c, const struct insn *i, const struct string_state *s)
 {
     unsigned size = s->size;
-    uint64_t v = 0, w = 0, si = string_offset(c, s, REG_RSI), di = string_offset(c, s, REG_RDI);
-    uint16_t port = (uint16_t)c->gpr[REG_RDX];
+    uint64_t v = 0, w = 0, si = string_offset(c, s, GPR_RSI), di = string_offset(c, s, GPR_RDI);
+    uint16_t port = (uint16_t)c->gpr[GPR_RDX];
     switch (i->opcode & 0xFE) {
     case 0xA4: /* MOVS */
         if (cpu_load(c, s->seg, si, size, &v) || cpu_store(c, SEG_ES, di, size, v))
             return CPU_FAULT;
-        string_advance(c, s, REG_RSI, 1);
-        string_advance(c, s, REG_RDI, 1);
+        string_advance(c, s, GPR_RSI, 1);
+        string_advance(c, s, GPR_RDI, 1);
         return CPU_OK;
     case 0xA6: /* CMPS */
         if (cpu_load(c, s->seg, si, size, &v) || cpu_load(c, SEG_ES, di, size, &w))
             return CPU_FAULT;
         string_compare_flags(c, size, v, w);
-        string_advance(c, s, REG_RSI, 1);
-        string_advance(c, s, REG_RDI, 1);
+        string_advance(c, s, GPR_RSI, 1);
+        string_advance(c, s, GPR_RDI, 1);
         return CPU_OK;
     case 0xAA: /* STOS */
-        if (cpu_store(c, SEG_ES, di, size, c->gpr[REG_RAX]))
+        if (cpu_store(c, SEG_ES, di, size, c->gpr[GPR_RAX]))
             return CPU_FAULT;
-        string_advance(c, s, REG_RDI, 1);
+        string_advance(c, s, GPR_RDI, 1);
         return CPU_OK;
     case 0xAC: /* LODS */
         if (cpu_load(c, s->seg, si, size, &v))
             return CPU_FAULT;
         if (size == 1)
-            cpu_put8(c, REG_RAX, false, (uint8_t)v);
+            cpu_put8(c, GPR_RAX, false, (uint8_t)v);
         else
-            cpu_put(c, REG_RAX, v, size);
-        string_advance(c, s, REG_RSI, 1);
+            cpu_put(c, GPR_RAX, v, size);
+        string_advance(c, s, GPR_RSI, 1);
         return CPU_OK;
     case 0xAE: /* SCAS */
         if (cpu_load(c, SEG_ES, di, size, &w))
             return CPU_FAULT;
-        string_compare_flags(c, size, cpu_get(c, REG_RAX, size), w);
-        string_advance(c, s, REG_RDI, 1);
+        string_compare_flags(c, size, cpu_get(c, GPR_RAX, size), w);
+        string_advance(c, s, GPR_RDI, 1);
         return CPU_OK;
     case 0x6C: /* INS: nothing is read from the device if the store would fault */
         if (cpu_check_store(c, SEG_ES, di, size))
@@ -169,13 +169,13 @@ static int string_element(struct cpu *c, const struct insn *i, const struct stri
         cpu_check_io_breakpoint(c, port, size);
         if (cpu_store(c, SEG_ES, di, size, port_read(c->emu, port, size)))
             return CPU_FAULT;
-        string_advance(c, s, REG_RDI, 1);
+        string_advance(c, s, GPR_RDI, 1);
         return CPU_OK;
     default: /* OUTS */
         if (cpu_load(c, s->seg, si, size, &v))
             return CPU_FAULT;
         cpu_check_io_breakpoint(c, port, size);
-        string_advance(c, s, REG_RSI, 1);
+        string_advance(c, s, GPR_RSI, 1);
         port_write(c->emu, port, v, size);
         return CPU_OK;
     }
@@ -190,39 +190,39 @@ static uint64_t string_stretch(struct cpu *c, const struct insn *i, const struct
     unsigned size = s->size;
     switch (i->opcode & 0xFE) {
     case 0xA4:
-        from = string_span(c, s, s->seg, REG_RSI, ACCESS_READ, &n);
-        to = from ? string_span(c, s, SEG_ES, REG_RDI, ACCESS_WRITE, &n) : NULL;
+        from = string_span(c, s, s->seg, GPR_RSI, ACCESS_READ, &n);
+        to = from ? string_span(c, s, SEG_ES, GPR_RDI, ACCESS_WRITE, &n) : NULL;
         if (!to)
             return 0;
         if (!forward) /* n may have been cut after the first pointer: both point to the highest element */
             string_copy(to, from, n, size, false);
         else
             string_copy(to, from, n, size, true);
-        string_advance(c, s, REG_RSI, n);
-        string_advance(c, s, REG_RDI, n);
+        string_advance(c, s, GPR_RSI, n);
+        string_advance(c, s, GPR_RDI, n);
         return n;
     case 0xAA:
-        to = string_span(c, s, SEG_ES, REG_RDI, ACCESS_WRITE, &n);
+        to = string_span(c, s, SEG_ES, GPR_RDI, ACCESS_WRITE, &n);
         if (!to)
             return 0;
-        string_fill(to, cpu_get(c, REG_RAX, size), n, size, forward);
-        string_advance(c, s, REG_RDI, n);
+        string_fill(to, cpu_get(c, GPR_RAX, size), n, size, forward);
+        string_advance(c, s, GPR_RDI, n);
         return n;
     case 0xAE:
-        to = string_span(c, s, SEG_ES, REG_RDI, ACCESS_READ, &n);
+        to = string_span(c, s, SEG_ES, GPR_RDI, ACCESS_READ, &n);
         if (!to)
             return 0;
-        v = cpu_get(c, REG_RAX, size);
+        v = cpu_get(c, GPR_RAX, size);
         for (k = 0; k < n && !*stop; k++, to += s->step) {
             w = ldn_le(to, size);
             *stop = (v == w) == ((i->prefixes & INSN_REPNE) != 0);
         }
         string_compare_flags(c, size, v, w);
-        string_advance(c, s, REG_RDI, k);
+        string_advance(c, s, GPR_RDI, k);
         return k;
     case 0xA6:
-        from = string_span(c, s, s->seg, REG_RSI, ACCESS_READ, &n);
-        to = from ? string_span(c, s, SEG_ES, REG_RDI, ACCESS_READ, &n) : NULL;
+        from = string_span(c, s, s->seg, GPR_RSI, ACCESS_READ, &n);
+        to = from ? string_span(c, s, SEG_ES, GPR_RDI, ACCESS_READ, &n) : NULL;
         if (!to)
             return 0;
         v = 0;
@@ -232,8 +232,8 @@ static uint64_t string_stretch(struct cpu *c, const struct insn *i, const struct
             *stop = (v == w) == ((i->prefixes & INSN_REPNE) != 0);
         }
         string_compare_flags(c, size, v, w);
-        string_advance(c, s, REG_RSI, k);
-        string_advance(c, s, REG_RDI, k);
+        string_advance(c, s, GPR_RSI, k);
+        string_advance(c, s, GPR_RDI, k);
         return k;
     default: return 0;
     }
@@ -253,11 +253,11 @@ EMU_PRIV int string_run(struct cpu *c, const struct insn *i)
     s.step = c->eflags & FLAG_DF ? -(int64_t)s.size : (int64_t)s.size;
     s.seg = i->seg;
     if (!(i->prefixes & (INSN_REP | INSN_REPNE)))
-        return io && cpu_check_io(c, (uint16_t)c->gpr[REG_RDX], s.size) ? CPU_FAULT : string_element(c, i, &s);
-    n = c->gpr[REG_RCX] & s.amask;
+        return io && cpu_check_io(c, (uint16_t)c->gpr[GPR_RDX], s.size) ? CPU_FAULT : string_element(c, i, &s);
+    n = c->gpr[GPR_RCX] & s.amask;
     if (n == 0)
         return CPU_OK;
-    if (io && cpu_check_io(c, (uint16_t)c->gpr[REG_RDX], s.size))
+    if (io && cpu_check_io(c, (uint16_t)c->gpr[GPR_RDX], s.size))
         return CPU_FAULT;
     limit = c->eflags & FLAG_TF || c->mode_key & KEY_DEBUG ? 1 : STRING_SLICE_BYTES / s.size;
     flags = compares ? cpu_arith_flags(c) : 0;
@@ -277,7 +277,7 @@ EMU_PRIV int string_run(struct cpu *c, const struct insn *i)
         }
         n -= k;
         done += k;
-        cpu_put(c, REG_RCX, n, s.asize);
+        cpu_put(c, GPR_RCX, n, s.asize);
     }
     if (n && !stop) {
         c->next_rip = c->rip; /* the rest when interrupts have had their turn */
@@ -296,8 +296,8 @@ UOP_FN_PRIV(uop_string_element)
     const uint8_t *from = NULL;
     uint8_t *to = NULL;
     UOP_SPILL;
-    si = c->gpr[REG_RSI] & mask;
-    di = c->gpr[REG_RDI] & mask;
+    si = c->gpr[GPR_RSI] & mask;
+    di = c->gpr[GPR_RDI] & mask;
     if (EMU_UNLIKELY(c->eflags & FLAG_DF))
         UOP_TAIL(uop_call);
     if (u->a != 0xAA && (!cpu_canonical(c, si) || !(from = tlb_host(c, si, size, ACCESS_READ))))
@@ -306,15 +306,15 @@ UOP_FN_PRIV(uop_string_element)
         UOP_TAIL(uop_call);
     if (u->a == 0xAC) {
         if (size == 1)
-            cpu_put8(c, REG_RAX, false, *from);
+            cpu_put8(c, GPR_RAX, false, *from);
         else
-            cpu_put(c, REG_RAX, ldn_le(from, size), size);
+            cpu_put(c, GPR_RAX, ldn_le(from, size), size);
     } else {
-        stn_le(to, from ? ldn_le(from, size) : c->gpr[REG_RAX], size);
-        c->gpr[REG_RDI] = (di + size) & mask;
+        stn_le(to, from ? ldn_le(from, size) : c->gpr[GPR_RAX], size);
+        c->gpr[GPR_RDI] = (di + size) & mask;
     }
     if (from)
-        c->gpr[REG_RSI] = (si + size) & mask;
+        c->gpr[GPR_RSI] = (si + size) & mask;
     UOP_RELOAD;
     UOP_LATE(1);
 }
@@ -327,29 +327,29 @@ UOP_FN_PRIV(uop_string_repeat)
     const uint8_t *from = NULL;
     uint8_t *to;
     UOP_SPILL;
-    n = c->gpr[REG_RCX];
+    n = c->gpr[GPR_RCX];
     if (n == 0)
         UOP_LATE(1);
     if (EMU_UNLIKELY(n > STRING_PAGE / size || (c->eflags & FLAG_DF)))
         UOP_TAIL(uop_call);
     bytes = n * size;
-    si = c->gpr[REG_RSI];
-    di = c->gpr[REG_RDI];
+    si = c->gpr[GPR_RSI];
+    di = c->gpr[GPR_RDI];
     if (u->a == 0xA4 && (!cpu_canonical(c, si) || !(from = tlb_host(c, si, (unsigned)bytes, ACCESS_READ))))
         UOP_TAIL(uop_call);
     if (!cpu_canonical(c, di) || !(to = tlb_host(c, di, (unsigned)bytes, ACCESS_WRITE)))
         UOP_TAIL(uop_call);
     if (from) {
         string_copy(to, from, n, size, true);
-        c->gpr[REG_RSI] = si + bytes;
+        c->gpr[GPR_RSI] = si + bytes;
     } else if (size == 8 && n <= STRING_SHORT) {
         for (k = 0; k < n; k++)
-            st64le(to + 8 * k, c->gpr[REG_RAX]);
+            st64le(to + 8 * k, c->gpr[GPR_RAX]);
     } else {
-        string_fill(to, cpu_get(c, REG_RAX, size), n, size, true);
+        string_fill(to, cpu_get(c, GPR_RAX, size), n, size, true);
     }
-    c->gpr[REG_RDI] = di + bytes;
-    c->gpr[REG_RCX] = 0;
+    c->gpr[GPR_RDI] = di + bytes;
+    c->gpr[GPR_RCX] = 0;
     UOP_RELOAD;
     UOP_LATE(1);
 }

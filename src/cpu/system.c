@@ -64,7 +64,7 @@ static unsigned sys_seg_of_opcode(const struct insn *i)
 
 static int sys_push_seg(struct cpu *c, const struct insn *i)
 {
-    uint64_t offset = (c->gpr[REG_RSP] - i->opsize) & seg_stack_mask(c, &c->seg[SEG_SS]);
+    uint64_t offset = (c->gpr[GPR_RSP] - i->opsize) & seg_stack_mask(c, &c->seg[SEG_SS]);
     unsigned size = i->opsize == 4 ? 2 : i->opsize; /* Intel since Pentium Pro: a 16-bit store into a 32-bit slot */
     if (cpu_store(c, SEG_SS, offset, size, c->seg[sys_seg_of_opcode(i)].selector))
         return CPU_FAULT;
@@ -75,7 +75,7 @@ static int sys_push_seg(struct cpu *c, const struct insn *i)
 static int sys_pop_seg(struct cpu *c, const struct insn *i)
 {
     unsigned s = sys_seg_of_opcode(i);
-    uint64_t v, mask = seg_stack_mask(c, &c->seg[SEG_SS]), offset = c->gpr[REG_RSP] & mask;
+    uint64_t v, mask = seg_stack_mask(c, &c->seg[SEG_SS]), offset = c->gpr[GPR_RSP] & mask;
     if (cpu_load(c, SEG_SS, offset, i->opsize == 4 ? 2 : i->opsize, &v))
         return CPU_FAULT;
     if (s == SEG_SS) { /* the new stack's width does not count yet */
@@ -199,7 +199,7 @@ EMU_PRIV int sys_pushf(struct cpu *c, const struct insn *i)
 
 static int sys_popf(struct cpu *c, const struct insn *i)
 {
-    uint64_t v, rsp = c->gpr[REG_RSP];
+    uint64_t v, rsp = c->gpr[GPR_RSP];
     uint32_t old = cpu_eflags(c), mask = FLAGS_ARITH | FLAG_TF | FLAG_DF | FLAG_NT, flags;
     if (c->mode == MODE_V86 && sys_iopl(c) != 3 && (!(c->cr4 & CR4_VME) || i->opsize != 2))
         return sys_gp(c);
@@ -208,7 +208,7 @@ static int sys_popf(struct cpu *c, const struct insn *i)
     flags = (uint32_t)v;
     if (c->mode == MODE_V86 && sys_iopl(c) != 3) {
         if ((flags & FLAG_TF) || ((old & FLAG_VIP) && (flags & FLAG_IF))) {
-            c->gpr[REG_RSP] = rsp;
+            c->gpr[GPR_RSP] = rsp;
             return sys_gp(c);
         }
         old = (old & ~(uint32_t)FLAG_VIF) | (flags & FLAG_IF ? FLAG_VIF : 0);
@@ -263,27 +263,27 @@ EMU_PRIV int cpu_check_io(struct cpu *c, uint16_t port, unsigned size)
 static int sys_in(struct cpu *c, const struct insn *i)
 {
     unsigned size = i->opcode & 1 ? (i->opsize == 2 ? 2 : 4) : 1;
-    uint16_t port = (uint16_t)(i->opcode & 8 ? c->gpr[REG_RDX] : i->imm & 0xFF);
+    uint16_t port = (uint16_t)(i->opcode & 8 ? c->gpr[GPR_RDX] : i->imm & 0xFF);
     uint64_t v;
     if (cpu_check_io(c, port, size))
         return CPU_FAULT;
     cpu_check_io_breakpoint(c, port, size);
     v = port_read(c->emu, port, size);
     if (size == 1)
-        cpu_put8(c, REG_RAX, false, (uint8_t)v);
+        cpu_put8(c, GPR_RAX, false, (uint8_t)v);
     else
-        cpu_put(c, REG_RAX, v, size);
+        cpu_put(c, GPR_RAX, v, size);
     return CPU_OK;
 }
 
 static int sys_out(struct cpu *c, const struct insn *i)
 {
     unsigned size = i->opcode & 1 ? (i->opsize == 2 ? 2 : 4) : 1;
-    uint16_t port = (uint16_t)(i->opcode & 8 ? c->gpr[REG_RDX] : i->imm & 0xFF);
+    uint16_t port = (uint16_t)(i->opcode & 8 ? c->gpr[GPR_RDX] : i->imm & 0xFF);
     if (cpu_check_io(c, port, size))
         return CPU_FAULT;
     cpu_check_io_breakpoint(c, port, size);
-    port_write(c->emu, port, cpu_get(c, REG_RAX, size), size);
+    port_write(c->emu, port, cpu_get(c, GPR_RAX, size), size);
     return CPU_OK;
 }
 
@@ -316,9 +316,9 @@ static int sys_monitor(struct cpu *c, const struct insn *i)
     uint64_t va, v;
     if (c->cpl != 0)
         return cpu_raise(c, EXC_UD);
-    if ((uint32_t)c->gpr[REG_RCX])
+    if ((uint32_t)c->gpr[GPR_RCX])
         return sys_gp(c);
-    if (cpu_linear(c, i->seg, sys_wrap(i, c->gpr[REG_RAX]), 1, ACCESS_READ, &va) || cpu_load_linear(c, va, 1, &v, ACCESS_READ))
+    if (cpu_linear(c, i->seg, sys_wrap(i, c->gpr[GPR_RAX]), 1, ACCESS_READ, &va) || cpu_load_linear(c, va, 1, &v, ACCESS_READ))
         return CPU_FAULT;
     c->monitor_gpa = va;
     c->monitor_armed = true;
@@ -330,7 +330,7 @@ static int sys_mwait(struct cpu *c, const struct insn *i)
     (void)i;
     if (c->cpl != 0)
         return cpu_raise(c, EXC_UD);
-    if (c->gpr[REG_RCX] & ~UINT64_C(1))
+    if (c->gpr[GPR_RCX] & ~UINT64_C(1))
         return sys_gp(c);
     if (c->monitor_armed && c->emu->cpu_count == 1 && (c->eflags & FLAG_IF)) {
         c->halted = true;
@@ -774,8 +774,8 @@ EMU_PRIV int64_t cpu_tsc_to_ns(struct cpu *c, uint64_t tsc)
 
 static void sys_put_edx_eax(struct cpu *c, uint64_t v)
 {
-    c->gpr[REG_RAX] = (uint32_t)v;
-    c->gpr[REG_RDX] = v >> 32;
+    c->gpr[GPR_RAX] = (uint32_t)v;
+    c->gpr[GPR_RDX] = v >> 32;
 }
 
 static int sys_rdtsc(struct cpu *c, const struct insn *i)
@@ -784,7 +784,7 @@ static int sys_rdtsc(struct cpu *c, const struct insn *i)
         return sys_gp(c);
     sys_put_edx_eax(c, cpu_tsc(c));
     if (i->has_modrm) /* RDTSCP */
-        c->gpr[REG_RCX] = (uint32_t)c->tsc_aux;
+        c->gpr[GPR_RCX] = (uint32_t)c->tsc_aux;
     return CPU_OK;
 }
 
@@ -798,11 +798,11 @@ static int sys_cpuid(struct cpu *c, const struct insn *i)
 {
     uint32_t r[4];
     (void)i;
-    cpu_cpuid(c, (uint32_t)c->gpr[REG_RAX], (uint32_t)c->gpr[REG_RCX], r);
-    c->gpr[REG_RAX] = r[0];
-    c->gpr[REG_RBX] = r[1];
-    c->gpr[REG_RCX] = r[2];
-    c->gpr[REG_RDX] = r[3];
+    cpu_cpuid(c, (uint32_t)c->gpr[GPR_RAX], (uint32_t)c->gpr[GPR_RCX], r);
+    c->gpr[GPR_RAX] = r[0];
+    c->gpr[GPR_RBX] = r[1];
+    c->gpr[GPR_RCX] = r[2];
+    c->gpr[GPR_RDX] = r[3];
     return CPU_OK;
 }
 
@@ -872,12 +872,12 @@ static int sys_pkru(struct cpu *c, const struct insn *i)
     bool write = (i->modrm & 7) == 7;
     if (!(c->cr4 & CR4_PKE))
         return cpu_raise(c, EXC_UD);
-    if ((uint32_t)c->gpr[REG_RCX] || (write && (uint32_t)c->gpr[REG_RDX]))
+    if ((uint32_t)c->gpr[GPR_RCX] || (write && (uint32_t)c->gpr[GPR_RDX]))
         return sys_gp(c);
     if (!write) {
         sys_put_edx_eax(c, c->pkru);
-    } else if (c->pkru != (uint32_t)c->gpr[REG_RAX]) {
-        c->pkru = (uint32_t)c->gpr[REG_RAX];
+    } else if (c->pkru != (uint32_t)c->gpr[GPR_RAX]) {
+        c->pkru = (uint32_t)c->gpr[GPR_RAX];
         tlb_flush_all(c); /* rights of user pages are in the entries */
     }
     return CPU_OK;
@@ -888,7 +888,7 @@ static int sys_rdmsr(struct cpu *c, const struct insn *i)
     uint64_t v;
     (void)i;
     SYS_PRIVILEGED(c);
-    if (msr_read(c, (uint32_t)c->gpr[REG_RCX], &v))
+    if (msr_read(c, (uint32_t)c->gpr[GPR_RCX], &v))
         return CPU_FAULT;
     sys_put_edx_eax(c, v);
     return CPU_OK;
@@ -899,14 +899,14 @@ static int sys_wrmsr(struct cpu *c, const struct insn *i)
     (void)i;
     SYS_PRIVILEGED(c);
     c->attention |= CPU_ATTENTION_INT;
-    return msr_write(c, (uint32_t)c->gpr[REG_RCX], (uint32_t)c->gpr[REG_RAX] | (c->gpr[REG_RDX] << 32));
+    return msr_write(c, (uint32_t)c->gpr[GPR_RCX], (uint32_t)c->gpr[GPR_RAX] | (c->gpr[GPR_RDX] << 32));
 }
 
 /* ---- instructions of the 8086 and 80186 that are rare today ---- */
 
 static int sys_pusha(struct cpu *c, const struct insn *i)
 {
-    uint64_t sp = c->gpr[REG_RSP], mask = seg_stack_mask(c, &c->seg[SEG_SS]), at;
+    uint64_t sp = c->gpr[GPR_RSP], mask = seg_stack_mask(c, &c->seg[SEG_SS]), at;
     unsigned k;
     if (cpu_check_store(c, SEG_SS, (sp - i->opsize) & mask, i->opsize) || cpu_check_store(c, SEG_SS, (sp - 8u * i->opsize) & mask, i->opsize))
         return CPU_FAULT;
@@ -921,13 +921,13 @@ static int sys_pusha(struct cpu *c, const struct insn *i)
 
 static int sys_popa(struct cpu *c, const struct insn *i)
 {
-    uint64_t sp = c->gpr[REG_RSP], mask = seg_stack_mask(c, &c->seg[SEG_SS]), v[8];
+    uint64_t sp = c->gpr[GPR_RSP], mask = seg_stack_mask(c, &c->seg[SEG_SS]), v[8];
     unsigned k;
     for (k = 0; k < 8; k++)
         if (cpu_load(c, SEG_SS, (sp + k * i->opsize) & mask, i->opsize, &v[7 - k]))
             return CPU_FAULT;
     for (k = 0; k < 8; k++)
-        if (k != REG_RSP)
+        if (k != GPR_RSP)
             cpu_put(c, k, v[k], i->opsize);
     stack_set_rsp(c, &c->seg[SEG_SS], sp + 8u * i->opsize);
     return CPU_OK;
@@ -950,19 +950,19 @@ static int sys_bound(struct cpu *c, const struct insn *i)
 static int sys_xlat(struct cpu *c, const struct insn *i)
 {
     uint64_t v;
-    if (cpu_load(c, i->seg, sys_wrap(i, c->gpr[REG_RBX] + (c->gpr[REG_RAX] & 0xFF)), 1, &v))
+    if (cpu_load(c, i->seg, sys_wrap(i, c->gpr[GPR_RBX] + (c->gpr[GPR_RAX] & 0xFF)), 1, &v))
         return CPU_FAULT;
-    cpu_put8(c, REG_RAX, false, (uint8_t)v);
+    cpu_put8(c, GPR_RAX, false, (uint8_t)v);
     return CPU_OK;
 }
 
 static int sys_enter(struct cpu *c, const struct insn *i)
 {
-    uint64_t rsp = c->gpr[REG_RSP], frame, v, mask = seg_stack_mask(c, &c->seg[SEG_SS]), bp = c->gpr[REG_RBP];
+    uint64_t rsp = c->gpr[GPR_RSP], frame, v, mask = seg_stack_mask(c, &c->seg[SEG_SS]), bp = c->gpr[GPR_RBP];
     unsigned level = i->imm2 & 31, size = i->opsize, k;
-    if (cpu_push(c, cpu_get(c, REG_RBP, size), size))
+    if (cpu_push(c, cpu_get(c, GPR_RBP, size), size))
         return CPU_FAULT;
-    frame = c->gpr[REG_RSP];
+    frame = c->gpr[GPR_RSP];
     for (k = 1; k < level; k++) {
         bp -= size;
         if (cpu_load(c, SEG_SS, bp & mask, size, &v) || cpu_push(c, v, size))
@@ -970,13 +970,13 @@ static int sys_enter(struct cpu *c, const struct insn *i)
     }
     if (level && cpu_push(c, frame, size))
         goto fault;
-    stack_set_rsp(c, &c->seg[SEG_SS], c->gpr[REG_RSP] - (i->imm & 0xFFFF));
-    if (cpu_check_store(c, SEG_SS, c->gpr[REG_RSP] & mask, size)) /* SDM 2A ENTER: the new top must be writable */
+    stack_set_rsp(c, &c->seg[SEG_SS], c->gpr[GPR_RSP] - (i->imm & 0xFFFF));
+    if (cpu_check_store(c, SEG_SS, c->gpr[GPR_RSP] & mask, size)) /* SDM 2A ENTER: the new top must be writable */
         goto fault;
-    cpu_put(c, REG_RBP, frame, size);
+    cpu_put(c, GPR_RBP, frame, size);
     return CPU_OK;
 fault:
-    c->gpr[REG_RSP] = rsp;
+    c->gpr[GPR_RSP] = rsp;
     return CPU_FAULT;
 }
 
@@ -993,7 +993,7 @@ static int sys_daa(struct cpu *c, const struct insn *i)
 {
     bool subtract = i->opcode == 0x2F;
     uint32_t f = cpu_arith_flags(c), out = 0;
-    uint8_t al = (uint8_t)c->gpr[REG_RAX], old = al;
+    uint8_t al = (uint8_t)c->gpr[GPR_RAX], old = al;
     if ((al & 15) > 9 || (f & FLAG_AF)) {
         if (subtract ? al < 6 : al > 0xF9)
             out |= FLAG_CF;
@@ -1006,7 +1006,7 @@ static int sys_daa(struct cpu *c, const struct insn *i)
     } else if (!subtract) {
         out &= ~(uint32_t)FLAG_CF;
     }
-    cpu_put8(c, REG_RAX, false, al);
+    cpu_put8(c, GPR_RAX, false, al);
     cpu_set_arith_flags(c, out | sys_szp(al));
     return CPU_OK;
 }
@@ -1015,35 +1015,35 @@ static int sys_aaa(struct cpu *c, const struct insn *i)
 {
     bool subtract = i->opcode == 0x3F;
     uint32_t out = 0;
-    uint16_t ax = (uint16_t)c->gpr[REG_RAX];
+    uint16_t ax = (uint16_t)c->gpr[GPR_RAX];
     if ((ax & 15) > 9 || (cpu_arith_flags(c) & FLAG_AF)) {
         ax = (uint16_t)(subtract ? ax - 0x106 : ax + 0x106);
         out = FLAG_AF | FLAG_CF;
     }
     ax &= 0xFF0F;
-    cpu_put16(c, REG_RAX, ax);
+    cpu_put16(c, GPR_RAX, ax);
     cpu_set_arith_flags(c, out | sys_szp((uint8_t)ax));
     return CPU_OK;
 }
 
 static int sys_aam(struct cpu *c, const struct insn *i)
 {
-    unsigned base = (unsigned)i->imm & 0xFF, al = (unsigned)c->gpr[REG_RAX] & 0xFF;
+    unsigned base = (unsigned)i->imm & 0xFF, al = (unsigned)c->gpr[GPR_RAX] & 0xFF;
     if (!base)
         return cpu_raise(c, EXC_DE);
-    cpu_put16(c, REG_RAX, (uint16_t)((al / base) << 8 | (al % base)));
+    cpu_put16(c, GPR_RAX, (uint16_t)((al / base) << 8 | (al % base)));
     cpu_set_arith_flags(c, sys_szp((uint8_t)(al % base)));
     return CPU_OK;
 }
 
 static int sys_aad(struct cpu *c, const struct insn *i)
 {
-    unsigned al = (unsigned)c->gpr[REG_RAX] & 0xFF, ah = (unsigned)(c->gpr[REG_RAX] >> 8) & 0xFF;
+    unsigned al = (unsigned)c->gpr[GPR_RAX] & 0xFF, ah = (unsigned)(c->gpr[GPR_RAX] >> 8) & 0xFF;
     unsigned product = ah * ((unsigned)i->imm & 0xFF) & 0xFF, sum = al + product;
     /* CF, OF, AF are undefined; hardware gives those of the addition (tests/cpu_diff.c) */
     uint32_t flags = sys_szp((uint8_t)sum) | (sum >> 8 ? FLAG_CF : 0u) | ((al ^ product ^ sum) & FLAG_AF) |
                      (~(al ^ product) & (al ^ sum) & 0x80 ? FLAG_OF : 0u);
-    cpu_put16(c, REG_RAX, (uint16_t)(sum & 0xFF));
+    cpu_put16(c, GPR_RAX, (uint16_t)(sum & 0xFF));
     cpu_set_arith_flags(c, flags);
     return CPU_OK;
 }
@@ -1051,7 +1051,7 @@ static int sys_aad(struct cpu *c, const struct insn *i)
 static int sys_salc(struct cpu *c, const struct insn *i)
 {
     (void)i;
-    cpu_put8(c, REG_RAX, false, cpu_arith_flags(c) & FLAG_CF ? 0xFF : 0);
+    cpu_put8(c, GPR_RAX, false, cpu_arith_flags(c) & FLAG_CF ? 0xFF : 0);
     return CPU_OK;
 }
 

@@ -602,7 +602,7 @@ static void trace_find_live(struct trace_builder *b)
 /* ---- emitting ---- */
 
 #define TRACE_KIND_R (UOP_KINDS - 1)
-#define TRACE_CELL_TEMP UOP_GPR(REG_TEMP)
+#define TRACE_CELL_TEMP UOP_GPR(GPR_TEMP)
 #define TRACE_CELL_TEMP2 ((uint16_t)offsetof(struct cpu, vtmp[1]))
 
 static unsigned trace_kind(unsigned reg)
@@ -742,7 +742,7 @@ static bool trace_plain_address(const struct trace_builder *b, const struct insn
     int64_t disp = i->disp;
     a->seg = i->seg;
     a->scale = i->scale;
-    a->index = i->index != REG_ZERO;
+    a->index = i->index != GPR_ZERO;
     a->kx = trace_kind(i->index);
     a->x = UOP_GPR(i->index);
     if (i->rip_relative) {
@@ -764,7 +764,7 @@ static void trace_emit_address(struct trace_builder *b, const struct insn *i, un
     if (long_mode && i->addrsize == 8) {
         if (!fits) { /* moffs, or a displacement at the edge */
             struct uop *u;
-            if (i->base == REG_ZERO && i->index == REG_ZERO && !i->rip_relative && i->seg < SEG_FS) {
+            if (i->base == GPR_ZERO && i->index == GPR_ZERO && !i->rip_relative && i->seg < SEG_FS) {
                 u = trace_emit(b, handler_mov_ri(8, TRACE_KIND_R));
                 u->a = TRACE_CELL_TEMP;
                 u->v.imm = (uint64_t)i->disp;
@@ -777,7 +777,7 @@ static void trace_emit_address(struct trace_builder *b, const struct insn *i, un
             uint16_t seg_cell = (uint16_t)(offsetof(struct cpu, seg_base) + 8u * i->seg);
             if (a->index)
                 trace_emit_lea(b, a, 8);
-            if (a->kb == TRACE_KIND_R && a->b == UOP_GPR(REG_ZERO)) {
+            if (a->kb == TRACE_KIND_R && a->b == UOP_GPR(GPR_ZERO)) {
                 trace_address_cell(a, seg_cell, a->disp);
             } else {
                 a->index = true;
@@ -789,8 +789,8 @@ static void trace_emit_address(struct trace_builder *b, const struct insn *i, un
             }
         }
     } else if (i->addrsize == 4 && fits && (long_mode ? i->seg < SEG_FS : trace_seg_flat(b, i->seg, access))) {
-        if (!long_mode && i->base == REG_ZERO && i->index == REG_ZERO && i->disp >= 0)
-            trace_address_cell(a, UOP_GPR(REG_ZERO), a->disp);
+        if (!long_mode && i->base == GPR_ZERO && i->index == GPR_ZERO && i->disp >= 0)
+            trace_address_cell(a, UOP_GPR(GPR_ZERO), a->disp);
         else
             trace_emit_lea(b, a, 4);
         return;
@@ -1391,7 +1391,7 @@ static bool trace_emit_stack(struct trace_builder *b, const struct trace_insn *t
             }
             u = trace_emit_mem(b, handler_push(size, kind));
             u->a = cell;
-            if (size == 8 && kind == TRACE_KIND_R && !i->memory && cell != UOP_GPR(REG_RSP))
+            if (size == 8 && kind == TRACE_KIND_R && !i->memory && cell != UOP_GPR(GPR_RSP))
                 trace_extend_run(b, u, STACK_RUN_PUSH);
         }
     } else if (op == OP_POP) {
@@ -1400,7 +1400,7 @@ static bool trace_emit_stack(struct trace_builder *b, const struct trace_insn *t
         r = interp_reg(i, 0, &high);
         u = trace_emit_mem(b, handler_pop(size, trace_kind(r)));
         u->a = UOP_GPR(r);
-        if (size == 8 && trace_kind(r) == TRACE_KIND_R && r != REG_RSP)
+        if (size == 8 && trace_kind(r) == TRACE_KIND_R && r != GPR_RSP)
             trace_extend_run(b, u, STACK_RUN_POP);
     } else {
         if (!long_mode)
@@ -1505,7 +1505,7 @@ static bool trace_emit_int(struct trace_builder *b, const struct trace_insn *t)
         u->disp = a.disp;
         return true;
     case OP_XCHG:
-        if (i->opcode == 0x90 && i->rm == REG_RAX)
+        if (i->opcode == 0x90 && i->rm == GPR_RAX)
             return true;
         if (interp_is_memory(i, 0)) {
             ra = interp_reg(i, 1, &high);
@@ -1530,13 +1530,13 @@ static bool trace_emit_int(struct trace_builder *b, const struct trace_insn *t)
         ra = interp_reg(i, 1, &high);
         if (op == OP_CMPXCHG)
             trace_spill(b, ra);
-        cell = trace_copy_slot(b, op == OP_XADD ? ra : REG_RAX);
+        cell = trace_copy_slot(b, op == OP_XADD ? ra : GPR_RAX);
         trace_emit_address(b, i, size, ACCESS_WRITE, false, true, &a);
         u = trace_emit_mem(b, fn);
         trace_set_address(u, &a);
         u->a = op == OP_XADD ? cell : UOP_GPR(ra);
         u->x = cell;
-        trace_put_slot(b, op == OP_XADD ? ra : REG_RAX, op == OP_XADD ? size : 8);
+        trace_put_slot(b, op == OP_XADD ? ra : GPR_RAX, op == OP_XADD ? size : 8);
         b->kind = (op == OP_XADD ? FLAGK_ADD : FLAGK_SUB) | (size == 8 ? 3u : 2u);
         return true;
     case OP_BSWAP:

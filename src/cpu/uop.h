@@ -193,7 +193,7 @@ EMU_STATIC_ASSERT(sizeof(struct uop_page) <= sizeof(struct uop), uop_page_fits);
 #define PUT(k, f, v) PUT_##k(f, v)
 
 /* Guest registers that are slots, in order. ORDER slot (UOP_SPILL, UOP_RELOAD, uop_slot_of) */
-enum { SLOT_REG0 = REG_RAX, SLOT_REG1 = REG_RDX, SLOT_REG2 = REG_RCX, SLOT_REG3 = REG_RDI };
+enum { SLOT_REG0 = GPR_RAX, SLOT_REG1 = GPR_RDX, SLOT_REG2 = GPR_RCX, SLOT_REG3 = GPR_RDI };
 #if EMU_SLOTS == 0
 #define UOP_SPILL ((void)0)
 #define UOP_RELOAD ((void)0)

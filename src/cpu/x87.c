@@ -1266,7 +1266,7 @@ static int x87_fnstsw(struct cpu *c, const struct insn *i) { return cpu_store(c,
 static int x87_fnstsw_ax(struct cpu *c, const struct insn *i)
 {
     (void)i;
-    cpu_put16(c, REG_RAX, x87_status_word(c));
+    cpu_put16(c, GPR_RAX, x87_status_word(c));
     return CPU_OK;
 }
 

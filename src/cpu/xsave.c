@@ -116,7 +116,7 @@ static int xsave_check(struct cpu *c, const struct insn *i, uint64_t *a, uint64_
         return CPU_FAULT;
     if (va & 63)
         return cpu_raise_error(c, EXC_GP, 0);
-    *rfbm = ((uint32_t)c->gpr[REG_RAX] | (c->gpr[REG_RDX] << 32)) & c->xcr0;
+    *rfbm = ((uint32_t)c->gpr[GPR_RAX] | (c->gpr[GPR_RDX] << 32)) & c->xcr0;
     return CPU_OK;
 }
 
@@ -306,24 +306,24 @@ EMU_PRIV int xsave_xgetbv(struct cpu *c, const struct insn *i)
     (void)i;
     if (!(c->cr4 & CR4_OSXSAVE))
         return cpu_raise(c, EXC_UD);
-    if ((uint32_t)c->gpr[REG_RCX] == 0)
+    if ((uint32_t)c->gpr[GPR_RCX] == 0)
         v = c->xcr0;
-    else if ((uint32_t)c->gpr[REG_RCX] == 1 && cpu_has(c, CPU_XGETBV1))
+    else if ((uint32_t)c->gpr[GPR_RCX] == 1 && cpu_has(c, CPU_XGETBV1))
         v = c->xcr0 & xsave_in_use(c);
     else
         return cpu_raise_error(c, EXC_GP, 0);
-    c->gpr[REG_RAX] = (uint32_t)v;
-    c->gpr[REG_RDX] = v >> 32;
+    c->gpr[GPR_RAX] = (uint32_t)v;
+    c->gpr[GPR_RDX] = v >> 32;
     return CPU_OK;
 }
 
 EMU_PRIV int xsave_xsetbv(struct cpu *c, const struct insn *i)
 {
-    uint64_t v = (uint32_t)c->gpr[REG_RAX] | (c->gpr[REG_RDX] << 32);
+    uint64_t v = (uint32_t)c->gpr[GPR_RAX] | (c->gpr[GPR_RDX] << 32);
     (void)i;
     if (!(c->cr4 & CR4_OSXSAVE))
         return cpu_raise(c, EXC_UD);
-    if (c->cpl != 0 || (uint32_t)c->gpr[REG_RCX] != 0 || !(v & XSAVE_X87) || (v & ~xsave_components(c)) || (v & (XSAVE_AVX | XSAVE_SSE)) == XSAVE_AVX)
+    if (c->cpl != 0 || (uint32_t)c->gpr[GPR_RCX] != 0 || !(v & XSAVE_X87) || (v & ~xsave_components(c)) || (v & (XSAVE_AVX | XSAVE_SSE)) == XSAVE_AVX)
         return cpu_raise_error(c, EXC_GP, 0);
     c->xcr0 = v;
     cpu_update_mode(c);

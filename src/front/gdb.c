@@ -147,7 +147,7 @@ static const char *const gdb_target_parts[] = { /* joined: C99 promises 4095 cha
 };
 #undef GDB_REG
 
-static const uint8_t gdb_gpr_order[16] = { REG_RAX, REG_RBX, REG_RCX, REG_RDX, REG_RSI, REG_RDI, REG_RBP, REG_RSP, 8, 9, 10, 11, 12, 13, 14, 15 };
+static const uint8_t gdb_gpr_order[16] = { GPR_RAX, GPR_RBX, GPR_RCX, GPR_RDX, GPR_RSI, GPR_RDI, GPR_RBP, GPR_RSP, 8, 9, 10, 11, 12, 13, 14, 15 };
 static const uint8_t gdb_seg_order[6] = { SEG_CS, SEG_SS, SEG_DS, SEG_ES, SEG_FS, SEG_GS };
 
 /* Bytes of register n in GDB's order; its size, 0: no such register. */

@@ -17,23 +17,6 @@
 
 #ifdef EMU_HOST_POSIX
 
-/* Register names that the C library's <sys/ucontext.h> takes from the plain name space; cpu.h has its own. */
-#define REG_R8 posix_sys_r8
-#define REG_R9 posix_sys_r9
-#define REG_R10 posix_sys_r10
-#define REG_R11 posix_sys_r11
-#define REG_R12 posix_sys_r12
-#define REG_R13 posix_sys_r13
-#define REG_R14 posix_sys_r14
-#define REG_R15 posix_sys_r15
-#define REG_RDI posix_sys_rdi
-#define REG_RSI posix_sys_rsi
-#define REG_RBP posix_sys_rbp
-#define REG_RBX posix_sys_rbx
-#define REG_RDX posix_sys_rdx
-#define REG_RAX posix_sys_rax
-#define REG_RCX posix_sys_rcx
-#define REG_RSP posix_sys_rsp
 #define option posix_sys_option /* <getopt.h>, which some <unistd.h> include */
 #include <errno.h>
 #include <fcntl.h>
@@ -55,22 +38,6 @@
 #include <time.h>
 #include <unistd.h>
 #undef option
-#undef REG_R8
-#undef REG_R9
-#undef REG_R10
-#undef REG_R11
-#undef REG_R12
-#undef REG_R13
-#undef REG_R14
-#undef REG_R15
-#undef REG_RDI
-#undef REG_RSI
-#undef REG_RBP
-#undef REG_RBX
-#undef REG_RDX
-#undef REG_RAX
-#undef REG_RCX
-#undef REG_RSP
 
 #ifndef MSG_NOSIGNAL
 #define MSG_NOSIGNAL 0
@@ -395,7 +362,7 @@ EMU_PRIV int host_file_flush(struct host_file *f)
         r = fcntl(f->fd, F_FULLFSYNC);
         if (r < 0 && errno != EINTR)
             r = fsync(f->fd);
-#elif defined(_POSIX_SYNCHRONIZED_IO) && _POSIX_SYNCHRONIZED_IO > 0
+#elif defined(__linux__) || (defined(_POSIX_SYNCHRONIZED_IO) && _POSIX_SYNCHRONIZED_IO > 0)
         r = fdatasync(f->fd);
 #else
         r = fsync(f->fd);
@@ -1664,6 +1631,11 @@ EMU_PRIV void host_on_signals(void (*handler)(int kind))
 #ifdef __linux__
 /* linux/if_tun.h, whose includes would take many names of net/. */
 enum { POSIX_IFF_TAP = 0x0002, POSIX_IFF_NO_PI = 0x1000, POSIX_IFF_VNET_HDR = 0x4000, POSIX_TUN_F_CSUM = 1, POSIX_TUN_F_TSO4 = 2, POSIX_TUN_F_TSO6 = 4 };
+#ifdef __GLIBC__
+typedef unsigned long posix_ioctl; /* ioctl()'s second argument */
+#else
+typedef int posix_ioctl;
+#endif
 #define POSIX_TUNGETIFF _IOR('T', 210, unsigned int)
 #define POSIX_TUNSETIFF _IOW('T', 202, int)
 #define POSIX_TUNGETFEATURES _IOR('T', 207, unsigned int)
@@ -1686,10 +1658,10 @@ EMU_PRIV int host_tap_open(host_fd *out, char *ifname, size_t ifname_size, bool 
             return err_set(err, EMU_EINVAL, "%s: interface names have at most %d characters", ifname, (int)sizeof r.ifr_name - 1);
         }
         memcpy(r.ifr_name, ifname, strlen(ifname) + 1);
-        if (*vnet_hdr && (ioctl(fd, POSIX_TUNGETFEATURES, &features) || !(features & POSIX_IFF_VNET_HDR)))
+        if (*vnet_hdr && (ioctl(fd, (posix_ioctl)POSIX_TUNGETFEATURES, &features) || !(features & POSIX_IFF_VNET_HDR)))
             *vnet_hdr = false;
         r.ifr_flags = (short)(POSIX_IFF_TAP | POSIX_IFF_NO_PI | (*vnet_hdr ? POSIX_IFF_VNET_HDR : 0));
-        if (ioctl(fd, POSIX_TUNSETIFF, &r) < 0) {
+        if (ioctl(fd, (posix_ioctl)POSIX_TUNSETIFF, &r) < 0) {
             int code = posix_fail(err, *ifname ? ifname : "tap");
             close(fd);
             return code;
@@ -1710,7 +1682,7 @@ EMU_PRIV int host_tap_offload(host_fd fd, bool csum, bool tso4, bool tso6)
 {
 #ifdef __linux__
     unsigned flags = (csum ? POSIX_TUN_F_CSUM : 0) | (tso4 ? POSIX_TUN_F_TSO4 : 0) | (tso6 ? POSIX_TUN_F_TSO6 : 0);
-    return ioctl((int)fd, POSIX_TUNSETOFFLOAD, (unsigned long)flags) < 0 ? posix_error(errno) : 0;
+    return ioctl((int)fd, (posix_ioctl)POSIX_TUNSETOFFLOAD, (unsigned long)flags) < 0 ? posix_error(errno) : 0;
 #else
     (void)fd, (void)csum, (void)tso4, (void)tso6;
     return EMU_ENOTSUP;
@@ -1722,7 +1694,7 @@ EMU_PRIV bool host_tap_has_vnet(host_fd fd)
 #ifdef __linux__
     struct ifreq r;
     memset(&r, 0, sizeof r);
-    return ioctl((int)fd, POSIX_TUNGETIFF, &r) >= 0 && ((unsigned)r.ifr_flags & POSIX_IFF_VNET_HDR);
+    return ioctl((int)fd, (posix_ioctl)POSIX_TUNGETIFF, &r) >= 0 && ((unsigned)r.ifr_flags & POSIX_IFF_VNET_HDR);
 #else
     (void)fd;
     return false;
