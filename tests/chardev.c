@@ -256,13 +256,19 @@ TEST(tcp_peer_goes_and_another_comes)
  * taken when there is room again, also while the machine's own clock stands. */
 TEST(listener_without_descriptors_waits_and_tries_again)
 {
-    struct user *a = use(0, open_line("server", "tcp:127.0.0.1:0,server,nowait"));
+    struct user *a;
+    const char *preload = getenv("LD_PRELOAD");
     struct rlimit was, none;
     struct host_addr addr;
     struct watch *w;
     host_fd fd;
-    unsigned i, looks, before = notices;
+    unsigned i, looks, most, before;
     int lowest, r;
+    int64_t start;
+    if (preload && strstr(preload, "vgpreload"))
+        SKIP("valgrind takes the connection, then says that there is no descriptor for it");
+    a = use(0, open_line("server", "tcp:127.0.0.1:0,server,nowait"));
+    before = notices;
     CHECK(a);
     CHECK(host_addr_parse("127.0.0.1", &addr));
     addr.port = (uint16_t)port_of(a->chr);
@@ -275,7 +281,8 @@ TEST(listener_without_descriptors_waits_and_tries_again)
     none = was;
     none.rlim_cur = (rlim_t)lowest;
     CHECK_EQ(setrlimit(RLIMIT_NOFILE, &none), 0);
-    for (i = looks = 0; i < 150; i++) { /* 1.5 s: a second failure too */
+    start = host_clock_ns();
+    for (i = looks = 0; i < 150; i++) { /* 1.5 s at least: a second failure too */
         bool watched = false;
         for (w = machine.watches; w; w = w->next)
             watched = watched || w->want;
@@ -286,7 +293,8 @@ TEST(listener_without_descriptors_waits_and_tries_again)
     setrlimit(RLIMIT_NOFILE, &was);
     if (looks > 3)
         printf("watched %u times of 150\n", looks);
-    CHECK(looks >= 2 && looks <= 3);
+    most = 2 + (unsigned)((host_clock_ns() - start) / NS_PER_SEC); /* at once, and after each second */
+    CHECK(looks >= 2 && looks <= most);
     CHECK_EQ(notices - before, 1);
     CHECK_EQ(a->opened, 0);
     WAIT_FOR(a->opened == 1);
