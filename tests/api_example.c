@@ -5,6 +5,12 @@
  */
 #include "../emu.h"
 #include "test.h"
+#ifndef _WIN32
+#include <poll.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+#endif
 
 struct my_disk {
     uint8_t bytes[64 * 512];
@@ -431,6 +437,63 @@ TEST(idle_run_never_blocks_and_says_when_to_come_back)
     emu_destroy(m);
 }
 
+#ifndef _WIN32
+/* The descriptors that an idle machine waits for; 0: it is not idle, or waits for none. */
+static nfds_t waits_of(struct emu *m, struct pollfd p[16])
+{
+    struct emu_limits limits = { -1, -1, 0 };
+    struct emu_result result;
+    size_t i;
+    if (emu_run(m, &limits, &result) || (result.reason != EMU_REASON_IDLE && result.reason != EMU_REASON_PAUSED) || !result.wait_count || result.wait_count > 16)
+        return 0;
+    for (i = 0; i < result.wait_count; i++) {
+        p[i].fd = (int)result.waits[i].fd;
+        p[i].events = (short)((result.waits[i].events & EMU_WANT_READ ? POLLIN : 0) | (result.waits[i].events & EMU_WANT_WRITE ? POLLOUT : 0));
+    }
+    return (nfds_t)result.wait_count;
+}
+/* A line of the machine's that a client comes to, and what the client says: each makes a descriptor ready, which the next call takes care of. */
+TEST(an_idle_machine_hands_out_the_descriptors_it_waits_for)
+{
+    static const char *const options[] = { "-m", "16M", "-net", "none", "-display", "none", "-serial", "null", "-monitor", "unix:api_example.sock,server,nowait", "-S" };
+    struct emu_limits settle = { 50000000, -1, 1 };
+    struct sockaddr_un a;
+    struct emu *m = emu_new(NULL);
+    char error[300] = "", answer[400] = "";
+    struct pollfd p[16];
+    nfds_t count;
+    int fd = socket(AF_UNIX, SOCK_STREAM, 0), i, n, size = 0;
+    CHECK(m != NULL && fd >= 0);
+    CHECK_EQ(emu_configure(m, (int)(sizeof options / sizeof options[0]), options, error, sizeof error), 0);
+    CHECK_EQ(emu_run(m, &settle, NULL), 0);
+    memset(&a, 0, sizeof a);
+    a.sun_family = AF_UNIX;
+    strcpy(a.sun_path, "api_example.sock");
+    count = waits_of(m, p);
+    CHECK(count > 0);
+    CHECK_EQ(poll(p, count, 0), 0);
+    CHECK_EQ(connect(fd, (struct sockaddr *)&a, sizeof a), 0);
+    CHECK_EQ(poll(p, count, 1000), 1);
+    CHECK_EQ(emu_run(m, &settle, NULL), 0);
+    count = waits_of(m, p);
+    CHECK(count > 0);
+    CHECK_EQ(poll(p, count, 0), 0);
+    CHECK_EQ(write(fd, "info status\n", 12), 12);
+    CHECK_EQ(poll(p, count, 1000), 1);
+    for (i = 0; i < 100 && !strstr(answer, "VM status"); i++) {
+        CHECK_EQ(emu_run(m, &settle, NULL), 0);
+        n = (int)recv(fd, answer + size, sizeof answer - 1 - (size_t)size, MSG_DONTWAIT);
+        size += n > 0 ? n : 0;
+        answer[size] = 0;
+    }
+    CHECK(strstr(answer, "VM status: paused") != NULL);
+    close(fd);
+    emu_destroy(m);
+}
+#else
+TEST(an_idle_machine_hands_out_the_descriptors_it_waits_for) { SKIP("a client by POSIX sockets"); }
+#endif
+
 /* Answers of the smallest calls; EMU_VERSION is made of the three numbers. */
 TEST(versions_errors_and_cpus_are_told)
 {
@@ -550,5 +613,6 @@ TEST_MAIN(TEST_CASE(two_machines_run_side_by_side_from_their_own_disks), TEST_CA
           TEST_CASE(wrong_options_give_one_line),
           TEST_CASE(frames_go_both_ways_by_callback), TEST_CASE(stop_from_a_callback_and_every_block_is_given_back),
           TEST_CASE(idle_run_never_blocks_and_says_when_to_come_back),
+          TEST_CASE(an_idle_machine_hands_out_the_descriptors_it_waits_for),
           TEST_CASE(versions_errors_and_cpus_are_told), TEST_CASE(pause_resume_reset_and_power_button),
           TEST_CASE(virtual_addresses_go_through_the_guests_tables))

@@ -40,6 +40,15 @@ else
     echo 'skip manual_warnings: neither groff nor man is installed'
 fi
 
+# ---- make run elsewhere than on a Debian-like machine: one line that says what to do ----
+mkdir "$dir/tools"
+for tool in sh dirname pwd make cat; do ln -s "$(command -v $tool)" "$dir/tools/" 2>/dev/null; done
+cp -Rp "$top/images" .
+rm -f images/linux.img
+PATH=$dir/tools make -s run > "$dir/out" 2>&1 && bad 'run_without_apt: it succeeded' || ok
+same run_without_apt "$(grep -c . "$dir/out") $(grep -c 'elsewhere give emu any raw or qcow2 x86_64 Linux disk' "$dir/out")" '2 1' # make adds its own
+rm -rf images
+
 # ---- CC, CFLAGS, LDFLAGS: a compiler that writes down how it was called ----
 cat > "$dir/cc" <<END
 #!/bin/sh

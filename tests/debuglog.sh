@@ -15,8 +15,8 @@ boot_sector() {
     hex 31 DB 8E DB C7 06 34 00 20 7C    # 7C09: xor bx,bx; mov ds,bx; mov word [34h],7C20h
     hex 89 1E 36 00                      # 7C13: mov [36h],bx: interrupt vector 13 leads to 0:7C20h
     hex 66 B9 FF 0F 00 00 0F 32 F4       # 7C17: mov ecx,0FFFh; rdmsr: there is no such MSR, #GP
-    hex B0 10 E6 F4 EB FE                # 7C20: mov al,10h; out 0F4h,al: isa-debug-exit, status 33
-    head -c 472 /dev/zero
+    hex E4 9F B0 10 E6 F4 EB FE          # 7C20: in al,9Fh: nobody there; mov al,10h; out 0F4h,al: isa-debug-exit, status 33
+    head -c 470 /dev/zero
     hex 55 AA
 }
 boot_sector > "$dir/boot"
@@ -55,6 +55,9 @@ holds int_shows_the_fault 'v=0d e=0000 i=0 cpl=0 IP=0000:0*7c1d pc=0*7c1d'
 
 logs guest_errors
 holds guest_errors_name_the_msr 'RDMSR 0xfff '
+
+logs unimp
+holds unimp_names_the_port 'port 0x9f: read'
 
 logs cpu_reset
 holds cpu_reset_shows_the_reset '^CPU Reset \(CPU 0\)'
