@@ -36940,7 +36940,7 @@ struct e1000 {
         uint16_t special;
     } tx;
     uint8_t *tx_flat; /* E1000_ROOM + E1000_TX_MAX bytes */
-    uint8_t tx_head[E1000_ROOM + E1000_HEAD_MAX + 8]; /* headers of what stays in guest memory; where all is in tx_flat: how that began before sending wrote there */
+    uint8_t tx_head[E1000_ROOM + E1000_HEAD_MAX + 8]; /* headers of what stays in guest memory; of what is in tx_flat: how it began before sending */
     bool in_tx, in_rx;
     /* receive */
     uint8_t *rx_flat; /* E1000_RX_MAX bytes */
@@ -54891,8 +54891,9 @@ EMU_PRIV void dhcp_input(struct nat *n, struct pkt *p, const uint8_t *m, size_t 
  *            our random number and the same question).
  * Contract   udp.c hands in questions to the DNS address, port 53; TCP to it is tcp.c's, which asks dns_resolvers() for where to connect.
  * Theory     A question gets a socket of its own (a fresh source port) and a fresh number. The resolver that answered last is asked first; one that is
- *            silent for 1.5 s, unreachable, or answers "server failure" or "refused" is followed by the next, twice around. Answers are waited
- *            for until 10 s after the question; then, or where none could be asked, the guest is told "server failure". The host's list is read again when its stamp moves, so a host that roams keeps working.
+ *            silent for 1.5 s, unreachable, or answers "server failure" or "refused" is followed by the next, twice around. Answers are waited for
+ *            until 10 s after the question; then, or where none could be asked, the guest is told "server failure". The host's list is read again
+ *            when its stamp moves, so a host that roams keeps working.
  * Invariants 1. At most DNS_MAX questions are open; the oldest goes first.
  *            2. Answers pass unchanged but for the number: we rewrite no names and no addresses.
  */
@@ -61391,7 +61392,8 @@ static void mon_io(struct mon_call *m)
     bool in = m->words[0][0] == 'i';
     uint64_t port, value = 0;
     unsigned size = strchr(m->format, 'h') ? 2 : strchr(m->format, 'w') ? 4 : 1;
-    if (m->count < (in ? 2 : 3) || !mon_expression(m->emu, m->words[1], &port) || port > 0xFFFF || (m->count > 2 && !mon_expression(m->emu, m->words[2], &value))) {
+    if (m->count < (in ? 2 : 3) || !mon_expression(m->emu, m->words[1], &port) || port > 0xFFFF ||
+        (m->count > 2 && !mon_expression(m->emu, m->words[2], &value))) {
         buf_printf(m->out, "%s: needs a port%s\n", m->words[0], in ? "" : " and a value");
         return;
     }
@@ -61400,7 +61402,8 @@ static void mon_io(struct mon_call *m)
     if (in && m->count > 2)
         port = (port + 1) & 0xFFFF;
     if (in)
-        buf_printf(m->out, "port%c[0x%04x] = 0x%0*" PRIx64 "\n", size == 1 ? 'b' : size == 2 ? 'w' : 'l', (unsigned)port, (int)size * 2, port_read(m->emu, (uint16_t)port, size));
+        buf_printf(m->out, "port%c[0x%04x] = 0x%0*" PRIx64 "\n", size == 1 ? 'b' : size == 2 ? 'w' : 'l', (unsigned)port, (int)size * 2,
+                   port_read(m->emu, (uint16_t)port, size));
 }
 
 /* ---- media ---- */

@@ -94,7 +94,7 @@ struct e1000 {
         uint16_t special;
     } tx;
     uint8_t *tx_flat; /* E1000_ROOM + E1000_TX_MAX bytes */
-    uint8_t tx_head[E1000_ROOM + E1000_HEAD_MAX + 8]; /* headers of what stays in guest memory; where all is in tx_flat: how that began before sending wrote there */
+    uint8_t tx_head[E1000_ROOM + E1000_HEAD_MAX + 8]; /* headers of what stays in guest memory; of what is in tx_flat: how it began before sending */
     bool in_tx, in_rx;
     /* receive */
     uint8_t *rx_flat; /* E1000_RX_MAX bytes */

@@ -421,7 +421,8 @@ static void mon_io(struct mon_call *m)
     bool in = m->words[0][0] == 'i';
     uint64_t port, value = 0;
     unsigned size = strchr(m->format, 'h') ? 2 : strchr(m->format, 'w') ? 4 : 1;
-    if (m->count < (in ? 2 : 3) || !mon_expression(m->emu, m->words[1], &port) || port > 0xFFFF || (m->count > 2 && !mon_expression(m->emu, m->words[2], &value))) {
+    if (m->count < (in ? 2 : 3) || !mon_expression(m->emu, m->words[1], &port) || port > 0xFFFF ||
+        (m->count > 2 && !mon_expression(m->emu, m->words[2], &value))) {
         buf_printf(m->out, "%s: needs a port%s\n", m->words[0], in ? "" : " and a value");
         return;
     }
@@ -430,7 +431,8 @@ static void mon_io(struct mon_call *m)
     if (in && m->count > 2)
         port = (port + 1) & 0xFFFF;
     if (in)
-        buf_printf(m->out, "port%c[0x%04x] = 0x%0*" PRIx64 "\n", size == 1 ? 'b' : size == 2 ? 'w' : 'l', (unsigned)port, (int)size * 2, port_read(m->emu, (uint16_t)port, size));
+        buf_printf(m->out, "port%c[0x%04x] = 0x%0*" PRIx64 "\n", size == 1 ? 'b' : size == 2 ? 'w' : 'l', (unsigned)port, (int)size * 2,
+                   port_read(m->emu, (uint16_t)port, size));
 }
 
 /* ---- media ---- */

@@ -4,8 +4,9 @@
  *            our random number and the same question).
  * Contract   udp.c hands in questions to the DNS address, port 53; TCP to it is tcp.c's, which asks dns_resolvers() for where to connect.
  * Theory     A question gets a socket of its own (a fresh source port) and a fresh number. The resolver that answered last is asked first; one that is
- *            silent for 1.5 s, unreachable, or answers "server failure" or "refused" is followed by the next, twice around. Answers are waited
- *            for until 10 s after the question; then, or where none could be asked, the guest is told "server failure". The host's list is read again when its stamp moves, so a host that roams keeps working.
+ *            silent for 1.5 s, unreachable, or answers "server failure" or "refused" is followed by the next, twice around. Answers are waited for
+ *            until 10 s after the question; then, or where none could be asked, the guest is told "server failure". The host's list is read again
+ *            when its stamp moves, so a host that roams keeps working.
  * Invariants 1. At most DNS_MAX questions are open; the oldest goes first.
  *            2. Answers pass unchanged but for the number: we rewrite no names and no addresses.
  */
