@@ -831,12 +831,10 @@ EMU_PRIV void lapic_msr_write(struct cpu *cpu, uint32_t msr, uint64_t value, boo
 EMU_PRIV void lapic_tsc_changed(struct cpu *cpu); /* its TSC was written: the deadline moves in virtual time */
 EMU_PRIV uint64_t lapic_get_tpr(struct cpu *cpu); /* CR8 */
 EMU_PRIV void lapic_set_tpr(struct cpu *cpu, uint64_t value);
-EMU_PRIV uint8_t rtc_get_cmos(struct emu *e, unsigned index);
 EMU_PRIV void rtc_set_cmos(struct emu *e, unsigned index, uint8_t value);
 /* 8237: a device on channel n asks for a transfer. read: memory -> device. Returns bytes moved. */
 EMU_PRIV size_t dma8237_transfer(struct emu *e, unsigned channel, uint8_t *buf, size_t size, bool to_memory, bool *terminal_count);
 EMU_PRIV void acpi_power_button(struct emu *e);
-EMU_PRIV void acpi_sleep_button(struct emu *e);
 
 /* ================= dev/fw_cfg.c ================= */
 EMU_PRIV int fw_cfg_add_file(struct emu *e, const char *name, const void *data, size_t size); /* copied */
@@ -2491,7 +2489,6 @@ EMU_PRIV void lapic_set_lint0(struct emu *e, int level);               /* the 82
 EMU_PRIV void lapic_nmi(struct emu *e);                                /* LINT1 of every CPU: monitor nmi, SERR */
 enum apic_delivery { APIC_FIXED = 0, APIC_LOWEST = 1, APIC_SMI = 2, APIC_NMI = 4, APIC_INIT = 5, APIC_STARTUP = 6, APIC_EXTINT = 7 };
 EMU_PRIV void apic_deliver(struct emu *e, uint32_t dest, bool logical, unsigned delivery, uint8_t vector, bool level_triggered);
-EMU_PRIV void lapic_cpu_reset(struct cpu *c);                          /* a lone CPU is reset (not by INIT) */
 EMU_PRIV void piix3_set_pirq(void *piix3, int pirq, int level);        /* PIRQ A-D; emu->pci->intx lines end here */
 EMU_PRIV void chipset_set_ferr(struct emu *e, bool on);                /* CPU's FERR#: IRQ 13 until port F0h is written */
 /* IRQ 0 of the PIT and IRQ 8 of the RTC pass the HPET, which takes their place in legacy replacement mode. */
@@ -2505,9 +2502,7 @@ EMU_PRIV uint8_t piix3_read_reset_control(struct emu *e);
 EMU_PRIV void piix4_pm_apm_command(struct emu *e, uint8_t value); /* write to B2h */
 
 /* ---- PIT and speaker ---- */
-EMU_PRIV bool pit_output(struct emu *e, unsigned channel);
 EMU_PRIV void pit_set_gate(struct emu *e, unsigned channel, bool on);
-EMU_PRIV bool pit_gate(struct emu *e, unsigned channel);
 
 /* ---- RTC ---- */
 /* Memory sizes, boot order, drive types, equipment: what SeaBIOS and DOS look for. After all drives are known. */
@@ -28662,12 +28657,6 @@ static void lapic_power_on(struct lapic *l)
     lapic_publish_base(l);
 }
 
-EMU_PRIV void lapic_cpu_reset(struct cpu *c)
-{
-    if (lapic_of(c))
-        lapic_power_on(lapic_of(c));
-}
-
 static void lapic_destroy(struct device *dev)
 {
     struct lapic_set *s = EMU_CONTAINER(dev, struct lapic_set, dev);
@@ -29101,18 +29090,6 @@ EMU_PRIV void pit_set_gate(struct emu *e, unsigned channel, bool on)
     }
     c->gate = on;
     pit_changed(s, channel);
-}
-
-EMU_PRIV bool pit_gate(struct emu *e, unsigned channel)
-{
-    struct pit *s = chipset_of(e) ? chipset_of(e)->pit : NULL;
-    return s && channel < PIT_CHANNELS && s->channel[channel].gate;
-}
-
-EMU_PRIV bool pit_output(struct emu *e, unsigned channel)
-{
-    struct pit *s = chipset_of(e) ? chipset_of(e)->pit : NULL;
-    return s && channel < PIT_CHANNELS && pit_out(&s->channel[channel], emu_now_ns(e));
 }
 
 static uint64_t pit_port61_read(void *opaque, uint64_t offset, unsigned size)
@@ -29910,12 +29887,6 @@ static void rtc_port_write(void *opaque, uint64_t offset, uint64_t value, unsign
 
 static const struct region_ops rtc_ops = { rtc_port_read, rtc_port_write, 1, 1, false };
 
-EMU_PRIV uint8_t rtc_get_cmos(struct emu *e, unsigned index)
-{
-    struct rtc *s = chipset_of(e) ? chipset_of(e)->rtc : NULL;
-    return s && index < RTC_BYTES ? rtc_read_reg(s, index) : 0xFF;
-}
-
 EMU_PRIV void rtc_set_cmos(struct emu *e, unsigned index, uint8_t value)
 {
     struct rtc *s = chipset_of(e) ? chipset_of(e)->rtc : NULL;
@@ -30268,8 +30239,8 @@ EMU_PRIV const struct device_class dma_class = {
  *
  * Models     Intel 82371AB (PIIX4) 290562-001 §7 (function 3); ACPI specification 2.0 §4.7. Ids, reset values, the sleep types of the DSDT, the GPE
  *            block at AFE0h and the ACPI enable commands at port B2h as QEMU's pc shows them.
- * Contract   Function 01.3. SCI leaves at board_gsi(9). The monitor's and the embedder's buttons come in by acpi_power_button() and
- *            acpi_sleep_button(). Writes to B2h come from piix3.c.
+ * Contract   Function 01.3. SCI leaves at board_gsi(9). The monitor's and the embedder's power button comes in by acpi_power_button().
+ *            Writes to B2h come from piix3.c.
  * Theory     The PM timer is a function of virtual time (3.579545 MHz, 24 bits); its status bit is made from the half periods passed
  *            since the last look (pm_sync), and an event is armed only while its interrupt is enabled. Firmware moves the blocks by
  *            PMBA (40h, enabled by 80h bit 0) and the SMBus base (90h, enabled by D2h bit 0).
@@ -30342,15 +30313,6 @@ EMU_PRIV void acpi_power_button(struct emu *e)
         return;
     }
     s->status |= PM_PWRBTN;
-    pm_update(s);
-}
-
-EMU_PRIV void acpi_sleep_button(struct emu *e)
-{
-    struct pm *s = chipset_of(e) ? chipset_of(e)->pm : NULL;
-    if (!s)
-        return;
-    s->status |= PM_SLPBTN;
     pm_update(s);
 }
 

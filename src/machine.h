@@ -376,12 +376,10 @@ EMU_PRIV void lapic_msr_write(struct cpu *cpu, uint32_t msr, uint64_t value, boo
 EMU_PRIV void lapic_tsc_changed(struct cpu *cpu); /* its TSC was written: the deadline moves in virtual time */
 EMU_PRIV uint64_t lapic_get_tpr(struct cpu *cpu); /* CR8 */
 EMU_PRIV void lapic_set_tpr(struct cpu *cpu, uint64_t value);
-EMU_PRIV uint8_t rtc_get_cmos(struct emu *e, unsigned index);
 EMU_PRIV void rtc_set_cmos(struct emu *e, unsigned index, uint8_t value);
 /* 8237: a device on channel n asks for a transfer. read: memory -> device. Returns bytes moved. */
 EMU_PRIV size_t dma8237_transfer(struct emu *e, unsigned channel, uint8_t *buf, size_t size, bool to_memory, bool *terminal_count);
 EMU_PRIV void acpi_power_button(struct emu *e);
-EMU_PRIV void acpi_sleep_button(struct emu *e);
 
 /* ================= dev/fw_cfg.c ================= */
 EMU_PRIV int fw_cfg_add_file(struct emu *e, const char *name, const void *data, size_t size); /* copied */

@@ -2,8 +2,8 @@
  *
  * Models     Intel 82371AB (PIIX4) 290562-001 §7 (function 3); ACPI specification 2.0 §4.7. Ids, reset values, the sleep types of the DSDT, the GPE
  *            block at AFE0h and the ACPI enable commands at port B2h as QEMU's pc shows them.
- * Contract   Function 01.3. SCI leaves at board_gsi(9). The monitor's and the embedder's buttons come in by acpi_power_button() and
- *            acpi_sleep_button(). Writes to B2h come from piix3.c.
+ * Contract   Function 01.3. SCI leaves at board_gsi(9). The monitor's and the embedder's power button comes in by acpi_power_button().
+ *            Writes to B2h come from piix3.c.
  * Theory     The PM timer is a function of virtual time (3.579545 MHz, 24 bits); its status bit is made from the half periods passed
  *            since the last look (pm_sync), and an event is armed only while its interrupt is enabled. Firmware moves the blocks by
  *            PMBA (40h, enabled by 80h bit 0) and the SMBus base (90h, enabled by D2h bit 0).
@@ -78,15 +78,6 @@ EMU_PRIV void acpi_power_button(struct emu *e)
         return;
     }
     s->status |= PM_PWRBTN;
-    pm_update(s);
-}
-
-EMU_PRIV void acpi_sleep_button(struct emu *e)
-{
-    struct pm *s = chipset_of(e) ? chipset_of(e)->pm : NULL;
-    if (!s)
-        return;
-    s->status |= PM_SLPBTN;
     pm_update(s);
 }
 

@@ -75,7 +75,6 @@ EMU_PRIV void lapic_set_lint0(struct emu *e, int level);               /* the 82
 EMU_PRIV void lapic_nmi(struct emu *e);                                /* LINT1 of every CPU: monitor nmi, SERR */
 enum apic_delivery { APIC_FIXED = 0, APIC_LOWEST = 1, APIC_SMI = 2, APIC_NMI = 4, APIC_INIT = 5, APIC_STARTUP = 6, APIC_EXTINT = 7 };
 EMU_PRIV void apic_deliver(struct emu *e, uint32_t dest, bool logical, unsigned delivery, uint8_t vector, bool level_triggered);
-EMU_PRIV void lapic_cpu_reset(struct cpu *c);                          /* a lone CPU is reset (not by INIT) */
 EMU_PRIV void piix3_set_pirq(void *piix3, int pirq, int level);        /* PIRQ A-D; emu->pci->intx lines end here */
 EMU_PRIV void chipset_set_ferr(struct emu *e, bool on);                /* CPU's FERR#: IRQ 13 until port F0h is written */
 /* IRQ 0 of the PIT and IRQ 8 of the RTC pass the HPET, which takes their place in legacy replacement mode. */
@@ -89,9 +88,7 @@ EMU_PRIV uint8_t piix3_read_reset_control(struct emu *e);
 EMU_PRIV void piix4_pm_apm_command(struct emu *e, uint8_t value); /* write to B2h */
 
 /* ---- PIT and speaker ---- */
-EMU_PRIV bool pit_output(struct emu *e, unsigned channel);
 EMU_PRIV void pit_set_gate(struct emu *e, unsigned channel, bool on);
-EMU_PRIV bool pit_gate(struct emu *e, unsigned channel);
 
 /* ---- RTC ---- */
 /* Memory sizes, boot order, drive types, equipment: what SeaBIOS and DOS look for. After all drives are known. */

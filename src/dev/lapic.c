@@ -783,12 +783,6 @@ static void lapic_power_on(struct lapic *l)
     lapic_publish_base(l);
 }
 
-EMU_PRIV void lapic_cpu_reset(struct cpu *c)
-{
-    if (lapic_of(c))
-        lapic_power_on(lapic_of(c));
-}
-
 static void lapic_destroy(struct device *dev)
 {
     struct lapic_set *s = EMU_CONTAINER(dev, struct lapic_set, dev);

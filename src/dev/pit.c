@@ -329,18 +329,6 @@ EMU_PRIV void pit_set_gate(struct emu *e, unsigned channel, bool on)
     pit_changed(s, channel);
 }
 
-EMU_PRIV bool pit_gate(struct emu *e, unsigned channel)
-{
-    struct pit *s = chipset_of(e) ? chipset_of(e)->pit : NULL;
-    return s && channel < PIT_CHANNELS && s->channel[channel].gate;
-}
-
-EMU_PRIV bool pit_output(struct emu *e, unsigned channel)
-{
-    struct pit *s = chipset_of(e) ? chipset_of(e)->pit : NULL;
-    return s && channel < PIT_CHANNELS && pit_out(&s->channel[channel], emu_now_ns(e));
-}
-
 static uint64_t pit_port61_read(void *opaque, uint64_t offset, unsigned size)
 {
     struct pit *s = opaque;

@@ -355,12 +355,6 @@ static void rtc_port_write(void *opaque, uint64_t offset, uint64_t value, unsign
 
 static const struct region_ops rtc_ops = { rtc_port_read, rtc_port_write, 1, 1, false };
 
-EMU_PRIV uint8_t rtc_get_cmos(struct emu *e, unsigned index)
-{
-    struct rtc *s = chipset_of(e) ? chipset_of(e)->rtc : NULL;
-    return s && index < RTC_BYTES ? rtc_read_reg(s, index) : 0xFF;
-}
-
 EMU_PRIV void rtc_set_cmos(struct emu *e, unsigned index, uint8_t value)
 {
     struct rtc *s = chipset_of(e) ? chipset_of(e)->rtc : NULL;
