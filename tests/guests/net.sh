@@ -483,7 +483,7 @@ wait emu login: \$
 line root
 wait emu:~# 
 run mkdir -p /tmp/m && mount -t tmpfs -o size=200m m /tmp/m && cd /tmp/m
-run head -c 67108864 /dev/urandom >f0; cp f0 f1; for i in 2 3 4; do head -c $((join_mib * 1048576)) f0 >f\$i; done
+run head -c 67108864 /dev/urandom >f0; head -c $((join_mib * 1048576)) f0 >f2; ln f0 f1; ln f2 f3; ln f2 f4
 run for i in 0 1 2 3 4; do sha256sum <f\$i >s\$i; ifconfig eth\$i 10.9.\$i.1 up; done
 run for i in 0 1 2 3 4; do nc -l -p 600\$i <s\$i & nc -l -p 700\$i <f\$i >/dev/null & done
 host touch $work/serving; until [ -f $work/fetched ]; do sleep 0.3; done
