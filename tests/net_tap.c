@@ -10,11 +10,14 @@
 #ifdef __linux__
 #include <sched.h>
 #include <arpa/inet.h>
-#include <linux/if_packet.h>
 #include <net/if.h>
+#include <netpacket/packet.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#ifndef PACKET_VNET_HDR
+#define PACKET_VNET_HDR 15 /* linux/if_packet.h */
+#endif
 #endif
 
 struct end {
