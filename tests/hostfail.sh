@@ -114,6 +114,7 @@ if [ "$(id -u)" = 0 ] && mount -t tmpfs -o size=512k tmpfs "$dir/small" 2>/dev/n
     for headless in '-display none -monitor none -serial stdio' -nographic; do
         sparse pio
         head -c 200000 /dev/zero > "$dir/small/filler"
+        rm -f "$dir/serial" "$dir/err" # not the last machine's, before this one has opened them
         "$EMU" -m 16M -net none $headless -drive "$drive" < /dev/null > "$dir/serial" 2> "$dir/err" &
         pid=$!
         sees "headless_guest_sees_errors: $headless" '^ww*ee*.\{0,1\}$' "$dir/serial"
@@ -156,6 +157,7 @@ fi
 # a file size limit, its signal ignored, is a write error like others
 cp "$dir/boot" "$dir/disk"
 dd if=/dev/zero of="$dir/disk" bs=1 count=1 seek=262143 2>/dev/null
+rm -f "$dir/serial" "$dir/err"
 (trap '' XFSZ; ulimit -f 600; exec "$EMU" -m 16M -net none -display none -monitor none -serial stdio -drive "file=$dir/disk,format=raw,if=ide,snapshot=on" < /dev/null > "$dir/serial" 2> "$dir/err") &
 pid=$!
 sees size_limit '^[we][we]*$' "$dir/serial"
