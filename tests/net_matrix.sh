@@ -2,6 +2,7 @@
 # net_matrix.sh - the NAT's TCP against the kernel's own, on a tap in a network namespace: loss x reordering x duplication x direction, parallel
 # flows, resets, half-closes, zero windows, leaks. Needs root and ip netns. LONG=1: 64 MiB each and all of the matrix; else 4 MiB and a part of it.
 # SPEED=1: rates next to slirp4netns and pasta where they and iperf3 are installed (ROUNDS, SECONDS_EACH, MTUS); SPEED=only leaves the rest out.
+# Such rates want the peers' own optimisation: LIBEMU a library made with DEV_CFLAGS=-O2.
 cd "$(dirname "$0")/.." || exit 1
 : "${CC:=cc}"
 : "${ASAN_OPTIONS:=quarantine_size_mb=1}" # freed memory that a sanitizer keeps is no leak
