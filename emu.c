@@ -6818,10 +6818,12 @@ static void posix_hook_exit(void)
         return;
     posix_process.exit_hooked = true;
     atexit(posix_terminal_restore);
-    memset(&now, 0, sizeof now);
-    now.sa_handler = posix_continued;
-    now.sa_flags = SA_RESTART;
-    sigaction(SIGCONT, &now, NULL);
+    if (!sigaction(SIGCONT, NULL, &was) && was.sa_handler == SIG_DFL) {
+        memset(&now, 0, sizeof now);
+        now.sa_handler = posix_continued;
+        now.sa_flags = SA_RESTART;
+        sigaction(SIGCONT, &now, NULL);
+    }
     for (i = 0; i < EMU_ARRAY_LEN(fatal); i++) {
         if (sigaction(fatal[i], NULL, &was) || was.sa_handler != SIG_DFL)
             continue; /* somebody else's, or ignored on purpose */
